@@ -1,0 +1,41 @@
+"""What can go wrong by a user's hand. Commands print these as one line and exit with code 2."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "DatasetError",
+    "ImageError",
+    "OutputError",
+    "RainmerError",
+    "SpecError",
+    "WeightsError",
+]
+
+
+class RainmerError(Exception):
+    """A mistake that the user can mend. The message says what, where, and what to do instead."""
+
+
+class ConfigError(RainmerError, ValueError):
+    """A configuration field that is unknown, of the wrong type, or out of range."""
+
+
+class SpecError(RainmerError, ValueError):
+    """A derainer spec that names nothing, or that cannot be used this way."""
+
+
+class WeightsError(RainmerError, ValueError):
+    """A weights file that is missing, unsafe to open, or of another network."""
+
+
+class ImageError(RainmerError, ValueError):
+    """An image that cannot be decoded, or whose shape or type does not fit."""
+
+
+class DatasetError(RainmerError, ValueError):
+    """A data set whose files or annotations do not fit together."""
+
+
+class OutputError(RainmerError, OSError):
+    """A result that cannot be written: no permission, disk full, or a file in the way."""

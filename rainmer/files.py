@@ -1,0 +1,73 @@
+"""Writing results so that an interruption never leaves half a file behind, and file hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from rainmer.errors import OutputError
+
+__all__ = ["atomic_write", "file_sha256", "make_folder", "write_bytes", "write_text"]
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Create a folder with its parents and return it.
+
+    Raises:
+        OutputError: The folder cannot be created, or a file has its name.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot create the folder {folder}: {error.strerror}") from error
+    return folder
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary name beside `path`, and rename it to `path` when the block ends well.
+
+    The temporary name keeps the suffix of `path`, because encoders choose the format by it. When
+    the block raises, the temporary file is removed and an older `path` stays as it was.
+
+    Raises:
+        OutputError: The file cannot be written; says why (no permission, no space left, ...).
+    """
+    target = Path(path)
+    make_folder(target.parent)
+    temporary = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
+    try:
+        yield temporary
+        temporary.replace(target)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a whole file at once, or leave the old one. Raises OutputError."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> None:
+    """Write a whole UTF-8 text file at once, or leave the old one. Raises OutputError."""
+    write_bytes(path, content.encode())
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's content as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

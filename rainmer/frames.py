@@ -1,0 +1,200 @@
+"""The one place where pictures change form: files, uint8 arrays and float tensors.
+
+Inside the toolkit a batch of frames is a float tensor (B, 3, H, W), RGB, values 0..1. At the edges
+a frame is a uint8 array (H, W, 3), RGB. BGR exists only where OpenCV or ultralytics is spoken to,
+and is turned here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from rainmer.errors import ImageError
+from rainmer.files import write_bytes
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Frame",
+    "decode_image",
+    "encode_image",
+    "image_size_hw",
+    "list_images",
+    "quantize",
+    "read_image",
+    "reverse_channels",
+    "to_batch",
+    "to_frames",
+    "write_image",
+]
+
+Frame = npt.NDArray[np.uint8]
+"""One picture: uint8, (H, W, 3), RGB."""
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+_EXIF_ORIENTATION = 0x0112
+_SWAPS_SIDES = frozenset({5, 6, 7, 8})
+
+
+def read_image(path: str | os.PathLike[str]) -> Frame:
+    """Read an image file as it should be seen.
+
+    Grayscale becomes three equal channels, alpha is dropped, 16-bit becomes 8-bit by its upper
+    byte, CMYK becomes RGB, and the EXIF orientation is applied: what OpenCV's colour mode does,
+    and therefore what ultralytics sees too.
+
+    Raises:
+        ImageError: The file is missing, empty, truncated or not an image.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read the image {path}: {error.strerror}") from error
+    return decode_image(content, source=str(path))
+
+
+def decode_image(content: bytes, source: str = "image") -> Frame:
+    """Decode the bytes of an image file; see `read_image`. `source` names it in errors.
+
+    Raises:
+        ImageError: The bytes are empty, truncated or not an image.
+    """
+    if not content:
+        raise ImageError(f"{source} is empty (0 bytes); remove it or copy it again")
+    if _is_truncated(content):
+        raise ImageError(f"{source} is truncated: its end is missing; copy it again")
+    try:
+        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(f"{source} cannot be decoded: {error.err}") from error
+    if bgr is None:
+        raise ImageError(f"{source} cannot be decoded: damaged, or not an image")
+    return reverse_channels(cast(Frame, bgr))
+
+
+def _is_truncated(content: bytes) -> bool:
+    """Tell whether a JPEG or PNG ends early. OpenCV fills the rest with grey and says nothing."""
+    if content.startswith(b"\xff\xd8"):
+        # Entropy-coded data escapes 0xff, so the last start-of-scan is a real one, and the end
+        # marker must follow it. (An embedded thumbnail has an end marker of its own, before it.)
+        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+    if content.startswith(b"\x89PNG"):
+        return b"IEND" not in content[-4096:]
+    return False
+
+
+def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return (height, width) of an image file from its header, EXIF orientation applied.
+
+    Raises:
+        ImageError: The file is missing or its header is not that of an image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(_EXIF_ORIENTATION) in _SWAPS_SIDES
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path} cannot be decoded: damaged, or not an image") from error
+    except OSError as error:
+        raise ImageError(f"cannot read the image {path}: {error.strerror or error}") from error
+    return (width, height) if turned else (height, width)
+
+
+def encode_image(frame: Frame, suffix: str = ".png") -> bytes:
+    """Encode a frame (H, W, 3), RGB, uint8 as an image file in memory.
+
+    Raises:
+        ImageError: OpenCV has no encoder for `suffix`.
+    """
+    # Level 1: at this stage of a pipeline time counts more than the last tenth of file size.
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if suffix.lower() == ".png" else []
+    try:
+        done, content = cv2.imencode(suffix, reverse_channels(frame), options)
+    except cv2.error as error:
+        raise ImageError(f"no encoder for images of type {suffix!r}: use .png or .jpg") from error
+    if not done:
+        raise ImageError(f"the encoder for {suffix!r} refused an image of shape {frame.shape}")
+    return cast(bytes, content.tobytes())
+
+
+def write_image(path: str | os.PathLike[str], frame: Frame) -> None:
+    """Write a frame (H, W, 3), RGB, uint8 under a temporary name, then rename it.
+
+    Raises:
+        ImageError: There is no encoder for the suffix of `path`.
+        OutputError: The file cannot be written.
+    """
+    write_bytes(path, encode_image(frame, Path(path).suffix))
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the image files of a folder and its subfolders, sorted by path.
+
+    Raises:
+        ImageError: The folder does not exist.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ImageError(f"no folder {root}")
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+
+
+def reverse_channels(image: Frame) -> Frame:
+    """Turn RGB into BGR, or back: (H, W, 3) to a contiguous array of the same shape."""
+    return cast(Frame, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def to_batch(frames: Sequence[Frame], device: torch.device | str = "cpu") -> Tensor:
+    """Stack frames of one size into a float batch on a device.
+
+    The uint8 values are uploaded and converted there: a quarter of the bytes of a float upload.
+
+    Args:
+        frames: Arrays (H, W, 3), uint8, RGB, all of the same size.
+        device: Where the batch goes.
+
+    Returns:
+        Float tensor (B, 3, H, W), RGB, 0..1, in channels-last memory order.
+
+    Raises:
+        ImageError: A frame is not (H, W, 3) uint8.
+    """
+    for frame in frames:
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise ImageError(
+                f"expected a frame (H, W, 3) of uint8, but got {frame.shape} of {frame.dtype}"
+            )
+    stacked = torch.from_numpy(np.stack(frames))
+    device = torch.device(device)
+    if device.type == "cuda":
+        stacked = stacked.pin_memory()
+    return stacked.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
+
+
+def to_frames(batch: Tensor) -> list[Frame]:
+    """Bring a float batch (B, 3, H, W), RGB, 0..1, back as uint8 frames (H, W, 3).
+
+    Values are clamped and rounded on the batch's device, so a quarter of the bytes comes down.
+    """
+    return list(quantize(batch).permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+def quantize(batch: Tensor) -> Tensor:
+    """Round a float batch of range 0..1 to uint8 levels on its device (clamped, half to even)."""
+    return batch.float().clamp(0.0, 1.0).mul(255.0).round_().to(torch.uint8)
