@@ -1,0 +1,209 @@
+"""The measuring harness: ultralytics' validation pre- and post-processing over frames in memory.
+
+Every row of a comparison goes through here, so that rows differ by their pixels alone. It follows
+`yolo val` step by step (resize of the long side, rectangular batches sorted by aspect ratio,
+letterbox that never enlarges, multi-label NMS); `predict` differs in each of these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.utils import nms, ops
+from ultralytics.utils.torch_utils import select_device
+
+from detection.types import Detections
+from detection.yolo.adapter import load_yolo
+from detection.yolo.letterbox import PAD_VALUE, Placement, place
+from rainmer.errors import RainmerError
+from rainmer.files import file_sha256
+from rainmer.frames import Frame
+
+__all__ = ["HarnessBatch", "ValidationHarness"]
+
+_HORIZONTAL_TASKS = frozenset({"detect", "segment", "pose"})
+
+
+@dataclass(frozen=True)
+class HarnessBatch:
+    """One batch of the harness: which images, and the size of the detector's input for them."""
+
+    indices: tuple[int, ...]
+    input_hw: tuple[int, int]
+
+
+class ValidationHarness:
+    """A YOLO detector measured as `yolo val` measures it.
+
+    Args:
+        weights: Whatever ultralytics loads. A `.pt` file of ultralytics is a pickle, which runs
+            code when it is loaded: use files you trust.
+        device: cpu, cuda, ...
+        imgsz: Long side of the detector's input in pixels.
+        conf: Lowest score kept.
+        iou: IoU threshold of the NMS.
+        max_det: Most detections of one image.
+        batch: Images of one batch.
+
+    Attributes:
+        names: The detector's classes, label to name.
+        fingerprint: Changes with weights and settings.
+
+    Raises:
+        RainmerError: The weights are missing, no detector, or give no upright boxes.
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        device: str | torch.device = "cpu",
+        *,
+        imgsz: int = 640,
+        conf: float = 0.001,
+        iou: float = 0.7,
+        max_det: int = 300,
+        batch: int = 16,
+    ) -> None:
+        yolo = load_yolo(weights)
+        if yolo.task not in _HORIZONTAL_TASKS:
+            raise RainmerError(f"{weights} is a model for {yolo.task}: it gives no upright boxes")
+        # The end-to-end head of newer models has no NMS; every row uses the external one.
+        self._model = AutoBackend(
+            yolo.model,
+            device=select_device(str(device), verbose=False),
+            verbose=False,
+            end2end=False,
+        ).eval()
+        self.names: dict[int, str] = {int(k): str(v) for k, v in self._model.names.items()}
+        self.device: torch.device = self._model.device
+        self.conf, self.iou, self.max_det = conf, iou, max_det
+        self._class_count = 0 if yolo.task == "detect" else len(self.names)
+        self._stride = int(self._model.stride)
+        native = self._model.format == "pt"
+        self._fixed_size = not (native or getattr(self._model, "dynamic", False))
+        self.imgsz = math.ceil(imgsz / self._stride) * self._stride
+        self.batch = batch
+        if self._fixed_size:
+            exported = getattr(self._model, "imgsz", None) or [self.imgsz]
+            self.imgsz = int(max(exported))
+            self.batch = int((self._model.metadata or {}).get("batch", 1))
+        settings = (file_fingerprint(weights), self.imgsz, conf, iou, max_det, self.batch)
+        self.fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+        self._model.warmup(imgsz=(1 if native else self.batch, 3, self.imgsz, self.imgsz))
+
+    def plan(self, sizes_hw: Sequence[tuple[int, int]]) -> list[HarnessBatch]:
+        """Return the batches of `yolo val` for images of these sizes, given in order of path.
+
+        Images are sorted by aspect ratio, and each batch gets the smallest input that fits it,
+        plus half a stride (`rect=True`).
+        """
+        sides = np.asarray(sizes_hw, dtype=np.float64).reshape(-1, 2)
+        ratios = sides[:, 0] / sides[:, 1]
+        # The same sort as ultralytics', ties included, so that batches hold the same images.
+        order = ratios.argsort() if not self._fixed_size else np.arange(len(ratios))
+        batches = []
+        for start in range(0, len(order), self.batch):
+            chosen = order[start : start + self.batch]
+            batches.append(
+                HarnessBatch(tuple(int(i) for i in chosen), self._input_hw(ratios[chosen]))
+            )
+        return batches
+
+    def _input_hw(self, ratios: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[int, int]:
+        if self._fixed_size:
+            return (self.imgsz, self.imgsz)
+        height, width = 1.0, 1.0
+        if ratios.max() < 1:
+            height = float(ratios.max())
+        elif ratios.min() > 1:
+            width = 1.0 / float(ratios.min())
+        return (self._padded_side(height), self._padded_side(width))
+
+    def _padded_side(self, share: float) -> int:
+        return math.ceil(share * self.imgsz / self._stride + 0.5) * self._stride
+
+    @torch.inference_mode()
+    def detect(self, frames: Sequence[Frame], input_hw: tuple[int, int]) -> list[Detections]:
+        """Detect in the frames of one batch.
+
+        Args:
+            frames: Arrays (H, W, 3), uint8, RGB.
+            input_hw: From the batch's plan.
+
+        Returns:
+            Detections in pixels of each frame, best first, clipped to the frame.
+        """
+        if not frames:
+            return []
+        inputs, placements = zip(*(self._prepare(frame, input_hw) for frame in frames), strict=True)
+        filled = self._fill(list(inputs))
+        batch = torch.from_numpy(filled).to(self.device).permute(0, 3, 1, 2).contiguous()
+        outputs = nms.non_max_suppression(
+            self._model(batch.float() / 255),
+            self.conf,
+            self.iou,
+            nc=self._class_count,
+            multi_label=True,
+            max_det=self.max_det,
+            # Over its time limit it would drop images, and the numbers would depend on the machine.
+            max_time_img=math.inf,
+        )
+        return [
+            _to_detections(output, frame, placement)
+            for output, frame, placement in zip(outputs, frames, placements, strict=False)
+        ]
+
+    def _prepare(self, frame: Frame, input_hw: tuple[int, int]) -> tuple[Frame, Placement]:
+        """Resize the long side to the input size, then letterbox, as the dataset of `val` does."""
+        height, width = frame.shape[:2]
+        scale = self.imgsz / max(height, width)
+        if scale != 1:
+            sides = (math.ceil(width * scale), math.ceil(height * scale))
+            sides = (min(sides[0], self.imgsz), min(sides[1], self.imgsz))
+            frame = cv2.resize(frame, sides, interpolation=cv2.INTER_LINEAR)
+        placement = place((frame.shape[0], frame.shape[1]), input_hw, scaleup=False)
+        if placement.size_hw != frame.shape[:2]:
+            frame = cv2.resize(frame, placement.size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+        canvas = np.full((*placement.canvas_hw, 3), PAD_VALUE, np.uint8)
+        canvas[placement.content] = frame
+        return canvas, placement
+
+    def _fill(self, inputs: list[Frame]) -> Frame:
+        """Stack inputs; an export with a fixed batch gets the rest filled with grey."""
+        if self._fixed_size:
+            grey = np.full_like(inputs[0], PAD_VALUE)
+            inputs = inputs + [grey] * (self.batch - len(inputs))
+        return np.stack(inputs)
+
+
+def file_fingerprint(weights: str) -> str:
+    """Return a digest of a weights file, or of all files of an exported folder."""
+    path = Path(weights)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+
+
+def _to_detections(output: Tensor, frame: Frame, placement: Placement) -> Detections:
+    height, width = frame.shape[:2]
+    gain = (placement.size_hw[0] / height, placement.size_hw[1] / width)
+    boxes = ops.scale_boxes(
+        placement.canvas_hw,
+        output[:, :4].clone(),
+        (height, width),
+        ratio_pad=(gain, (placement.left, placement.top)),
+    )
+    return Detections(
+        boxes.float().cpu().numpy(),
+        output[:, 4].float().cpu().numpy(),
+        output[:, 5].long().cpu().numpy(),
+    )

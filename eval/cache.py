@@ -1,0 +1,175 @@
+"""Derained frames kept by content: what was derained once is never derained again.
+
+The key is the frame's pixels and the derainer's fingerprint (weights, precision, tiles), so the
+cache serves other detectors, other sets that share images, and interrupted runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rainmer.errors import ImageError, OutputError
+from rainmer.files import make_folder, write_bytes
+from rainmer.frames import Frame, decode_image, encode_image
+
+__all__ = ["CachedDerainer", "Derained", "default_cache_folder"]
+
+_TIMINGS = "timings.jsonl"
+
+
+class NamedDerainer(Protocol):
+    """What is wrapped: `rainmer.Derainer`, or any callable with a name and a fingerprint."""
+
+    @property
+    def name(self) -> str:
+        """Short name for reports."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the output may."""
+
+    @property
+    def needs_names(self) -> bool:
+        """Whether calls need file names."""
+
+    def __call__(self, frames: list[Frame], names: Sequence[str] | None = None) -> list[Frame]:
+        """Derain frames (H, W, 3), uint8, RGB."""
+
+
+@dataclass(frozen=True)
+class Derained:
+    """A derained frame, and the milliseconds it took when it was made (None: not known)."""
+
+    frame: Frame
+    elapsed_ms: float | None
+
+
+def default_cache_folder() -> Path:
+    """Return the user's cache folder for derained frames (`XDG_CACHE_HOME` is respected)."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "rainmer" / "derained"
+
+
+class CachedDerainer:
+    """A derainer that remembers.
+
+    Args:
+        derainer: Called with lists of uint8 RGB frames.
+        folder: Root of the cache; None remembers nothing.
+
+    Attributes:
+        busy_s: Seconds spent inside the derainer so far.
+        calls: Frames derained so far, those from the cache not counted.
+    """
+
+    def __init__(self, derainer: NamedDerainer, folder: Path | None) -> None:
+        self._derainer = derainer
+        # Precomputed results are files already.
+        self._folder = (
+            folder / f"{derainer.name}-{derainer.fingerprint[:16]}"
+            if folder is not None and not derainer.needs_names
+            else None
+        )
+        self._timings = _read_timings(self._folder / _TIMINGS) if self._folder else {}
+        self.busy_s = 0.0
+        self.calls = 0
+
+    @property
+    def name(self) -> str:
+        """The derainer's name."""
+        return self._derainer.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The derainer's fingerprint."""
+        return self._derainer.fingerprint
+
+    def __call__(self, frames: Sequence[Frame], names: Sequence[str]) -> list[Derained]:
+        """Derain frames of any sizes, or take them from the cache.
+
+        Args:
+            frames: Arrays (H, W, 3), uint8, RGB.
+            names: Their file names.
+
+        Raises:
+            OutputError: The cache cannot be written.
+        """
+        keys = [_content_key(frame) for frame in frames] if self._folder else [""] * len(frames)
+        derained: list[Derained | None] = [self._recall(key) for key in keys]
+        missing = [i for i, known in enumerate(derained) if known is None]
+        if missing:
+            made, elapsed_ms = self._derain(
+                [frames[i] for i in missing], [names[i] for i in missing]
+            )
+            for i, frame in zip(missing, made, strict=True):
+                derained[i] = Derained(frame, elapsed_ms)
+                self._remember(keys[i], frame, elapsed_ms)
+        return [item for item in derained if item is not None]
+
+    def _derain(self, frames: list[Frame], names: list[str]) -> tuple[list[Frame], float]:
+        started = time.perf_counter()
+        made = self._derainer(frames, names if self._derainer.needs_names else None)
+        elapsed = time.perf_counter() - started
+        self.busy_s += elapsed
+        self.calls += len(frames)
+        return made, 1000.0 * elapsed / len(frames)
+
+    def _recall(self, key: str) -> Derained | None:
+        if self._folder is None:
+            return None
+        path = self._folder / f"{key}.png"
+        # A file that another program damaged is made again.
+        with contextlib.suppress(FileNotFoundError, ImageError):
+            return Derained(decode_image(path.read_bytes(), str(path)), self._timings.get(key))
+        return None
+
+    def _remember(self, key: str, frame: Frame, elapsed_ms: float) -> None:
+        if self._folder is None:
+            return
+        write_bytes(self._folder / f"{key}.png", encode_image(frame))
+        self._timings[key] = elapsed_ms
+        append_line(self._folder / _TIMINGS, {"key": key, "ms": elapsed_ms})
+
+
+def append_line(path: Path, *records: object) -> None:
+    """Append records to a file of JSON lines, each line whole or not at all for its readers.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    make_folder(path.parent)
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_lines(path: Path) -> list[dict[str, object]]:
+    """Read a file of JSON lines; a last line that an interruption cut is left out."""
+    records = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                records.append(json.loads(line))
+    return records
+
+
+def _read_timings(path: Path) -> dict[str, float]:
+    return {str(r["key"]): float(str(r["ms"])) for r in read_lines(path) if "key" in r}
+
+
+def _content_key(frame: Frame) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    digest.update(str(frame.shape).encode())
+    digest.update(frame.tobytes())
+    return digest.hexdigest()

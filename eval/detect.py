@@ -1,0 +1,269 @@
+"""The main job: mAP of a detector on rainy, derained and clean images.
+
+python -m eval.detect --derain prenet:prenet.pth --data set.yaml --detector yolov8n.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import logging
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from detection.yolo.harness import ValidationHarness
+from eval.cache import CachedDerainer, default_cache_folder
+from eval.comparison import Comparison, Settings, compare, row_specs
+from eval.output import describe_environment, write_comparison
+from eval.report import Report, render_report
+from eval.rows import RowSpec, Stopwatch
+from eval.selection import select_strips
+from eval.sets import DetectionSet, load_set
+from eval.tables import format_table
+from rainmer import Derainer
+from rainmer.cli import (
+    add_stage_options,
+    make_parser,
+    positive_int,
+    resolve_device,
+    run_command,
+)
+from rainmer.errors import DatasetError, RainmerError, SpecError
+from rainmer.files import make_folder, write_text
+from rainmer.specs import SPEC_HELP
+
+__all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_DERAINER = "median"
+CONTROL = "median"
+
+_EXAMPLE = """\
+  python -m eval.detect --derain prenet:prenet-rain100h.pth --data set.yaml --detector yolov8n.pt
+  python -m eval.detect --derain                  # the demonstration, nothing else needed"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises RainmerError for what the user can mend."""
+    started = time.perf_counter()
+    options = _parse(argv)
+    if options.quiet:
+        logging.getLogger().setLevel(logging.WARNING)
+    device = resolve_device(options.device)
+    data_file, weights = _inputs(options)
+    data = load_set(data_file).restricted(options.conditions, options.limit)
+    detector = ValidationHarness(weights, device, imgsz=options.imgsz)
+    derainers = _derainers(options)
+    cache = None if options.no_cache else Path(options.cache or default_cache_folder())
+    cached = [CachedDerainer(derainer, cache) for derainer in derainers]
+    specs = row_specs(data, cached, [derainer.needs_names for derainer in derainers])
+    name = f"{data.name}-{Path(weights).stem}"
+    folder = make_folder(options.out or Path("runs", "detect", name))
+    settings = Settings(
+        count_conf=options.conf,
+        pseudo_conf=options.pseudo_conf,
+        resamples=options.resamples,
+        seed=options.seed,
+    )
+    watch = Stopwatch()
+    with _progress(data, specs, quiet=options.quiet) as bar:
+        comparison = compare(
+            data,
+            detector,
+            specs,
+            folder / "rows",
+            settings,
+            watch=watch,
+            progress=lambda label, images: _advance(bar, label, images),
+        )
+    strips = select_strips(comparison, settings.count_conf)
+    elapsed = {
+        "derain": sum(derainer.busy_s for derainer in cached),
+        "detect": watch.detect_s,
+        "decode": watch.decode_s,
+        "wall": time.perf_counter() - started,
+    }
+    config = _resolved(options, data_file, weights, derainers, detector)
+    environment = describe_environment(device)
+    write_comparison(folder, comparison, config=config, environment=environment, elapsed=elapsed)
+    report = Report(
+        set_name=data.name,
+        detector=Path(weights).name,
+        rows=comparison.table,
+        per_class=comparison.per_class,
+        strips=strips,
+        command=shlex.join(["python", "-m", "eval.detect", *(argv or sys.argv[1:])]),
+        date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        protocol=_protocol(detector, settings),
+        notes=comparison.notes,
+        environment=environment,
+        config=config,
+        elapsed=elapsed,
+        pseudo_labels=comparison.pseudo_labels,
+    )
+    write_text(folder / "report.html", render_report(report))
+    _print_result(comparison, folder, as_json=options.json)
+    errors = comparison.data.defects.error_lines()
+    if errors:
+        raise DatasetError(
+            f"finished on {len(comparison.data.samples)} images, results in {folder}; "
+            f"but the set has defects: {'; '.join(errors)}"
+        )
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser(
+        "python -m eval.detect",
+        "Measure whether deraining helps a detector: mAP on rainy, derained and clean images.",
+        _EXAMPLE,
+    )
+    parser.add_argument(
+        "--derain",
+        nargs="*",
+        metavar="SPEC",
+        help=f"derainers to compare: {SPEC_HELP}; alone: {DEFAULT_DERAINER}",
+    )
+    parser.add_argument(
+        "--data", metavar="YAML", help="rainy detection set; default: demonstration"
+    )
+    parser.add_argument(
+        "--detector",
+        metavar="WEIGHTS",
+        help="whatever ultralytics loads; its .pt files run code when loaded, so trust them",
+    )
+    parser.add_argument("--conditions", nargs="+", metavar="NAME", help="only these conditions")
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N images")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/detect/SET-DETECTOR")
+    parser.add_argument("--imgsz", type=positive_int, default=640, help="detector input in pixels")
+    parser.add_argument(
+        "--conf", type=_fraction, default=0.25, help="confidence of the TP/FP/FN counts"
+    )
+    parser.add_argument(
+        "--pseudo-conf",
+        type=_fraction,
+        default=0.25,
+        help="confidence of pseudo-labels, for sets without boxes",
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=1000, help="bootstrap resamples; 0: no intervals"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where derained frames are kept")
+    parser.add_argument("--no-cache", action="store_true", help="keep no derained frames")
+    parser.add_argument(
+        "--no-control", action="store_true", help=f"leave the control ({CONTROL}) out"
+    )
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress, warnings only")
+    add_stage_options(parser)
+    return parser.parse_args(argv)
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return value
+
+
+def _inputs(options: argparse.Namespace) -> tuple[str, str]:
+    """Return the set's file and the detector's weights, those of the demonstration by default."""
+    if options.data and options.detector:
+        return options.data, options.detector
+    if options.data or options.detector:
+        missing = "--detector" if options.data else "--data"
+        raise RainmerError(f"{missing} is missing: a set and a detector go together")
+    from eval.demo import prepare_demo
+
+    return prepare_demo()
+
+
+def _derainers(options: argparse.Namespace) -> list[Derainer]:
+    """Build the derainers asked for, and the control."""
+    specs = [] if options.derain is None else options.derain or [DEFAULT_DERAINER]
+    if not options.no_control:
+        specs = [*specs, CONTROL]
+    derainers: dict[str, Derainer] = {}
+    for spec in dict.fromkeys(specs):
+        derainer = Derainer(
+            spec,
+            device=options.device,
+            precision=options.precision,
+            tile=options.tile,
+            overlap=options.overlap,
+            batch=options.batch,
+        )
+        if derainer.name in derainers:
+            raise SpecError(
+                f"two derainers are called {derainer.name!r}; rename one of their files"
+            )
+        derainers[derainer.name] = derainer
+    return list(derainers.values())
+
+
+def _progress(data: DetectionSet, specs: Sequence[RowSpec], *, quiet: bool) -> tqdm[Any]:
+    total = len(data.samples) * len(specs)
+    return tqdm(total=total, unit="image", disable=quiet, delay=2, dynamic_ncols=True)
+
+
+def _advance(bar: tqdm[Any], label: str, images: int) -> None:
+    bar.set_description(label, refresh=False)
+    bar.update(images)
+
+
+def _resolved(
+    options: argparse.Namespace,
+    data_file: str,
+    weights: str,
+    derainers: Sequence[Derainer],
+    detector: ValidationHarness,
+) -> dict[str, Any]:
+    """Return what was run, in full: options, and digests of what files held."""
+    chosen = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in sorted(vars(options).items())
+        if name not in ("quiet", "json")
+    }
+    return {
+        **chosen,
+        "data": str(data_file),
+        "detector": weights,
+        "detector_fingerprint": detector.fingerprint,
+        "derainers": {derainer.name: derainer.fingerprint for derainer in derainers},
+    }
+
+
+def _protocol(detector: ValidationHarness, settings: Settings) -> dict[str, object]:
+    return {
+        "input size": f"{detector.imgsz} px, rectangular batches of {detector.batch}",
+        "detections from confidence": detector.conf,
+        "NMS IoU": detector.iou,
+        "detections per image": f"{detector.max_det}, of which COCOeval takes 100",
+        "NMS": "external, multi-label",
+        "mAP": "pycocotools COCOeval, IoU 0.50:0.95",
+        "bootstrap resamples": settings.resamples,
+        "counts at confidence": settings.count_conf,
+    }
+
+
+def _print_result(comparison: Comparison, folder: Path, *, as_json: bool) -> None:
+    if as_json:
+        print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
+        return
+    width = shutil.get_terminal_size((120, 24)).columns
+    print(format_table(comparison.table, width))
+    for note in comparison.notes:
+        print(f"note: {note}")
+    print(f"report: {folder / 'report.html'}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,271 @@
+"""Running one row of the comparison: every image through derainer and detector, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detection.types import Detections
+from eval.cache import CachedDerainer, append_line, read_lines
+from eval.metrics import restoration_scores
+from eval.sets import DetectionSet, Sample
+from rainmer.errors import ImageError
+from rainmer.frames import Frame, read_image
+
+if TYPE_CHECKING:
+    from detection.yolo.harness import HarnessBatch
+
+__all__ = ["ImageResult", "MeasuringDetector", "RowSpec", "Stopwatch", "run_row"]
+
+RowInput = Literal["rainy", "derained", "clean", "derained_clean"]
+
+_READ_AHEAD = 2  # batches decoded while one is computed
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """Which pixels a row shows to the detector."""
+
+    input: RowInput
+    derainer: CachedDerainer | None = None
+
+    @property
+    def derainer_name(self) -> str:
+        """Name of the derainer; empty where there is none."""
+        return self.derainer.name if self.derainer else ""
+
+    @property
+    def label(self) -> str:
+        """A name for progress and files, such as `derained-median`."""
+        return f"{self.input}-{self.derainer_name}" if self.derainer else self.input
+
+    @property
+    def shows_clean(self) -> bool:
+        """Whether the row starts from the clean images."""
+        return self.input in ("clean", "derained_clean")
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What one row gave for one image.
+
+    `boxes` are (left, top, width, height, score, label); coordinates rounded to 1/1000 pixel and
+    scores to 5 decimals, as ultralytics writes them, so that the numbers follow from the files.
+    An image that could not be read has `error`.
+    """
+
+    image_id: int
+    boxes: list[list[float]] = field(default_factory=list)
+    derain_ms: float | None = None
+    detect_ms: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+class MeasuringDetector(Protocol):
+    """The detector's side of a row: `detection.yolo.harness.ValidationHarness` or its like."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with weights and settings."""
+
+    def plan(self, sizes_hw: Sequence[tuple[int, int]]) -> Sequence[HarnessBatch]:
+        """Return the batches for images of these sizes."""
+
+    def detect(self, frames: Sequence[Frame], input_hw: tuple[int, int]) -> list[Detections]:
+        """Detect in the frames of one batch."""
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in the parts of all rows; decoding runs beside the rest."""
+
+    decode_s: float = 0.0
+    detect_s: float = 0.0
+
+
+def run_row(
+    spec: RowSpec,
+    data: DetectionSet,
+    detector: MeasuringDetector,
+    folder: Path,
+    *,
+    watch: Stopwatch,
+    progress: Callable[[int], None] = lambda images: None,
+) -> dict[int, ImageResult]:
+    """Run one row, going on where an interrupted run of the same row stopped.
+
+    Results are appended to a file in `folder`, batch by batch; its name holds a digest of all that
+    the row depends on, so a changed set, detector or derainer starts a new one.
+
+    Args:
+        spec: Which pixels the detector sees.
+        data: The set; every row of a comparison gets the same one.
+        detector: The measuring harness.
+        folder: Where row files are kept.
+        watch: Gains the seconds spent.
+        progress: Called with the number of images done.
+
+    Returns:
+        The result of each image by image id; unreadable images have `error`.
+
+    Raises:
+        OutputError: The results cannot be written.
+    """
+    path = folder / f"{spec.label}-{_row_key(spec, data, detector)}.jsonl"
+    results = {result.image_id: result for result in map(_from_line, read_lines(path))}
+    pending = []
+    for batch in detector.plan([sample.size_hw for sample in data.samples]):
+        samples = [data.samples[i] for i in batch.indices]
+        if all(sample.image_id in results for sample in samples):
+            progress(len(samples))
+        else:
+            pending.append((samples, batch.input_hw))
+    for loaded, input_hw in _read_ahead(spec, pending, watch):
+        batch_results = _run_batch(spec, loaded, input_hw, detector, watch)
+        append_line(path, *(asdict(result) for result in batch_results))
+        results.update({result.image_id: result for result in batch_results})
+        progress(len(loaded))
+    return {sample.image_id: results[sample.image_id] for sample in data.samples}
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A decoded scene: what the row shows, what it should look like, or why neither is there."""
+
+    sample: Sample
+    frame: Frame | None = None
+    clean: Frame | None = None
+    error: str | None = None
+
+
+def _read_ahead(
+    spec: RowSpec, batches: Sequence[tuple[list[Sample], tuple[int, int]]], watch: Stopwatch
+) -> Iterator[tuple[list[_Loaded], tuple[int, int]]]:
+    """Decode batches in a thread while earlier ones are computed, a bounded number ahead."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting: deque[tuple[Future[list[_Loaded]], tuple[int, int]]] = deque()
+        for samples, input_hw in batches:
+            waiting.append((pool.submit(_load, spec, samples, watch), input_hw))
+            if len(waiting) > _READ_AHEAD:
+                future, size = waiting.popleft()
+                yield future.result(), size
+        while waiting:
+            future, size = waiting.popleft()
+            yield future.result(), size
+
+
+def _load(spec: RowSpec, samples: Sequence[Sample], watch: Stopwatch) -> list[_Loaded]:
+    started = time.perf_counter()
+    loaded = []
+    for sample in samples:
+        try:
+            clean = read_image(sample.clean) if sample.clean is not None else None
+            frame = clean if spec.shows_clean else read_image(sample.rainy)
+            loaded.append(_Loaded(sample, frame, clean))
+        except ImageError as error:
+            loaded.append(_Loaded(sample, error=str(error)))
+    watch.decode_s += time.perf_counter() - started
+    return loaded
+
+
+def _run_batch(
+    spec: RowSpec,
+    loaded: Sequence[_Loaded],
+    input_hw: tuple[int, int],
+    detector: MeasuringDetector,
+    watch: Stopwatch,
+) -> list[ImageResult]:
+    usable = [item for item in loaded if item.frame is not None]
+    frames = [item.frame for item in usable if item.frame is not None]
+    derain_ms: list[float | None] = [None] * len(usable)
+    if spec.derainer is not None and frames:
+        derained = spec.derainer(frames, [item.sample.key for item in usable])
+        frames = [item.frame for item in derained]
+        derain_ms = [item.elapsed_ms for item in derained]
+    scores = _scores(spec, frames, [item.clean for item in usable])
+    started = time.perf_counter()
+    detections = detector.detect(frames, input_hw)
+    elapsed = time.perf_counter() - started
+    watch.detect_s += elapsed
+    results = [
+        ImageResult(
+            item.sample.image_id,
+            _boxes(found),
+            derain_ms=milliseconds,
+            detect_ms=1000.0 * elapsed / len(frames),
+            scores=score,
+        )
+        for item, found, milliseconds, score in zip(
+            usable, detections, derain_ms, scores, strict=True
+        )
+    ]
+    failed = [item for item in loaded if item.frame is None]
+    return results + [ImageResult(item.sample.image_id, error=item.error) for item in failed]
+
+
+def _scores(
+    spec: RowSpec, frames: Sequence[Frame], cleans: Sequence[Frame | None]
+) -> list[dict[str, float]]:
+    """Return PSNR and SSIM of each frame against its clean partner; empty where there is none."""
+    scores: list[dict[str, float]] = [{} for _ in frames]
+    if spec.input == "clean":
+        return scores
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, (frame, clean) in enumerate(zip(frames, cleans, strict=True)):
+        if clean is not None:
+            groups.setdefault(frame.shape, []).append(i)
+    for indices in groups.values():
+        preds = _stack([frames[i] for i in indices])
+        target = _stack([clean for i in indices if (clean := cleans[i]) is not None])
+        batch = {
+            name: values.tolist() for name, values in restoration_scores(preds, target).items()
+        }
+        for position, i in enumerate(indices):
+            scores[i] = {name: values[position] for name, values in batch.items()}
+    return scores
+
+
+def _stack(frames: Sequence[Frame]) -> Tensor:
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+
+
+def _boxes(found: Detections) -> list[list[float]]:
+    left_top, right_bottom = found.boxes_xyxy[:, :2], found.boxes_xyxy[:, 2:]
+    ltwh = np.concatenate([left_top, right_bottom - left_top], axis=1).astype(np.float64)
+    return [
+        [*(round(value, 3) for value in box), round(score, 5), label]
+        for box, score, label in zip(
+            ltwh.tolist(),
+            found.scores.astype(np.float64).tolist(),
+            found.labels.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _from_line(record: dict[str, Any]) -> ImageResult:
+    return ImageResult(**record)
+
+
+def _row_key(spec: RowSpec, data: DetectionSet, detector: MeasuringDetector) -> str:
+    """Return a digest of all that the row's numbers depend on."""
+    parts = [
+        data.fingerprint,
+        [sample.image_id for sample in data.samples],
+        detector.fingerprint,
+        spec.input,
+        spec.derainer.fingerprint if spec.derainer else "",
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -1,0 +1,338 @@
+"""Rainy detection sets: what a set's YAML says, matched with what is on the disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eval.annotations import (
+    Annotation,
+    Annotations,
+    Defects,
+    ImageRecord,
+    clip_to_image,
+    match_key,
+    read_coco,
+    read_yolo,
+)
+from rainmer.config import from_mapping, nearest, read_yaml
+from rainmer.errors import ConfigError, DatasetError, ImageError
+from rainmer.frames import image_size_hw, list_images
+
+__all__ = ["ALL", "DetectionSet", "Sample", "SetConfig", "load_set"]
+
+ALL = "all"
+"""The condition that every image belongs to."""
+
+ConditionRule = str | list[str] | dict[str, str | list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetConfig:
+    """A rainy detection set, as its YAML file gives it. Paths are relative to the file."""
+
+    name: str
+    """Short name for reports."""
+    rainy: str
+    """Folder of the rainy images."""
+    clean: str | None = None
+    """Folder of the same scenes without rain, same file names; null if there are none."""
+    annotations: str | None = None
+    """COCO JSON file or folder of YOLO labels; null: pseudo-labels from the clean images."""
+    names: list[str] | dict[str, str] | None = None
+    """Class names of YOLO labels, as a list or by id."""
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Names of the set that the detector calls differently, e.g. `pedestrian: person`."""
+    conditions: dict[str, ConditionRule] = field(default_factory=dict)
+    """Rows of the report: a glob on file names, a list of file names, or attribute: value(s)."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One scene: the rainy image, its clean partner if there is one, and its size."""
+
+    key: str
+    """Path of the rainy image relative to its folder: its name in every result."""
+    image_id: int
+    rainy: Path
+    clean: Path | None
+    size_hw: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class DetectionSet:
+    """A set that was read and checked.
+
+    `annotations` is None when the truth is to be made from the clean images (pseudo-labels).
+    `conditions` has image ids by name and always holds `ALL`.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    categories: Mapping[int, str]
+    annotations: tuple[Annotation, ...] | None
+    aliases: Mapping[str, str]
+    conditions: Mapping[str, frozenset[int]]
+    defects: Defects
+    fingerprint: str
+
+    @property
+    def has_clean(self) -> bool:
+        """Whether every rainy image has a clean partner."""
+        return all(sample.clean is not None for sample in self.samples)
+
+    def restricted(
+        self, conditions: Sequence[str] | None = None, limit: int | None = None
+    ) -> DetectionSet:
+        """Return the set with only these conditions, and at most `limit` images.
+
+        A limit takes images evenly spread over the sorted names, so that sets that keep day and
+        night apart by name are still seen whole.
+
+        Raises:
+            DatasetError: A condition is unknown, or no image is left.
+        """
+        kept_conditions = dict(self.conditions)
+        wanted = self.conditions[ALL]
+        if conditions:
+            unknown = [name for name in conditions if name not in self.conditions]
+            if unknown:
+                raise DatasetError(
+                    f"{self.name} has no condition {unknown[0]!r}; "
+                    f"{nearest(unknown[0], self.conditions)}"
+                )
+            wanted = frozenset().union(*(self.conditions[name] for name in conditions))
+            kept_conditions = {name: self.conditions[name] for name in conditions}
+        samples = [sample for sample in self.samples if sample.image_id in wanted]
+        if limit is not None and limit < len(samples):
+            samples = [samples[i * len(samples) // limit] for i in range(limit)]
+        return self._only(samples, kept_conditions)
+
+    def without(self, image_ids: Iterable[int]) -> DetectionSet:
+        """Return the set without some images, as when they turn out to be unreadable."""
+        dropped = frozenset(image_ids)
+        samples = [sample for sample in self.samples if sample.image_id not in dropped]
+        return self._only(samples, self.conditions)
+
+    def _only(
+        self, samples: Sequence[Sample], conditions: Mapping[str, frozenset[int]]
+    ) -> DetectionSet:
+        ids = frozenset(sample.image_id for sample in samples)
+        if not ids:
+            raise DatasetError(f"{self.name}: no image is left to evaluate")
+        annotations = self.annotations
+        if annotations is not None:
+            annotations = tuple(a for a in annotations if a["image_id"] in ids)
+        return dataclasses.replace(
+            self,
+            samples=tuple(samples),
+            annotations=annotations,
+            conditions={ALL: ids} | {n: c & ids for n, c in conditions.items() if c & ids},
+        )
+
+
+def load_set(path: str | os.PathLike[str]) -> DetectionSet:
+    """Read a set's YAML, match its files, and check everything that can be checked cheaply.
+
+    Image headers are read, pixels are not. Broken images and pairs are left out and recorded in
+    the set's defects.
+
+    Raises:
+        ConfigError: The YAML has an unknown key, a wrong type, or a combination that cannot be.
+        DatasetError: A folder or file is missing, or nothing usable is left.
+    """
+    file = Path(path)
+    config = from_mapping(SetConfig, read_yaml(file), str(file))
+    if config.annotations is None and config.clean is None:
+        raise ConfigError(
+            f"{file}: without `annotations`, `clean` is needed: pseudo-labels come from it"
+        )
+    base = file.parent
+    defects = Defects()
+    rainy = _images_by_key(base / config.rainy, "rainy", defects)
+    clean = None
+    if config.clean is not None:
+        clean = _images_by_key(base / config.clean, "clean", defects)
+    sizes = _checked_sizes(rainy, clean, defects)
+    annotations = _read_annotations(config, file, sizes, defects)
+    matched = _match_records(annotations, sizes, defects)
+    if not matched:
+        reasons = "; ".join(defects.lines()) or f"{base / config.rainy} holds no image"
+        raise DatasetError(f"{file}: nothing to evaluate: {reasons}")
+    samples = tuple(
+        Sample(
+            rainy[key][0], record.image_id, rainy[key][1], clean[key][1] if clean else None, size
+        )
+        for key, (record, size) in sorted(matched.items(), key=lambda item: rainy[item[0]][0])
+    )
+    boxes = [
+        box
+        for key, (record, size) in matched.items()
+        for box in clip_to_image(record.boxes, size, rainy[key][0], defects)
+    ]
+    for number, box in enumerate(boxes, start=1):
+        box["id"] = number
+    return DetectionSet(
+        name=config.name,
+        samples=samples,
+        categories=annotations.categories,
+        annotations=tuple(boxes) if config.annotations is not None else None,
+        aliases=config.aliases,
+        conditions=_conditions(config, file, samples, matched, defects),
+        defects=defects,
+        fingerprint=_fingerprint(config, samples, boxes),
+    )
+
+
+def _images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, tuple[str, Path]]:
+    """Return (relative path, path) of each image of a folder by match key."""
+    if not folder.is_dir():
+        raise DatasetError(f"no folder {folder} of {role} images")
+    found: dict[str, tuple[str, Path]] = {}
+    for path in list_images(folder):
+        name = path.relative_to(folder).as_posix()
+        key = match_key(name)
+        if key in found:
+            defects.error(f"{role} images that differ only in suffix or case, left out", name)
+            continue
+        found[key] = (name, path)
+    if not found:
+        raise DatasetError(f"{folder} holds no image")
+    return found
+
+
+def _checked_sizes(
+    rainy: Mapping[str, tuple[str, Path]],
+    clean: Mapping[str, tuple[str, Path]] | None,
+    defects: Defects,
+) -> dict[str, tuple[int, int]]:
+    """Return (height, width) of every usable scene: readable headers, pairs of one size."""
+    if clean is not None:
+        for key in sorted(clean.keys() - rainy.keys()):
+            defects.note("clean image without rainy partner", clean[key][0])
+    sizes = {}
+    for key, (name, path) in rainy.items():
+        if clean is not None and key not in clean:
+            defects.error("rainy image without clean partner, skipped", name)
+            continue
+        try:
+            size = image_size_hw(path)
+            clean_size = image_size_hw(clean[key][1]) if clean is not None else size
+        except ImageError:
+            defects.error("unreadable image, skipped", name)
+            continue
+        if clean_size != size:
+            defects.error(
+                "rainy and clean image of different size, skipped",
+                f"{name}: {size[1]}x{size[0]} and {clean_size[1]}x{clean_size[0]}",
+            )
+            continue
+        sizes[key] = size
+    return sizes
+
+
+def _read_annotations(
+    config: SetConfig, file: Path, sizes: Mapping[str, tuple[int, int]], defects: Defects
+) -> Annotations:
+    if config.annotations is None:
+        records = {
+            key: ImageRecord(number, size, [], {})
+            for number, (key, size) in enumerate(sorted(sizes.items()), start=1)
+        }
+        return Annotations({}, records)
+    path = file.parent / config.annotations
+    if path.suffix.lower() == ".json":
+        return read_coco(path, defects)
+    if config.names is None:
+        raise ConfigError(f"{file}: names: missing; YOLO labels have only class numbers")
+    try:
+        names = (
+            {int(key): name for key, name in config.names.items()}
+            if isinstance(config.names, dict)
+            else dict(enumerate(config.names))
+        )
+    except ValueError as error:
+        raise ConfigError(f"{file}: names: expected class numbers as keys: {error}") from error
+    return read_yolo(path, names, sizes, defects)
+
+
+def _match_records(
+    annotations: Annotations, sizes: Mapping[str, tuple[int, int]], defects: Defects
+) -> dict[str, tuple[ImageRecord, tuple[int, int]]]:
+    """Give each image its record: by relative path, else by file name where that is unique."""
+    by_name: dict[str, list[ImageRecord]] = {}
+    for key, record in annotations.records.items():
+        by_name.setdefault(key.rsplit("/", 1)[-1], []).append(record)
+    matched = {}
+    for key, size in sizes.items():
+        candidates = by_name.get(key.rsplit("/", 1)[-1], [])
+        record = annotations.records.get(key) or (candidates[0] if len(candidates) == 1 else None)
+        if record is None:
+            defects.note("image that the annotations do not list, left out", key)
+        elif record.size_hw not in (None, size):
+            defects.error("image of another size than its annotation says, skipped", key)
+        else:
+            matched[key] = (record, size)
+    used = {record.image_id for record, _ in matched.values()}
+    if len(used) < len(matched):
+        raise DatasetError("several images match one entry of the annotations by name; use paths")
+    for key, record in annotations.records.items():
+        if record.image_id not in used and key not in sizes:
+            defects.note("annotated image without file", key)
+    return matched
+
+
+def _conditions(
+    config: SetConfig,
+    file: Path,
+    samples: Sequence[Sample],
+    matched: Mapping[str, tuple[ImageRecord, tuple[int, int]]],
+    defects: Defects,
+) -> dict[str, frozenset[int]]:
+    attributes = {record.image_id: record.attributes for record, _ in matched.values()}
+    conditions = {ALL: frozenset(sample.image_id for sample in samples)}
+    for name, rule in config.conditions.items():
+        if name == ALL:
+            raise ConfigError(f"{file}: conditions.{ALL}: this name is taken by the whole set")
+        ids = frozenset(s.image_id for s in samples if _belongs(s, rule, attributes[s.image_id]))
+        if ids:
+            conditions[name] = ids
+        else:
+            defects.note("condition that no image belongs to", name)
+    return conditions
+
+
+def _belongs(sample: Sample, rule: ConditionRule, attributes: Mapping[str, Any]) -> bool:
+    if isinstance(rule, str):
+        return fnmatch.fnmatch(sample.key, rule) or fnmatch.fnmatch(Path(sample.key).name, rule)
+    if isinstance(rule, list):
+        names = {match_key(name) for name in rule}
+        return match_key(sample.key) in names or match_key(Path(sample.key).name) in names
+    return all(
+        str(attributes.get(name)) in ([values] if isinstance(values, str) else values)
+        for name, values in rule.items()
+    )
+
+
+def _fingerprint(config: SetConfig, samples: Sequence[Sample], boxes: Sequence[Annotation]) -> str:
+    """Return a digest that changes when a file, a box or the configuration does."""
+    files = [
+        (sample.key, sample.image_id, *_stat(sample.rainy), *_stat(sample.clean))
+        for sample in samples
+    ]
+    content = json.dumps([dataclasses.asdict(config), files, boxes], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _stat(path: Path | None) -> tuple[int, int]:
+    if path is None:
+        return (0, 0)
+    status = path.stat()
+    return (status.st_size, status.st_mtime_ns)

@@ -1,0 +1,164 @@
+"""Configurations: frozen dataclasses in code, YAML at the edge, nothing accepted that is unknown."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+import yaml
+
+from rainmer.errors import ConfigError
+
+__all__ = ["from_mapping", "nearest", "read_yaml", "to_mapping"]
+
+Config = TypeVar("Config")
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a YAML file whose top level is a mapping, with the safe loader.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or holds something else than a mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold `key: value` lines, but holds {_kind(content)}")
+    return content
+
+
+def from_mapping(cls: type[Config], mapping: Mapping[str, Any], where: str = "") -> Config:
+    """Build a configuration dataclass from plain data, checking every name and type.
+
+    Args:
+        cls: The dataclass. Its field types may be str, int, float, bool, Literal, None, nested
+            dataclasses, and lists, tuples and string-keyed dicts of these.
+        mapping: The plain data, as YAML gives it.
+        where: What error messages put before the field's name, such as the file's name.
+
+    Raises:
+        ConfigError: A key is unknown (the message has the nearest valid one) or missing, or a
+            value has another type.
+    """
+    # A dataclass is always passed here; the type of `cls` stays wide so that callers infer it.
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    for key in mapping:
+        if key not in fields:
+            raise ConfigError(f"{_at(where, str(key))}unknown key; {nearest(str(key), fields)}")
+    hints = typing.get_type_hints(cls)
+    values = {
+        key: _check(value, hints[key], f"{where}.{key}" if where else key)
+        for key, value in mapping.items()
+    }
+    for name, field in fields.items():
+        has_default = (
+            field.default is not dataclasses.MISSING
+            or field.default_factory is not dataclasses.MISSING
+        )
+        if name not in values and not has_default:
+            raise ConfigError(f"{_at(where, name)}missing; it has no default")
+    return cls(**values)
+
+
+def to_mapping(config: Any) -> dict[str, Any]:  # noqa: ANN401 (any dataclass)
+    """Return the plain data that `from_mapping` turns into `config` again (tuples as lists)."""
+    plain = _plain(config)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def nearest(name: str, valid: typing.Iterable[str]) -> str:
+    """Say which valid name was probably meant, or list them all.
+
+    Example:
+        >>> nearest("claen", ["clean", "rainy"])
+        "did you mean 'clean'?"
+    """
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"valid names are {', '.join(names)}"
+
+
+def _at(where: str, key: str) -> str:
+    return f"{where}: {key}: " if where else f"{key}: "
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _check(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401 (plain data of any kind)
+    """Return `value` in the form its type asks for, or raise ConfigError."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _check_union(value, arguments, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
+        return value
+    if origin in (list, tuple):
+        return _check_sequence(value, origin, arguments, where)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected `name: value` pairs, but got {_kind(value)}")
+        return {str(k): _check(v, arguments[1], f"{where}.{k}") for k, v in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected `name: value` pairs, but got {_kind(value)}")
+        return from_mapping(hint, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{where}: expected {hint.__name__}, but got {_kind(value)}")
+    return value
+
+
+def _check_union(value: object, choices: Sequence[Any], where: str) -> object:
+    if value is None and type(None) in choices:
+        return None
+    errors = []
+    for choice in choices:
+        if choice is type(None):
+            continue
+        try:
+            return _check(value, choice, where)
+        except ConfigError as error:
+            errors.append(str(error))
+    raise ConfigError(errors[0] if len(errors) == 1 else " or ".join(errors))
+
+
+def _check_sequence(
+    value: object, origin: type[list[Any]] | type[tuple[Any, ...]], arguments: Any, where: str
+) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{where}: expected a list, but got {_kind(value)}")
+    fixed = origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis)
+    if fixed and len(value) != len(arguments):
+        raise ConfigError(f"{where}: expected {len(arguments)} values, but got {len(value)}")
+    hints = arguments if fixed else [arguments[0]] * len(value)
+    return origin(
+        _check(item, hint, f"{where}[{i}]")
+        for i, (item, hint) in enumerate(zip(value, hints, strict=True))
+    )
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"{type(value).__name__} {value!r}"

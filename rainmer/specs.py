@@ -1,0 +1,287 @@
+"""What a user may write after `--derain`, and the restorers that specs stand for.
+
+A *restorer* restores a float batch; `rainmer.Derainer` wraps one into the stage that takes frames
+of any kind and size. Networks come from `rainmer.models`; this module adds what is no network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rainmer import models
+from rainmer.errors import ImageError, SpecError, WeightsError
+from rainmer.files import file_sha256
+from rainmer.frames import list_images, quantize, read_image, to_batch
+from rainmer.resize import resize_bilinear
+
+__all__ = ["SPEC_HELP", "FunctionRestorer", "Restorer", "resolve"]
+
+QUERY_SIDE = 128
+"""Side of the query image in pixels."""
+
+SPEC_HELP = (
+    "none, median, rainmer:WEIGHTS, prenet:WEIGHTS, torchscript:FILE, results:FOLDER, "
+    "python:module:callable"
+)
+
+
+class Restorer(Protocol):
+    """What the stage runs: a float batch in, the restored batch of the same shape out.
+
+    Attributes:
+        name: Short name for reports and file names.
+        fingerprint: Changes whenever the output may: the key of caches.
+        size_multiple: Both sides of what `restore` gets divide by it.
+        tileable: Whether a frame may be restored in tiles.
+        needs_names: Whether `restore` needs the frames' file names.
+    """
+
+    name: str
+    fingerprint: str
+    size_multiple: int
+    tileable: bool
+    needs_names: bool
+
+    def to(self, device: torch.device) -> None:
+        """Move weights to a device."""
+
+    def prompts(self, batch: Tensor) -> Tensor | None:
+        """Return what is computed once per whole frame (B, ...), or None if nothing is."""
+
+    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+        """Restore (B, 3, H, W), RGB, 0..1."""
+
+
+class NetworkRestorer:
+    """A network of `rainmer.models`, in eval mode and channels-last."""
+
+    tileable = True
+    needs_names = False
+
+    def __init__(self, network: nn.Module, name: str) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.network.to(memory_format=torch.channels_last)
+        self.name = name
+        self.fingerprint = models.weights_fingerprint(network)
+        self.size_multiple = int(getattr(network, "size_multiple", 1))
+        self._takes_query = bool(getattr(network, "takes_query", False))
+
+    def to(self, device: torch.device) -> None:
+        """Move the weights."""
+        self.network.to(device)
+
+    def prompts(self, batch: Tensor) -> Tensor | None:
+        """Encode the query, the whole frame resized, once per frame."""
+        if not self._takes_query:
+            return None
+        encoded: Tensor = self.network.prompts(make_query(batch))  # type: ignore[operator]
+        return encoded
+
+    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+        """Run the network."""
+        extra = {} if prompts is None else {"prompts": prompts}
+        restored: Tensor = self.network(batch, **extra)
+        return restored
+
+
+class FunctionRestorer:
+    """A function of one batch: the controls, a user's own callable, an exported network."""
+
+    needs_names = False
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        name: str,
+        *,
+        fingerprint: str | None = None,
+        size_multiple: int = 1,
+        tileable: bool = False,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.fingerprint = fingerprint or _digest("function", name)
+        self.size_multiple = size_multiple
+        self.tileable = tileable
+
+    def to(self, device: torch.device) -> None:
+        """Move the function if it is a module; other functions follow their input's device."""
+        if isinstance(self.function, nn.Module):
+            self.function.to(device)
+
+    def prompts(self, batch: Tensor) -> Tensor | None:
+        """Return None: nothing is computed per frame."""
+        return None
+
+    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+        """Call the function and check that it kept its promise.
+
+        Raises:
+            SpecError: The function returned something else than a tensor of the batch's shape.
+        """
+        restored = self.function(batch)
+        if not isinstance(restored, Tensor) or restored.shape != batch.shape:
+            got = tuple(restored.shape) if isinstance(restored, Tensor) else type(restored).__name__
+            raise SpecError(
+                f"{self.name} must return a tensor of the shape it gets, {tuple(batch.shape)}, "
+                f"but returned {got}"
+            )
+        return restored
+
+
+class ResultsRestorer:
+    """Images that were derained elsewhere, matched to the frames by file name without suffix."""
+
+    tileable = False
+    needs_names = True
+    size_multiple = 1
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise SpecError(f"results:{folder}: no such folder")
+        self.name = f"results-{folder.resolve().name}"
+        self._folder = folder
+        self._by_stem: dict[str, list[Path]] = {}
+        for path in list_images(folder):
+            self._by_stem.setdefault(path.stem, []).append(path)
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self._paths]
+        self.fingerprint = _digest("results", stats)
+
+    @property
+    def _paths(self) -> list[Path]:
+        return [path for paths in self._by_stem.values() for path in paths]
+
+    def to(self, device: torch.device) -> None:
+        """Do nothing: the images are read to the device of each batch."""
+
+    def prompts(self, batch: Tensor) -> Tensor | None:
+        """Return None: nothing is computed per frame."""
+        return None
+
+    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+        """Read the images of these names.
+
+        Raises:
+            SpecError: Names are not given, or a name has no image or several.
+            ImageError: An image has another size than the frame.
+        """
+        if names is None:
+            raise SpecError(f"{self.name} needs file names: it cannot derain frames without names")
+        frames = [read_image(self._find(name)) for name in names]
+        for name, frame in zip(names, frames, strict=True):
+            if frame.shape[:2] != batch.shape[-2:]:
+                raise ImageError(
+                    f"{self._find(name)} is {frame.shape[1]}x{frame.shape[0]} pixels, but its "
+                    f"rainy image is {batch.shape[-1]}x{batch.shape[-2]}"
+                )
+        return to_batch(frames, batch.device)
+
+    def _find(self, name: str) -> Path:
+        wanted = Path(name).with_suffix("") if Path(name).suffix else Path(name)
+        found = self._by_stem.get(wanted.name, [])
+        if len(found) > 1:
+            inside = [p for p in found if p.relative_to(self._folder).with_suffix("") == wanted]
+            found = inside or found
+        if len(found) != 1:
+            problem = f"{len(found)} images are" if found else "no image is"
+            raise SpecError(f"{problem} named {wanted.name} in {self._folder}")
+        return found[0]
+
+
+def make_query(batch: Tensor) -> Tensor:
+    """Shrink whole frames (B, 3, H, W), RGB, 0..1 to the queries (B, 3, 128, 128) of an encoder.
+
+    On 8-bit levels and without antialiasing, as in Rainmer's evaluation protocol.
+    """
+    return resize_bilinear(quantize(batch), (QUERY_SIDE, QUERY_SIDE)).float().div(255.0)
+
+
+def median_filter(batch: Tensor) -> Tensor:
+    """Filter (B, 3, H, W) by the 5x5 median per channel, borders repeated: the trivial control."""
+    if batch.device.type == "cpu":
+        images = batch.float().permute(0, 2, 3, 1).contiguous().numpy()
+        filtered = np.stack([cv2.medianBlur(image, 5) for image in images])
+        return torch.from_numpy(filtered).permute(0, 3, 1, 2)
+    padded = F.pad(batch, (2, 2, 2, 2), mode="replicate")
+    return padded.unfold(2, 5, 1).unfold(3, 5, 1).flatten(-2).median(dim=-1).values
+
+
+def resolve(spec: str) -> Restorer:
+    """Turn a spec into a restorer.
+
+    Args:
+        spec: One of `SPEC_HELP`.
+
+    Raises:
+        SpecError: The spec names nothing known, or what it names is missing.
+        WeightsError: The weights file cannot be used.
+    """
+    kind, _, rest = spec.partition(":")
+    if spec == "none":
+        return FunctionRestorer(lambda batch: batch, "none")
+    if spec == "median":
+        return FunctionRestorer(median_filter, "median")
+    if kind == "results" and rest:
+        return ResultsRestorer(Path(rest))
+    if kind == "python" and rest:
+        return _python_callable(rest)
+    if kind == "torchscript" and rest:
+        return _torchscript(Path(rest))
+    if kind in models.network_names() and rest:
+        return NetworkRestorer(models.load(spec), _network_name(kind, Path(rest)))
+    raise SpecError(f"unknown derainer {spec!r}: expected one of {SPEC_HELP}")
+
+
+def _network_name(kind: str, weights: Path) -> str:
+    return weights.stem if weights.stem.startswith(kind) else f"{kind}-{weights.stem}"
+
+
+def _python_callable(target: str) -> FunctionRestorer:
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+        function = getattr(module, attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpecError(f"python:{target}: {error}; expected python:module:callable") from error
+    if isinstance(function, type):
+        function = function()
+    if not callable(function):
+        raise SpecError(f"python:{target} is not callable")
+    source = getattr(module, "__file__", None)
+    content = file_sha256(source) if source else ""
+    return FunctionRestorer(
+        function, attribute, fingerprint=_digest("python", target, content), tileable=False
+    )
+
+
+def _torchscript(path: Path) -> FunctionRestorer:
+    if not path.is_file():
+        raise WeightsError(f"no file {path}")
+    try:
+        module = torch.jit.load(str(path), map_location="cpu").eval()
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path} is not a TorchScript file: {reason}") from error
+    # The file does not say which sides it accepts; U-shaped restorers want multiples of 8.
+    return FunctionRestorer(
+        module,
+        path.stem,
+        fingerprint=_digest("torchscript", file_sha256(path)),
+        size_multiple=8,
+        tileable=True,
+    )
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
