@@ -83,14 +83,14 @@ def _interpolated(found: FloatArray, seen: FloatArray, objects: FloatArray) -> F
         seen: (B, M) detections up to there.
         objects: (B,) number of objects.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        precision = np.where(seen > 0, found / seen, 0.0)
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    at_hits = found / np.maximum(seen, 1.0)  # the hit itself is seen, so 0 means not drawn
+    envelope = np.maximum.accumulate(at_hits[:, ::-1], axis=1)[:, ::-1]
     recall = found / np.maximum(objects, 1.0)[:, None]
     # Each hit holds the recalls that it is the first to reach.
     reached = np.searchsorted(_RECALLS, recall, side="right")
     held = np.diff(reached, axis=1, prepend=0)
-    return (envelope * held).sum(axis=1) / len(_RECALLS) * (objects > 0)
+    precision = (envelope * held).sum(axis=1) / len(_RECALLS)
+    return np.where(objects > 0, precision, 0.0)
 
 
 def difference_interval(

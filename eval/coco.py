@@ -129,7 +129,7 @@ class Evaluation:
         """Return AP, AP50 and number of boxes of each class in some images, by category id."""
         wanted = frozenset(image_ids)
         precision = self._accumulated(wanted).eval["precision"]
-        boxes = {category: 0 for category in self.category_ids}
+        boxes = dict.fromkeys(self.category_ids, 0)
         for annotation in self.truth.annotations:
             boxes[annotation["category_id"]] += annotation["image_id"] in wanted
         return [
@@ -159,7 +159,9 @@ class Evaluation:
         `conf` afterwards is the same as leaving it out before.
         """
         position = self.image_ids.index(image_id)
-        found, false, missed = [], [], []
+        found: list[Mapping[str, Any]] = []
+        false: list[Mapping[str, Any]] = []
+        missed: list[Annotation] = []
         for match in self._matches[:, _ALL_AREAS, position]:
             if match is None:
                 continue

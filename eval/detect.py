@@ -21,6 +21,7 @@ from tqdm import tqdm
 from detection.yolo.harness import ValidationHarness
 from eval.cache import CachedDerainer, default_cache_folder
 from eval.comparison import Comparison, Settings, compare, row_specs
+from eval.demo import Demo, prepare_demo
 from eval.output import describe_environment, write_comparison
 from eval.report import Report, render_report
 from eval.rows import RowSpec, Stopwatch
@@ -58,14 +59,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.quiet:
         logging.getLogger().setLevel(logging.WARNING)
     device = resolve_device(options.device)
-    data_file, weights = _inputs(options)
-    data = load_set(data_file).restricted(options.conditions, options.limit)
-    detector = ValidationHarness(weights, device, imgsz=options.imgsz)
+    inputs = _inputs(options)
+    data = load_set(inputs.data).restricted(options.conditions, options.limit)
+    detector = ValidationHarness(str(inputs.detector), device, imgsz=inputs.imgsz)
     derainers = _derainers(options)
     cache = None if options.no_cache else Path(options.cache or default_cache_folder())
     cached = [CachedDerainer(derainer, cache) for derainer in derainers]
     specs = row_specs(data, cached, [derainer.needs_names for derainer in derainers])
-    name = f"{data.name}-{Path(weights).stem}"
+    name = f"{data.name}-{inputs.detector.stem}"
     folder = make_folder(options.out or Path("runs", "detect", name))
     settings = Settings(
         count_conf=options.conf,
@@ -91,12 +92,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "decode": watch.decode_s,
         "wall": time.perf_counter() - started,
     }
-    config = _resolved(options, data_file, weights, derainers, detector)
+    config = _resolved(options, inputs, derainers, detector)
     environment = describe_environment(device)
     write_comparison(folder, comparison, config=config, environment=environment, elapsed=elapsed)
     report = Report(
         set_name=data.name,
-        detector=Path(weights).name,
+        detector=inputs.detector.name,
         rows=comparison.table,
         per_class=comparison.per_class,
         strips=strips,
@@ -142,7 +143,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--conditions", nargs="+", metavar="NAME", help="only these conditions")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N images")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/detect/SET-DETECTOR")
-    parser.add_argument("--imgsz", type=positive_int, default=640, help="detector input in pixels")
+    parser.add_argument("--imgsz", type=positive_int, help="detector input in pixels; default: 640")
     parser.add_argument(
         "--conf", type=_fraction, default=0.25, help="confidence of the TP/FP/FN counts"
     )
@@ -174,16 +175,14 @@ def _fraction(text: str) -> float:
     return value
 
 
-def _inputs(options: argparse.Namespace) -> tuple[str, str]:
-    """Return the set's file and the detector's weights, those of the demonstration by default."""
+def _inputs(options: argparse.Namespace) -> Demo:
+    """Return set, detector and input size: those asked for, or the demonstration's."""
     if options.data and options.detector:
-        return options.data, options.detector
+        return Demo(Path(options.data), Path(options.detector), options.imgsz or 640)
     if options.data or options.detector:
         missing = "--detector" if options.data else "--data"
         raise RainmerError(f"{missing} is missing: a set and a detector go together")
-    from eval.demo import prepare_demo
-
-    return prepare_demo()
+    return prepare_demo(quiet=options.quiet)
 
 
 def _derainers(options: argparse.Namespace) -> list[Derainer]:
@@ -221,8 +220,7 @@ def _advance(bar: tqdm[Any], label: str, images: int) -> None:
 
 def _resolved(
     options: argparse.Namespace,
-    data_file: str,
-    weights: str,
+    inputs: Demo,
     derainers: Sequence[Derainer],
     detector: ValidationHarness,
 ) -> dict[str, Any]:
@@ -234,8 +232,9 @@ def _resolved(
     }
     return {
         **chosen,
-        "data": str(data_file),
-        "detector": weights,
+        "data": str(inputs.data),
+        "detector": str(inputs.detector),
+        "imgsz": detector.imgsz,
         "detector_fingerprint": detector.fingerprint,
         "derainers": {derainer.name: derainer.fingerprint for derainer in derainers},
     }
@@ -250,7 +249,7 @@ def _protocol(detector: ValidationHarness, settings: Settings) -> dict[str, obje
         "NMS": "external, multi-label",
         "mAP": "pycocotools COCOeval, IoU 0.50:0.95",
         "bootstrap resamples": settings.resamples,
-        "counts at confidence": settings.count_conf,
+        "counts confidence": settings.count_conf,
     }
 
 

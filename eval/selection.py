@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from eval.comparison import Comparison, RowResult
 from eval.sets import ALL, Sample
-from eval.strips import Mark, Panel, Strip
+from eval.strips import Mark, Outcome, Panel, Strip
 from rainmer.frames import Frame, read_image
 
 __all__ = ["select_strips"]
@@ -87,10 +88,13 @@ def _panels(comparison: Comparison, row: RowResult, sample: Sample, conf: float)
 def _marks(comparison: Comparison, row: RowResult, sample: Sample, conf: float) -> list[Mark]:
     matches = row.evaluation.image_matches(sample.image_id, conf)
     names = comparison.truth.categories
+    detected: list[tuple[Outcome, Mapping[str, Any]]] = [
+        *(("found", result) for result in matches.found),
+        *(("false", result) for result in matches.false),
+    ]
     marks = [
         Mark(_xyxy(result["bbox"]), kind, names[result["category_id"]], result["score"])
-        for kind, results in (("found", matches.found), ("false", matches.false))
-        for result in results
+        for kind, result in detected
     ]
     return marks + [
         Mark(_xyxy(box["bbox"]), "missed", names[box["category_id"]]) for box in matches.missed

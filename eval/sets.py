@@ -273,13 +273,13 @@ def _match_records(
     matched = {}
     for key, size in sizes.items():
         candidates = by_name.get(key.rsplit("/", 1)[-1], [])
-        record = annotations.records.get(key) or (candidates[0] if len(candidates) == 1 else None)
-        if record is None:
+        found = annotations.records.get(key) or (candidates[0] if len(candidates) == 1 else None)
+        if found is None:
             defects.note("image that the annotations do not list, left out", key)
-        elif record.size_hw not in (None, size):
+        elif found.size_hw not in (None, size):
             defects.error("image of another size than its annotation says, skipped", key)
         else:
-            matched[key] = (record, size)
+            matched[key] = (found, size)
     used = {record.image_id for record, _ in matched.values()}
     if len(used) < len(matched):
         raise DatasetError("several images match one entry of the annotations by name; use paths")

@@ -1,4 +1,4 @@
-"""Configurations: frozen dataclasses in code, YAML at the edge, nothing accepted that is unknown."""
+"""Configurations: frozen dataclasses in code, YAML at the edge, unknown keys refused."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def from_mapping(cls: type[Config], mapping: Mapping[str, Any], where: str = "")
         ConfigError: A key is unknown (the message has the nearest valid one) or missing, or a
             value has another type.
     """
-    # A dataclass is always passed here; the type of `cls` stays wide so that callers infer it.
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    assert dataclasses.is_dataclass(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for key in mapping:
         if key not in fields:
             raise ConfigError(f"{_at(where, str(key))}unknown key; {nearest(str(key), fields)}")
@@ -146,7 +146,10 @@ def _check_union(value: object, choices: Sequence[Any], where: str) -> object:
 
 
 def _check_sequence(
-    value: object, origin: type[list[Any]] | type[tuple[Any, ...]], arguments: Any, where: str
+    value: object,
+    origin: type[list[Any]] | type[tuple[Any, ...]],
+    arguments: Sequence[Any],
+    where: str,
 ) -> list[Any] | tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise ConfigError(f"{where}: expected a list, but got {_kind(value)}")

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from rainmer.errors import ImageError
@@ -44,6 +45,8 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 
 _EXIF_ORIENTATION = 0x0112
 _SWAPS_SIDES = frozenset({5, 6, 7, 8})
+_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
+_PNG_END = b"IEND\xaeB\x60\x82"
 
 
 def read_image(path: str | os.PathLike[str]) -> Frame:
@@ -85,12 +88,27 @@ def decode_image(content: bytes, source: str = "image") -> Frame:
 def _is_truncated(content: bytes) -> bool:
     """Tell whether a JPEG or PNG ends early. OpenCV fills the rest with grey and says nothing."""
     if content.startswith(b"\xff\xd8"):
-        # Entropy-coded data escapes 0xff, so the last start-of-scan is a real one, and the end
-        # marker must follow it. (An embedded thumbnail has an end marker of its own, before it.)
-        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+        return content.find(b"\xff\xd9", _first_scan(content)) < 0
     if content.startswith(b"\x89PNG"):
-        return b"IEND" not in content[-4096:]
+        return _PNG_END not in content
     return False
+
+
+def _first_scan(content: bytes) -> int:
+    """Return where the compressed data of a JPEG starts, or its length if that never comes.
+
+    From there on 0xff is escaped, so an end marker is a real one. Before, there may be that of an
+    embedded thumbnail; behind the end, phones append whole videos.
+    """
+    position = 2
+    while content[position : position + 1] == b"\xff":
+        if content[position + 1 : position + 2] == b"\xda":
+            return position
+        if content[position + 1 : position + 2] == b"\xff":  # fill byte
+            position += 1
+            continue
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return len(content)
 
 
 def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -102,6 +120,8 @@ def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
+            if isinstance(image, TiffImageFile):  # Pillow versions differ in turning its size
+                width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
             turned = image.getexif().get(_EXIF_ORIENTATION) in _SWAPS_SIDES
     except UnidentifiedImageError as error:
         raise ImageError(f"{path} cannot be decoded: damaged, or not an image") from error
@@ -110,21 +130,30 @@ def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def encode_image(frame: Frame, suffix: str = ".png") -> bytes:
+def encode_image(frame: Frame, suffix: str = ".png", quality: int = 95) -> bytes:
     """Encode a frame (H, W, 3), RGB, uint8 as an image file in memory.
+
+    Args:
+        frame: The frame.
+        suffix: The format: `.png`, `.jpg`, ...
+        quality: Of JPEG, 0..100.
 
     Raises:
         ImageError: OpenCV has no encoder for `suffix`.
     """
-    # Level 1: at this stage of a pipeline time counts more than the last tenth of file size.
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if suffix.lower() == ".png" else []
+    options: list[int] = []
+    if suffix.lower() == ".png":
+        # At this stage of a pipeline time counts more than the last tenth of file size.
+        options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    elif suffix.lower() in {".jpg", ".jpeg"}:
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality]
     try:
         done, content = cv2.imencode(suffix, reverse_channels(frame), options)
     except cv2.error as error:
         raise ImageError(f"no encoder for images of type {suffix!r}: use .png or .jpg") from error
     if not done:
         raise ImageError(f"the encoder for {suffix!r} refused an image of shape {frame.shape}")
-    return cast(bytes, content.tobytes())
+    return content.tobytes()
 
 
 def write_image(path: str | os.PathLike[str], frame: Frame) -> None:

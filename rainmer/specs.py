@@ -69,13 +69,12 @@ class NetworkRestorer:
     tileable = True
     needs_names = False
 
-    def __init__(self, network: nn.Module, name: str) -> None:
+    def __init__(self, network: models.Network, name: str) -> None:
         self.network = network.eval().requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)
         self.name = name
         self.fingerprint = models.weights_fingerprint(network)
-        self.size_multiple = int(getattr(network, "size_multiple", 1))
-        self._takes_query = bool(getattr(network, "takes_query", False))
+        self.size_multiple = network.size_multiple
 
     def to(self, device: torch.device) -> None:
         """Move the weights."""
@@ -83,10 +82,9 @@ class NetworkRestorer:
 
     def prompts(self, batch: Tensor) -> Tensor | None:
         """Encode the query, the whole frame resized, once per frame."""
-        if not self._takes_query:
+        if not isinstance(self.network, models.Rainmer):
             return None
-        encoded: Tensor = self.network.prompts(make_query(batch))  # type: ignore[operator]
-        return encoded
+        return self.network.prompts(make_query(batch))
 
     def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
         """Run the network."""
@@ -269,7 +267,7 @@ def _torchscript(path: Path) -> FunctionRestorer:
     if not path.is_file():
         raise WeightsError(f"no file {path}")
     try:
-        module = torch.jit.load(str(path), map_location="cpu").eval()
+        module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path} is not a TorchScript file: {reason}") from error

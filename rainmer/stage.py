@@ -161,9 +161,7 @@ class Derainer:
             return torch.stack(stacked) if isinstance(frames, Tensor) else np.stack(stacked)
         return self._derain_mixed([frames], names)[0]
 
-    def _derain_mixed(
-        self, frames: list[Any], names: Sequence[str] | None
-    ) -> list[Tensor | FrameArray]:
+    def _derain_mixed(self, frames: list[Any], names: Sequence[str] | None) -> list[Any]:
         """Derain frames of any kinds and sizes, those of one size together."""
         if names is not None and len(names) != len(frames):
             raise RainmerError(f"got {len(names)} names for {len(frames)} frames")

@@ -77,7 +77,7 @@ def merge_tiles(
     Returns:
         (B, C, H, W) of the tiles' type.
     """
-    by_place = tiles.unflatten(0, (len(places), -1))
+    by_place = tiles.reshape(len(places), -1, *tiles.shape[1:])  # (T, B, C, h, w)
     tile_hw = (tiles.shape[-2], tiles.shape[-1])
     window = blend_window(tile_hw, overlap if blend == "smooth" else 0, tiles.device)
     merged = torch.zeros(by_place.shape[1:-2] + size_hw, device=tiles.device)
