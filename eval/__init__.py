@@ -1,1 +1,1 @@
-"""Package."""
+"""Measuring: restoration metrics, mAP on rainy detection sets, and reports."""

@@ -127,7 +127,7 @@ class CachedDerainer:
             return None
         path = self._folder / f"{key}.png"
         # A file that another program damaged is made again.
-        with contextlib.suppress(FileNotFoundError, ImageError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ImageError):
             return Derained(decode_image(path.read_bytes(), str(path)), self._timings.get(key))
         return None
 

@@ -28,10 +28,11 @@ def scene(seed, size=SIZE):
     return frame, boxes
 
 
-def rain(frame, seed, share=0.03):
-    """White dots: each may hide the edge of a rectangle or look like one."""
-    drops = np.random.default_rng(1000 + seed).random(frame.shape[:2]) < share
-    return np.where(drops[..., None], 255, frame).astype(np.uint8)
+def rain(frame, seed, share=0.01):
+    """Draw white streaks one pixel wide: they cut rectangles into pieces."""
+    starts = np.random.default_rng(1000 + seed).random(frame.shape[:2]) < share
+    streaks = cv2.dilate(starts.astype(np.uint8), np.ones((15, 1), np.uint8))
+    return np.where(streaks[..., None] > 0, 255, frame).astype(np.uint8)
 
 
 def write_tree(root, images=6, *, clean=True, labels="coco", conditions=True, first_image_id=0):
