@@ -40,6 +40,10 @@ class NamedDerainer(Protocol):
     def needs_names(self) -> bool:
         """Whether calls need file names."""
 
+    @property
+    def batch(self) -> int:
+        """How many frames it takes at once."""
+
     def __call__(self, frames: list[Frame], names: Sequence[str] | None = None) -> list[Frame]:
         """Derain frames (H, W, 3), uint8, RGB."""
 
@@ -91,6 +95,11 @@ class CachedDerainer:
     def fingerprint(self) -> str:
         """The derainer's fingerprint."""
         return self._derainer.fingerprint
+
+    @property
+    def batch(self) -> int:
+        """How many frames the derainer takes at once."""
+        return self._derainer.batch
 
     def __call__(self, frames: Sequence[Frame], names: Sequence[str]) -> list[Derained]:
         """Derain frames of any sizes, or take them from the cache.

@@ -153,7 +153,7 @@ def add_streaks(frame: Frame, strength: float, rng: np.random.Generator) -> Fram
     turn = cv2.getRotationMatrix2D((length / 2 - 0.5, length / 2 - 0.5), angle, 1.0)
     streaks = cv2.filter2D(drops, -1, cv2.warpAffine(line, turn, (length, length)))
     streaks = streaks / streaks.max() * 255.0 * strength
-    rainy: Frame = np.clip(frame + streaks[..., None], 0, 255).astype(np.uint8)
+    rainy: Frame = np.clip(np.rint(frame + streaks[..., None]), 0, 255).astype(np.uint8)
     return rainy
 
 

@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = resolve_device(options.device)
     inputs = _inputs(options)
     data = load_set(inputs.data).restricted(options.conditions, options.limit)
-    detector = ValidationHarness(str(inputs.detector), device, imgsz=inputs.imgsz)
+    detector = ValidationHarness(
+        str(inputs.detector), device, imgsz=inputs.imgsz, allow_download=options.allow_download
+    )
     derainers = _derainers(options)
     cache = None if options.no_cache else Path(options.cache or default_cache_folder())
     cached = [CachedDerainer(derainer, cache) for derainer in derainers]
@@ -139,6 +141,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--detector",
         metavar="WEIGHTS",
         help="whatever ultralytics loads; its .pt files run code when loaded, so trust them",
+    )
+    parser.add_argument(
+        "--allow-download", action="store_true", help="fetch published detector weights by name"
     )
     parser.add_argument("--conditions", nargs="+", metavar="NAME", help="only these conditions")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N images")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from detection.types import Detections
-from eval.cache import CachedDerainer, append_line, read_lines
+from eval.cache import CachedDerainer, Derained, append_line, read_lines
 from eval.metrics import restoration_scores
 from eval.sets import DetectionSet, Sample
 from rainmer.errors import ImageError
@@ -133,10 +133,9 @@ def run_row(
         else:
             pending.append((samples, batch.input_hw))
     for loaded, input_hw in _read_ahead(spec, pending, watch):
-        batch_results = _run_batch(spec, loaded, input_hw, detector, watch)
+        batch_results = _run_batch(spec, loaded, input_hw, detector, watch, progress)
         append_line(path, *(asdict(result) for result in batch_results))
         results.update({result.image_id: result for result in batch_results})
-        progress(len(loaded))
     return {sample.image_id: results[sample.image_id] for sample in data.samples}
 
 
@@ -186,14 +185,11 @@ def _run_batch(
     input_hw: tuple[int, int],
     detector: MeasuringDetector,
     watch: Stopwatch,
+    progress: Callable[[int], None],
 ) -> list[ImageResult]:
     usable = [item for item in loaded if item.frame is not None]
-    frames = [item.frame for item in usable if item.frame is not None]
-    derain_ms: list[float | None] = [None] * len(usable)
-    if spec.derainer is not None and frames:
-        derained = spec.derainer(frames, [item.sample.key for item in usable])
-        frames = [item.frame for item in derained]
-        derain_ms = [item.elapsed_ms for item in derained]
+    shown = _shown(spec, usable, progress)
+    frames = [item.frame for item in shown]
     scores = _scores(spec, frames, [item.clean for item in usable])
     started = time.perf_counter()
     detections = detector.detect(frames, input_hw)
@@ -203,16 +199,31 @@ def _run_batch(
         ImageResult(
             item.sample.image_id,
             _boxes(found),
-            derain_ms=milliseconds,
+            derain_ms=derained.elapsed_ms,
             detect_ms=1000.0 * elapsed / len(frames),
             scores=score,
         )
-        for item, found, milliseconds, score in zip(
-            usable, detections, derain_ms, scores, strict=True
-        )
+        for item, found, derained, score in zip(usable, detections, shown, scores, strict=True)
     ]
     failed = [item for item in loaded if item.frame is None]
+    progress(len(failed))
     return results + [ImageResult(item.sample.image_id, error=item.error) for item in failed]
+
+
+def _shown(
+    spec: RowSpec, loaded: Sequence[_Loaded], progress: Callable[[int], None]
+) -> list[Derained]:
+    """Return what the detector sees: the frames, derained a few at a time if the row says so."""
+    frames = [item.frame for item in loaded if item.frame is not None]
+    if spec.derainer is None:
+        progress(len(frames))
+        return [Derained(frame, None) for frame in frames]
+    shown: list[Derained] = []
+    for start in range(0, len(frames), spec.derainer.batch):
+        part = slice(start, start + spec.derainer.batch)
+        shown += spec.derainer(frames[part], [item.sample.key for item in loaded[part]])
+        progress(len(shown) - start)
+    return shown
 
 
 def _scores(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from ultralytics.nn.autobackend import AutoBackend
@@ -23,7 +24,7 @@ from ultralytics.utils import nms, ops
 from ultralytics.utils.torch_utils import select_device
 
 from detection.types import Detections
-from detection.yolo.adapter import load_yolo
+from detection.yolo.adapter import load_yolo, no_automatic_installs
 from detection.yolo.letterbox import PAD_VALUE, Placement, place
 from rainmer.errors import RainmerError
 from rainmer.files import file_sha256
@@ -54,6 +55,7 @@ class ValidationHarness:
         iou: IoU threshold of the NMS.
         max_det: Most detections of one image.
         batch: Images of one batch.
+        allow_download: Whether weights that are no file may be fetched by ultralytics.
 
     Attributes:
         names: The detector's classes, label to name.
@@ -73,17 +75,19 @@ class ValidationHarness:
         iou: float = 0.7,
         max_det: int = 300,
         batch: int = 16,
+        allow_download: bool = False,
     ) -> None:
-        yolo = load_yolo(weights)
+        yolo = load_yolo(weights, allow_download=allow_download)
         if yolo.task not in _HORIZONTAL_TASKS:
             raise RainmerError(f"{weights} is a model for {yolo.task}: it gives no upright boxes")
         # The end-to-end head of newer models has no NMS; every row uses the external one.
-        self._model = AutoBackend(
-            yolo.model,
-            device=select_device(str(device), verbose=False),
-            verbose=False,
-            end2end=False,
-        ).eval()
+        with no_automatic_installs():
+            self._model = AutoBackend(
+                yolo.model,
+                device=select_device(str(device), verbose=False),
+                verbose=False,
+                end2end=False,
+            ).eval()
         self.names: dict[int, str] = {int(k): str(v) for k, v in self._model.names.items()}
         self.device: torch.device = self._model.device
         self.conf, self.iou, self.max_det = conf, iou, max_det
@@ -97,9 +101,19 @@ class ValidationHarness:
             exported = getattr(self._model, "imgsz", None) or [self.imgsz]
             self.imgsz = int(max(exported))
             self.batch = int((self._model.metadata or {}).get("batch", 1))
-        settings = (file_fingerprint(weights), self.imgsz, conf, iou, max_det, self.batch)
+        settings = (
+            file_fingerprint(yolo.ckpt_path or weights),
+            self.imgsz,
+            conf,
+            iou,
+            max_det,
+            self.batch,
+        )
         self.fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-        self._model.warmup(imgsz=(1 if native else self.batch, 3, self.imgsz, self.imgsz))
+        # The first call costs more than the others; it is not charged to the first images.
+        self.detect(
+            [np.full((self.imgsz, self.imgsz, 3), PAD_VALUE, np.uint8)], self._input_hw(None)
+        )
 
     def plan(self, sizes_hw: Sequence[tuple[int, int]]) -> list[HarnessBatch]:
         """Return the batches of `yolo val` for images of these sizes, given in order of path.
@@ -119,8 +133,8 @@ class ValidationHarness:
             )
         return batches
 
-    def _input_hw(self, ratios: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[int, int]:
-        if self._fixed_size:
+    def _input_hw(self, ratios: npt.NDArray[np.float64] | None) -> tuple[int, int]:
+        if self._fixed_size or ratios is None:
             return (self.imgsz, self.imgsz)
         height, width = 1.0, 1.0
         if ratios.max() < 1:

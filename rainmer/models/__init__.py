@@ -1,1 +1,102 @@
-"""Package."""
+"""The networks: one file each, shared layers, weights files, and the registry of names.
+
+>>> model = build("prenet", iterations=2).eval()
+>>> model.name, model.takes_query
+('prenet', False)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rainmer.errors import SpecError, WeightsError
+from rainmer.models.network import Network, nearest, refuse_mismatch
+from rainmer.models.prenet import PReNet
+from rainmer.models.rainmer import Rainmer
+from rainmer.models.rainmer_config import RainmerConfig
+from rainmer.models.weights import (
+    WeightsFile,
+    read_weights_file,
+    save_weights,
+    weights_fingerprint,
+)
+
+__all__ = [
+    "Network",
+    "PReNet",
+    "Rainmer",
+    "RainmerConfig",
+    "build",
+    "load",
+    "network_names",
+    "save_weights",
+    "weights_fingerprint",
+]
+
+_NETWORKS: dict[str, type[Network]] = {"prenet": PReNet, "rainmer": Rainmer}
+
+
+def network_names() -> list[str]:
+    """Return the names of all networks, sorted."""
+    return sorted(_NETWORKS)
+
+
+def build(name: str, **config: Any) -> Network:  # noqa: ANN401
+    """Build a network with fresh weights.
+
+    Args:
+        name: One of `network_names()`.
+        **config: The network's options, as plain values; what is left out has its default.
+
+    Raises:
+        SpecError: There is no network of that name.
+        ConfigError: An option is unknown, of the wrong type, or out of range.
+    """
+    return _network(name).from_mapping(config)
+
+
+def load(spec: str) -> Network:
+    """Load a network with its weights, ready for inference (eval mode, on the CPU).
+
+    Args:
+        spec: `NAME:FILE`, the name one of `network_names()`. The file is one of ours, or a
+            published checkpoint; the options of the latter are read off its keys and shapes. What
+            leaves no trace there is as in `from_official` of the network: to load such an
+            ablation, call that with a configuration.
+
+    Raises:
+        SpecError: The spec is of another form, or there is no network of that name.
+        WeightsError: The file is missing, damaged, unsafe, or of another network.
+    """
+    name, separator, path = spec.partition(":")
+    if not separator or not path:
+        raise SpecError(f"{spec!r} does not name weights: expected NAME:FILE, like rainmer:FILE")
+    network = _network(name)
+    content = read_weights_file(path)
+    try:
+        if content.network is None:
+            model = network.from_official(content.state_dict)
+        else:
+            model = _restore_own(network, content)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    return model.eval()
+
+
+def _network(name: str) -> type[Network]:
+    if name not in _NETWORKS:
+        raise SpecError(f"there is no network {name!r}: {nearest(name, _NETWORKS)}")
+    return _NETWORKS[name]
+
+
+def _restore_own(network: type[Network], content: WeightsFile) -> Network:
+    """Build a network as the metadata of a file of ours say."""
+    if content.network != network.name:
+        raise WeightsError(
+            f"the weights are of {content.network}, not {network.name}: use {content.network}:FILE"
+        )
+    model = network.from_mapping(content.config or {})
+    expected = {key: value.shape for key, value in model.state_dict().items()}
+    refuse_mismatch(network.name, expected, content.state_dict)
+    model.load_state_dict(content.state_dict)
+    return model

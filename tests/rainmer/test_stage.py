@@ -208,7 +208,7 @@ def test_smaller_batches_then_tiles_when_memory_runs_out(error):
 
 
 def test_memory_that_does_not_suffice_for_a_tile_is_an_error():
-    with pytest.raises(RainmerError, match="out of memory .* at 150x160 .*--tile"):
+    with pytest.raises(RainmerError, match=r"out of memory .* at 150x160 .*--tile"):
         hungry(10, MemoryError())(frame(160, 150))
 
 

@@ -1,0 +1,63 @@
+"""What eval.detect costs beside deraining, detecting and decoding.
+
+python -m benchmarks.overhead --data set.yaml --detector yolov8n.pt --derain prenet:prenet.pth
+                              --limit 16
+
+Runs the whole command in this process with the cache of derained frames switched off, and compares
+its wall time with the seconds spent inside the derainers, inside the detector and in decoding. The
+command reads ahead, so the ratio can be below 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.detect import main as detect
+
+LIMIT = 1.1
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print wall time over the time of the parts, the median of some runs."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--detector", required=True)
+    parser.add_argument("--derain", nargs="+", required=True)
+    parser.add_argument("--limit", type=int, default=16, help="images")
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args(argv)
+    ratios = [_run(options) for _ in range(options.runs)]
+    verdict = "within" if statistics.median(ratios) <= LIMIT else "above"
+    print(
+        f"wall / (derain + detect + decode): median {statistics.median(ratios):.3f} of "
+        f"{options.runs} runs ({', '.join(f'{r:.3f}' for r in ratios)}), {verdict} {LIMIT}"
+    )
+
+
+def _run(options: argparse.Namespace) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["--data", options.data, "--detector", options.detector, "--no-cache"]
+        arguments += ["--limit", str(options.limit), "--out", folder, "--quiet"]
+        started = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            detect([*arguments, "--derain", *options.derain])
+        wall = time.perf_counter() - started
+        elapsed = json.loads(Path(folder, "metrics.json").read_text())["elapsed_s"]
+    parts = elapsed["derain"] + elapsed["detect"] + elapsed["decode"]
+    print(
+        f"wall {wall:.1f} s; derain {elapsed['derain']:.1f} s, detect {elapsed['detect']:.1f} s, "
+        f"decode {elapsed['decode']:.1f} s; ratio {wall / parts:.3f}"
+    )
+    return wall / parts
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""`python -m detection SOURCE --derain SPEC --detector WEIGHTS`: derain and detect."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from detection.draw import draw_detections, side_by_side
+from detection.pipeline import Pipeline, Processed
+from detection.records import RunFolder
+from detection.sources import Images, Live, Source, find_sources
+from detection.yolo import YoloDetector, attach
+from rainmer import Derainer
+from rainmer.cli import add_stage_options, make_parser, positive_int, run_command
+from rainmer.errors import RainmerError
+from rainmer.frames import Frame, write_image
+from rainmer.specs import SPEC_HELP
+from rainmer.video import VideoWriter
+
+_log = logging.getLogger(__name__)
+
+_EXAMPLE = """\
+  python -m detection rainy/ --derain median --detector yolo11n.pt --save --side-by-side
+  python -m detection drive.mp4 --derain prenet:prenet.pth --detector yolo11n.pt --save --conf 0.4
+  python -m detection 0 --derain median --detector yolo11n.pt --limit 500"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    options = _parse(argv)
+    sources = find_sources(options.source)
+    derainer = Derainer(
+        options.derain,
+        options.device,
+        options.precision,
+        options.tile,
+        options.overlap,
+        options.batch,
+    )
+    detector = _make_detector(options, derainer)
+    folder = options.out or _default_folder(sources[0].name, derainer.name, detector.name)
+    resumable = next((source.name for source in sources if isinstance(source, Images)), None)
+    settings = _settings(options, derainer)
+    with RunFolder(folder, settings, detector.names, resumable) as run:
+        for source in sources:
+            _process_source(source, options, derainer, detector, run)
+        summary = run.finish()
+    _print_summary(summary, folder)
+    _report_skipped(sources, summary["frames"])
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser(
+        "python -m detection",
+        "Derain images, videos, a camera or a stream, and detect objects in them.",
+        _EXAMPLE,
+    )
+    parser.add_argument(
+        "source", nargs="+", help="images, folders, globs, videos, camera number, stream address"
+    )
+    parser.add_argument("--derain", required=True, metavar="SPEC", help=f"one of {SPEC_HELP}")
+    parser.add_argument(
+        "--detector",
+        required=True,
+        metavar="WEIGHTS",
+        help="ultralytics weights or export; a .pt runs code when it is loaded: trust its origin",
+    )
+    parser.add_argument("--allow-download", action="store_true", help="fetch missing weights")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/detection/<name>")
+    parser.add_argument("--save", action="store_true", help="write annotated images or videos")
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="with --save: rainy and derained, each with what the detector finds in it",
+    )
+    parser.add_argument("--conf", type=_fraction, default=0.25, help="lowest score, 0..1")
+    parser.add_argument("--iou", type=_fraction, default=0.7, help="overlap of boxes, 0..1")
+    parser.add_argument("--imgsz", type=positive_int, default=640, metavar="PX")
+    parser.add_argument("--max-det", type=positive_int, default=300, metavar="N")
+    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names or numbers to keep")
+    parser.add_argument(
+        "--where",
+        choices=("frame", "network"),
+        default="frame",
+        help="derain at native size, or at the detector's size (cheaper)",
+    )
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="most frames per source")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_stage_options(parser)
+    options = parser.parse_args(argv)
+    if options.side_by_side and not options.save:
+        parser.error("--side-by-side needs --save")
+    if options.side_by_side and options.where == "network":
+        parser.error("--side-by-side needs --where frame: no derained frame of native size exists")
+    return options
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return value
+
+
+def _make_detector(options: argparse.Namespace, derainer: Derainer) -> YoloDetector:
+    detector = YoloDetector(
+        options.detector,
+        device=str(derainer.device),
+        conf=options.conf,
+        iou=options.iou,
+        imgsz=options.imgsz,
+        max_det=options.max_det,
+        batch=options.batch,
+        allow_download=options.allow_download,
+    )
+    if options.classes:
+        detector.classes = [_label(given, detector.names) for given in options.classes]
+    if options.where == "network":
+        attach(detector.yolo, derainer, where="network")
+    return detector
+
+
+def _label(given: str, names: dict[int, str]) -> int:
+    """Turn a class name or number into the detector's label."""
+    labels = {name.lower(): label for label, name in names.items()}
+    if given.lower() in labels:
+        return labels[given.lower()]
+    if given.isdecimal() and int(given) in names:
+        return int(given)
+    raise RainmerError(
+        f"the detector knows no class {given!r}; it knows {', '.join(names.values())}"
+    )
+
+
+def _default_folder(*parts: str) -> Path:
+    name = "-".join(re.sub(r"[^\w.]+", "-", part).strip("-") for part in parts)
+    return Path("runs") / "detection" / name
+
+
+def _settings(options: argparse.Namespace, derainer: Derainer) -> dict[str, Any]:
+    """Return what results depend on: not the batch, the device or what is printed."""
+    left_out = {"allow_download", "batch", "device", "out", "quiet"}
+    settings = {key: value for key, value in vars(options).items() if key not in left_out}
+    return {**settings, "derainer": derainer.name, "fingerprint": derainer.fingerprint}
+
+
+def _process_source(
+    source: Source,
+    options: argparse.Namespace,
+    derainer: Derainer,
+    detector: YoloDetector,
+    run: RunFolder,
+) -> None:
+    if isinstance(source, Images):
+        chosen = source.files[: options.limit]
+        source.files = [pair for pair in chosen if pair[0] not in run.done]
+    # At network size the detector derains by itself.
+    pipeline = Pipeline(_unchanged if options.where == "network" else derainer, detector)
+    total = min((n for n in (source.count, options.limit) if n), default=None)
+    # A live source does not wait: its frames are processed as they come.
+    batch = 1 if isinstance(source, Live) else options.batch
+    with (
+        _Saver(source, options, derainer.name, detector, run.folder) as saver,
+        tqdm(total=total, desc=source.name, unit="frame", delay=2, disable=options.quiet) as bar,
+    ):
+        frames = itertools.islice(source, options.limit)
+        for processed in pipeline.run(frames, batch):
+            timed = _with_inner_time(processed, detector)
+            saver.save(timed)
+            run.add(source.name, timed)
+            bar.update()
+
+
+def _unchanged(frames: list[Frame]) -> list[Frame]:
+    return frames
+
+
+def _with_inner_time(processed: Processed, detector: YoloDetector) -> Processed:
+    """Take the time of a derainer inside the detector out of the detector's."""
+    inner_ms = detector.speed.get("derain", 0.0)
+    return dataclasses.replace(
+        processed,
+        derain_ms=processed.derain_ms + inner_ms,
+        detect_ms=max(processed.detect_ms - inner_ms, 0.0),
+    )
+
+
+class _Saver(contextlib.ExitStack):
+    """Writes annotated frames: images under their names, videos as one file."""
+
+    def __init__(
+        self,
+        source: Source,
+        options: argparse.Namespace,
+        derainer: str,
+        detector: YoloDetector,
+        folder: Path,
+    ) -> None:
+        super().__init__()
+        self._source = source
+        self._options = options
+        self._derainer = derainer
+        self._detector = detector
+        self._folder = folder
+        self._video: VideoWriter | None = None
+
+    def save(self, processed: Processed) -> None:
+        if not self._options.save:
+            return
+        picture = self._compose(processed)
+        if self._source.fps is None:
+            write_image(self._folder / "images" / processed.name, picture)
+            return
+        picture = _with_even_sides(picture)
+        if self._video is None:
+            path = self._folder / f"{self._source.name}.mp4"
+            size_hw = (picture.shape[0], picture.shape[1])
+            self._video = self.enter_context(
+                VideoWriter(path, fps=self._source.fps, size_hw=size_hw)
+            )
+        self._video.write(picture)
+
+    def _compose(self, processed: Processed) -> Frame:
+        names = self._detector.names
+        annotated = draw_detections(processed.derained, processed.detections, names)
+        if not self._options.side_by_side:
+            return annotated
+        (found,) = self._detector([processed.frame])
+        captions = [
+            f"rainy: {_boxes(len(found))}",
+            f"{self._derainer}: {_boxes(len(processed.detections))}",
+        ]
+        return side_by_side([draw_detections(processed.frame, found, names), annotated], captions)
+
+
+def _with_even_sides(frame: Frame) -> Frame:
+    """Repeat the last row or column where a side is odd: video codecs need even ones."""
+    odd_rows, odd_columns = frame.shape[0] % 2, frame.shape[1] % 2
+    return np.pad(frame, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
+
+
+def _boxes(count: int) -> str:
+    return f"{count} box" if count == 1 else f"{count} boxes"
+
+
+def _print_summary(summary: dict[str, Any], folder: Path) -> None:
+    rows: list[tuple[str, object]] = [("frames", summary["frames"]), ("boxes", summary["boxes"])]
+    rows += [(f"  {name}", count) for name, count in summary["classes"].items()]
+    for key, label in (("derain_ms", "ms derain"), ("detect_ms", "ms detect")):
+        rows.append((label, "-" if summary[key] is None else f"{summary[key]:.1f}"))
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        print(f"{label:<{width}}  {value}")
+    print(f"results in {folder}")
+
+
+def _report_skipped(sources: Sequence[Source], frames: int) -> None:
+    """Name what could not be read.
+
+    Raises:
+        RainmerError: Nothing could be read at all.
+    """
+    skipped = [line for source in sources for line in source.skipped]
+    for line in skipped:
+        _log.warning("skipped: %s", line)
+    if skipped and not frames:
+        raise RainmerError(f"none of the {len(skipped)} images could be read")
+    if skipped:
+        _log.warning("%d of %d images skipped", len(skipped), len(skipped) + frames)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,125 @@
+"""Boxes with labels on frames, and rainy next to derained."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import cv2
+import numpy as np
+
+from detection.types import Detections
+from rainmer.frames import Frame
+
+__all__ = ["class_color", "draw_detections", "side_by_side"]
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_GOLDEN_RATIO = 0.618034
+_DARK = (16, 16, 16)
+_LIGHT = (255, 255, 255)
+
+Color = tuple[int, int, int]
+
+
+def class_color(label: int) -> Color:
+    """Return the colour (R, G, B) of a class: neighbours in number are far apart in hue."""
+    hue = (label * _GOLDEN_RATIO + 0.02) % 1.0
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, 0.95 if label % 2 == 0 else 0.75)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def draw_detections(frame: Frame, detections: Detections, names: Mapping[int, str]) -> Frame:
+    """Draw boxes, class names and scores on a copy of a frame.
+
+    Lines and letters grow with the frame. Labels lie over all boxes, the surest on top.
+
+    Args:
+        frame: (H, W, 3), uint8, RGB.
+        detections: Boxes in pixels of this frame.
+        names: Class names by label; a label without name shows its number.
+
+    Returns:
+        (H, W, 3), uint8, RGB.
+    """
+    drawn = np.ascontiguousarray(frame.copy())
+    thickness = _line_width(frame)
+    order = np.argsort(detections.scores, kind="stable")
+    corners = np.rint(detections.boxes_xyxy).astype(int)
+    colors = [class_color(int(label)) for label in detections.labels]
+    for i in order:
+        left, top, right, bottom = corners[i].tolist()
+        cv2.rectangle(drawn, (left, top), (right, bottom), colors[i], thickness)
+    for i in order:
+        label = int(detections.labels[i])
+        text = f"{names.get(label, str(label))} {detections.scores[i]:.2f}"
+        _put_label(drawn, text, int(corners[i, 0]) - thickness // 2, int(corners[i, 1]), colors[i])
+    return drawn
+
+
+def side_by_side(frames: Sequence[Frame], captions: Sequence[str]) -> Frame:
+    """Set frames of one height next to each other, each under its caption.
+
+    Args:
+        frames: Arrays (H, W, 3), uint8, RGB, of one height.
+        captions: One per frame.
+
+    Returns:
+        (H + caption, sum of widths + gaps, 3), uint8, RGB.
+
+    Raises:
+        ValueError: No frame is given, or not one caption per frame.
+    """
+    if not frames or len(frames) != len(captions):
+        raise ValueError(f"expected a caption per frame, but got {len(captions)} of {len(frames)}")
+    height = frames[0].shape[0]
+    gap = np.full((height, _line_width(frames[0]) * 2, 3), 255, np.uint8)
+    panels = [part for frame in frames for part in (gap, frame)][1:]
+    scale, width = _font(frames[0])
+    bar_height = round(_text_height(scale, width) * 2)
+    bar = np.full((bar_height, sum(p.shape[1] for p in panels), 3), 255, np.uint8)
+    left = 0
+    for frame, caption in zip(frames, captions, strict=True):
+        # A long caption is cut where its picture ends.
+        view = bar[:, left : left + frame.shape[1]]
+        strip = np.ascontiguousarray(view)
+        baseline = (bar_height + _text_height(scale, width)) // 2
+        cv2.putText(strip, caption, (width * 4, baseline), _FONT, scale, _DARK, width, cv2.LINE_AA)
+        view[:] = strip
+        left += frame.shape[1] + gap.shape[1]
+    return cast(Frame, np.vstack([bar, np.hstack(panels)]))
+
+
+def _put_label(drawn: Frame, text: str, left: int, bottom: int, color: Color) -> None:
+    """Write text on a filled bar whose lower left corner is given, moved to stay in the frame."""
+    height, width = drawn.shape[:2]
+    scale, thickness = _font(drawn)
+    (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
+    margin = max(2, thickness * 2)
+    bar_width, bar_height = text_width + 2 * margin, text_height + baseline + margin
+    left = max(0, min(left, width - bar_width))
+    top = min(max(0, bottom - bar_height), max(0, height - bar_height))
+    cv2.rectangle(drawn, (left, top), (left + bar_width, top + bar_height), color, cv2.FILLED)
+    place = (left + margin, top + text_height + margin // 2 + 1)
+    cv2.putText(drawn, text, place, _FONT, scale, _readable_on(color), thickness, cv2.LINE_AA)
+
+
+def _readable_on(color: Color) -> Color:
+    red, green, blue = color
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    return _DARK if luma > 140 else _LIGHT
+
+
+def _line_width(frame: Frame) -> int:
+    return max(1, round(sum(frame.shape[:2]) * 0.0016))
+
+
+def _font(frame: Frame) -> tuple[float, int]:
+    """Return the font's scale and stroke for a frame: about 2 % of its size, never unreadable."""
+    scale = max(0.4, sum(frame.shape[:2]) * 0.00042)
+    return scale, max(1, round(scale * 1.6))
+
+
+def _text_height(scale: float, stroke: int) -> int:
+    (_, height), baseline = cv2.getTextSize("Ag", _FONT, scale, stroke)
+    return int(height + baseline)

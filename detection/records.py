@@ -1,0 +1,135 @@
+"""The folder that a run of the command writes: one JSON line per frame, and a summary."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any, TextIO
+
+from detection.pipeline import Processed
+from rainmer.errors import OutputError
+from rainmer.files import make_folder, write_text
+
+__all__ = ["RunFolder"]
+
+_log = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """Results of a run, kept as they come. Use it as a context manager.
+
+    `detections.jsonl` holds one record per frame: `source`, `name`, `width`, `height`,
+    `derain_ms`, `detect_ms` and `boxes`, each with `xyxy` in pixels, `score`, `label` and `class`.
+    `run.json` holds the settings and, once the run is complete, the summary. A run that was
+    interrupted goes on where it stopped if it is started again with the same settings.
+
+    Args:
+        folder: Where to write.
+        settings: What the results depend on.
+        names: Class names by label.
+        resumable: The source of which single frames may be left out; a video starts anew.
+
+    Attributes:
+        done: Names of the frames of that source whose results an interrupted run left.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        names: dict[int, str],
+        resumable: str | None = None,
+    ) -> None:
+        self.folder = make_folder(folder)
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self.names = names
+        self._frames = 0
+        self._classes: Counter[str] = Counter()
+        self._total_ms = {"derain_ms": 0.0, "detect_ms": 0.0}
+        kept = [r for r in self._records_of_interrupted_run() if r["source"] == resumable]
+        self.done = {record["name"] for record in kept}
+        for record in kept:
+            self._count(record)
+        # Written anew: the last line of a run that was killed may be half a line.
+        write_text(self._lines, "".join(json.dumps(record) + "\n" for record in kept))
+        write_text(self.folder / "run.json", json.dumps({"settings": self.settings}, indent=1))
+        if kept:
+            _log.info("going on after %d frames in %s", len(kept), self.folder)
+
+    @property
+    def _lines(self) -> Path:
+        return self.folder / "detections.jsonl"
+
+    def __enter__(self) -> RunFolder:
+        self._file: TextIO = self._lines.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._file.close()
+
+    def add(self, source: str, processed: Processed) -> None:
+        """Append one frame's record."""
+        record = {
+            "source": source,
+            "name": processed.name,
+            "width": processed.frame.shape[1],
+            "height": processed.frame.shape[0],
+            "derain_ms": round(processed.derain_ms, 3),
+            "detect_ms": round(processed.detect_ms, 3),
+            "boxes": self._boxes(processed),
+        }
+        self._count(record)
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def finish(self) -> dict[str, Any]:
+        """Write and return the summary: frames, boxes, boxes per class, mean ms per frame."""
+        summary = self.summary()
+        content = {"settings": self.settings, "summary": summary}
+        write_text(self.folder / "run.json", json.dumps(content, indent=1))
+        return summary
+
+    def summary(self) -> dict[str, Any]:
+        """Summarize the frames so far; the means of no frames are None."""
+        means = {
+            key: round(total / self._frames, 3) if self._frames else None
+            for key, total in self._total_ms.items()
+        }
+        classes = dict(self._classes.most_common())
+        return {"frames": self._frames, "boxes": sum(classes.values()), "classes": classes, **means}
+
+    def _count(self, record: dict[str, Any]) -> None:
+        self._frames += 1
+        self._classes.update(box["class"] for box in record["boxes"])
+        for key in self._total_ms:
+            self._total_ms[key] += record[key]
+
+    def _boxes(self, processed: Processed) -> list[dict[str, Any]]:
+        found = processed.detections
+        return [
+            {
+                "xyxy": [round(float(v), 2) for v in box],
+                "score": round(float(score), 5),
+                "label": int(label),
+                "class": self.names.get(int(label), str(int(label))),
+            }
+            for box, score, label in zip(found.boxes_xyxy, found.scores, found.labels, strict=True)
+        ]
+
+    def _records_of_interrupted_run(self) -> list[dict[str, Any]]:
+        """Return what a run with the same settings left, if it did not reach its end."""
+        try:
+            before = json.loads((self.folder / "run.json").read_text("utf-8"))
+            if before.get("settings") != self.settings or "summary" in before:
+                return []
+            lines = self._lines.read_text("utf-8").splitlines(keepends=True)
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except (FileNotFoundError, json.JSONDecodeError):
+            return []
+        except OSError as error:
+            raise OutputError(f"cannot read {error.filename}: {error.strerror}") from error

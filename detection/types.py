@@ -1,0 +1,125 @@
+"""The detector socket: what every detector takes and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from rainmer.errors import RainmerError
+from rainmer.frames import Frame
+
+__all__ = ["DerainCallable", "Detections", "Detector"]
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+Frames = TypeVar("Frames", Tensor, list[Frame])
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What a detector found in one frame. Checked once, when it is made.
+
+    Args:
+        boxes_xyxy: (N, 4), float32: left, top, right, bottom in absolute pixels of the frame that
+            the detector was given, continuous (width = right - left).
+        scores: (N,), float32, 0..1.
+        labels: (N,), int64, class indices from 0.
+
+    Raises:
+        ValueError: Shapes do not fit together, a value is not finite, or a label is negative.
+
+    Example:
+        >>> len(Detections())
+        0
+        >>> Detections([[0, 0, 4, 2]], [0.5], [7]).boxes_xyxy.shape
+        (1, 4)
+    """
+
+    boxes_xyxy: FloatArray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    scores: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
+    labels: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        boxes = np.asarray(self.boxes_xyxy, np.float32)
+        boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
+        scores = np.asarray(self.scores, np.float32)
+        labels = np.asarray(self.labels, np.int64)
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise ValueError(f"expected boxes (N, 4), but got {boxes.shape}")
+        if scores.shape != (len(boxes),) or labels.shape != (len(boxes),):
+            raise ValueError(
+                f"expected {len(boxes)} scores and labels, but got {scores.shape}, {labels.shape}"
+            )
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise ValueError("boxes and scores must be finite")
+        if (labels < 0).any():
+            raise ValueError(f"labels start at 0, but got {labels.min()}")
+        for name, value in (("boxes_xyxy", boxes), ("scores", scores), ("labels", labels)):
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def select(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Detections:
+        """Return the detections of a mask (N,) or of indices."""
+        return Detections(self.boxes_xyxy[keep], self.scores[keep], self.labels[keep])
+
+
+class Detector(Protocol):
+    """A detector: frames in, one `Detections` per frame out.
+
+    Attributes:
+        name: Short name for reports and file names.
+        names: The detector's classes, label to name.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name for reports and file names."""
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The classes, label to name."""
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Detect in frames (H, W, 3), uint8, RGB, of any sizes; same order as given."""
+
+
+DerainCallable = Callable[..., Any]
+"""A derainer: `frames -> frames` of the same kind, order, size and type; see `rainmer.Derainer`.
+
+It is called as `derain(frames)`, or as `derain(frames, names=[...])` with one file name per frame
+if its attribute `needs_names` is true. Its attribute `name`, if any, is shown in reports.
+"""
+
+
+def call_derainer(derain: DerainCallable, frames: Frames, names: Sequence[str]) -> Frames:
+    """Call a derainer, with the frames' names only if it needs them.
+
+    Raises:
+        RainmerError: It did not return what it must: boxes would land in the wrong place.
+    """
+    needs_names = getattr(derain, "needs_names", False)
+    derained = derain(frames, names=list(names)) if needs_names else derain(frames)
+    given, returned = _form(frames), _form(derained)
+    if given != returned:
+        name = getattr(derain, "name", None) or type(derain).__name__
+        raise RainmerError(
+            f"the derainer {name} must return frames of the same kind, size and type: it was given "
+            f"{given}, but returned {returned}"
+        )
+    return cast(Frames, derained)
+
+
+def _form(frames: object) -> str:
+    """Describe frames by kind, shape and type."""
+    if isinstance(frames, Tensor | np.ndarray):
+        return f"{type(frames).__name__} {tuple(frames.shape)} of {frames.dtype}"
+    if isinstance(frames, list | tuple):
+        return f"[{', '.join(_form(frame) for frame in frames)}]"
+    return type(frames).__name__

@@ -1,0 +1,224 @@
+"""Detectors of ultralytics behind the detector socket."""
+
+# ultralytics is untyped: its objects and options are Any.
+# ruff: noqa: ANN401
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ultralytics import YOLO
+from ultralytics.engine.exporter import export_formats
+from ultralytics.utils import checks
+
+from detection.types import Detections
+from rainmer.errors import RainmerError, WeightsError
+from rainmer.frames import Frame, reverse_channels
+
+__all__ = ["YoloDetector", "load_yolo"]
+
+_REMOTE = ("http://", "https://", "ul://", "gs://", "grpc://", "rtsp://")
+
+
+def load_yolo(
+    weights: str | os.PathLike[str], *, task: str | None = None, allow_download: bool = False
+) -> Any:
+    """Load an ultralytics detector: `.pt`, `.onnx`, an OpenVINO folder, whatever it exports to.
+
+    A `.pt` of ultralytics is a pickle: loading it runs the code in it. Load only files whose origin
+    you trust. Nothing is downloaded or installed unless it is asked for.
+
+    Args:
+        weights: A file or folder. With `allow_download` also a name that ultralytics publishes
+            (`yolo11n.pt`) or an address.
+        task: The task of an exported model whose file does not tell it.
+        allow_download: Whether a missing file may be fetched by ultralytics.
+
+    Returns:
+        An `ultralytics.YOLO` object.
+
+    Raises:
+        RainmerError: The file does not exist.
+        WeightsError: The file is not a trained model of ultralytics, or needs a missing package.
+    """
+    named = os.fspath(weights)
+    remote = named.startswith(_REMOTE)
+    if not remote and Path(named).exists():
+        # An absolute path: ultralytics replaces a damaged file that has just the name of its own.
+        named = str(Path(named).resolve())
+    elif not allow_download:
+        raise RainmerError(
+            f"no file {named} with detector weights; what ultralytics publishes is only fetched "
+            "with allow_download=True (--allow-download)"
+        )
+    _check_suffix(named)
+    with no_automatic_installs(), _clear_errors(named):
+        yolo = YOLO(named, task=task)
+        if not named.endswith(".pt"):
+            _ = yolo.names  # opens an exported model, which otherwise happens at the first frame
+        return yolo
+
+
+def _check_suffix(named: str) -> None:
+    """Refuse what cannot be weights before ultralytics guesses."""
+    suffixes = tuple(export_formats()["Suffix"])
+    if named.lower().endswith((".yaml", ".yml")):
+        raise WeightsError(f"{named} describes an architecture without weights; give trained ones")
+    if "://" not in named and Path(named).exists() and not named.endswith(suffixes):
+        raise WeightsError(
+            f"{named} is not a detector that ultralytics loads: expected .pt, or an export such as "
+            ".onnx, .torchscript, .engine or an *_openvino_model folder"
+        )
+
+
+@contextlib.contextmanager
+def no_automatic_installs() -> Iterator[None]:
+    """Keep ultralytics from calling pip inside the block, unless YOLO_AUTOINSTALL asks for it."""
+    before = checks.AUTOINSTALL
+    checks.AUTOINSTALL = before and "YOLO_AUTOINSTALL" in os.environ
+    try:
+        yield
+    finally:
+        checks.AUTOINSTALL = before
+
+
+@contextlib.contextmanager
+def _clear_errors(named: str) -> Iterator[None]:
+    """Turn what ultralytics and its backends raise for an unusable file into one line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise WeightsError(
+            f"{named} needs the package {error.name}, which is not installed"
+        ) from error
+    except (
+        AttributeError,
+        EOFError,
+        FileNotFoundError,
+        ImportError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        pickle.UnpicklingError,
+    ) as error:
+        lines = str(error).encode("ascii", "ignore").decode().split("\n")
+        reason = lines[0].removeprefix("ERROR").strip() or type(error).__name__
+        raise WeightsError(f"cannot load the detector {named}: {reason}") from error
+
+
+class YoloDetector:
+    """An ultralytics detector behind the detector socket, for one's own loop.
+
+    Frames of one size are detected together and each size for itself, so what is found in a frame
+    does not depend on the frames beside it (in a mixed batch ultralytics pads to a square).
+
+    Args:
+        weights: A file, see `load_yolo`, or an `ultralytics.YOLO` object (attached derainers work).
+        device: `cpu`, `cuda:0`, ...; None lets ultralytics choose.
+        conf: Lowest score of a detection, 0..1.
+        iou: Overlap above which the lesser of two boxes is dropped, 0..1.
+        imgsz: Longer side of the detector's input in pixels.
+        max_det: Most detections per frame.
+        batch: Most frames at once.
+        classes: Labels to keep; None keeps all.
+        allow_download: See `load_yolo`.
+
+    Attributes:
+        yolo: The `ultralytics.YOLO` object.
+        classes: Labels to keep, or None; may be changed.
+        speed: Mean ms per frame of the last call, by step, as ultralytics tells it.
+
+    Raises:
+        RainmerError, WeightsError: See `load_yolo`; or the model is no detector.
+    """
+
+    def __init__(
+        self,
+        weights: Any,
+        device: str | None = None,
+        conf: float = 0.25,
+        iou: float = 0.7,
+        imgsz: int = 640,
+        max_det: int = 300,
+        batch: int = 8,
+        *,
+        classes: Sequence[int] | None = None,
+        allow_download: bool = False,
+    ) -> None:
+        is_path = isinstance(weights, str | os.PathLike)
+        self.yolo = load_yolo(weights, allow_download=allow_download) if is_path else weights
+        if self.yolo.task not in ("detect", "segment", "pose", "obb"):
+            raise RainmerError(f"a model for the task {self.yolo.task!r} finds no boxes")
+        if batch < 1:
+            raise RainmerError(f"batch must be at least 1, but is {batch}")
+        self.batch = batch
+        self.classes = list(classes) if classes is not None else None
+        self.speed: dict[str, float] = {}
+        self._options: dict[str, Any] = {
+            "conf": conf,
+            "iou": iou,
+            "imgsz": imgsz,
+            "max_det": max_det,
+            "verbose": False,
+        }
+        if device is not None:
+            self._options["device"] = str(device)
+
+    @property
+    def name(self) -> str:
+        """Name of the weights file without its suffix."""
+        return Path(str(self.yolo.model_name or "yolo")).stem
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The classes, label to name."""
+        return dict(self.yolo.names)
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Detect in frames (H, W, 3), uint8, RGB, of any sizes; same order as given.
+
+        Boxes of oriented detections are their upright bounding boxes.
+
+        Raises:
+            WeightsError: A backend of an exported model fails or is not installed.
+        """
+        found: list[Detections | None] = [None] * len(frames)
+        totals: dict[str, float] = {}
+        for chosen in self._batches(frames):
+            for i, result in zip(chosen, self._predict([frames[i] for i in chosen]), strict=True):
+                found[i] = _detections_of(result)
+                for step, elapsed_ms in result.speed.items():
+                    totals[step] = totals.get(step, 0.0) + elapsed_ms
+        self.speed = {step: total / len(frames) for step, total in totals.items()}
+        return [detections for detections in found if detections is not None]
+
+    def _batches(self, frames: Sequence[Frame]) -> Iterator[list[int]]:
+        """Yield the indices of frames of one size, at most `batch` at a time."""
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i, frame in enumerate(frames):
+            by_shape.setdefault(frame.shape, []).append(i)
+        for indices in by_shape.values():
+            for start in range(0, len(indices), self.batch):
+                yield indices[start : start + self.batch]
+
+    def _predict(self, frames: list[Frame]) -> list[Any]:
+        source = [reverse_channels(frame) for frame in frames]
+        with no_automatic_installs():
+            return list(self.yolo.predict(source, classes=self.classes, **self._options))
+
+
+def _detections_of(result: Any) -> Detections:
+    """Take the boxes out of ultralytics' result for one frame."""
+    boxes = result.boxes if result.boxes is not None else result.obb
+    return Detections(
+        boxes.xyxy.float().cpu().numpy(),
+        boxes.conf.float().cpu().numpy(),
+        boxes.cls.cpu().numpy().astype(np.int64),
+    )

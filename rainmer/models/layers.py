@@ -1,0 +1,418 @@
+"""Blocks that the networks share: norm, sparse channel attention, feed-forward, compensator.
+
+Feature maps are (B, C, H, W). The blocks give the same numbers in every memory order, but they are
+written for channels-last: a map is then a matrix of pixels by channels without copying. Section
+numbers in the texts are those of the model specification of Rainmer; the blocks up to the
+compensator come from DRSformer (Chen et al., CVPR 2023).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from fractions import Fraction
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "LEAKY_SLOPE",
+    "ChannelNorm",
+    "Downsample",
+    "FeatureCompensator",
+    "MixedScaleFeedForward",
+    "SparseChannelAttention",
+    "SqueezeResidual",
+    "TopkTies",
+    "Upsample",
+    "channel_conv",
+    "conv3x3",
+    "depthwise_conv",
+    "global_average",
+    "kept_entries",
+    "per_image_projection",
+    "sparse_softmax",
+]
+
+TopkTies = Literal["lowest", "native"]
+"""Which of equal attention entries are kept: the lowest indices, or what `torch.topk` picks."""
+
+LEAKY_SLOPE = 0.1
+_NORM_EPSILON = 1e-5
+_COSINE_EPSILON = 1e-12
+_SQUEEZE_REDUCTION = 16
+_COMPENSATOR_STEPS = 4
+_SEPARABLE_KERNELS = (1, 3, 5, 7)
+_DILATED_KERNELS = (3, 5, 7)
+
+
+def conv3x3(channels_in: int, channels_out: int, *, bias: bool) -> nn.Conv2d:
+    """Make a 3x3 convolution that keeps the size."""
+    return nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=bias)
+
+
+def channel_conv(channels_in: int, channels_out: int, *, bias: bool) -> nn.Conv2d:
+    """Make a 1x1 convolution: the same linear map of the channels at every pixel."""
+    return nn.Conv2d(channels_in, channels_out, 1, bias=bias)
+
+
+def depthwise_conv(
+    channels: int, kernel: int, *, dilation: int = 1, bias: bool = False
+) -> nn.Conv2d:
+    """Make a convolution with one k x k filter per channel that keeps the size (odd k)."""
+    padding = dilation * (kernel // 2)
+    return nn.Conv2d(
+        channels, channels, kernel, padding=padding, dilation=dilation, groups=channels, bias=bias
+    )
+
+
+def global_average(x: Tensor) -> Tensor:
+    """Average over the pixels: (B, C, H, W) to (B, C)."""
+    return x.mean((2, 3))
+
+
+def per_image_projection(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Apply a linear map of the channels that differs from image to image.
+
+    Args:
+        x: Features (B, C, H, W).
+        weight: Matrices (B, D, C).
+        bias: Vector (D,), or None.
+
+    Returns:
+        Features (B, D, H, W), in channels-last memory order.
+    """
+    batch, _, height, width = x.shape
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # B, HW, C: a view when channels are last
+    projected = pixels @ weight.to(x.dtype).transpose(1, 2)
+    if bias is not None:
+        projected = projected + bias.to(projected.dtype)
+    return projected.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _float32_at_least(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _autocast_off(device: torch.device) -> AbstractContextManager[object]:
+    """Keep matrix products in their own precision inside an autocast region."""
+    if device.type == "meta":  # has no autocast to switch off
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each pixel, computed in float32 (section 2.1).
+
+    With bias: `(x - mean) / sqrt(var + 1e-5) * weight + bias`. Without it the numerator is not
+    centred either: `x / sqrt(var + 1e-5) * weight`; the mean is used in the variance only.
+
+    Args:
+        channels: Width of the features.
+        bias: Whether to centre and shift.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(self, channels: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        if bias:
+            self.bias = nn.Parameter(torch.zeros(channels))
+        else:
+            self.register_parameter("bias", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W); the result is in channels-last memory order."""
+        pixels = _float32_at_least(x.permute(0, 2, 3, 1))
+        weight = self.weight.to(pixels.dtype)
+        if self.bias is not None:
+            bias = self.bias.to(pixels.dtype)
+            normed = F.layer_norm(pixels, weight.shape, weight, bias, _NORM_EPSILON)
+        else:
+            variance = pixels.var(-1, correction=0, keepdim=True)
+            normed = pixels * torch.rsqrt(variance + _NORM_EPSILON) * weight
+        return normed.to(x.dtype).permute(0, 3, 1, 2)
+
+
+class SparseChannelAttention(nn.Module):
+    """Top-k sparse attention between channels (section 2.2).
+
+    Cosine similarities of the channels, scaled by a learned temperature, pass a cascade: each rate
+    keeps the largest share of every row of the map before it and takes the softmax of those. From
+    the second rate on the logits are thus probabilities with exact zeros, and which of the tied
+    zeros come back is a matter of `ties`. The maps are added up with learned weights.
+
+    Args:
+        channels: Width of the features.
+        heads: Number of heads; divides `channels`.
+        sparse_rates: Shares of a row that are kept, one after the other; none: dense attention.
+        bias: Whether the convolutions have biases.
+        ties: "lowest" keeps the lowest of tied indices and is equal on every device (and to the
+            official network on CUDA); "native" does as `torch.topk` does on the device.
+    """
+
+    rate_weights: nn.Parameter | None
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        sparse_rates: Sequence[Fraction] = (),
+        bias: bool = False,
+        ties: TopkTies = "lowest",
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.ties = ties
+        self.kept = tuple(kept_entries(channels // heads, rate) for rate in sparse_rates)
+        self.qkv = channel_conv(channels, 3 * channels, bias=bias)
+        self.qkv_depthwise = depthwise_conv(3 * channels, 3, bias=bias)
+        self.project = nn.Linear(channels, channels, bias=bias)
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        if self.kept:
+            self.rate_weights = nn.Parameter(torch.full((len(self.kept),), 0.2))
+        else:
+            self.register_parameter("rate_weights", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        q, k, v = self.qkv_depthwise(self.qkv(x)).chunk(3, dim=1)
+        with _autocast_off(x.device):
+            attention = self.combine_maps(self.similarities(q, k))
+            # A map is a small matrix per head: multiplied into the output projection, it costs one
+            # product with the pixels instead of two.
+            weight = self.multiply_into_projection(attention)
+        return per_image_projection(v, weight, self.project.bias)
+
+    def similarities(self, q: Tensor, k: Tensor) -> Tensor:
+        """Return the scaled cosines of q and k (both B, C, H, W): (B, heads, C/h, C/h), float32."""
+        batch, channels, height, width = q.shape
+        shape = (batch, self.heads, channels // self.heads, height * width)
+        q, k = _float32_at_least(q).reshape(shape), _float32_at_least(k).reshape(shape)
+        # Dividing the products by the norms spares the normalised copies of q and k.
+        q_norm = torch.linalg.vector_norm(q, dim=-1).clamp_min(_COSINE_EPSILON)
+        k_norm = torch.linalg.vector_norm(k, dim=-1).clamp_min(_COSINE_EPSILON)
+        cosines: Tensor = q @ k.transpose(-2, -1) / q_norm.unsqueeze(-1) / k_norm.unsqueeze(-2)
+        return cosines * self.temperature.to(cosines.dtype)
+
+    def combine_maps(self, logits: Tensor) -> Tensor:
+        """Run the cascade of rates and add up its maps; same shape as the logits."""
+        if self.rate_weights is None:
+            return logits.softmax(-1)
+        scores, total = logits, torch.zeros_like(logits)
+        for count, share in zip(self.kept, self.rate_weights.unbind(), strict=True):
+            scores = sparse_softmax(scores, count, ties=self.ties)
+            total = total + share * scores
+        return total
+
+    def multiply_into_projection(self, attention: Tensor) -> Tensor:
+        """Turn maps (B, heads, C/h, C/h) and the output projection into matrices (B, C, C)."""
+        weight = _float32_at_least(self.project.weight)
+        weight = weight.view(weight.shape[0], self.heads, -1)
+        return torch.einsum("ohi,bhij->bohj", weight, attention).flatten(2)
+
+
+def kept_entries(row_length: int, rate: Fraction) -> int:
+    """Return how many entries of a row a rate keeps: the product rounded down, exactly."""
+    return row_length * rate.numerator // rate.denominator
+
+
+def sparse_softmax(scores: Tensor, count: int, *, ties: TopkTies) -> Tensor:
+    """Take the softmax of the `count` largest entries of each row; the others become exactly 0.
+
+    Args:
+        scores: Tensor (..., N).
+        count: How many entries stay, 1 to N.
+        ties: Which of equal entries stay, see `TopkTies`.
+    """
+    if count == scores.shape[-1]:
+        return scores.softmax(-1)
+    detached = scores.detach()
+    if ties == "lowest":
+        # A stable sort leaves equal entries in the order of their indices.
+        largest = detached.sort(dim=-1, descending=True, stable=True).indices[..., :count]
+    else:
+        largest = detached.topk(count, dim=-1, sorted=False).indices
+    dropped = torch.ones_like(detached, dtype=torch.bool).scatter_(-1, largest, False)
+    return scores.masked_fill(dropped, -torch.inf).softmax(-1)
+
+
+class MixedScaleFeedForward(nn.Module):
+    """Feed-forward net with two kernel sizes that exchange halves (section 2.3).
+
+    Args:
+        channels: Width of the features.
+        expansion: Hidden width as a multiple of `channels`, rounded down.
+        bias: Whether the convolutions have biases.
+    """
+
+    def __init__(self, channels: int, expansion: float, *, bias: bool = False) -> None:
+        super().__init__()
+        hidden = int(channels * expansion)
+        self.expand = channel_conv(channels, 2 * hidden, bias=bias)
+        self.depthwise3 = depthwise_conv(2 * hidden, 3, bias=bias)
+        self.depthwise5 = depthwise_conv(2 * hidden, 5, bias=bias)
+        self.pair3 = _pair_conv(hidden, 3, bias=bias)
+        self.pair5 = _pair_conv(hidden, 5, bias=bias)
+        self.reduce = channel_conv(2 * hidden, channels, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        expanded = self.expand(x)
+        fine1, fine2 = self.depthwise3(expanded).relu_().chunk(2, dim=1)
+        coarse1, coarse2 = self.depthwise5(expanded).relu_().chunk(2, dim=1)
+        mixed3 = self.pair3(torch.cat((fine1, coarse1), dim=1)).relu_()
+        mixed5 = self.pair5(torch.cat((fine2, coarse2), dim=1)).relu_()
+        return cast(Tensor, self.reduce(torch.cat((mixed3, mixed5), dim=1)))
+
+
+def _pair_conv(channels: int, kernel: int, *, bias: bool) -> nn.Conv2d:
+    """Make a convolution whose output channel j sees the input channels 2j and 2j + 1."""
+    return nn.Conv2d(
+        2 * channels, channels, kernel, padding=kernel // 2, groups=channels, bias=bias
+    )
+
+
+class FeatureCompensator(nn.Module):
+    """Mixture of eight operations in four steps, weighted per image (section 2.4, "MEFC").
+
+    Args:
+        channels: Width of the features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(_CompensatorStep(channels) for _ in range(_COMPENSATOR_STEPS))
+        weights = _COMPENSATOR_STEPS * _CompensatorStep.operation_count
+        self.gate = nn.Sequential(
+            nn.Linear(channels, 2 * weights), nn.ReLU(), nn.Linear(2 * weights, weights)
+        )
+        self.entry = channel_conv(channels, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape; the result is not negative."""
+        gate = _float32_at_least(self.gate(global_average(x)))
+        weights = gate.view(x.shape[0], len(self.steps), -1).softmax(-1)
+        state = self.entry(x).relu_()
+        for step, step_weights in zip(self.steps, weights.unbind(1), strict=True):
+            state = step(state, step_weights)
+        return cast(Tensor, state)
+
+
+class _CompensatorStep(nn.Module):
+    """One step: all operations on one state, weighted, merged and added to it."""
+
+    operation_count = len(_SEPARABLE_KERNELS) + len(_DILATED_KERNELS) + 1
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.operations = nn.ModuleList(
+            [
+                *(_Separable(channels, kernel) for kernel in _SEPARABLE_KERNELS),
+                *(_Dilated(channels, kernel) for kernel in _DILATED_KERNELS),
+                # Padding does not count in the average.
+                nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
+            ]
+        )
+        self.merge = channel_conv(self.operation_count * channels, channels, bias=False)
+
+    def forward(self, state: Tensor, weights: Tensor) -> Tensor:
+        """Map a state (B, C, H, W) >= 0 and weights (B, 8) to the next state >= 0."""
+        branches = torch.cat([operation(state) for operation in self.operations], dim=1)
+        # The weights scale the merging matrix, which is far smaller than the branches.
+        merge = self.merge.weight.view(state.shape[1], self.operation_count, -1)  # C, 8, C
+        scaled = (merge * weights[:, None, :, None]).flatten(2)  # B, C, 8C
+        # The published step has another ReLU around the sum, which is not negative as it is.
+        return per_image_projection(branches, scaled).relu() + state
+
+
+class _Separable(nn.Module):
+    """Depthwise, 1x1, ReLU, depthwise, 1x1."""
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.depthwise1 = depthwise_conv(channels, kernel)
+        self.pointwise1 = channel_conv(channels, channels, bias=False)
+        self.depthwise2 = depthwise_conv(channels, kernel)
+        self.pointwise2 = channel_conv(channels, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        hidden = self.pointwise1(self.depthwise1(x)).relu_()
+        return cast(Tensor, self.pointwise2(self.depthwise2(hidden)))
+
+
+class _Dilated(nn.Module):
+    """Depthwise with dilation 2, 1x1."""
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.depthwise = depthwise_conv(channels, kernel, dilation=2)
+        self.pointwise = channel_conv(channels, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        return cast(Tensor, self.pointwise(self.depthwise(x)))
+
+
+class Downsample(nn.Module):
+    """Halve both sides and double the channels: 3x3 convolution, then pixel-unshuffle."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels, channels // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, 2C, H/2, W/2)."""
+        return F.pixel_unshuffle(self.conv(x), 2)
+
+
+class Upsample(nn.Module):
+    """Double both sides and halve the channels: 3x3 convolution, then pixel-shuffle."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C/2, 2H, 2W)."""
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class SqueezeResidual(nn.Module):
+    """Residual block with squeeze-and-excitation after both convolutions (section 2.6).
+
+    Args:
+        channels: Width of the features, at least 16.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(channels, channels, bias=True)
+        self.squeeze1 = _SqueezeExcitation(channels)
+        self.conv2 = conv3x3(channels, channels, bias=True)
+        self.squeeze2 = _SqueezeExcitation(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        hidden = F.leaky_relu(self.squeeze1(self.conv1(x)), LEAKY_SLOPE)
+        return F.leaky_relu(self.squeeze2(self.conv2(hidden)) + x, LEAKY_SLOPE)
+
+
+class _SqueezeExcitation(nn.Module):
+    """Scale every channel by a gate computed from the averages of all channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(channels, channels // _SQUEEZE_REDUCTION, bias=False)
+        self.expand = nn.Linear(channels // _SQUEEZE_REDUCTION, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        gate: Tensor = self.expand(self.reduce(global_average(x)).relu()).sigmoid()
+        return x * gate[:, :, None, None]

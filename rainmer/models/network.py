@@ -1,0 +1,138 @@
+"""What all networks have in common, and how names and keys are checked against what is valid."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from rainmer.errors import WeightsError
+
+__all__ = ["Network", "clean_state_dict", "nearest", "refuse_mismatch"]
+
+_LISTED = 3
+
+
+class Network(nn.Module):
+    """A derainer's network: takes images (B, 3, H, W), RGB, 0..1, any H and W, gives the same.
+
+    Outputs are not clamped to 0..1: the stage does that, and a loss wants the true values.
+    """
+
+    name: ClassVar[str]
+    """What specs and weights files call the network."""
+    size_multiple: ClassVar[int]
+    """The network pads to multiples of this; tiles of such sizes waste nothing."""
+    takes_query: ClassVar[bool]
+    """Whether the network is steered by a second, small image of the whole frame."""
+
+    def config_mapping(self) -> dict[str, Any]:
+        """Return the configuration as plain values, from which `from_mapping` builds it again."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Network:
+        """Build the network, with fresh weights, from plain configuration values.
+
+        Raises:
+            ConfigError: A field is unknown, of the wrong type, or out of range.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def from_official(cls, state_dict: Mapping[str, Any]) -> Network:
+        """Build the network that a published checkpoint describes, with its weights.
+
+        Raises:
+            WeightsError: The checkpoint is of another network.
+        """
+        raise NotImplementedError
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Name the valid choices for a message, the one most like `name` first."""
+    choices = sorted(valid)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    listed = ", ".join(choices)
+    return f"did you mean {close[0]!r}? valid: {listed}" if close else f"valid: {listed}"
+
+
+def clean_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Take the weights out of a published checkpoint, under bare keys.
+
+    A training checkpoint has them under "model". Wrappers (data parallel, compiled module) leave
+    `module.` and `_orig_mod.` in the keys, repeatedly and in the middle too; both go.
+
+    Raises:
+        WeightsError: The checkpoint holds something other than tensors by name.
+    """
+    weights = checkpoint.get("model", checkpoint)
+    if not isinstance(weights, Mapping):
+        raise WeightsError(
+            f"the checkpoint's entry 'model' is a {type(weights).__name__}, not a state dict"
+        )
+    cleaned: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise WeightsError(
+                f"the checkpoint is not a state dict: its entry {key!r} is a "
+                f"{type(value).__name__}, not a tensor"
+            )
+        parts = [part for part in key.split(".") if part not in {"module", "_orig_mod"}]
+        cleaned[".".join(parts)] = value
+    return cleaned
+
+
+def refuse_mismatch(
+    network: str,
+    expected: Mapping[str, torch.Size],
+    given: Mapping[str, Tensor],
+    ignorable: Iterable[str] = (),
+) -> None:
+    """Check that a state dict has exactly the keys and shapes of a network.
+
+    Sizes of 1 do not count in the comparison of shapes: a 1x1 convolution and a linear layer hold
+    the same numbers.
+
+    Args:
+        network: Name for the message.
+        expected: Key to shape.
+        given: The state dict.
+        ignorable: Keys that may be there without being expected.
+
+    Raises:
+        WeightsError: Lists the first missing and unexpected keys and differing shapes, and counts.
+    """
+    missing = [key for key in expected if key not in given]
+    unexpected = sorted(given.keys() - expected.keys() - set(ignorable))
+    shapes = [
+        f"{key} is {_shape(given[key].shape)} instead of {_shape(shape)}"
+        for key, shape in expected.items()
+        if key in given and not _same_shape(given[key].shape, shape)
+    ]
+    problems = [
+        f"{len(found)} {kind} ({_first(found)})"
+        for kind, found in (
+            ("keys missing", missing),
+            ("keys unexpected", unexpected),
+            ("shapes differ", shapes),
+        )
+        if found
+    ]
+    if problems:
+        raise WeightsError(f"the weights do not fit {network}: {'; '.join(problems)}")
+
+
+def _same_shape(a: torch.Size, b: torch.Size) -> bool:
+    return [size for size in a if size != 1] == [size for size in b if size != 1]
+
+
+def _shape(shape: torch.Size) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _first(entries: list[str]) -> str:
+    return ", ".join(entries[:_LISTED]) + (", ..." if len(entries) > _LISTED else "")

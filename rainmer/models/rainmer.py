@@ -1,0 +1,445 @@
+"""Rainmer: a sparse transformer for deraining, steered by learned views of the rain.
+
+"Learning multi-view representations for comprehensive image deraining and beyond", ACM MM 2024.
+Section numbers in the texts are those of the model specification. One class with options covers
+the published network and all its ablations: see `RainmerConfig`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rainmer.errors import ImageError
+from rainmer.models.layers import (
+    LEAKY_SLOPE,
+    ChannelNorm,
+    Downsample,
+    FeatureCompensator,
+    MixedScaleFeedForward,
+    SparseChannelAttention,
+    SqueezeResidual,
+    Upsample,
+    channel_conv,
+    conv3x3,
+    global_average,
+)
+from rainmer.models.network import Network, clean_state_dict, refuse_mismatch
+from rainmer.models.rainmer_config import RainmerConfig
+from rainmer.models.rainmer_official import config_from_official, official_name
+
+__all__ = ["QUERY_SIZE_HW", "Rainmer", "ViewEncoder", "prompts_of_maps"]
+
+QUERY_SIZE_HW = (128, 128)
+"""Size of the query image: the whole frame, its aspect ratio ignored."""
+
+_CHANNELS = 3
+_MOMENTUM_ENCODER = "disentangle.encoder_k."
+
+_AnyRainmer = TypeVar("_AnyRainmer", bound="Rainmer")
+
+
+class ViewEncoder(nn.Module):
+    """Encoder of the views of an image: a location map, and a map per prompting view (2.6).
+
+    Args:
+        dim: Width of the location map.
+        base_dim: Width of the view maps.
+        views: The views that get a head, in the order of the prompts.
+    """
+
+    def __init__(self, dim: int, base_dim: int, views: tuple[str, ...]) -> None:
+        super().__init__()
+        self.embedding = conv3x3(_CHANNELS, dim, bias=True)
+        self.compensator = FeatureCompensator(dim)
+        self.heads = nn.ModuleDict({view: _view_head(dim, base_dim) for view in views})
+
+    def location(self, image: Tensor) -> Tensor:
+        """Return the location map (B, dim, H, W) of an image (B, 3, H, W)."""
+        return cast(Tensor, self.compensator(self.embedding(image)))
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the maps (B, base_dim, H, W) of an image (B, 3, H, W) by the names of the views.
+
+        The global average of a map is the view's contrastive feature, the average scaled to unit
+        length its prompt; the detail view is the degradation map at a lower resolution.
+        """
+        location = self.location(image)
+        return {view: head(location) for view, head in self.heads.items()}
+
+
+def _view_head(dim: int, base_dim: int) -> nn.Sequential:
+    return nn.Sequential(
+        conv3x3(dim, base_dim, bias=True), nn.LeakyReLU(LEAKY_SLOPE), SqueezeResidual(base_dim)
+    )
+
+
+def prompts_of_maps(maps: Mapping[str, Tensor]) -> Tensor:
+    """Turn the maps of an encoder (B, C, H, W) into unit-length prompts (B, P, C), float32."""
+    averages = torch.stack([global_average(view_map) for view_map in maps.values()], dim=1)
+    return F.normalize(averages.to(torch.promote_types(averages.dtype, torch.float32)), dim=-1)
+
+
+class LocationChannelInteraction(nn.Module):
+    """Fuse the location map into the features of the first level (section 2.7)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.location_hidden = conv3x3(dim, dim, bias=True)
+        self.location_out = conv3x3(dim, dim, bias=True)
+        self.channel_hidden = nn.Linear(dim, dim)
+        self.channel_out = nn.Linear(dim, dim)
+
+    def forward(self, location: Tensor, features: Tensor) -> Tensor:
+        """Fuse two maps (B, dim, H, W) to one."""
+        hidden = F.leaky_relu(self.location_hidden(location), LEAKY_SLOPE)
+        pixels = self._mean_of_location_out(hidden)
+        pooled = F.leaky_relu(self.channel_hidden(global_average(features)), LEAKY_SLOPE)
+        channels: Tensor = self.channel_out(pooled)[:, :, None, None]
+        return (pixels * features).sigmoid() * location + (channels * location).sigmoid() * features
+
+    def _mean_of_location_out(self, hidden: Tensor) -> Tensor:
+        """Average the last convolution over its outputs: one with averaged weights is the same."""
+        weight = self.location_out.weight.mean(0, keepdim=True)
+        bias = cast(Tensor, self.location_out.bias).mean(0, keepdim=True)
+        return F.conv2d(hidden, weight, bias, padding=1)
+
+
+class PromptAttention(nn.Module):
+    """Spread a prompt over the pixels by a learned gate (section 2.8)."""
+
+    def __init__(self, channels: int, base_dim: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(
+            channel_conv(channels, channels, bias=True),
+            nn.GELU(),
+            channel_conv(channels, 1, bias=True),
+            nn.Sigmoid(),
+        )
+        self.value = nn.Linear(base_dim, channels)
+
+    def forward(self, x: Tensor, prompt: Tensor) -> Tensor:
+        """Map features (B, C, H, W) and a prompt (B or 1, base_dim) to (B, C, H, W)."""
+        # Gate times prompt has rank one at every pixel, so the projection acts on the prompt alone.
+        value = F.linear(prompt.to(x.dtype), self.value.weight)[:, :, None, None]
+        return F.silu(self.gate(x) * value + self.value.bias[:, None, None])
+
+
+class PromptTerm(nn.Module):
+    """What the prompts add to a decoder block (sections 2.9 and 4)."""
+
+    direction: nn.Parameter | None
+
+    def __init__(self, channels: int, config: RainmerConfig) -> None:
+        super().__init__()
+        self.gate_view = config.prompt_gate
+        self.attentions = nn.ModuleList(
+            PromptAttention(channels, config.base_dim) for _ in config.prompt_views
+        )
+        if self.gate_view == "sum":
+            self.register_parameter("direction", None)
+        else:
+            self.direction = nn.Parameter(torch.ones(config.base_dim))
+
+    def forward(self, x: Tensor, prompts: Tensor) -> Tensor:
+        """Map features (B, C, H, W) and prompts (B or 1, P, base_dim) to (B, C, H, W)."""
+        terms: list[Tensor] = [
+            attention(x, prompt)
+            for attention, prompt in zip(self.attentions, prompts.unbind(1), strict=True)
+        ]
+        if self.direction is None:
+            return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+        chromatic, degradation = terms
+        share = self._chromatic_share(self.direction, prompts).to(x.dtype)[:, None, None, None]
+        return share * chromatic + (1 - share) * degradation
+
+    def _chromatic_share(self, direction: Tensor, prompts: Tensor) -> Tensor:
+        """Weigh the chromatic term by a cosine: (B or 1,). No gradient reaches the prompts here."""
+        chromatic, degradation = prompts.detach().unbind(1)
+        unit = F.normalize(direction.to(prompts.dtype), dim=0)
+        if self.gate_view == "chromatic":
+            return (1 + (chromatic * unit).sum(-1)) / 2
+        # As published, this cosine is not mapped to 0..1: the shares may be negative or above 1.
+        return 1 - (degradation * unit).sum(-1)
+
+
+class TransformerBlock(nn.Module):
+    """Attention and feed-forward with residuals; in the decoder with a prompt term (2.9).
+
+    Args:
+        channels: Width of the features.
+        heads: Attention heads.
+        config: The network's options.
+        prompted: Whether the block has a prompt term, if the network has prompts.
+    """
+
+    prompt_term: PromptTerm | None
+
+    def __init__(
+        self, channels: int, heads: int, config: RainmerConfig, *, prompted: bool = False
+    ) -> None:
+        super().__init__()
+        centred = config.layer_norm == "with_bias"
+        self.prompt_position = config.prompt_position
+        self.norm1 = ChannelNorm(channels, bias=centred)
+        self.attention = SparseChannelAttention(
+            channels,
+            heads,
+            sparse_rates=config.rates,
+            bias=config.bias,
+            ties=config.topk_ties,
+        )
+        self.norm2 = ChannelNorm(channels, bias=centred)
+        self.feed_forward = MixedScaleFeedForward(channels, config.ffn_expansion, bias=config.bias)
+        self.prompt_term = (
+            PromptTerm(channels, config) if prompted and config.prompt_views else None
+        )
+
+    def forward(self, x: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """Map (B, C, H, W), with prompts (B or 1, P, base_dim) in the decoder, to (B, C, H, W)."""
+        attended = self.attention(self.norm1(x))
+        if self.prompt_term is None or prompts is None or not prompts.shape[1]:
+            x = x + attended
+        elif self.prompt_position == "attention":
+            x = x + attended + self.prompt_term(attended, prompts)
+        else:
+            x = x + attended
+            x = x + self.prompt_term(x, prompts)
+        return cast(Tensor, x + self.feed_forward(self.norm2(x)))
+
+
+class Rainmer(Network):
+    """The network of sections 1 to 4; inference only needs what is here.
+
+    The momentum copy of the encoder, which contrastive training adds, is not a part of it: the
+    training loop owns that, and checkpoints that contain it are loaded without it.
+
+    Args:
+        config: The options; default: the published size of the variant "sum".
+
+    Example:
+        >>> model = Rainmer(RainmerConfig(dim=8, base_dim=16, num_blocks=(1, 1, 1, 1))).eval()
+        >>> model(torch.rand(1, 3, 21, 33)).shape
+        torch.Size([1, 3, 21, 33])
+    """
+
+    name = "rainmer"
+    size_multiple = 8
+    takes_query = True
+
+    encoder: ViewEncoder | None
+    interaction: LocationChannelInteraction | None
+
+    def __init__(self, config: RainmerConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or RainmerConfig()
+        width1, width2, width3, width4 = config.widths
+        self.embedding = conv3x3(_CHANNELS, width1, bias=False)
+        self.compensator = FeatureCompensator(width1)
+        self.encoder1 = self._level(0, width1)
+        self.down1 = Downsample(width1)
+        self.encoder2 = self._level(1, width2)
+        self.down2 = Downsample(width2)
+        self.encoder3 = self._level(2, width3)
+        self.down3 = Downsample(width3)
+        self.bottleneck = self._level(3, width4)
+        self.up3 = Upsample(width4)
+        self.reduce3 = channel_conv(width4, width3, bias=config.bias)
+        self.decoder3 = self._level(2, width3, prompted=True)
+        self.up2 = Upsample(width3)
+        self.reduce2 = channel_conv(width3, width2, bias=config.bias)
+        self.decoder2 = self._level(1, width2, prompted=True)
+        self.up1 = Upsample(width2)
+        # The last decoder level is as wide as both its inputs together: nothing is reduced.
+        self.decoder1 = self._level(0, width2, prompted=True)
+        self.refinement = FeatureCompensator(width2)
+        self.output = conv3x3(width2, _CHANNELS, bias=config.bias)
+        needs_encoder = config.spatial_channel or bool(config.prompt_views)
+        self.encoder = (
+            ViewEncoder(config.dim, config.base_dim, config.prompt_views) if needs_encoder else None
+        )
+        self.interaction = LocationChannelInteraction(width1) if config.spatial_channel else None
+
+    def _level(self, level: int, width: int, *, prompted: bool = False) -> nn.ModuleList:
+        heads, count = self.config.heads[level], self.config.num_blocks[level]
+        return nn.ModuleList(
+            TransformerBlock(width, heads, self.config, prompted=prompted) for _ in range(count)
+        )
+
+    def forward(
+        self, image: Tensor, query: Tensor | None = None, *, prompts: Tensor | None = None
+    ) -> Tensor:
+        """Restore images.
+
+        Args:
+            image: Rainy images or tiles (B, 3, H, W), RGB, 0..1, any H and W. Sides are padded to
+                multiples of 8 at the bottom and right, by reflection, and cropped again.
+            query: The whole frames, resized to about 128x128: (B, 3, h, w), or one for all,
+                (1, 3, h, w). Default: `image` resized, which is right when `image` is the frame.
+            prompts: What `prompts` returned for the query, instead of it: (B or 1, P, base_dim).
+                P = 0 restores without prompts.
+
+        Returns:
+            Restored images (B, 3, H, W), not clamped to 0..1.
+
+        Raises:
+            ImageError: The shapes do not fit each other.
+        """
+        _check_image("image", image)
+        if prompts is None:
+            prompts = self.prompts(self.default_query(image) if query is None else query)
+        elif query is not None:
+            raise ImageError("give either a query or its prompts, not both")
+        self._check_prompts(prompts, image)
+        padded = _pad_to_multiple(image, self.size_multiple)
+        restored = self._restore(padded, prompts)
+        return restored[..., : image.shape[2], : image.shape[3]]
+
+    @staticmethod
+    def default_query(image: Tensor) -> Tensor:
+        """Resize images (B, 3, H, W) to the query size: bilinear, without antialiasing."""
+        return F.interpolate(image, QUERY_SIZE_HW, mode="bilinear", align_corners=False)
+
+    def prompts(self, query: Tensor) -> Tensor:
+        """Compute the prompts that a query gives.
+
+        Args:
+            query: Whole frames resized to about 128x128: (B, 3, h, w), RGB, 0..1.
+
+        Returns:
+            Unit-length vectors (B, P, base_dim), chromatic first; P is 0 without prompting views.
+        """
+        _check_image("query", query)
+        if self.encoder is None or not self.config.prompt_views:
+            return query.new_zeros(query.shape[0], 0, self.config.base_dim)
+        return prompts_of_maps(self.encoder(_channels_last(query)))
+
+    def _check_prompts(self, prompts: Tensor, image: Tensor) -> None:
+        counts = {0, len(self.config.prompt_views)}
+        batches = {1, image.shape[0]}
+        if (
+            prompts.ndim != 3
+            or prompts.shape[0] not in batches
+            or prompts.shape[1] not in counts
+            or prompts.shape[2] != self.config.base_dim
+        ):
+            raise ImageError(
+                f"prompts of shape {tuple(prompts.shape)} do not fit {image.shape[0]} images: "
+                f"expected ({' or '.join(map(str, sorted(batches)))}, "
+                f"{' or '.join(map(str, sorted(counts)))}, {self.config.base_dim})"
+            )
+
+    def _restore(self, image: Tensor, prompts: Tensor) -> Tensor:
+        """Run the U-shape of section 3; sides are multiples of 8. Training uses this path too."""
+        image = _channels_last(image)
+        features = self.compensator(self.embedding(image))
+        if self.interaction is not None and self.encoder is not None:
+            features = self.interaction(self.encoder.location(image), features)
+        level1 = _run(self.encoder1, features)
+        level2 = _run(self.encoder2, self.down1(level1))
+        level3 = _run(self.encoder3, self.down2(level2))
+        features = _run(self.bottleneck, self.down3(level3))
+        features = self.reduce3(torch.cat((self.up3(features), level3), dim=1))
+        features = _run(self.decoder3, features, prompts)
+        features = self.reduce2(torch.cat((self.up2(features), level2), dim=1))
+        features = _run(self.decoder2, features, prompts)
+        features = torch.cat((self.up1(features), level1), dim=1)
+        features = _run(self.decoder1, features, prompts)
+        return cast(Tensor, self.output(self.refinement(features)) + image)
+
+    def config_mapping(self) -> dict[str, Any]:
+        """Return the options as plain values."""
+        return self.config.to_mapping()
+
+    @classmethod
+    def from_mapping(cls: type[_AnyRainmer], mapping: Mapping[str, Any]) -> _AnyRainmer:
+        """Build the network from the fields of `RainmerConfig`; raises ConfigError."""
+        return cls(RainmerConfig.from_mapping(mapping))
+
+    @classmethod
+    def from_official(
+        cls: type[_AnyRainmer],
+        state_dict: Mapping[str, Any],
+        config: RainmerConfig | None = None,
+    ) -> _AnyRainmer:
+        """Build the network with the weights of a published checkpoint.
+
+        Args:
+            state_dict: A state dict, or a training checkpoint that has one under "model".
+            config: The options. By default they are read off the keys and shapes; what leaves no
+                trace there is then as in the variant "sum" (the files of its ablations "wochr",
+                "wodetg", "wolocf" and "baseline" are of the same form), or "chralpha",
+                "detgalpha", "detgalpha_resprompt" as the keys tell.
+
+        Raises:
+            WeightsError: The keys or shapes are of another network or configuration.
+        """
+        weights = clean_state_dict(state_dict)
+        with torch.device("meta"):  # a wrong file is refused before memory is taken
+            model = cls(config or config_from_official(weights))
+        translated = model._translate_official(weights)
+        model.to_empty(device="cpu").load_state_dict(translated)
+        return model
+
+    def load_official(self, state_dict: Mapping[str, Any]) -> None:
+        """Load the weights of a published checkpoint of the same configuration.
+
+        Weights that have no effect in this configuration (section 7) and the momentum encoder are
+        accepted and left out.
+
+        Raises:
+            WeightsError: Keys are missing or of another network, or shapes differ.
+        """
+        self.load_state_dict(self._translate_official(clean_state_dict(state_dict)))
+
+    def _translate_official(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Check published weights and bring them to our keys and shapes."""
+        weights = {k: v for k, v in weights.items() if not k.startswith(_MOMENTUM_ENCODER)}
+        own = self.state_dict()
+        names = self.official_names()
+        expected = {official: own[name].shape for name, official in names.items()}
+        surplus = weights.keys() - expected.keys()
+        ignorable = self._names_without_effect() if surplus else ()
+        refuse_mismatch(self.name, expected, weights, ignorable)
+        return {name: weights[key].reshape(own[name].shape) for name, key in names.items()}
+
+    def official_names(self) -> dict[str, str]:
+        """Return the published key of every weight, by our key."""
+        return {name: official_name(name, self.config) for name in self.state_dict()}
+
+    def _names_without_effect(self) -> set[str]:
+        """Name the published keys that a network with all views and the fusion has besides ours."""
+        complete = dataclasses.replace(
+            self.config, views=("chromatic", "degradation", "detail"), spatial_channel=True
+        )
+        with torch.device("meta"):
+            return set(Rainmer(complete).official_names().values())
+
+
+def _run(blocks: nn.ModuleList, x: Tensor, prompts: Tensor | None = None) -> Tensor:
+    for block in blocks:
+        x = block(x, prompts)
+    return x
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    return image.contiguous(memory_format=torch.channels_last)
+
+
+def _check_image(role: str, image: Tensor) -> None:
+    if image.ndim != 4 or image.shape[1] != _CHANNELS:
+        raise ImageError(f"the {role} has shape {tuple(image.shape)}, expected (B, 3, H, W)")
+
+
+def _pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Pad at the bottom and right; an axis too short for its reflection repeats its edge."""
+    bottom, right = (-size % multiple for size in image.shape[2:])
+    for padding, size in (((0, 0, 0, bottom), image.shape[2]), ((0, right, 0, 0), image.shape[3])):
+        if any(padding):
+            image = F.pad(image, padding, mode="reflect" if max(padding) < size else "replicate")
+    return image

@@ -1,0 +1,199 @@
+"""Reading and writing weights files without running foreign code, and their fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from rainmer.errors import WeightsError
+from rainmer.files import atomic_write
+from rainmer.models.network import Network
+
+__all__ = [
+    "WeightsFile",
+    "load_state_dict_file",
+    "read_weights_file",
+    "save_weights",
+    "weights_fingerprint",
+]
+
+_FORMAT = "rainmer"
+_FORMAT_VERSION = "1"
+_PICKLE_SUFFIXES = (".pth", ".pt", ".tar")
+_LOAD_ERRORS = (
+    pickle.UnpicklingError,
+    struct.error,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What torch.load raises on files that are damaged or of another kind."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The content of a weights file.
+
+    Attributes:
+        state_dict: Tensors by key; for a training checkpoint, entries that contain them.
+        network: Name of the network, if the file is ours.
+        config: Plain configuration values, if the file is ours.
+    """
+
+    state_dict: Mapping[str, Any]
+    network: str | None = None
+    config: Mapping[str, Any] | None = None
+
+
+def read_weights_file(path: str | os.PathLike[str]) -> WeightsFile:
+    """Read a weights file of ours, or a published one, onto the CPU.
+
+    Args:
+        path: `.safetensors`, or a pickle of tensors (`.pth`, `.pt`, `.tar`).
+
+    Raises:
+        WeightsError: The file is missing, empty, damaged, of another kind, or a pickle that would
+            run code.
+    """
+    file = Path(path)
+    _check_readable(file)
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    if file.suffix in _PICKLE_SUFFIXES:
+        return WeightsFile(_read_pickle(file))
+    raise WeightsError(
+        f"{file} is no weights file by its name: expected .safetensors, "
+        f"{', '.join(_PICKLE_SUFFIXES)}"
+    )
+
+
+def load_state_dict_file(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Return the tensors of a weights file by key; see `read_weights_file`.
+
+    Raises:
+        WeightsError: As `read_weights_file`.
+    """
+    return read_weights_file(path).state_dict
+
+
+def save_weights(path: str | os.PathLike[str], model: Network) -> None:
+    """Write a network to a safetensors file that says what network it is, at once or not at all.
+
+    Args:
+        path: Ends in `.safetensors`.
+        model: The network; its configuration goes into the metadata.
+
+    Raises:
+        WeightsError: The name does not end in `.safetensors`.
+        OutputError: The file cannot be written.
+    """
+    if Path(path).suffix != ".safetensors":
+        raise WeightsError(f"weights are written as .safetensors, not as {path}")
+    metadata = {
+        "format": _FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "network": model.name,
+        "config": json.dumps(model.config_mapping()),
+    }
+    tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
+    with atomic_write(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata)
+
+
+def weights_fingerprint(model: Network) -> str:
+    """Return a SHA-256 of what decides a network's results: name, configuration and weights.
+
+    It does not depend on the device, the memory order, or where the weights came from.
+    """
+    digest = hashlib.sha256()
+    config = json.dumps(model.config_mapping(), sort_keys=True)
+    digest.update(f"{model.name}\n{config}\n".encode())
+    for key, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{key} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_readable(file: Path) -> None:
+    try:
+        size = file.stat().st_size
+    except OSError as error:
+        raise WeightsError(f"cannot read the weights {file}: {error.strerror}") from error
+    if file.is_dir():
+        raise WeightsError(f"{file} is a folder, not a weights file")
+    if not size:
+        raise WeightsError(f"the weights {file} are empty (0 bytes): copy the file again")
+
+
+def _read_safetensors(file: Path) -> WeightsFile:
+    try:
+        with safetensors.safe_open(file, framework="pt") as content:
+            metadata: dict[str, str] = content.metadata() or {}
+            names: list[str] = list(content.keys())
+            tensors: dict[str, Tensor] = {name: content.get_tensor(name) for name in names}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"the weights {file} are damaged, or not safetensors: {error}"
+        ) from error
+    if metadata.get("format") != _FORMAT:
+        return WeightsFile(tensors)
+    return _interpret_own(file, metadata, tensors)
+
+
+def _interpret_own(
+    file: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
+) -> WeightsFile:
+    version = metadata.get("format_version")
+    if version != _FORMAT_VERSION:
+        raise WeightsError(
+            f"the weights {file} have format version {version}, but this version of the toolkit "
+            f"reads {_FORMAT_VERSION}: update it"
+        )
+    try:
+        config = json.loads(metadata["config"])
+        return WeightsFile(tensors, network=metadata["network"], config=dict(config))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"the metadata of the weights {file} are damaged: {error}") from error
+
+
+def _read_pickle(file: Path) -> Mapping[str, Any]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except _LOAD_ERRORS as error:
+        raise WeightsError(_explain(file, str(error))) from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{file} holds a {type(content).__name__}, not a state dict")
+    return content
+
+
+def _explain(file: Path, reason: str) -> str:
+    """Say in one line why torch.load gave up: its own texts advise to load the file unsafely."""
+    code = re.search(r"GLOBAL (\S+)", reason)
+    if code:
+        return (
+            f"{file} is refused: it is a pickle that calls {code[1]} when opened, and may run any "
+            "code. Where you trust it, save its tensors as .safetensors and use that"
+        )
+    if "Weights only load failed" in reason:
+        return f"{file} holds no weights: damaged, or a pickle of something else"
+    first_line = reason.strip().partition("\n")[0] or "it ends early"
+    return f"the weights {file} are damaged: {first_line}"

@@ -1,0 +1,192 @@
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from detection.__main__ import main
+from rainmer.errors import RainmerError
+from rainmer.frames import read_image, write_image
+from rainmer.video import VideoWriter, open_video
+from tests.detection.conftest import SHARED, make_frame, make_yolo
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("weights") / "random.pt"
+    make_yolo().save(path)
+    return str(path)
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    folder = tmp_path / "rainy"
+    for i, name in enumerate(["0.png", "1.png", "night/2.png"]):
+        write_image(folder / name, make_frame(60, 91, i))
+    return folder
+
+
+def run(source, weights: str, out: Path, *options: str, derain: str = "median") -> list[dict]:
+    fixed = ["--device", "cpu", "--imgsz", "96", "--conf", "0.1", "--quiet"]
+    main(
+        [
+            str(source),
+            "--derain",
+            derain,
+            "--detector",
+            weights,
+            "--out",
+            str(out),
+            *fixed,
+            *options,
+        ]
+    )
+    return records(out)
+
+
+def records(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "detections.jsonl").read_text().splitlines()]
+
+
+def test_records_and_summary(images, weights, tmp_path, capsys):
+    found = run(images, weights, tmp_path / "out")
+
+    assert [record["name"] for record in found] == ["0.png", "1.png", "night/2.png"]
+    assert sum(len(record["boxes"]) for record in found) > 10
+    assert found[0]["width"] == 91
+    assert set(found[0]["boxes"][0]) == {"xyxy", "score", "label", "class"}
+    summary = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]
+    assert summary["boxes"] == sum(len(record["boxes"]) for record in found)
+    rows = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert int(rows["frames"]) == 3
+    assert int(rows["boxes"]) == summary["boxes"]
+    assert float(rows["ms derain"]) > 0
+    assert not (tmp_path / "out" / "images").exists()
+
+
+def test_boxes_are_those_of_the_derained_image(images, weights, tmp_path):
+    derained = tmp_path / "derained"
+    for path in images.glob("*.png"):
+        frame = read_image(path)
+        write_image(derained / path.name, np.ascontiguousarray(cv2.medianBlur(frame, 5)))
+
+    ours = run(images, weights, tmp_path / "a")
+    theirs = run(derained, weights, tmp_path / "b", derain="none")
+
+    assert [r["boxes"] for r in ours[:2]] == [r["boxes"] for r in theirs]
+
+
+def test_saved_images_keep_their_names(images, weights, tmp_path):
+    run(images, weights, tmp_path / "out", "--save", "--limit", "2")
+    alone = read_image(tmp_path / "out" / "images" / "0.png")
+    run(images, weights, tmp_path / "out", "--save", "--side-by-side")
+
+    assert alone.shape == (60, 91, 3)
+    for name in ("0.png", "1.png", "night/2.png"):
+        composed = read_image(tmp_path / "out" / "images" / name)
+        assert composed.shape[0] > 60
+        assert composed.shape[1] > 2 * 91
+
+
+def test_network_mode_times_the_derainer(images, weights, tmp_path):
+    found = run(images, weights, tmp_path / "out", "--where", "network")
+
+    assert all(record["derain_ms"] > 0 for record in found)
+
+
+def test_video(weights, tmp_path):
+    with VideoWriter(tmp_path / "drive.mp4", fps=5, size_hw=(48, 64)) as writer:
+        for i in range(3):
+            writer.write(make_frame(48, 64, i))
+
+    found = run(tmp_path / "drive.mp4", weights, tmp_path / "out", "--save", "--batch", "2")
+
+    assert [(r["source"], r["name"]) for r in found] == [
+        ("drive", "000000"),
+        ("drive", "000001"),
+        ("drive", "000002"),
+    ]
+    with open_video(tmp_path / "out" / "drive.mp4") as video:
+        assert (video.fps, video.frame_count, video.size_hw) == (5.0, 3, (48, 64))
+
+
+def test_classes_by_name_and_number(images, weights, tmp_path):
+    found = run(images, weights, tmp_path / "out", "--classes", "3", "5")
+
+    assert {box["label"] for record in found for box in record["boxes"]} <= {3, 5}
+    with pytest.raises(RainmerError, match="knows no class 'dragon'"):
+        run(images, weights, tmp_path / "out", "--classes", "dragon")
+
+
+def test_unreadable_images_are_skipped(images, weights, tmp_path, caplog):
+    (images / "broken.png").write_bytes(b"no image")
+
+    found = run(images, weights, tmp_path / "out")
+
+    assert len(found) == 3
+    assert "broken.png" in caplog.text
+    assert "1 of 4 images skipped" in caplog.text
+    only = tmp_path / "only"
+    only.mkdir()
+    (only / "broken.png").write_bytes(b"no image")
+    with pytest.raises(RainmerError, match="none of the 1 images"):
+        run(only, weights, tmp_path / "none")
+
+
+def test_interrupted_run_goes_on(images, weights, tmp_path, monkeypatch):
+    (tmp_path / "interrupting.py").write_text(
+        "from pathlib import Path\n"
+        "calls = []\n"
+        "def derain(batch):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 2:\n"
+        "        raise KeyboardInterrupt\n"
+        "    return batch\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {"derain": "python:interrupting:derain"}
+
+    with pytest.raises(KeyboardInterrupt):
+        run(images, weights, tmp_path / "out", "--batch", "1", **options)
+    assert [r["name"] for r in records(tmp_path / "out")] == ["0.png"]
+    with (tmp_path / "out" / "detections.jsonl").open("a") as file:
+        file.write('{"source": "rai')  # as a killed process may leave it
+    again = run(images, weights, tmp_path / "out", "--batch", "1", **options)
+    calls = len(sys.modules["interrupting"].calls)
+    fresh = run(images, weights, tmp_path / "out", "--batch", "1", **options)
+
+    assert [r["name"] for r in again] == ["0.png", "1.png", "night/2.png"]
+    assert calls == 2 + 2
+    assert len(sys.modules["interrupting"].calls) == calls + 3
+    assert [r["boxes"] for r in fresh] == [r["boxes"] for r in again]
+
+
+@pytest.mark.parametrize(
+    "options", [["--side-by-side"], ["--save", "--side-by-side", "--where", "network"]]
+)
+def test_options_that_exclude_each_other(options, images, weights, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(images, weights, tmp_path / "out", *options)
+
+    assert stop.value.code == 2
+    assert "--side-by-side needs" in capsys.readouterr().err
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the development data folder")
+def test_real_detector_finds_more_after_deraining(tmp_path):
+    weights = str(SHARED / "detectors" / "yolov8n-coco.pt")
+    rainy = [str(SHARED / "coco128-rain100h" / "rainy" / f"{i:012d}.jpg") for i in (9, 25, 34)]
+    clean = SHARED / "coco128" / "images"
+    common = ["--detector", weights, "--device", "cpu", "--quiet", "--out"]
+
+    main([*rainy, "--derain", "none", *common, str(tmp_path / "rainy")])
+    main([*rainy, "--derain", f"results:{clean}", *common, str(tmp_path / "clean")])
+
+    score = {
+        kind: sum(box["score"] for r in records(tmp_path / kind) for box in r["boxes"])
+        for kind in ("rainy", "clean")
+    }
+    assert score["clean"] > 1.5 * score["rainy"]

@@ -1,0 +1,153 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from ultralytics import YOLO
+from ultralytics.models.yolo.detect import DetectionPredictor
+from ultralytics.utils import checks
+
+from detection import YoloDetector, attach, load_yolo
+from detection.yolo.adapter import no_automatic_installs
+from detection.yolo.binding import Settings
+from detection.yolo.predictor import bind_predictor
+from rainmer.errors import RainmerError, WeightsError
+from tests.detection.conftest import Blur, make_frame, make_yolo
+
+OPTIONS = {"imgsz": 96, "conf": 0.1}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "random.pt"
+    make_yolo().save(path)
+    return path
+
+
+def test_loads_a_checkpoint(weights):
+    detector = YoloDetector(weights, device="cpu", **OPTIONS)
+
+    assert detector.name == "random"
+    assert detector.names[0] == "0"
+    assert len(detector([make_frame(60, 90)])[0]) > 10
+
+
+def test_finds_what_predict_finds():
+    frame = make_frame(60, 90)
+    (result,) = make_yolo().predict(frame[..., ::-1].copy(), verbose=False, **OPTIONS)
+
+    (found,) = YoloDetector(make_yolo(), **OPTIONS)([frame])
+
+    assert len(found) > 10
+    assert np.array_equal(found.boxes_xyxy, result.boxes.xyxy.numpy())
+    assert np.array_equal(found.scores, result.boxes.conf.numpy())
+    assert np.array_equal(found.labels, result.boxes.cls.numpy())
+
+
+def test_what_is_found_does_not_depend_on_the_frames_beside_it():
+    detector = YoloDetector(make_yolo(), batch=2, **OPTIONS)
+    frames = [make_frame(60, 90, 1), make_frame(96, 40, 2), make_frame(60, 90, 3)]
+
+    together = detector(frames)
+    alone = [detector([frame])[0] for frame in frames]
+
+    assert sum(len(found) for found in alone) > 10
+    for one, other in zip(together, alone, strict=True):
+        assert np.array_equal(one.labels, other.labels)
+        assert np.allclose(one.boxes_xyxy, other.boxes_xyxy, atol=0.02)
+
+
+def test_exported_models_derain_too(weights, blur):
+    frame = make_frame(60, 90)
+    exported = YOLO(weights).export(format="torchscript", imgsz=96, verbose=False)
+    (expected,) = YoloDetector(exported, **OPTIONS)([cv2.blur(frame, (3, 3))])
+
+    detector = YoloDetector(exported, **OPTIONS)
+    (found,) = YoloDetector(attach(detector.yolo, blur), **OPTIONS)([frame])
+    bound = bind_predictor(DetectionPredictor, Settings(blur, on_device=True))
+    bgr = frame[..., ::-1].copy()
+    (on_device,) = YOLO(exported, task="detect").predict(bgr, predictor=bound, **OPTIONS)
+
+    assert len(expected) > 10
+    assert np.array_equal(found.boxes_xyxy, expected.boxes_xyxy)
+    assert np.array_equal(on_device.boxes.xyxy.numpy(), expected.boxes_xyxy)
+
+
+def test_no_frames_and_nothing_found():
+    detector = YoloDetector(make_yolo(), imgsz=64, conf=1.0)
+
+    assert detector([]) == []
+    assert detector([make_frame(30, 30)])[0].boxes_xyxy.shape == (0, 4)
+
+
+def test_classes_are_kept():
+    detector = YoloDetector(make_yolo(), classes=[3, 5], **OPTIONS)
+
+    assert set(detector([make_frame(60, 90)])[0].labels) <= {3, 5}
+
+
+def test_speed_tells_the_time_of_an_attached_derainer():
+    detector = YoloDetector(attach(make_yolo(), Blur(), "network"), **OPTIONS)
+
+    detector([make_frame(60, 90), make_frame(60, 90)])
+
+    assert detector.speed["derain"] > 0
+    assert detector.speed["inference"] > 0
+
+
+def test_oriented_boxes_become_upright():
+    (found,) = YoloDetector(make_yolo("obb"), **OPTIONS)([make_frame(60, 90)])
+
+    assert len(found) > 10
+    assert (found.boxes_xyxy[:, 2:] >= found.boxes_xyxy[:, :2]).all()
+
+
+def test_classifiers_are_no_detectors():
+    with pytest.raises(RainmerError, match="finds no boxes"):
+        YoloDetector(make_yolo("classify"))
+
+
+def test_missing_file_is_not_downloaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    for name in ("yolo11n.pt", "yolo11n", "https://example.org/yolo11n.pt"):
+        with pytest.raises(RainmerError, match=r"allow_download=True"):
+            load_yolo(name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04 cut off"])
+def test_damaged_checkpoints_are_one_line(tmp_path, content, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # The name of a file that ultralytics publishes: it would delete it and fetch its own.
+    (tmp_path / "yolov8n.pt").write_bytes(content)
+
+    with pytest.raises(WeightsError, match=r"cannot load the detector .*yolov8n\.pt"):
+        load_yolo("yolov8n.pt")
+    assert (tmp_path / "yolov8n.pt").read_bytes() == content
+
+
+def test_other_files_are_refused(tmp_path):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "state.pt")
+    cv2.imwrite(str(tmp_path / "picture.png"), make_frame(8, 8))
+    (tmp_path / "model.yaml").write_text("nc: 1")
+    (tmp_path / "broken.onnx").write_bytes(b"no graph")
+
+    for name, message in [
+        ("state.pt", "cannot load"),
+        ("picture.png", "expected .pt"),
+        ("model.yaml", "architecture without weights"),
+        ("broken.onnx", r"onnx"),
+    ]:
+        with pytest.raises(WeightsError, match=message):
+            load_yolo(tmp_path / name)
+
+
+def test_installs_are_off_inside_and_as_before_outside(monkeypatch):
+    monkeypatch.setattr(checks, "AUTOINSTALL", True)
+    monkeypatch.delenv("YOLO_AUTOINSTALL", raising=False)
+    with no_automatic_installs():
+        assert not checks.AUTOINSTALL
+    assert checks.AUTOINSTALL
+    monkeypatch.setenv("YOLO_AUTOINSTALL", "true")
+    with no_automatic_installs():
+        assert checks.AUTOINSTALL

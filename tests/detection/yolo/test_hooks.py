@@ -1,0 +1,228 @@
+import copy
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from ultralytics import YOLO
+
+from detection import attach, attached, detach
+from detection.yolo import DerainPredictor
+from detection.yolo.binding import Settings
+from detection.yolo.predictor import bind_predictor
+from rainmer import Derainer
+from rainmer.errors import RainmerError
+from tests.detection.conftest import SHARED, Blur, make_frame, make_yolo
+
+OPTIONS = {"imgsz": 96, "conf": 0.1, "verbose": False}
+
+
+def found(yolo, frame=None, **options) -> torch.Tensor:
+    frame = make_frame(60, 90)[..., ::-1].copy() if frame is None else frame
+    (result,) = yolo.predict(frame, **{**OPTIONS, **options})
+    assert len(result) > 10
+    return result.boxes.data
+
+
+def blurred() -> np.ndarray:
+    return cv2.blur(make_frame(60, 90)[..., ::-1].copy(), (3, 3))
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, torch.Tensor]:
+    return {"rainy": found(make_yolo()), "derained": found(make_yolo(), blurred())}
+
+
+def test_attached_object_derains_and_a_detached_one_does_not(blur, expected):
+    yolo = make_yolo()
+    before = dict(yolo.__dict__)
+    assert torch.equal(found(yolo), expected["rainy"])  # leaves a predictor behind
+
+    assert attach(yolo, blur) is yolo
+    assert isinstance(yolo, YOLO)
+    assert torch.equal(found(yolo), expected["derained"])
+    assert torch.equal(yolo(blurred()[..., :3], **OPTIONS)[0].boxes.data, found(yolo, blurred()))
+
+    detach(yolo)
+    assert type(yolo) is YOLO
+    assert torch.equal(found(yolo), expected["rainy"])
+    assert set(yolo.__dict__) == set(before)
+    detach(yolo)
+
+
+def test_predictor_is_kept_from_call_to_call(blur):
+    yolo = attach(make_yolo(), blur)
+    found(yolo)
+    predictor = yolo.predictor
+    found(yolo)
+
+    assert yolo.predictor is predictor
+
+
+def test_a_second_derainer_replaces_the_first(blur, expected):
+    yolo = attach(attach(make_yolo(), lambda frames: [255 - f for f in frames]), blur)
+
+    assert torch.equal(found(yolo), expected["derained"])
+    detach(yolo)
+    assert type(yolo) is YOLO
+
+
+def test_two_objects_keep_their_own_derainers(blur, expected):
+    inverted = attach(make_yolo(), lambda frames: [255 - f for f in frames])
+    yolo = attach(make_yolo(), blur)
+
+    assert torch.equal(found(yolo), expected["derained"])
+    assert torch.equal(found(inverted), found(make_yolo(), 255 - make_frame(60, 90)[..., ::-1]))
+    assert torch.equal(found(yolo), expected["derained"])
+
+
+def test_context_manager_restores_what_was_before(blur, expected):
+    yolo = make_yolo()
+    with attached(yolo, blur) as same:
+        assert same is yolo
+        assert torch.equal(found(yolo), expected["derained"])
+        with attached(yolo, lambda frames: frames):
+            assert torch.equal(found(yolo), expected["rainy"])
+        assert torch.equal(found(yolo), expected["derained"])
+
+    assert torch.equal(found(yolo), expected["rainy"])
+
+
+def test_predictors_of_the_user_derain_too(blur, expected):
+    yolo = attach(make_yolo(), blur)
+    stock = yolo.task_map["detect"]["predictor"]
+
+    class Mine(stock):
+        used = 0
+
+        def postprocess(self, *args, **kwargs):
+            type(self).used += 1
+            return super().postprocess(*args, **kwargs)
+
+    assert torch.equal(found(yolo, predictor=Mine), expected["derained"])
+    assert issubclass(type(yolo.predictor), Mine)
+    assert yolo.predictor.used == 1
+    assert torch.equal(found(yolo), expected["derained"])
+    own = DerainPredictor.bind(lambda frames: frames)
+    assert torch.equal(found(yolo, predictor=own), expected["rainy"])
+    with pytest.raises(RainmerError, match="predictor class"):
+        yolo.predict(blurred(), predictor=lambda **_: None)
+
+
+def test_copies_derain_with_the_same_derainer(blur, expected):
+    yolo = attach(make_yolo(), blur)
+    found(yolo)
+
+    for twin in (copy.copy(yolo), copy.deepcopy(yolo)):
+        assert torch.equal(found(twin), expected["derained"])
+        detach(twin)
+        assert torch.equal(found(twin), expected["rainy"])
+    assert torch.equal(found(yolo), expected["derained"])
+
+
+def test_nothing_of_the_derainer_is_saved(tmp_path, blur, expected):
+    yolo = attach(make_yolo(), blur)
+    found(yolo)
+
+    yolo.save(tmp_path / "saved.pt")
+    pickled = pickle.dumps(yolo)
+
+    assert b"detection" not in pickled.replace(b"DetectionModel", b"")
+    assert b"detection.yolo" not in (tmp_path / "saved.pt").read_bytes()
+    assert torch.equal(found(pickle.loads(pickled)), expected["rainy"])
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in yolo.model.modules())
+
+
+@pytest.mark.parametrize("where", ["frame", "network"])
+def test_streams_and_tracks(where, tmp_path):
+    frames = [np.roll(make_frame(90, 120)[..., ::-1], i, axis=1) for i in range(4)]
+    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5, (120, 90))
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame))
+    writer.release()
+    calls = []
+    yolo = attach(make_yolo(), lambda frames: calls.append(len(frames)) or frames, where)
+    source = tmp_path / "v.avi"
+
+    # Random scores are low: a tracker that starts on such.
+    (tmp_path / "tracker.yaml").write_text(
+        "{tracker_type: bytetrack, track_high_thresh: 0.1, track_low_thresh: 0.05, "
+        "new_track_thresh: 0.1, track_buffer: 30, match_thresh: 0.8, fuse_score: false}"
+    )
+    options = {**OPTIONS, "tracker": str(tmp_path / "tracker.yaml"), "persist": True}
+
+    results = list(yolo.track(source, stream=True, **options))
+
+    assert calls == [1] * 4
+    assert all("derain" in result.speed for result in results)
+    assert any(result.boxes.id is not None for result in results)
+    first = yolo.predictor.trackers[0]
+    yolo.track(frames[0], **options)
+    assert yolo.predictor.trackers[0] is first
+
+
+def test_trackers_see_derained_frames_and_results_show_rainy_ones(blur):
+    frame = make_frame(60, 90)[..., ::-1].copy()
+    yolo, seen = make_yolo(), []
+    yolo.add_callback(
+        "on_predict_postprocess_end", lambda p: seen.append(p.results[0].orig_img.copy())
+    )
+
+    (result,) = attach(yolo, blur).track(frame, **OPTIONS)
+
+    assert np.array_equal(seen[0], cv2.blur(frame, (3, 3)))
+    assert np.array_equal(result.orig_img, frame)
+
+
+def test_embeddings_are_those_of_the_derained_frame(blur):
+    frame = make_frame(60, 90)[..., ::-1].copy()
+    theirs = make_yolo().embed(cv2.blur(frame, (3, 3)), imgsz=96, verbose=False)
+
+    ours = attach(make_yolo(), blur).embed(frame, imgsz=96, verbose=False)
+
+    assert torch.equal(ours[0], theirs[0])
+
+
+def test_other_objects_are_refused(blur):
+    with pytest.raises(RainmerError, match="takes an ultralytics YOLO object, not dict"):
+        attach({}, blur)
+
+
+def test_derainers_may_be_networks(expected):
+    network = torch.nn.Identity()
+    yolo = attach(make_yolo(), network)
+    parameters = len(list(yolo.parameters()))
+
+    assert torch.equal(found(yolo), expected["rainy"])
+    assert len(list(make_yolo().parameters())) == parameters
+
+
+def test_works_after_training_state_changes(blur):
+    yolo = attach(make_yolo(), blur)
+    found(yolo)
+    yolo.load(make_yolo(seed=1).model)
+
+    assert torch.equal(found(yolo), found(make_yolo(seed=1), blurred()))
+    assert Blur.name == yolo.predictor.settings.derainer.name
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the development data folder")
+@pytest.mark.parametrize("on_device", [False, True], ids=["stock", "device"])
+def test_real_detector_equals_stock_predict_on_derained_files(on_device, tmp_path):
+    derainer = Derainer("median", device="cpu")
+    rainy = [SHARED / "coco128-rain100h" / "rainy" / f"{i:012d}.jpg" for i in (9, 25, 34)]
+    for path in rainy:
+        derained = derainer(cv2.imread(str(path))[..., ::-1].copy())
+        cv2.imwrite(str(tmp_path / f"{path.stem}.png"), derained[..., ::-1])
+    yolo = YOLO(SHARED / "detectors" / "yolov8n-coco.pt")
+    base = yolo.task_map["detect"]["predictor"]
+    options = {"conf": 0.01, "imgsz": 320, "verbose": False}
+
+    theirs = [yolo.predict(tmp_path / f"{p.stem}.png", **options)[0].boxes.data for p in rainy]
+    bound = bind_predictor(base, Settings(derainer, on_device=on_device))
+    ours = [yolo.predict(p, predictor=bound, **options)[0].boxes.data for p in rainy]
+
+    assert sum(map(len, theirs)) > 20
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))

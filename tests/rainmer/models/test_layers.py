@@ -1,0 +1,166 @@
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rainmer.models.layers import (
+    ChannelNorm,
+    Downsample,
+    FeatureCompensator,
+    MixedScaleFeedForward,
+    SparseChannelAttention,
+    Upsample,
+    kept_entries,
+    per_image_projection,
+    sparse_softmax,
+)
+
+
+def features(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("length", "kept"),
+    [(48, [24, 32, 36, 38]), (96, [48, 64, 72, 76]), (8, [4, 5, 6, 6]), (32, [16, 21, 24, 25])],
+)
+def test_kept_entries_of_published_widths(length, kept):
+    rates = [Fraction(rate) for rate in ("1/2", "2/3", "3/4", "4/5")]
+    assert [kept_entries(length, rate) for rate in rates] == kept
+
+
+def test_sparse_softmax_by_hand():
+    kept = sparse_softmax(torch.tensor([[0.0, math.log(3), -5.0, 0.0]]), 2, ties="lowest")
+    torch.testing.assert_close(kept, torch.tensor([[0.25, 0.75, 0.0, 0.0]]))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=12).flatmap(
+        lambda row: st.tuples(st.just(row), st.integers(1, len(row)))
+    )
+)
+def test_lowest_of_tied_entries_are_kept(case):
+    row, count = case
+    result = sparse_softmax(torch.tensor([row], dtype=torch.float32), count, ties="lowest")
+    by_rule = sorted(range(len(row)), key=lambda index: (-row[index], index))[:count]
+    assert result[0].nonzero().flatten().tolist() == sorted(by_rule)
+    assert result.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 9))
+def test_ties_do_not_matter_without_ties(seed, count):
+    scores = features(2, 3, 9, seed=seed)
+    lowest = sparse_softmax(scores, count, ties="lowest")
+    assert torch.equal(lowest, sparse_softmax(scores, count, ties="native"))
+
+
+def test_cascade_by_hand():
+    """The second rate works on the probabilities of the first, and brings back one exact zero."""
+    attention = SparseChannelAttention(4, 1, sparse_rates=[Fraction(1, 2), Fraction(3, 4)])
+    logits = torch.tensor([0.0, 1.0, 2.0, -1.0]).expand(1, 1, 4, 4)
+    first = torch.tensor([0.0, 1 / (1 + math.e), math.e / (1 + math.e), 0.0])
+    second = torch.tensor([1.0, first[1].exp(), first[2].exp(), 0.0])
+    expected = 0.2 * first + 0.2 * second / second.sum()
+    with torch.no_grad():
+        combined = attention.combine_maps(logits)
+    torch.testing.assert_close(combined, expected.expand(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("bias", [False, True])
+def test_attention_is_the_formula(heads, bias):
+    """Normalised q and k, softmax, product with v, then the projection."""
+    attention = SparseChannelAttention(8, heads, bias=bias).requires_grad_(False)
+    x = features(2, 8, 5, 6)
+    q, k, v = (
+        t.reshape(2, heads, 8 // heads, 30)
+        for t in attention.qkv_depthwise(attention.qkv(x)).chunk(3, 1)
+    )
+    maps = (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * attention.temperature).softmax(-1)
+    merged = (maps @ v).reshape(2, 8, 5, 6)
+    expected = attention.project(merged.movedim(1, -1)).movedim(-1, 1)
+    torch.testing.assert_close(attention(x), expected, rtol=0, atol=1e-6)
+
+
+def test_attention_of_a_blank_map_is_finite():
+    attention = SparseChannelAttention(8, 2, sparse_rates=[Fraction(1, 2)])
+    x = torch.zeros(1, 8, 4, 4, requires_grad=True)
+    attention(x).sum().backward()
+    assert x.grad.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in attention.parameters())
+
+
+def test_channel_norm():
+    x = features(2, 6, 3, 4) * 5 + 2
+    centred, plain = ChannelNorm(6), ChannelNorm(6, bias=False)
+    mean, variance = x.mean(1, keepdim=True), x.var(1, correction=0, keepdim=True)
+    torch.testing.assert_close(centred(x), (x - mean) / (variance + 1e-5).sqrt())
+    torch.testing.assert_close(plain(x), x / (variance + 1e-5).sqrt())
+    assert plain.bias is None
+
+
+def test_compensator_is_the_formula():
+    block = FeatureCompensator(6).requires_grad_(False)
+    x = features(2, 6, 9, 7)
+    alpha = block.gate(x.mean((2, 3))).reshape(2, 4, 8).softmax(-1)
+    state = block.entry(x).relu()
+    for index, step in enumerate(block.steps):
+        weighted = [
+            alpha[:, index, j, None, None, None] * operation(state)
+            for j, operation in enumerate(step.operations)
+        ]
+        state = (step.merge(torch.cat(weighted, 1)).relu() + state).relu()
+    torch.testing.assert_close(block(x), state, rtol=0, atol=1e-6)
+
+
+def test_feed_forward_pairs_neighbouring_channels():
+    """Output channel j of a pairing convolution sees channels 2j and 2j + 1 only."""
+    pair = MixedScaleFeedForward(4, 1.5).pair3
+    x = torch.zeros(1, 12, 5, 5)
+    x[:, 5] = 1
+    seen = pair(x).abs().sum((0, 2, 3)).nonzero().flatten().tolist()
+    assert seen == [2]
+
+
+def test_resampling_order():
+    """Channel c·4 + 2·dy + dx of the low resolution is pixel (dy, dx) of channel c."""
+    down, up = Downsample(2), Upsample(4)
+    for layer in (down, up):
+        torch.nn.init.dirac_(layer.conv.weight)
+    x = torch.arange(32.0).reshape(1, 2, 4, 4)
+    with torch.no_grad():
+        assert torch.equal(down(x)[0, 1], x[0, 0, 0::2, 1::2])
+        assert up(features(1, 4, 3, 3)).shape == (1, 2, 6, 6)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.booleans())
+def test_per_image_projection(batch, height, width, channels_last):
+    x, weight = features(batch, 5, height, width), features(batch, 2, 5, seed=1)
+    bias = features(2, seed=2)
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    projected = per_image_projection(x.contiguous(memory_format=order), weight, bias)
+    expected = torch.einsum("bchw,bdc->bdhw", x, weight) + bias[:, None, None]
+    torch.testing.assert_close(projected, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_blocks_keep_other_precisions(dtype):
+    x = features(1, 8, 4, 4).to(dtype)
+    blocks = [
+        ChannelNorm(8),
+        ChannelNorm(8, bias=False),
+        SparseChannelAttention(8, 2, sparse_rates=[Fraction(1, 2)], bias=True),
+        MixedScaleFeedForward(8, 2.66),
+        FeatureCompensator(8),
+    ]
+    for block in blocks:
+        result = block.to(dtype)(x)
+        assert result.dtype == dtype
+        assert result.isfinite().all()
