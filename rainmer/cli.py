@@ -79,7 +79,14 @@ def run_command(command: Callable[[Sequence[str] | None], None]) -> None:
     except RainmerError as error:
         _end(str(error))
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EPERM}:
+        if error.errno not in {
+            errno.ENOSPC,
+            errno.EACCES,
+            errno.EROFS,
+            errno.EDQUOT,
+            errno.EFBIG,
+            errno.EPERM,
+        }:
             raise
         _end(f"{error.strerror}: {error.filename or 'output'}")
     except KeyboardInterrupt:

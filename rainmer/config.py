@@ -7,7 +7,7 @@ import difflib
 import os
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -77,16 +77,17 @@ def to_mapping(config: Any) -> dict[str, Any]:  # noqa: ANN401 (any dataclass)
     return plain
 
 
-def nearest(name: str, valid: typing.Iterable[str]) -> str:
-    """Say which valid name was probably meant, or list them all.
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Name the valid choices for a message, the one most like `name` first.
 
     Example:
         >>> nearest("claen", ["clean", "rainy"])
-        "did you mean 'clean'?"
+        "did you mean 'clean'? valid: clean, rainy"
     """
-    names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"valid names are {', '.join(names)}"
+    choices = sorted(valid)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    listed = ", ".join(choices)
+    return f"did you mean {close[0]!r}? valid: {listed}" if close else f"valid: {listed}"
 
 
 def _at(where: str, key: str) -> str:

@@ -8,16 +8,21 @@ and is turned here.
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 
 from rainmer.errors import ImageError
@@ -45,6 +50,14 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 
 _EXIF_ORIENTATION = 0x0112
 _SWAPS_SIDES = frozenset({5, 6, 7, 8})
+_READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
+    (b"\xff\xd8", JpegImageFile),
+    (b"\x89PNG", PngImageFile),
+    (b"BM", BmpImageFile),
+    (b"II", TiffImageFile),
+    (b"MM", TiffImageFile),
+    (b"RIFF", WebPImageFile),
+)
 _TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 _PNG_END = b"IEND\xaeB\x60\x82"
 
@@ -118,16 +131,30 @@ def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
         ImageError: The file is missing or its header is not that of an image.
     """
     try:
-        with Image.open(path) as image:
+        with Path(path).open("rb") as file, _open_header(file) as image:
             width, height = image.size
             if isinstance(image, TiffImageFile):  # Pillow versions differ in turning its size
                 width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
             turned = image.getexif().get(_EXIF_ORIENTATION) in _SWAPS_SIDES
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{path} cannot be decoded: damaged, or not an image") from error
     except OSError as error:
         raise ImageError(f"cannot read the image {path}: {error.strerror or error}") from error
+    except (SyntaxError, ValueError, KeyError, struct.error) as error:
+        raise ImageError(f"{path} cannot be decoded: damaged, or not an image") from error
     return (width, height) if turned else (height, width)
+
+
+def _open_header(file: BinaryIO) -> ImageFile:
+    """Open an image by the reader of its format; what is no such image raises SyntaxError.
+
+    `PIL.Image.open` is avoided: ultralytics replaces it by one that, for a file it cannot identify,
+    looks for another package and tries to install it.
+    """
+    start = file.read(4)
+    file.seek(0)
+    for magic, reader in _READERS:
+        if start.startswith(magic):
+            return reader(file)
+    raise SyntaxError("no image format that is known here")
 
 
 def encode_image(frame: Frame, suffix: str = ".png", quality: int = 95) -> bytes:

@@ -107,13 +107,13 @@ def blend_window(tile_hw: tuple[int, int], overlap: int, device: torch.device) -
 
 
 def pad_to_multiple(batch: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, H, W) at the right and the bottom so that both sides divide by `multiple`.
+    """Pad (B, C, H, W) at the bottom and the right so that both sides divide by `multiple`.
 
-    By reflection; where a side is too short to be reflected, its last pixel is repeated.
+    By reflection; along a side too short to be reflected, the last pixel is repeated.
     """
-    height, width = batch.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    if not (bottom or right):
-        return batch
-    mode = "reflect" if bottom < height and right < width else "replicate"
-    return F.pad(batch, (0, right, 0, bottom), mode=mode)
+    bottom, right = (-side % multiple for side in batch.shape[-2:])
+    sides = batch.shape[-2:]
+    for padding, side in zip(((0, 0, 0, bottom), (0, right, 0, 0)), sides, strict=True):
+        if any(padding):
+            batch = F.pad(batch, padding, mode="reflect" if max(padding) < side else "replicate")
+    return batch

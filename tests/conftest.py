@@ -1,18 +1,24 @@
 """What all tests share: where the development data is, and no surprises from ultralytics."""
 
 import os
+import tempfile
 from pathlib import Path
 
+# Before ultralytics is imported: its settings must not come from, or go to, the user's folder, and
+# it must not install packages.
+os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="yolo-config-"))
+os.environ.setdefault("YOLO_AUTOINSTALL", "False")
+
 import pytest
+import torch
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quiet_ultralytics(tmp_path_factory):
-    """Keep ultralytics from writing into the user's settings and from installing packages."""
-    os.environ["YOLO_CONFIG_DIR"] = str(tmp_path_factory.mktemp("ultralytics"))
-    os.environ["YOLO_AUTOINSTALL"] = "false"
+def _one_thread():
+    """Tiny tensors run faster on one thread, by far so on a busy machine."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from rainmer.config import nearest
 from rainmer.errors import SpecError, WeightsError
-from rainmer.models.network import Network, nearest, refuse_mismatch
+from rainmer.models.network import Network, refuse_mismatch
 from rainmer.models.prenet import PReNet
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import RainmerConfig

@@ -1,8 +1,7 @@
-"""What all networks have in common, and how names and keys are checked against what is valid."""
+"""What all networks have in common, and how their checkpoints are checked."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from rainmer.errors import WeightsError
 
-__all__ = ["Network", "clean_state_dict", "nearest", "refuse_mismatch"]
+__all__ = ["Network", "clean_state_dict", "refuse_mismatch"]
 
 _LISTED = 3
 
@@ -50,14 +49,6 @@ class Network(nn.Module):
             WeightsError: The checkpoint is of another network.
         """
         raise NotImplementedError
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Name the valid choices for a message, the one most like `name` first."""
-    choices = sorted(valid)
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    listed = ", ".join(choices)
-    return f"did you mean {close[0]!r}? valid: {listed}" if close else f"valid: {listed}"
 
 
 def clean_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rainmer.config import nearest
 from rainmer.errors import ConfigError
 from rainmer.models.layers import conv3x3
-from rainmer.models.network import Network, clean_state_dict, nearest, refuse_mismatch
+from rainmer.models.network import Network, clean_state_dict, refuse_mismatch
 
 __all__ = ["PReNet"]
 

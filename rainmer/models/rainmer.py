@@ -32,6 +32,7 @@ from rainmer.models.layers import (
 from rainmer.models.network import Network, clean_state_dict, refuse_mismatch
 from rainmer.models.rainmer_config import RainmerConfig
 from rainmer.models.rainmer_official import config_from_official, official_name
+from rainmer.tiling import pad_to_multiple
 
 __all__ = ["QUERY_SIZE_HW", "Rainmer", "ViewEncoder", "prompts_of_maps"]
 
@@ -296,7 +297,7 @@ class Rainmer(Network):
         elif query is not None:
             raise ImageError("give either a query or its prompts, not both")
         self._check_prompts(prompts, image)
-        padded = _pad_to_multiple(image, self.size_multiple)
+        padded = pad_to_multiple(image, self.size_multiple)
         restored = self._restore(padded, prompts)
         return restored[..., : image.shape[2], : image.shape[3]]
 
@@ -434,12 +435,3 @@ def _channels_last(image: Tensor) -> Tensor:
 def _check_image(role: str, image: Tensor) -> None:
     if image.ndim != 4 or image.shape[1] != _CHANNELS:
         raise ImageError(f"the {role} has shape {tuple(image.shape)}, expected (B, 3, H, W)")
-
-
-def _pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Pad at the bottom and right; an axis too short for its reflection repeats its edge."""
-    bottom, right = (-size % multiple for size in image.shape[2:])
-    for padding, size in (((0, 0, 0, bottom), image.shape[2]), ((0, right, 0, 0), image.shape[3])):
-        if any(padding):
-            image = F.pad(image, padding, mode="reflect" if max(padding) < size else "replicate")
-    return image

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
+from rainmer.config import nearest, to_mapping
 from rainmer.errors import ConfigError
 from rainmer.models.layers import TopkTies, kept_entries
-from rainmer.models.network import nearest
 
 __all__ = [
     "OFFICIAL_VARIANTS",
@@ -176,6 +175,7 @@ class RainmerConfig:
         Raises:
             ConfigError: A key is no field (names the most similar one), or a value is wrong.
         """
+        # Values are checked by the constructor, for code that calls it directly too.
         fields = {field.name for field in dataclasses.fields(cls)}
         for key in mapping:
             if key not in fields:
@@ -184,8 +184,7 @@ class RainmerConfig:
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the fields as plain values for YAML or JSON; the inverse of `from_mapping`."""
-        values = dataclasses.asdict(self)
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+        return to_mapping(self)
 
 
 def _check_integer(field: str, value: object, least: int) -> None:

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import os
-import tempfile
 from pathlib import Path
-
-# Before ultralytics is imported: its settings must not come from, or go to, the user's folder.
-os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="yolo-config-"))
-os.environ.setdefault("YOLO_AUTOINSTALL", "False")
 
 import cv2
 import numpy as np

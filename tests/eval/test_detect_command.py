@@ -138,7 +138,7 @@ def test_broken_images_are_counted_and_end_in_an_error_that_keeps_the_results(tm
         (["--derain", "prenet:none.pth"], "none.pth"),
         (["--derain", "python:nowhere:f"], "nowhere"),
         (["--derain", "results:nowhere"], "no such folder"),
-        (["--detector", "none.pt"], r"no detector weights none\.pt"),
+        (["--detector", "none.pt"], r"none\.pt"),
         (["--data", "none.yaml"], "cannot read none.yaml"),
         (["--conditions", "dusk"], "no condition 'dusk'"),
         (["--device", "cuda:77"], "no device"),

@@ -119,8 +119,9 @@ def test_weights_without_effect_are_left_out(variant):
     assert sum(p.numel() for p in loaded.parameters()) < sum(
         p.numel() for p in complete.parameters()
     )
-    own = {theirs: loaded.state_dict()[ours] for ours, theirs in loaded.official_names().items()}
-    assert all(torch.equal(own[key], weights[key]) for key in own)
+    own = loaded.state_dict()
+    names = loaded.official_names()
+    assert all(torch.equal(own[ours], weights[theirs]) for ours, theirs in names.items())
 
 
 def test_half_precision_files_become_float32():
