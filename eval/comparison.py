@@ -134,6 +134,7 @@ def compare(
     match = None
     if data.annotations is not None:
         match = match_categories(data.categories, detector.names, data.aliases)
+        set_truth(data, match)  # what makes a set useless is said before the work, not after
     runs = {}
     for spec in specs:
         runs[spec] = run_row(
@@ -288,9 +289,10 @@ def _recovered(
 def _mean_scores(row: RowResult, image_ids: Iterable[int]) -> dict[str, float | None]:
     """Return the mean of each restoration score over images; infinite for equal images."""
     means: dict[str, float | None] = dict.fromkeys(SCORES)
-    scores = [row.images[i].scores for i in image_ids if row.images[i].scores]
-    if scores:
-        means.update({name: float(np.mean([s[name] for s in scores])) for name in SCORES})
+    for name in SCORES:
+        values = [s[name] for i in image_ids if name in (s := row.images[i].scores)]
+        if values:
+            means[name] = float(np.mean(values))
     return means
 
 

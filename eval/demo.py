@@ -54,10 +54,10 @@ _LEAST_VISIBLE = 0.3  # share of an object's sides that a crop must keep
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demonstration runs on: a set, a detector, and the detector's input size."""
+    """What a run needs: a set, a detector (a file or a published name), and its input size."""
 
     data: Path
-    detector: Path
+    detector: str
     imgsz: int
 
 
@@ -79,7 +79,7 @@ def prepare_demo(folder: Path | None = None, *, epochs: int = _EPOCHS, quiet: bo
     if not detector.exists():
         _log.info("demonstration: fitting a small detector to two photos, once")
         _fit_detector(folder, detector, epochs, quiet)
-    return Demo(data, detector, _INPUT)
+    return Demo(data, str(detector), _INPUT)
 
 
 def _write_set(folder: Path) -> None:

@@ -32,6 +32,7 @@ from rainmer import Derainer
 from rainmer.cli import (
     add_stage_options,
     make_parser,
+    non_negative_int,
     positive_int,
     resolve_device,
     run_command,
@@ -62,13 +63,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     inputs = _inputs(options)
     data = load_set(inputs.data).restricted(options.conditions, options.limit)
     detector = ValidationHarness(
-        str(inputs.detector), device, imgsz=inputs.imgsz, allow_download=options.allow_download
+        inputs.detector, device, imgsz=inputs.imgsz, allow_download=options.allow_download
     )
     derainers = _derainers(options)
     cache = None if options.no_cache else Path(options.cache or default_cache_folder())
     cached = [CachedDerainer(derainer, cache) for derainer in derainers]
     specs = row_specs(data, cached, [derainer.needs_names for derainer in derainers])
-    name = f"{data.name}-{inputs.detector.stem}"
+    name = f"{data.name}-{Path(inputs.detector).stem}"
     folder = make_folder(options.out or Path("runs", "detect", name))
     settings = Settings(
         count_conf=options.conf,
@@ -99,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_comparison(folder, comparison, config=config, environment=environment, elapsed=elapsed)
     report = Report(
         set_name=data.name,
-        detector=inputs.detector.name,
+        detector=Path(inputs.detector).name,
         rows=comparison.table,
         per_class=comparison.per_class,
         strips=strips,
@@ -159,9 +160,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="confidence of pseudo-labels, for sets without boxes",
     )
     parser.add_argument(
-        "--resamples", type=int, default=1000, help="bootstrap resamples; 0: no intervals"
+        "--resamples",
+        type=non_negative_int,
+        default=1000,
+        help="bootstrap resamples; 0: no intervals",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the bootstrap")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where derained frames are kept")
     parser.add_argument("--no-cache", action="store_true", help="keep no derained frames")
     parser.add_argument(
@@ -183,7 +187,7 @@ def _fraction(text: str) -> float:
 def _inputs(options: argparse.Namespace) -> Demo:
     """Return set, detector and input size: those asked for, or the demonstration's."""
     if options.data and options.detector:
-        return Demo(Path(options.data), Path(options.detector), options.imgsz or 640)
+        return Demo(Path(options.data), options.detector, options.imgsz or 640)
     if options.data or options.detector:
         missing = "--detector" if options.data else "--data"
         raise RainmerError(f"{missing} is missing: a set and a detector go together")
@@ -238,7 +242,7 @@ def _resolved(
     return {
         **chosen,
         "data": str(inputs.data),
-        "detector": str(inputs.detector),
+        "detector": inputs.detector,
         "imgsz": detector.imgsz,
         "detector_fingerprint": detector.fingerprint,
         "derainers": {derainer.name: derainer.fingerprint for derainer in derainers},

@@ -88,8 +88,13 @@ def write_comparison(
     predictions = folder / "predictions"
     truth = {**comparison.truth.to_coco(), "images": _coco_images(comparison)}
     write_text(predictions / "truth.json", json.dumps(truth))
+    written = {"truth.json"}
     for row in comparison.rows:
+        written.add(f"{row.spec.label}.json")
         write_text(predictions / f"{row.spec.label}.json", json.dumps(list(row.results)))
+    for path in predictions.glob("*.json"):
+        if path.name not in written:
+            path.unlink()  # of a row that this run no longer has
 
 
 def _json_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 `Derainer` is the stage: frames in, derained frames out. `rainmer.models` holds the networks.
 """
 
+__version__ = "0.1.0"
+
 from rainmer.errors import RainmerError
 from rainmer.stage import Derainer
 
-__version__ = "0.1.0"
 __all__ = ["Derainer", "RainmerError", "__version__"]

@@ -5,22 +5,53 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import torch
 
 from rainmer.errors import RainmerError
 
-__all__ = ["add_stage_options", "make_parser", "resolve_device", "run_command"]
+__all__ = [
+    "add_stage_options",
+    "make_parser",
+    "non_negative_int",
+    "positive_int",
+    "resolve_device",
+    "run_command",
+]
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
+_DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
+_USER_ERRNOS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Says a mistake in the options in one line, as every other mistake is said."""
+
+    def error(self, message: str) -> NoReturn:
+        _end(f"{message}; see {self.prog} --help")
+
 
 def make_parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
     """Create the parser of a command, its help ending with an example."""
-    return argparse.ArgumentParser(
+    return _OneLineParser(
         prog=prog,
         description=description,
         epilog=f"example:\n{example}",
@@ -37,18 +68,28 @@ def add_stage_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tile", type=positive_int, metavar="PX", help="side of tiles; default: whole frames"
     )
-    group.add_argument("--overlap", type=int, default=32, metavar="PX", help="overlap of tiles")
+    group.add_argument(
+        "--overlap", type=non_negative_int, default=32, metavar="PX", help="overlap of tiles"
+    )
 
 
 def positive_int(text: str) -> int:
     """Parse an option that must be a whole number above 0."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
+    return _whole_number(text, least=1)
 
 
-def resolve_device(name: str | None) -> torch.device:
+def non_negative_int(text: str) -> int:
+    """Parse an option that must be a whole number, 0 or above."""
+    return _whole_number(text, least=0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {least}")
+    return int(text)
+
+
+def resolve_device(name: str | torch.device | None) -> torch.device:
     """Turn an option into a device; None chooses cuda, then mps, then cpu.
 
     Raises:
@@ -59,41 +100,54 @@ def resolve_device(name: str | None) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(f"cuda:{name}" if name.isdecimal() else name)
+        device = torch.device(f"cuda:{name}" if str(name).isdecimal() else name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise RainmerError(f"no device {name!r} here: {reason}; use --device cpu") from error
+    if device.type not in _DEVICE_TYPES:
+        raise RainmerError(f"no device {name!r} here: use {', '.join(_DEVICE_TYPES)}")
     return device
 
 
 def run_command(command: Callable[[Sequence[str] | None], None]) -> None:
     """Run a command's `main` and end the process with its exit code.
 
-    A `RainmerError`, a full disk or a missing permission becomes one line on stderr and exit code
-    2. An interruption leaves what is written so far and ends with 130.
+    A `RainmerError`, a full disk, a missing permission or an impossible path becomes one line on
+    stderr and exit code 2. An interruption leaves what is written so far and ends with 130.
     """
+    _silence_native_libraries()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         command(None)
     except RainmerError as error:
         _end(str(error))
     except OSError as error:
-        if error.errno not in {
-            errno.ENOSPC,
-            errno.EACCES,
-            errno.EROFS,
-            errno.EDQUOT,
-            errno.EFBIG,
-            errno.EPERM,
-        }:
+        if error.errno not in _USER_ERRNOS:
             raise
         _end(f"{error.strerror}: {error.filename or 'output'}")
+    except ValueError as error:
+        if "null byte" not in str(error):
+            raise
+        _end("a path holds a null byte")
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; results so far are kept, the same command resumes\n")
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _end(message: str) -> None:
+def _silence_native_libraries() -> None:
+    """Keep decoders written in C (libpng, libjpeg, FFmpeg) from writing between our lines.
+
+    They write to the file descriptor; Python's own stderr goes on as before, by a copy of it.
+    """
+    copy = os.dup(2)
+    sys.stderr = os.fdopen(copy, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    # torch announces the end of TorchScript at every load.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+
+
+def _end(message: str) -> NoReturn:
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     sys.exit(EXIT_USER_ERROR)

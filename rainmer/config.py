@@ -143,7 +143,12 @@ def _check_union(value: object, choices: Sequence[Any], where: str) -> object:
             return _check(value, choice, where)
         except ConfigError as error:
             errors.append(str(error))
-    raise ConfigError(errors[0] if len(errors) == 1 else " or ".join(errors))
+    # An error further inside comes from the choice that was meant.
+    inside = [error for error in errors if not error.startswith(f"{where}: ")]
+    expected = " or ".join(
+        error.partition("expected ")[2].partition(", but")[0] for error in errors
+    )
+    raise ConfigError((inside or [f"{where}: expected {expected}, but got {_kind(value)}"])[0])
 
 
 def _check_sequence(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -20,12 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer import models
-from rainmer.errors import ImageError, SpecError, WeightsError
+from rainmer.errors import ImageError, RainmerError, SpecError, WeightsError
 from rainmer.files import file_sha256
 from rainmer.frames import list_images, quantize, read_image, to_batch
 from rainmer.resize import resize_bilinear
 
-__all__ = ["SPEC_HELP", "FunctionRestorer", "Restorer", "resolve"]
+__all__ = ["SPEC_HELP", "CallableRestorer", "FunctionRestorer", "Restorer", "resolve"]
 
 QUERY_SIDE = 128
 """Side of the query image in pixels."""
@@ -45,6 +46,7 @@ class Restorer(Protocol):
         size_multiple: Both sides of what `restore` gets divide by it.
         tileable: Whether a frame may be restored in tiles.
         needs_names: Whether `restore` needs the frames' file names.
+        cacheable: Whether `fingerprint` tells all that the output depends on.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Restorer(Protocol):
     size_multiple: int
     tileable: bool
     needs_names: bool
+    cacheable: bool
 
     def to(self, device: torch.device) -> None:
         """Move weights to a device."""
@@ -68,6 +71,7 @@ class NetworkRestorer:
 
     tileable = True
     needs_names = False
+    cacheable = True
 
     def __init__(self, network: models.Network, name: str) -> None:
         self.network = network.eval().requires_grad_(False)
@@ -94,9 +98,10 @@ class NetworkRestorer:
 
 
 class FunctionRestorer:
-    """A function of one batch: the controls, a user's own callable, an exported network."""
+    """A function of one batch: the controls, or an exported network."""
 
     needs_names = False
+    cacheable = True
 
     def __init__(
         self,
@@ -126,23 +131,56 @@ class FunctionRestorer:
         """Call the function and check that it kept its promise.
 
         Raises:
-            SpecError: The function returned something else than a tensor of the batch's shape.
+            SpecError: The function returned something else than a floating-point tensor of the
+                batch's shape.
         """
         restored = self.function(batch)
-        if not isinstance(restored, Tensor) or restored.shape != batch.shape:
-            got = tuple(restored.shape) if isinstance(restored, Tensor) else type(restored).__name__
-            raise SpecError(
-                f"{self.name} must return a tensor of the shape it gets, {tuple(batch.shape)}, "
-                f"but returned {got}"
-            )
+        expected = f"{self.name} must return a floating-point tensor {tuple(batch.shape)}, 0..1"
+        if not isinstance(restored, Tensor):
+            raise SpecError(f"{expected}, but returned {type(restored).__name__}")
+        if restored.shape != batch.shape or not restored.is_floating_point():
+            got = f"{restored.dtype} {tuple(restored.shape)}"
+            raise SpecError(f"{expected}, but returned {got.removeprefix('torch.')}")
         return restored
 
 
+class CallableRestorer(FunctionRestorer):
+    """A user's own callable. What it depends on is known only if it says so.
+
+    Without an attribute `fingerprint` (any text that changes with the output) nothing is cached
+    or taken from an earlier run: the code may have changed, or a file that it reads.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], name: str) -> None:
+        known = getattr(function, "fingerprint", None)
+        self.cacheable = known is not None
+        super().__init__(function, name, fingerprint=_digest(name, known or secrets.token_hex()))
+
+    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+        """Call the function; what it raises is told in one line.
+
+        Raises:
+            SpecError: The function raised, or broke its promise.
+        """
+        try:
+            return super().restore(batch, prompts, names)
+        except (RainmerError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if "DefaultCPUAllocator" in str(error):
+                raise  # out of memory: the stage tries less at once
+            raise SpecError(f"{self.name} failed: {_first_line(error)}") from error
+
+
 class ResultsRestorer:
-    """Images that were derained elsewhere, matched to the frames by file name without suffix."""
+    """Images that were derained elsewhere, matched to the frames by path without suffix.
+
+    In a flat folder of results, the file name alone decides.
+    """
 
     tileable = False
     needs_names = True
+    cacheable = False  # they are files already
     size_multiple = 1
 
     def __init__(self, folder: Path) -> None:
@@ -150,15 +188,14 @@ class ResultsRestorer:
             raise SpecError(f"results:{folder}: no such folder")
         self.name = f"results-{folder.resolve().name}"
         self._folder = folder
-        self._by_stem: dict[str, list[Path]] = {}
-        for path in list_images(folder):
-            self._by_stem.setdefault(path.stem, []).append(path)
-        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self._paths]
+        self._by_key: dict[str, list[Path]] = {}
+        paths = list_images(folder)
+        for path in paths:
+            self._by_key.setdefault(_match_key(path.relative_to(folder)), []).append(path)
+        self._is_flat = all(path.parent == folder for path in paths)
+        self._taken: dict[Path, str] = {}
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         self.fingerprint = _digest("results", stats)
-
-    @property
-    def _paths(self) -> list[Path]:
-        return [path for paths in self._by_stem.values() for path in paths]
 
     def to(self, device: torch.device) -> None:
         """Do nothing: the images are read to the device of each batch."""
@@ -171,30 +208,41 @@ class ResultsRestorer:
         """Read the images of these names.
 
         Raises:
-            SpecError: Names are not given, or a name has no image or several.
+            SpecError: Names are not given, or a name has no image of its own.
             ImageError: An image has another size than the frame.
         """
         if names is None:
             raise SpecError(f"{self.name} needs file names: it cannot derain frames without names")
-        frames = [read_image(self._find(name)) for name in names]
+        frames = [read_image(self.find(name)) for name in names]
         for name, frame in zip(names, frames, strict=True):
             if frame.shape[:2] != batch.shape[-2:]:
                 raise ImageError(
-                    f"{self._find(name)} is {frame.shape[1]}x{frame.shape[0]} pixels, but its "
+                    f"{self.find(name)} is {frame.shape[1]}x{frame.shape[0]} pixels, but its "
                     f"rainy image is {batch.shape[-1]}x{batch.shape[-2]}"
                 )
         return to_batch(frames, batch.device)
 
-    def _find(self, name: str) -> Path:
-        wanted = Path(name).with_suffix("") if Path(name).suffix else Path(name)
-        found = self._by_stem.get(wanted.name, [])
-        if len(found) > 1:
-            inside = [p for p in found if p.relative_to(self._folder).with_suffix("") == wanted]
-            found = inside or found
+    def find(self, name: str) -> Path:
+        """Return the result of a frame.
+
+        Raises:
+            SpecError: There is none, there are several, or another frame has it.
+        """
+        key = _match_key(Path(name))
+        found = self._by_key.get(key) or (
+            self._by_key.get(key.rpartition("/")[2], []) if self._is_flat else []
+        )
         if len(found) != 1:
             problem = f"{len(found)} images are" if found else "no image is"
-            raise SpecError(f"{problem} named {wanted.name} in {self._folder}")
+            raise SpecError(f"{problem} named {Path(name).with_suffix('')} in {self._folder}")
+        owner = self._taken.setdefault(found[0], key)
+        if owner != key:
+            raise SpecError(f"{found[0]} is the result of both {owner} and {key}; use subfolders")
         return found[0]
+
+
+def _match_key(path: Path) -> str:
+    return path.with_suffix("").as_posix().casefold()
 
 
 def make_query(batch: Tensor) -> Tensor:
@@ -245,22 +293,19 @@ def _network_name(kind: str, weights: Path) -> str:
     return weights.stem if weights.stem.startswith(kind) else f"{kind}-{weights.stem}"
 
 
-def _python_callable(target: str) -> FunctionRestorer:
+def _python_callable(target: str) -> CallableRestorer:
     module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute or module_name.startswith("."):
+        raise SpecError(f"python:{target}: expected python:module:callable")
     try:
-        module = importlib.import_module(module_name)
-        function = getattr(module, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SpecError(f"python:{target}: {error}; expected python:module:callable") from error
-    if isinstance(function, type):
-        function = function()
+        function = getattr(importlib.import_module(module_name), attribute)
+        if isinstance(function, type):
+            function = function()
+    except (Exception, SystemExit) as error:
+        raise SpecError(f"python:{target} failed: {_first_line(error)}") from error
     if not callable(function):
         raise SpecError(f"python:{target} is not callable")
-    source = getattr(module, "__file__", None)
-    content = file_sha256(source) if source else ""
-    return FunctionRestorer(
-        function, attribute, fingerprint=_digest("python", target, content), tileable=False
-    )
+    return CallableRestorer(function, attribute)
 
 
 def _torchscript(path: Path) -> FunctionRestorer:
@@ -269,7 +314,7 @@ def _torchscript(path: Path) -> FunctionRestorer:
     try:
         module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].partition(". ")[0]
         raise WeightsError(f"{path} is not a TorchScript file: {reason}") from error
     # The file does not say which sides it accepts; U-shaped restorers want multiples of 8.
     return FunctionRestorer(
@@ -279,6 +324,11 @@ def _torchscript(path: Path) -> FunctionRestorer:
         size_multiple=8,
         tileable=True,
     )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _digest(*parts: object) -> str:

@@ -7,17 +7,18 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rainmer import __version__
 from rainmer.cli import resolve_device
-from rainmer.errors import ImageError, RainmerError
+from rainmer.errors import ImageError, RainmerError, SpecError
 from rainmer.frames import quantize
-from rainmer.specs import FunctionRestorer, Restorer, resolve
+from rainmer.specs import CallableRestorer, Restorer, resolve
 from rainmer.tiling import Blend, merge_tiles, pad_to_multiple, split_tiles
 
 __all__ = ["Derainer", "Precision"]
@@ -52,7 +53,7 @@ class Derainer:
 
     Attributes:
         name: Short name for reports and file names.
-        fingerprint: Changes whenever the output may: weights, precision, tiles.
+        fingerprint: Changes whenever the output may: version, weights, precision, tiles.
         needs_names: Whether calls need `names` (precomputed results).
 
     Raises:
@@ -78,11 +79,13 @@ class Derainer:
     ) -> None:
         if precision != "fp32" and precision not in _AUTOCAST:
             raise RainmerError(f"precision must be fp32, bf16 or fp16, but is {precision!r}")
-        if batch < 1:
-            raise RainmerError(f"batch must be at least 1, but is {batch}")
+        if not isinstance(batch, int) or batch < 1:
+            raise RainmerError(f"batch must be a whole number of at least 1, but is {batch!r}")
+        if blend not in get_args(Blend):
+            raise RainmerError(f"blend must be smooth or mean, but is {blend!r}")
         if tile is not None and not 0 <= overlap < tile:
             raise RainmerError(f"overlap must be in 0..tile-1, but is {overlap} of tile {tile}")
-        self.device = device if isinstance(device, torch.device) else resolve_device(device)
+        self.device = resolve_device(device)
         self.precision = precision
         self.tile = tile
         self.overlap = overlap
@@ -102,7 +105,10 @@ class Derainer:
     def _make_restorer(spec: str | Callable[[Tensor], Tensor]) -> Restorer:
         if isinstance(spec, str):
             return resolve(spec)
-        return FunctionRestorer(spec, getattr(spec, "name", None) or type(spec).__name__)
+        if not callable(spec):
+            raise SpecError(f"expected a spec or a callable, but got {type(spec).__name__} {spec}")
+        name = getattr(spec, "name", None) or getattr(spec, "__name__", type(spec).__name__)
+        return CallableRestorer(spec, str(name))
 
     @property
     def name(self) -> str:
@@ -115,10 +121,15 @@ class Derainer:
         return self._restorer.needs_names
 
     @property
+    def cacheable(self) -> bool:
+        """Whether the fingerprint tells all that the output depends on."""
+        return self._restorer.cacheable
+
+    @property
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change whenever the output may."""
         tiles = (self.tile, self.overlap, self.blend) if self.tile else None
-        parts = (self._restorer.fingerprint, self.precision, tiles)
+        parts = (__version__, self._restorer.fingerprint, self.precision, tiles)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def __repr__(self) -> str:
@@ -131,7 +142,7 @@ class Derainer:
         self, frames: Sequence[Frames], names: Sequence[str] | None = ...
     ) -> list[Frames]: ...
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, frames: Any, names: Sequence[str] | None = None) -> Any:
         """Derain frames.
 
@@ -147,7 +158,8 @@ class Derainer:
 
         Raises:
             ImageError: A frame has another shape or type.
-            RainmerError: Not even the smallest tile fits into memory.
+            RainmerError: The derainer gave NaN or infinity, or not even the smallest tile fits
+                into memory.
         """
         if not isinstance(frames, Tensor | np.ndarray):
             return self._derain_mixed(list(frames), names)
@@ -172,10 +184,19 @@ class Derainer:
                 batch = self._upload([frames[i] for i in chosen])
                 chosen_names = [names[i] for i in chosen] if names is not None else None
                 result = self._restore_batch(_unit_range(batch), chosen_names)
+                self._check_finite(result, frames[chosen[0]])
                 result = quantize(result) if batch.dtype == torch.uint8 else result.to(batch.dtype)
                 for i, frame in zip(chosen, _download(result, frames[chosen[0]]), strict=True):
                     restored[i] = frame
         return restored
+
+    def _check_finite(self, result: Tensor, like: Tensor | FrameArray) -> None:
+        """Refuse NaN and infinity, where looking for them does not wait for a GPU in vain."""
+        downloads = isinstance(like, np.ndarray) or result.device.type == "cpu"
+        if downloads and not torch.isfinite(result).all():
+            raise RainmerError(
+                f"{self.name} gave values that are not finite, at precision {self.precision}"
+            )
 
     def _upload(self, frames: list[Any]) -> Tensor:
         """Stack frames of one kind and size as (B, 3, H, W) on the device, in their own type."""

@@ -162,8 +162,11 @@ class ValidationHarness:
         inputs, placements = zip(*(self._prepare(frame, input_hw) for frame in frames), strict=True)
         filled = self._fill(list(inputs))
         batch = torch.from_numpy(filled).to(self.device).permute(0, 3, 1, 2).contiguous()
+        predictions = self._model(batch.float() / 255)
+        while isinstance(predictions, list | tuple):
+            predictions = predictions[0]  # beside boxes come masks and training outputs
         outputs = nms.non_max_suppression(
-            self._model(batch.float() / 255),
+            predictions,
             self.conf,
             self.iou,
             nc=self._class_count,

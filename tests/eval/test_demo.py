@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 
 from eval.demo import add_streaks, prepare_demo
@@ -16,9 +18,9 @@ def test_the_demonstration_is_built_once_and_holds_together(tmp_path):
         "heavy": 8,
     }
     assert len(data.annotations) > 40
-    before = demo.detector.stat().st_mtime_ns
+    before = Path(demo.detector).stat().st_mtime_ns
     assert prepare_demo(tmp_path, epochs=1, quiet=True) == demo
-    assert demo.detector.stat().st_mtime_ns == before
+    assert Path(demo.detector).stat().st_mtime_ns == before
     losses = {"light": [], "heavy": []}
     for sample in data.samples:
         difference = read_image(sample.rainy).astype(int) - read_image(sample.clean)

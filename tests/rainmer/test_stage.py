@@ -107,6 +107,10 @@ def test_wrong_frames_are_refused(bad, message):
         ({"tile": 16, "overlap": 16}, "overlap"),
         ({"device": "cuda:99"}, "no device"),
         ({"device": "abacus"}, "no device"),
+        ({"device": "meta"}, "no device"),
+        ({"device": torch.device("cuda:99")}, "no device"),
+        ({"batch": "8"}, "batch"),
+        ({"blend": "hard"}, "blend"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
@@ -217,6 +221,25 @@ def test_other_errors_of_a_network_pass_through():
     derainer._restorer.function = Hungry(0, RuntimeError("shape mismatch"))
     with pytest.raises(RuntimeError, match="shape mismatch"):
         derainer(frame(8, 8))
+
+
+def test_values_that_are_not_finite_are_refused():
+    with pytest.raises(RainmerError, match="not finite"):
+        Derainer(lambda batch: batch / 0, device="cpu")(frame(8, 8))
+
+
+def test_results_can_be_trained_through():
+    """Frames of the stage are ordinary tensors: a detector may be trained on them."""
+    derained = Derainer("none", device="cpu")(torch.rand(1, 3, 8, 8))
+    weight = torch.ones(1, requires_grad=True)
+    (derained * weight).sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize("bad", [3, None, b"median"])
+def test_what_is_neither_spec_nor_callable_is_refused(bad):
+    with pytest.raises(RainmerError, match="a spec or a callable"):
+        Derainer(bad, device="cpu")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -1,0 +1,168 @@
+"""Specs: what a user may write after --derain, and what happens when it is wrong."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rainmer import Derainer
+from rainmer.errors import ImageError, RainmerError, SpecError, WeightsError
+from rainmer.frames import write_image
+
+
+def frame(height=12, width=16, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """Make a module of the user's importable; returns a function that writes it."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(text, name="mine"):
+        (tmp_path / f"{name}.py").write_text(text)
+        sys.modules.pop(name, None)
+        return f"python:{name}:"
+
+    return write
+
+
+def test_a_function_of_ones_own(own_module):
+    spec = own_module("def halve(batch):\n    return batch * 0.5\n") + "halve"
+    derainer = Derainer(spec, device="cpu")
+    assert derainer.name == "halve"
+    image = frame()
+    assert np.abs(derainer(image) - image / 2.0).max() <= 1
+
+
+def test_a_class_of_ones_own_is_made_without_arguments(own_module):
+    text = "class Half:\n    def __call__(self, batch):\n        return batch * 0.5\n"
+    assert Derainer(own_module(text) + "Half", device="cpu")(frame()).max() <= 128
+
+
+def test_code_that_may_have_changed_is_not_cached_unless_it_has_a_fingerprint(own_module):
+    text = "def f(batch):\n    return batch\n"
+    one, two = (Derainer(own_module(text) + "f", device="cpu") for _ in range(2))
+    assert not one.cacheable
+    assert one.fingerprint != two.fingerprint
+    text += "f.fingerprint = 'v1'\n"
+    one, two = (Derainer(own_module(text) + "f", device="cpu") for _ in range(2))
+    assert one.cacheable
+    assert one.fingerprint == two.fingerprint
+    assert Derainer("median", device="cpu").cacheable
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nothing_of_that_name", "No module named"),
+        ("def g(batch): ...", "no attribute 'f'"),
+        ("f = 3", "not callable"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("def f(", "SyntaxError"),
+        ("class f:\n    def __init__(self, needed): ...\n    def __call__(self, b): ...", "needed"),
+    ],
+)
+def test_modules_that_cannot_be_used(own_module, text, message):
+    with pytest.raises(SpecError, match=message):
+        Derainer(own_module(text) + "f", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise KeyError('x')", "f failed: KeyError"),
+        ("return batch[:, :1]", "must return a floating-point tensor"),
+        ("return (batch * 255).byte()", "uint8"),
+        ("return batch.long()", "int64"),
+        ("return None", "NoneType"),
+        ("return batch * float('nan')", "not finite"),
+    ],
+)
+def test_functions_that_break_their_promise(own_module, body, message):
+    derainer = Derainer(own_module(f"def f(batch):\n    {body}\n") + "f", device="cpu")
+    with pytest.raises(RainmerError, match=message):
+        derainer(frame())
+
+
+@pytest.mark.parametrize("spec", ["python:", "python:os", "python::f", "python:.mine:f"])
+def test_incomplete_python_specs(spec):
+    with pytest.raises(SpecError):
+        Derainer(spec, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "spec", ["", "medain", "prenet:", "rainmr:w.pth", "results:", "spandrel:x"]
+)
+def test_unknown_specs_list_what_is_known(spec):
+    with pytest.raises(SpecError, match="expected one of none, median, rainmer:WEIGHTS"):
+        Derainer(spec, device="cpu")
+
+
+def test_torchscript(tmp_path):
+    class Half(nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return batch * 0.5
+
+    torch.jit.script(Half()).save(str(tmp_path / "half.ts"))
+    derainer = Derainer(f"torchscript:{tmp_path / 'half.ts'}", device="cpu")
+    image = frame(13, 17)  # no multiple of 8: padded and cropped
+    restored = derainer(image)
+    assert restored.shape == image.shape
+    assert np.abs(restored - image / 2.0).max() <= 1
+    (tmp_path / "text.ts").write_text("no module")
+    with pytest.raises(WeightsError, match="not a TorchScript file"):
+        Derainer(f"torchscript:{tmp_path / 'text.ts'}", device="cpu")
+    with pytest.raises(WeightsError, match="no file"):
+        Derainer("torchscript:none.ts", device="cpu")
+
+
+def write_results(folder, *names):
+    for seed, name in enumerate(names):
+        write_image(folder / name, frame(seed=seed))
+    return Derainer(f"results:{folder}", device="cpu")
+
+
+def test_results_are_matched_by_name_whatever_the_suffix(tmp_path):
+    derainer = write_results(tmp_path, "a.png", "b.png")
+    assert derainer.needs_names
+    restored = derainer([frame(seed=9), frame(seed=9)], names=["b.jpg", "A.jpg"])
+    np.testing.assert_array_equal(restored[0], frame(seed=1))
+    np.testing.assert_array_equal(restored[1], frame(seed=0))
+
+
+def test_results_in_subfolders_are_matched_by_path(tmp_path):
+    derainer = write_results(tmp_path, "day/01.png", "night/01.png")
+    restored = derainer([frame(seed=9)] * 2, names=["night/01.png", "day/01.png"])
+    np.testing.assert_array_equal(restored[0], frame(seed=1))
+    np.testing.assert_array_equal(restored[1], frame(seed=0))
+
+
+def test_a_result_is_never_taken_from_another_folder(tmp_path):
+    derainer = write_results(tmp_path, "day/01.png", "night/02.png")
+    with pytest.raises(SpecError, match="no image is named night/01"):
+        derainer([frame()], names=["night/01.png"])
+
+
+def test_a_flat_result_serves_one_frame_only(tmp_path):
+    derainer = write_results(tmp_path, "01.png")
+    derainer([frame()], names=["day/01.png"])
+    with pytest.raises(SpecError, match=r"the result of both day/01 and night/01"):
+        derainer([frame()], names=["night/01.png"])
+
+
+def test_results_that_do_not_fit(tmp_path):
+    derainer = write_results(tmp_path, "a.png")
+    with pytest.raises(SpecError, match="needs file names"):
+        derainer([frame()])
+    with pytest.raises(SpecError, match="no image is named c"):
+        derainer([frame()], names=["c.png"])
+    with pytest.raises(ImageError, match="16x12 pixels, but its rainy image is 20x12"):
+        derainer([frame(12, 20)], names=["a.png"])
+    write_image(tmp_path / "a.jpg", frame())
+    with pytest.raises(SpecError, match="2 images are named a"):
+        Derainer(f"results:{tmp_path}", device="cpu")([frame()], names=["a"])
+    with pytest.raises(RainmerError, match="1 names for 2 frames"):
+        derainer([frame(), frame()], names=["a"])
