@@ -1,0 +1,77 @@
+"""What the README says must be true: files, options, imports, make targets."""
+
+import ast
+import functools
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ["README.md", "CONTRIBUTING.md", "docs/evaluation.md"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@functools.cache
+def help_of(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def commands():
+    for block in blocks("bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            match = re.match(r"\s*python -m ([\w.]+)(.*)", line)
+            if match:
+                yield match.groups()
+
+
+def test_there_are_commands_to_check():
+    assert {module for module, _ in commands()} >= {"eval.detect", "rainmer.derain", "detection"}
+
+
+@pytest.mark.parametrize(("module", "arguments"), list(commands()))
+def test_options_exist(module, arguments):
+    for option in re.findall(r"--[\w-]+", arguments):
+        assert option in help_of(module)
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_imports_exist(block):
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^make (\w+)", README, flags=re.MULTILINE)
+    assert targets == ["demo", "test"]
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+def test_specs_in_the_readme_are_those_that_resolve():
+    from rainmer.specs import SPEC_HELP
+
+    for spec in SPEC_HELP.split(", "):
+        assert spec in README
