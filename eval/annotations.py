@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,6 +33,8 @@ Annotation = dict[str, Any]
 _EXAMPLES = 3
 # Annotators round outwards; only what exceeds the image by more than this is called a defect.
 _SLACK_PX = 1.0
+# Labels are fractions of the image; what lies a million images away is no position.
+_FARTHEST = 1e6
 
 
 @dataclass
@@ -96,40 +100,38 @@ def match_key(path: str | PurePosixPath) -> str:
 def read_coco(path: Path, defects: Defects) -> Annotations:
     """Read a COCO instances file.
 
-    Annotation ids are given anew from 1: COCOeval takes the id 0 for "no match".
+    Ids may be whole numbers in any form of JSON, strings too. Annotation ids are given anew from 1:
+    COCOeval takes the id 0 for "no match".
 
     Raises:
-        DatasetError: The file is missing or is no COCO JSON.
+        DatasetError: The file is missing or is no COCO JSON, or an image or a category is broken.
     """
     content = _load_json(path)
-    categories = {int(c["id"]): str(c["name"]) for c in content["categories"]}
-    boxes: dict[int, list[Annotation]] = {int(image["id"]): [] for image in content["images"]}
+    images = _by_id(path, "image", content["images"], "file_name")
+    categories = _by_id(path, "category", content["categories"], "name")
+    boxes: dict[int, list[Annotation]] = {image_id: [] for image_id in images}
     for annotation in content["annotations"]:
         checked = _check_annotation(annotation, categories, boxes, defects)
         if checked is not None:
             boxes[checked["image_id"]].append(checked)
-    records = {}
-    for image in content["images"]:
-        key = match_key(image["file_name"])
-        if key in records:
-            defects.error("image listed twice in the annotations", image["file_name"])
-            continue
-        size = (image.get("height"), image.get("width"))
-        records[key] = ImageRecord(
-            int(image["id"]),
-            (int(size[0]), int(size[1])) if size[0] and size[1] else None,
-            boxes[int(image["id"])],
-            {**image, **(image.get("attributes") or {})},
+    records: dict[str, ImageRecord] = {}
+    for image_id, image in images.items():
+        where = f"{path}: image {image_id}"
+        name = _file_name(image, where)
+        record = ImageRecord(
+            image_id, _size_hw(image, where), boxes[image_id], _attributes(image, name, defects)
         )
-    return Annotations(categories, records)
+        if records.setdefault(match_key(name), record) is not record:
+            defects.error("image listed twice in the annotations", name)
+    return Annotations({key: str(entry["name"]) for key, entry in categories.items()}, records)
 
 
 def _load_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DatasetError(f"cannot read the annotations {path}: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is not valid JSON: {error}") from error
     missing = [
         key
@@ -146,47 +148,123 @@ def _load_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _by_id(
+    path: Path, kind: str, entries: Iterable[dict[str, Any]], label: str
+) -> dict[int, dict[str, Any]]:
+    """Return the images or the categories by id; an entry's `label` names it in errors."""
+    found: dict[int, dict[str, Any]] = {}
+    for entry in entries:
+        number = _whole(entry["id"])
+        if number is None:
+            raise DatasetError(
+                f"{path}: the id {reprlib.repr(entry['id'])} of {kind} "
+                f"{reprlib.repr(entry[label])} is no whole number"
+            )
+        other = found.setdefault(number, entry)
+        if other is not entry:
+            raise DatasetError(
+                f"{path}: {kind} id {number} is used twice ({other[label]}, {entry[label]})"
+            )
+    return found
+
+
+def _file_name(image: Mapping[str, Any], where: str) -> str:
+    name = image["file_name"]
+    if not isinstance(name, str) or PurePosixPath(name.replace("\\", "/")).name in ("", ".."):
+        raise DatasetError(f"{where} has the file name {reprlib.repr(name)}, which names no file")
+    return name
+
+
+def _size_hw(image: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    """Return (height, width), or None where one of them is absent or null."""
+    height, width = image.get("height"), image.get("width")
+    sides = [_whole(side) or 0 for side in (height, width) if side is not None]
+    if any(side <= 0 for side in sides):
+        raise DatasetError(
+            f"{where} has the height {reprlib.repr(height)} and the width {reprlib.repr(width)}; "
+            "they must be positive whole numbers, or null"
+        )
+    return (sides[0], sides[1]) if len(sides) == 2 else None
+
+
+def _attributes(image: Mapping[str, Any], name: str, defects: Defects) -> dict[str, Any]:
+    """Return all that is said of an image: its own fields, and those under `attributes`."""
+    attributes = image.get("attributes") or {}
+    if not isinstance(attributes, dict):
+        defects.note("image attributes that are no mapping, ignored", name)
+        attributes = {}
+    return {**image, **attributes}
+
+
 def _check_annotation(
     annotation: object,
-    categories: Mapping[int, str],
+    categories: Mapping[int, object],
     image_ids: Mapping[int, object],
     defects: Defects,
 ) -> Annotation | None:
     if not isinstance(annotation, dict):
-        defects.error("malformed annotation", repr(annotation)[:40])
+        defects.error("malformed annotation", reprlib.repr(annotation))
         return None
-    name = f"annotation {annotation.get('id')}"
-    if annotation.get("image_id") not in image_ids:
+    name = f"annotation {reprlib.repr(annotation.get('id'))}"
+    image_id, category_id = (_whole(annotation.get(key)) for key in ("image_id", "category_id"))
+    crowd = annotation.get("iscrowd")
+    if image_id is None or category_id is None or crowd not in (None, 0, 1):
+        fields = {key: annotation.get(key) for key in ("image_id", "category_id", "iscrowd")}
+        defects.error("malformed annotation", f"{name}: {reprlib.repr(fields)}")
+        return None
+    if image_id not in image_ids:
         defects.note("annotation of an image that is not listed", name)
         return None
-    if annotation.get("category_id") not in categories:
-        defects.error(
-            "annotation of an unknown category", f"{name}: {annotation.get('category_id')}"
-        )
+    if category_id not in categories:
+        defects.error("annotation of an unknown category", f"{name}: {category_id}")
         return None
-    bbox = annotation.get("bbox")
-    if not _is_box(bbox):
-        defects.error("malformed box", f"{name}: {bbox}")
+    bbox = _box(annotation.get("bbox"))
+    if bbox is None:
+        defects.error("malformed box", f"{name}: {reprlib.repr(annotation.get('bbox'))}")
         return None
-    assert isinstance(bbox, list)
-    width, height = float(bbox[2]), float(bbox[3])
+    area = _number(annotation.get("area")) or 0.0
+    if area <= 0 and annotation.get("area") is not None:
+        defects.note("annotation area that is no positive number, computed from the box", name)
     return {
-        "image_id": int(annotation["image_id"]),
-        "category_id": int(annotation["category_id"]),
-        "bbox": [float(value) for value in bbox],
-        "area": float(annotation.get("area") or width * height),
-        "iscrowd": int(annotation.get("iscrowd", 0)),
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": bbox,
+        "area": area if area > 0 else bbox[2] * bbox[3],
+        "iscrowd": int(crowd or 0),
     }
 
 
-def _is_box(bbox: object) -> bool:
-    return (
-        isinstance(bbox, list)
-        and len(bbox) == 4
-        and all(isinstance(v, int | float) and math.isfinite(v) for v in bbox)
-        and bbox[2] > 0
-        and bbox[3] > 0
-    )
+def _box(bbox: object) -> list[float] | None:
+    """Return left, top, width, height of a box that covers something; None for anything else."""
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        return None
+    numbers = [number for number in map(_number, bbox) if number is not None]
+    if len(numbers) < 4 or numbers[2] <= 0 or numbers[3] <= 0:
+        return None
+    return numbers if math.isfinite(numbers[2] * numbers[3]) else None
+
+
+def _number(value: object) -> float | None:
+    """Return a finite number; None for anything else, such as True, "1", NaN or 10**400."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _whole(value: object) -> int | None:
+    """Return a whole number of 64 bits given as 3, 3.0 or "3"; None for anything else."""
+    match value:
+        case bool():
+            return None
+        case str() if re.fullmatch(r"[0-9]{1,18}", value):
+            return int(value)
+        case int() | float() if abs(value) < 2**63 and value == int(value):
+            return int(value)
+    return None
 
 
 def read_yolo(
@@ -237,7 +315,7 @@ def _yolo_boxes(
     defects: Defects,
 ) -> Iterator[Annotation]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         defects.error("unreadable label file", path.name)
         return
@@ -270,7 +348,9 @@ def _yolo_line(line: str) -> tuple[int, tuple[float, float, float, float]] | Non
         values = [float(text) for text in line.split()]
     except ValueError:
         return None
-    if not all(map(math.isfinite, values)) or len(values) < 5 or not values[0].is_integer():
+    if len(values) < 5 or not values[0].is_integer():
+        return None
+    if not all(abs(value) < _FARTHEST for value in values):  # NaN is not either
         return None
     if len(values) == 5:
         x, y, w, h = values[1:]

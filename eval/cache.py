@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rainmer.errors import ImageError, OutputError
 from rainmer.files import make_folder, write_bytes
@@ -39,6 +40,10 @@ class NamedDerainer(Protocol):
     @property
     def needs_names(self) -> bool:
         """Whether calls need file names."""
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether the fingerprint tells all that the output depends on."""
 
     @property
     def batch(self) -> int:
@@ -76,10 +81,9 @@ class CachedDerainer:
 
     def __init__(self, derainer: NamedDerainer, folder: Path | None) -> None:
         self._derainer = derainer
-        # Precomputed results are files already.
         self._folder = (
             folder / f"{derainer.name}-{derainer.fingerprint[:16]}"
-            if folder is not None and not derainer.needs_names
+            if folder is not None and derainer.cacheable
             else None
         )
         self._timings = _read_timings(self._folder / _TIMINGS) if self._folder else {}
@@ -112,7 +116,7 @@ class CachedDerainer:
             OutputError: The cache cannot be written.
         """
         keys = [_content_key(frame) for frame in frames] if self._folder else [""] * len(frames)
-        derained: list[Derained | None] = [self._recall(key) for key in keys]
+        derained = [self._recall(key, frame) for key, frame in zip(keys, frames, strict=True)]
         missing = [i for i, known in enumerate(derained) if known is None]
         if missing:
             made, elapsed_ms = self._derain(
@@ -131,13 +135,15 @@ class CachedDerainer:
         self.calls += len(frames)
         return made, 1000.0 * elapsed / len(frames)
 
-    def _recall(self, key: str) -> Derained | None:
+    def _recall(self, key: str, rainy: Frame) -> Derained | None:
         if self._folder is None:
             return None
         path = self._folder / f"{key}.png"
         # A file that another program damaged is made again.
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ImageError):
-            return Derained(decode_image(path.read_bytes(), str(path)), self._timings.get(key))
+        with contextlib.suppress(OSError, ImageError):
+            frame = decode_image(path.read_bytes(), str(path))
+            if frame.shape == rainy.shape:
+                return Derained(frame, self._timings.get(key))
         return None
 
     def _remember(self, key: str, frame: Frame, elapsed_ms: float) -> None:
@@ -163,18 +169,26 @@ def append_line(path: Path, *records: object) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def read_lines(path: Path) -> list[dict[str, object]]:
-    """Read a file of JSON lines; a last line that an interruption cut is left out."""
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read the mappings in a file of JSON lines.
+
+    What an interruption cut or something else damaged is left out: it is made again.
+    """
     records = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
+    with contextlib.suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
                 records.append(json.loads(line))
-    return records
+    return [record for record in records if isinstance(record, dict)]
 
 
 def _read_timings(path: Path) -> dict[str, float]:
-    return {str(r["key"]): float(str(r["ms"])) for r in read_lines(path) if "key" in r}
+    times = ((record.get("key"), record.get("ms")) for record in read_lines(path))
+    return {
+        key: ms
+        for key, ms in times
+        if isinstance(key, str) and isinstance(ms, float) and math.isfinite(ms)
+    }
 
 
 def _content_key(frame: Frame) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -62,6 +63,7 @@ class ImageResult:
 
     `boxes` are (left, top, width, height, score, label); coordinates rounded to 1/1000 pixel and
     scores to 5 decimals, as ultralytics writes them, so that the numbers follow from the files.
+    `scores` lacks what cannot be measured, such as the SSIM of an image smaller than its window.
     An image that could not be read has `error`.
     """
 
@@ -71,6 +73,9 @@ class ImageResult:
     detect_ms: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+
+
+_FIELDS = {item.name for item in fields(ImageResult)}
 
 
 class MeasuringDetector(Protocol):
@@ -124,7 +129,8 @@ def run_row(
         OutputError: The results cannot be written.
     """
     path = folder / f"{spec.label}-{_row_key(spec, data, detector)}.jsonl"
-    results = {result.image_id: result for result in map(_from_line, read_lines(path))}
+    lines = map(_from_line, read_lines(path))
+    results = {result.image_id: result for result in lines if result is not None}
     pending = []
     for batch in detector.plan([sample.size_hw for sample in data.samples]):
         samples = [data.samples[i] for i in batch.indices]
@@ -170,13 +176,25 @@ def _load(spec: RowSpec, samples: Sequence[Sample], watch: Stopwatch) -> list[_L
     loaded = []
     for sample in samples:
         try:
-            clean = read_image(sample.clean) if sample.clean is not None else None
-            frame = clean if spec.shows_clean else read_image(sample.rainy)
+            clean = _read(sample.clean, sample.size_hw) if sample.clean is not None else None
+            frame = clean if spec.shows_clean else _read(sample.rainy, sample.size_hw)
             loaded.append(_Loaded(sample, frame, clean))
         except ImageError as error:
             loaded.append(_Loaded(sample, error=str(error)))
     watch.decode_s += time.perf_counter() - started
     return loaded
+
+
+def _read(path: Path, size_hw: tuple[int, int]) -> Frame:
+    """Read an image whose size was taken from its header; raise ImageError if that was not it."""
+    frame = read_image(path)
+    height, width = frame.shape[:2]
+    if (height, width) != size_hw:
+        raise ImageError(
+            f"{path} is {width}x{height} but was {size_hw[1]}x{size_hw[0]} by its header; "
+            "copy it again"
+        )
+    return frame
 
 
 def _run_batch(
@@ -229,7 +247,10 @@ def _shown(
 def _scores(
     spec: RowSpec, frames: Sequence[Frame], cleans: Sequence[Frame | None]
 ) -> list[dict[str, float]]:
-    """Return PSNR and SSIM of each frame against its clean partner; empty where there is none."""
+    """Return PSNR and SSIM of each frame against its clean partner.
+
+    Empty where there is no partner; what is not a number (SSIM of tiny images) is left out.
+    """
     scores: list[dict[str, float]] = [{} for _ in frames]
     if spec.input == "clean":
         return scores
@@ -244,7 +265,11 @@ def _scores(
             name: values.tolist() for name, values in restoration_scores(preds, target).items()
         }
         for position, i in enumerate(indices):
-            scores[i] = {name: values[position] for name, values in batch.items()}
+            scores[i] = {
+                name: values[position]
+                for name, values in batch.items()
+                if not math.isnan(values[position])
+            }
     return scores
 
 
@@ -266,8 +291,26 @@ def _boxes(found: Detections) -> list[list[float]]:
     ]
 
 
-def _from_line(record: dict[str, Any]) -> ImageResult:
-    return ImageResult(**record)
+def _from_line(record: dict[str, Any]) -> ImageResult | None:
+    """Return the result in a line of a row's file; None if it was damaged or of another form."""
+    if record.keys() != _FIELDS:
+        return None
+    result = ImageResult(**record)
+    times = [ms for ms in (result.derain_ms, result.detect_ms) if ms is not None]
+    is_whole = (
+        type(result.image_id) is int
+        and isinstance(result.boxes, list)
+        and all(isinstance(box, list) and len(box) == 6 for box in result.boxes)
+        and all(_are_floats(box[:5]) and type(box[5]) is int for box in result.boxes)
+        and isinstance(result.scores, dict)
+        and _are_floats([*result.scores.values(), *times])
+        and isinstance(result.error, str | None)
+    )
+    return result if is_whole else None
+
+
+def _are_floats(values: Sequence[object]) -> bool:
+    return all(isinstance(value, float) and not math.isnan(value) for value in values)
 
 
 def _row_key(spec: RowSpec, data: DetectionSet, detector: MeasuringDetector) -> str:

@@ -7,6 +7,7 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,7 @@ class SetConfig:
     """A rainy detection set, as its YAML file gives it. Paths are relative to the file."""
 
     name: str
-    """Short name for reports."""
+    """Short name for reports and folders: letters, digits, spaces and `_.-`."""
     rainy: str
     """Folder of the rainy images."""
     clean: str | None = None
@@ -149,11 +150,7 @@ def load_set(path: str | os.PathLike[str]) -> DetectionSet:
         DatasetError: A folder or file is missing, or nothing usable is left.
     """
     file = Path(path)
-    config = from_mapping(SetConfig, read_yaml(file), str(file))
-    if config.annotations is None and config.clean is None:
-        raise ConfigError(
-            f"{file}: without `annotations`, `clean` is needed: pseudo-labels come from it"
-        )
+    config = _read_config(file)
     base = file.parent
     defects = Defects()
     rainy = _images_by_key(base / config.rainy, "rainy", defects)
@@ -189,6 +186,20 @@ def load_set(path: str | os.PathLike[str]) -> DetectionSet:
         defects=defects,
         fingerprint=_fingerprint(config, samples, boxes),
     )
+
+
+def _read_config(file: Path) -> SetConfig:
+    config = from_mapping(SetConfig, read_yaml(file), str(file))
+    # The name becomes that of a folder, which must not lead elsewhere.
+    if not re.fullmatch(r"[\w .-]+", config.name) or not config.name.strip(" ."):
+        raise ConfigError(
+            f"{file}: name: {config.name!r} is no plain name; use letters, digits, spaces and _.-"
+        )
+    if config.annotations is None and config.clean is None:
+        raise ConfigError(
+            f"{file}: without `annotations`, `clean` is needed: pseudo-labels come from it"
+        )
+    return config
 
 
 def _images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, tuple[str, Path]]:

@@ -89,7 +89,11 @@ def set_truth(data: DetectionSet, match: CategoryMatch) -> GroundTruth:
         if box["category_id"] in match.merged
     )
     if not boxes:
-        raise DatasetError(f"{data.name}: no box of a category that the detector knows")
+        reasons = "".join(f"; {line}" for line in data.defects.error_lines())
+        raise DatasetError(
+            f"{data.name}: none of its {len(data.annotations)} boxes is of a category that the "
+            f"detector knows{reasons}"
+        )
     return GroundTruth(_image_ids(data), match.names, boxes)
 
 
@@ -135,4 +139,6 @@ def _plain(name: str) -> str:
 
 def _some(names: Iterable[str]) -> str:
     listed = sorted(names)
+    if not listed:
+        return "no categories"
     return ", ".join(listed[:4]) + (", ..." if len(listed) > 4 else "")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import torch
@@ -116,10 +117,9 @@ def run_command(command: Callable[[Sequence[str] | None], None]) -> None:
     A `RainmerError`, a full disk, a missing permission or an impossible path becomes one line on
     stderr and exit code 2. An interruption leaves what is written so far and ends with 130.
     """
-    _silence_native_libraries()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        command(None)
+        with _silenced_native_libraries(), _logging_to_stderr():
+            command(None)
     except RainmerError as error:
         _end(str(error))
     except OSError as error:
@@ -135,17 +135,39 @@ def run_command(command: Callable[[Sequence[str] | None], None]) -> None:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _silence_native_libraries() -> None:
+@contextlib.contextmanager
+def _logging_to_stderr() -> Iterator[None]:
+    root, handler = logging.getLogger(), logging.StreamHandler(sys.stderr)
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def _silenced_native_libraries() -> Iterator[None]:
     """Keep decoders written in C (libpng, libjpeg, FFmpeg) from writing between our lines.
 
-    They write to the file descriptor; Python's own stderr goes on as before, by a copy of it.
+    They write to the file descriptor; inside, Python's stderr is a copy of it.
     """
-    copy = os.dup(2)
-    sys.stderr = os.fdopen(copy, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-    with open(os.devnull, "wb") as nowhere:
+    kept, before = os.dup(2), sys.stderr
+    with (
+        os.fdopen(kept, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as copy,
+        open(os.devnull, "wb") as nowhere,
+        warnings.catch_warnings(),
+    ):
+        # torch announces the end of TorchScript at every load.
+        warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+        if before is sys.__stderr__:
+            sys.stderr = copy
         os.dup2(nowhere.fileno(), 2)
-    # torch announces the end of TorchScript at every load.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            sys.stderr = before
 
 
 def _end(message: str) -> NoReturn:

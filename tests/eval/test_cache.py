@@ -1,9 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 
 from eval.cache import CachedDerainer
 from rainmer import Derainer
 from rainmer.errors import OutputError
+from rainmer.frames import write_image
 from tests.eval.trees import scene
 
 FRAMES = [scene(seed)[0] for seed in range(3)]
@@ -45,6 +48,57 @@ def test_a_damaged_file_is_made_again(tmp_path):
     derainer = CachedDerainer(Derainer("median", device="cpu"), tmp_path)
     assert len(derainer(FRAMES, NAMES)) == 3
     assert derainer.calls == 2
+
+
+def test_a_file_of_another_size_is_made_again(tmp_path):
+    CachedDerainer(Derainer("median", device="cpu"), tmp_path)(FRAMES, NAMES)
+    for path in sorted(tmp_path.rglob("*.png"))[:2]:
+        write_image(path, FRAMES[0][1:])
+    derainer = CachedDerainer(Derainer("median", device="cpu"), tmp_path)
+    derained = derainer(FRAMES, NAMES)
+    assert [item.frame.shape for item in derained] == [frame.shape for frame in FRAMES]
+    assert derainer.calls == 2
+
+
+DAMAGED = [
+    b"\xff\xfe\x00",
+    b"[1, 2]",
+    b'"key ms"',
+    b"[" * 100_000,
+    b"9" * 5000,
+    b'{"key": "%s"}',
+    b'{"key": "%s", "ms": null}',
+    b'{"key": "%s", "ms": NaN}',
+    b'{"key": "%s", "ms": "soon"}',
+    b'{"ms": 3.0}',
+]
+
+
+@pytest.mark.parametrize("line", DAMAGED, ids=range(len(DAMAGED)))
+def test_damaged_times_are_not_known(tmp_path, line):
+    first = CachedDerainer(Derainer("median", device="cpu"), tmp_path)
+    made = first(FRAMES[:2], NAMES[:2])
+    (times,) = tmp_path.rglob("timings.jsonl")
+    kept, damaged = times.read_bytes().splitlines()
+    times.write_bytes(line.replace(b"%s", json.loads(damaged)["key"].encode()) + b"\n" + kept)
+    recalled = CachedDerainer(Derainer("median", device="cpu"), tmp_path)(FRAMES[:2], NAMES[:2])
+    assert recalled[0].elapsed_ms == made[0].elapsed_ms
+    assert recalled[1].elapsed_ms is None
+
+
+class Fickle:
+    """A callable that says nothing of what its output depends on."""
+
+    def __call__(self, batch):
+        return 1 - batch
+
+
+def test_what_has_no_fingerprint_is_not_kept(tmp_path):
+    for _ in range(2):
+        derainer = CachedDerainer(Derainer(Fickle(), device="cpu"), tmp_path)
+        derainer(FRAMES, NAMES)
+        assert derainer.calls == 3
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path):

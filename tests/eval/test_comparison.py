@@ -7,6 +7,7 @@ import pytest
 
 from eval.cache import CachedDerainer
 from eval.comparison import Settings, compare, row_specs
+from eval.rows import RowSpec, Stopwatch, run_row
 from eval.sets import load_set
 from eval.truth import match_categories
 from rainmer import Derainer
@@ -108,6 +109,75 @@ def test_a_line_cut_by_an_interruption_is_done_again(tmp_path):
     assert run(file, tmp_path / "rows").table[0]["mAP"] == whole.table[0]["mAP"]
 
 
+def spoiled(line, **changes):
+    return json.dumps({k: v for k, v in {**json.loads(line), **changes}.items() if v is not ...})
+
+
+DAMAGED = {
+    "not UTF-8": lambda line: line.encode()[:20] + b"\xff\xfe",
+    "a list": lambda line: b"[1, 2]",
+    "deeply nested": lambda line: b"[" * 100_000,
+    "a key is missing": lambda line: spoiled(line, boxes=...).encode(),
+    "a key is foreign": lambda line: spoiled(line, colour="red").encode(),
+    "no image id": lambda line: spoiled(line, image_id=None).encode(),
+    "no list of boxes": lambda line: spoiled(line, boxes=None).encode(),
+    "a box of five numbers": lambda line: spoiled(line, boxes=[[1.0, 2.0, 3.0, 4.0, 5]]).encode(),
+    "a box of text": lambda line: spoiled(line, boxes=["123456"]).encode(),
+    "NaN in a box": lambda line: spoiled(
+        line, boxes=[[1.0, 2.0, 3.0, 4.0, float("nan"), 0]]
+    ).encode(),
+    "a number without end": lambda line: spoiled(
+        line, boxes=[[10**400, 2.0, 3.0, 4.0, 0.5, 0]]
+    ).encode(),
+    "a time of text": lambda line: spoiled(line, detect_ms="soon").encode(),
+    "NaN as a time": lambda line: spoiled(line, detect_ms=float("nan")).encode(),
+    "no scores": lambda line: spoiled(line, scores=None).encode(),
+    "NaN as a score": lambda line: spoiled(line, scores={"psnr": float("nan")}).encode(),
+    "null as a score": lambda line: spoiled(line, scores={"psnr": None}).encode(),
+    "an error that is no text": lambda line: spoiled(line, error=3).encode(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_line_is_done_again(tmp_path, damage):
+    data = load_set(write_tree(tmp_path, images=4))
+    whole = run_row(RowSpec("rainy"), data, RectangleDetector(), tmp_path, watch=Stopwatch())
+    (path,) = tmp_path.glob("*.jsonl")
+    first, *others = path.read_text().splitlines()
+    path.write_bytes(b"\n".join([DAMAGED[damage](first), *(o.encode() for o in others), b""]))
+    detector = RectangleDetector()
+    again = run_row(RowSpec("rainy"), data, detector, tmp_path, watch=Stopwatch())
+    assert detector.frames_seen == 2
+    assert [(r.boxes, r.scores) for r in again.values()] == [
+        (r.boxes, r.scores) for r in whole.values()
+    ]
+
+
+def test_an_image_too_small_for_ssim_has_none_of_it(tmp_path):
+    file = write_tree(tmp_path, images=3)
+    for folder, value in (("rainy", 90), ("clean", 80)):
+        write_image(tmp_path / folder / "tiny_00.png", np.full((9, 20, 3), value, np.uint8))
+    content = json.loads((tmp_path / "instances.json").read_text())
+    content["images"].append({"id": 99, "file_name": "tiny_00.png"})
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    comparison = run(file, tmp_path / "rows")
+    scores = comparison.find("rainy").images[99].scores
+    assert set(scores) == {"psnr", "psnr_official"}
+    others = [r.scores["ssim"] for i, r in comparison.find("rainy").images.items() if i != 99]
+    assert row(comparison, "rainy")["ssim"] == pytest.approx(np.mean(others))
+    assert all("NaN" not in path.read_text() for path in (tmp_path / "rows").iterdir())
+
+
+@pytest.mark.parametrize("role", ["rainy", "clean"])
+def test_an_image_of_another_size_than_its_header_said_is_left_out(tmp_path, role):
+    data = load_set(write_tree(tmp_path, images=3))
+    path = tmp_path / role / "day_01.png"
+    write_image(path, np.zeros((24, 32, 3), np.uint8))
+    results = run_row(RowSpec("rainy"), data, RectangleDetector(), tmp_path, watch=Stopwatch())
+    errors = [result.error for result in results.values() if result.error]
+    assert errors == [f"{path} is 32x24 but was 64x48 by its header; copy it again"]
+
+
 def test_a_changed_set_starts_anew(tmp_path):
     file = write_tree(tmp_path)
     run(file, tmp_path / "rows")
@@ -176,6 +246,20 @@ def test_categories_match_by_name_and_the_rest_is_reported(tmp_path):
     assert row(comparison, "clean")["mAP"] == pytest.approx(1.0)
 
 
+def test_a_set_without_boxes_ends_before_the_first_row(tmp_path):
+    file = write_tree(tmp_path, images=2)
+    content = json.loads((tmp_path / "instances.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["bbox"] = None
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    detector = RectangleDetector()
+    message = "tiny: none of its 0 boxes is of a category that the detector knows; malformed box: 5"
+    with pytest.raises(DatasetError, match=message) as caught:
+        run(file, tmp_path / "rows", detector=detector)
+    assert "\n" not in str(caught.value)
+    assert detector.frames_seen == 0
+
+
 def test_two_categories_of_the_set_may_be_one_class_of_the_detector():
     match = match_categories({1: "car", 2: "van"}, {5: "car"}, {"van": "car"})
     assert dict(match.merged) == {1: 1, 2: 1}
@@ -184,7 +268,11 @@ def test_two_categories_of_the_set_may_be_one_class_of_the_detector():
 
 @pytest.mark.parametrize(
     ("categories", "aliases", "message"),
-    [({1: "cat"}, {}, "no category .* the set has cat"), ({1: "cat"}, {"cat": "dog"}, "'dog'")],
+    [
+        ({1: "cat"}, {}, "no category .* the set has cat, the detector blue thing"),
+        ({1: "cat"}, {"cat": "dog"}, "'dog'"),
+        ({}, {}, "the set has no categories, the detector blue thing"),
+    ],
 )
 def test_categories_that_cannot_match(categories, aliases, message):
     with pytest.raises(DatasetError, match=message):

@@ -133,6 +133,16 @@ BAD_BOXES = [
     ("annotation of an unknown category", lambda a: a.update(category_id=99)),
     ("box outside its image, dropped", lambda a: a.update(bbox=[500, 2, 8, 8])),
     ("annotation of an image that is not listed", lambda a: a.update(image_id=77)),
+    ("malformed box", lambda a: a.update(bbox=[1, 2, True, 4])),
+    ("malformed box", lambda a: a.update(bbox=[1, 2, 10**400, 4])),
+    ("malformed box", lambda a: a.update(bbox=[1, 2, 1e300, 1e300])),
+    ("malformed annotation", lambda a: a.update(image_id=None)),
+    ("malformed annotation", lambda a: a.update(image_id=[0])),
+    ("malformed annotation", lambda a: a.update(image_id=False)),
+    ("malformed annotation", lambda a: a.update(category_id="thing")),
+    ("malformed annotation", lambda a: a.update(category_id=0.5)),
+    ("malformed annotation", lambda a: a.update(iscrowd="yes")),
+    ("malformed annotation", lambda a: a.update(iscrowd=2)),
 ]
 
 
@@ -144,6 +154,111 @@ def test_bad_annotations_are_dropped_and_named(tmp_path, kind, spoil):
     data = load_set(file)
     assert len(data.annotations) == before - 1
     assert any(line.startswith(f"{kind}: 1") for line in data.defects.lines())
+
+
+def test_ids_may_be_digits_in_strings(tmp_path):
+    file = write_tree(tmp_path)
+    before = load_set(file)
+
+    def quote(content):
+        for entry in [*content["images"], *content["categories"], *content["annotations"]]:
+            entry |= {key: str(entry[key]) for key in entry if key == "id" or key.endswith("_id")}
+
+    edit_annotations(tmp_path, quote)
+    after = load_set(file)
+    assert after.samples == before.samples
+    assert after.annotations == before.annotations
+    assert after.categories == before.categories
+    assert not after.defects.lines()
+
+
+@pytest.mark.parametrize("area", [0, -3, "large", True, float("nan"), 10**400], ids=range(6))
+def test_an_area_that_is_none_is_computed_and_noted(tmp_path, area):
+    file = write_tree(tmp_path)
+    before = load_set(file).annotations
+    edit_annotations(tmp_path, lambda content: content["annotations"][0].update(area=area))
+    data = load_set(file)
+    assert data.annotations == before
+    assert data.defects.lines() == [
+        "annotation area that is no positive number, computed from the box: 1 (annotation 0)"
+    ]
+
+
+def test_null_as_crowd_is_none(tmp_path):
+    file = write_tree(tmp_path)
+    before = load_set(file).annotations
+    edit_annotations(tmp_path, lambda content: content["annotations"][0].update(iscrowd=None))
+    assert load_set(file).annotations == before
+
+
+def test_attributes_of_the_wrong_form_are_ignored_and_noted(tmp_path):
+    file = write_tree(tmp_path)
+    edit_annotations(tmp_path, lambda content: content["images"][0].update(attributes=["wet"]))
+    data = load_set(edit_yaml(file, conditions={"wet": {"weather": "wet"}}))
+    assert len(data.conditions["wet"]) == 1
+    assert data.defects.lines() == [
+        "image attributes that are no mapping, ignored: 1 (night_00.jpg)"
+    ]
+
+
+BROKEN_COCO = {
+    "image id 0 is used twice \\(night_00.jpg, day_01.jpg\\)": lambda c: c["images"][1].update(
+        id=0
+    ),
+    "image id 1 is used twice": lambda c: c["images"][0].update(id="1"),
+    "category id 0 is used twice \\(red thing, green thing\\)": (
+        lambda c: c["categories"][1].update(id=0)
+    ),
+    "the id 'first' of image 'night_00.jpg' is no whole": lambda c: c["images"][0].update(
+        id="first"
+    ),
+    "the id None of image": lambda c: c["images"][0].update(id=None),
+    "the id True of image": lambda c: c["images"][0].update(id=True),
+    "the id 0.5 of category 'red thing'": lambda c: c["categories"][0].update(id=0.5),
+    "the id nan of category": lambda c: c["categories"][0].update(id=float("nan")),
+    "the id inf of category": lambda c: c["categories"][0].update(id=float("inf")),
+    "the id 10000.*00000 of category": lambda c: c["categories"][0].update(id=10**400),
+    "image 0 has the file name ''": lambda c: c["images"][0].update(file_name=""),
+    "image 0 has the file name '.'": lambda c: c["images"][0].update(file_name="."),
+    "image 0 has the file name '/'": lambda c: c["images"][0].update(file_name="/"),
+    "image 0 has the file name None": lambda c: c["images"][0].update(file_name=None),
+    "image 0 has the file name 7": lambda c: c["images"][0].update(file_name=7),
+    "image 0 has the height -48 and the width 64": lambda c: c["images"][0].update(height=-48),
+    "image 0 has the height 48 and the width 'wide'": (
+        lambda c: c["images"][0].update(width="wide")
+    ),
+    "image 0 has the height inf": lambda c: c["images"][0].update(height=float("inf")),
+    "image 0 has the height None and the width 0.5": (
+        lambda c: c["images"][0].update(height=None, width=0.5)
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BROKEN_COCO)
+def test_a_broken_image_or_category_is_named(tmp_path, message):
+    file = write_tree(tmp_path)
+    edit_annotations(tmp_path, BROKEN_COCO[message])
+    with pytest.raises(DatasetError, match=f"instances.json: {message}"):
+        load_set(file)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "9" * 5000, '{"images": "'])
+def test_files_that_no_parser_takes(tmp_path, content):
+    file = write_tree(tmp_path)
+    (tmp_path / "instances.json").write_text(content)
+    with pytest.raises(DatasetError, match=r"instances\.json is not valid JSON"):
+        load_set(file)
+
+
+@pytest.mark.parametrize(("labels", "pattern"), [("coco", "*.json"), ("yolo", "labels/*.txt")])
+def test_a_byte_order_mark_is_no_content(tmp_path, labels, pattern):
+    file = write_tree(tmp_path, labels=labels)
+    before = load_set(file).annotations
+    for path in tmp_path.glob(pattern):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    data = load_set(file)
+    assert data.annotations == before
+    assert not data.defects.lines()
 
 
 def test_boxes_that_reach_out_are_cut(tmp_path):
@@ -173,6 +288,7 @@ def test_an_annotation_of_another_image_size_is_an_error(tmp_path):
         ("x 0.5 0.5 0.1 0.1", "malformed label line"),
         ("0.5 0.5 0.5 0.1 0.1", "malformed label line"),
         ("0 0.5 nan 0.1 0.1", "malformed label line"),
+        ("0 0.5 0.5 1e308 1e308", "malformed label line"),
         ("9 0.5 0.5 0.1 0.1", "label of an unknown class"),
     ],
 )
@@ -204,6 +320,11 @@ def test_polygon_labels_give_their_bounding_box(tmp_path):
         ({"annotations": None, "clean": None}, ConfigError, "`clean` is needed"),
         ({"conditions": {"all": "*"}}, ConfigError, "this name is taken"),
         ({"conditions": {"day": 3}}, ConfigError, "conditions.day"),
+        ({"name": "../../evil"}, ConfigError, "set.yaml: name: '../../evil' is no plain name"),
+        ({"name": "/evil"}, ConfigError, "set.yaml: name: '/evil'"),
+        ({"name": ".."}, ConfigError, "set.yaml: name: '..'"),
+        ({"name": ""}, ConfigError, "set.yaml: name: ''"),
+        ({"name": "tiny\n"}, ConfigError, "set.yaml: name: "),
     ],
 )
 def test_mistakes_in_the_yaml(tmp_path, changes, error, message):
