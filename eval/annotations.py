@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rainmer.errors import DatasetError
+from rainmer.files import match_key
 
 __all__ = [
     "Annotation",
@@ -23,7 +24,6 @@ __all__ = [
     "Defects",
     "ImageRecord",
     "clip_to_image",
-    "match_key",
     "read_coco",
     "read_yolo",
 ]
@@ -90,11 +90,6 @@ class Annotations:
 
     categories: dict[int, str]
     records: dict[str, ImageRecord]
-
-
-def match_key(path: str | PurePosixPath) -> str:
-    """Return what pairs files of one scene: the relative path without suffix, case folded."""
-    return str(PurePosixPath(str(path).replace("\\", "/")).with_suffix("")).casefold()
 
 
 def read_coco(path: Path, defects: Defects) -> Annotations:

@@ -19,12 +19,12 @@ from eval.annotations import (
     Defects,
     ImageRecord,
     clip_to_image,
-    match_key,
     read_coco,
     read_yolo,
 )
 from rainmer.config import from_mapping, nearest, read_yaml
 from rainmer.errors import ConfigError, DatasetError, ImageError
+from rainmer.files import match_key
 from rainmer.frames import image_size_hw, list_images
 
 __all__ = ["ALL", "DetectionSet", "Sample", "SetConfig", "load_set"]

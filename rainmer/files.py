@@ -7,11 +7,18 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rainmer.errors import OutputError
 
-__all__ = ["atomic_write", "file_sha256", "make_folder", "write_bytes", "write_text"]
+__all__ = [
+    "atomic_write",
+    "file_sha256",
+    "make_folder",
+    "match_key",
+    "write_bytes",
+    "write_text",
+]
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
@@ -71,3 +78,14 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def match_key(path: str | os.PathLike[str]) -> str:
+    """Return what pairs files of one scene: the relative path without suffix, case folded.
+
+    Example:
+        >>> match_key("Day/01.PNG") == match_key("day/01.jpg")
+        True
+    """
+    posix = PurePosixPath(os.fspath(path).replace("\\", "/"))
+    return str(posix.with_suffix("")).casefold()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from rainmer import models
 from rainmer.errors import ImageError, RainmerError, SpecError, WeightsError
-from rainmer.files import file_sha256
+from rainmer.files import file_sha256, match_key
 from rainmer.frames import list_images, quantize, read_image, to_batch
 from rainmer.resize import resize_bilinear
 
@@ -191,7 +191,7 @@ class ResultsRestorer:
         self._by_key: dict[str, list[Path]] = {}
         paths = list_images(folder)
         for path in paths:
-            self._by_key.setdefault(_match_key(path.relative_to(folder)), []).append(path)
+            self._by_key.setdefault(match_key(path.relative_to(folder)), []).append(path)
         self._is_flat = all(path.parent == folder for path in paths)
         self._taken: dict[Path, str] = {}
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
@@ -228,7 +228,7 @@ class ResultsRestorer:
         Raises:
             SpecError: There is none, there are several, or another frame has it.
         """
-        key = _match_key(Path(name))
+        key = match_key(name)
         found = self._by_key.get(key) or (
             self._by_key.get(key.rpartition("/")[2], []) if self._is_flat else []
         )
@@ -239,10 +239,6 @@ class ResultsRestorer:
         if owner != key:
             raise SpecError(f"{found[0]} is the result of both {owner} and {key}; use subfolders")
         return found[0]
-
-
-def _match_key(path: Path) -> str:
-    return path.with_suffix("").as_posix().casefold()
 
 
 def make_query(batch: Tensor) -> Tensor:
