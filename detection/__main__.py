@@ -6,9 +6,9 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
-import logging
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,16 @@ from tqdm import tqdm
 
 from detection.draw import draw_detections, side_by_side
 from detection.pipeline import Pipeline, Processed
-from detection.records import RunFolder
+from detection.records import RECORD_NAME, RunFolder
 from detection.sources import Images, Live, Source, find_sources
 from detection.yolo import YoloDetector, attach
 from rainmer import Derainer
 from rainmer.cli import add_stage_options, make_parser, positive_int, run_command
-from rainmer.errors import RainmerError
+from rainmer.errors import OutputError, RainmerError
 from rainmer.frames import Frame, write_image
+from rainmer.inputs import raise_failures, real_path
 from rainmer.specs import SPEC_HELP
 from rainmer.video import VideoWriter
-
-_log = logging.getLogger(__name__)
 
 _EXAMPLE = """\
   python -m detection rainy/ --derain median --detector yolo11n.pt --save --side-by-side
@@ -36,9 +35,17 @@ _EXAMPLE = """\
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command."""
+    """Run the command.
+
+    Args:
+        argv: The arguments; None takes those of the process.
+
+    Raises:
+        RainmerError: A mistake in the arguments, or a result that cannot be written. At the end
+            also when some inputs could not be read to their end; all other results are kept.
+    """
     options = _parse(argv)
-    sources = find_sources(options.source)
+    sources = find_sources(options.source, options.out)
     derainer = Derainer(
         options.derain,
         options.device,
@@ -50,13 +57,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     detector = _make_detector(options, derainer)
     folder = options.out or _default_folder(sources[0].name, derainer.name, detector.name)
     resumable = next((source.name for source in sources if isinstance(source, Images)), None)
+    if options.save:
+        _refuse_clashes(sources, folder)
     settings = _settings(options, derainer)
     with RunFolder(folder, settings, detector.names, resumable) as run:
         for source in sources:
             _process_source(source, options, derainer, detector, run)
-        summary = run.finish()
+        failures = [line for source in sources for line in source.failures]
+        summary = run.finish(failures)
     _print_summary(summary, folder)
-    _report_skipped(sources, summary["frames"])
+    raise_failures(failures, sum(len(source.files) for source in sources))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -147,6 +157,47 @@ def _default_folder(*parts: str) -> Path:
     return Path("runs") / "detection" / name
 
 
+def _refuse_clashes(sources: Sequence[Source], folder: Path) -> None:
+    """Check that saved results replace neither each other, nor an input or a file of others.
+
+    Raises:
+        OutputError: Names what would.
+    """
+    inputs = {real_path(path) for source in sources for _, path in source.files}
+    is_ours = (folder / RECORD_NAME).is_file()
+    by_target: dict[Path, Path] = {}
+    for path, target in _saved_files(sources, folder):
+        if real_path(target) in inputs:
+            raise OutputError(
+                f"the result of {path} would replace the input {target}: "
+                "choose another folder for --out"
+            )
+        if not is_ours and os.path.lexists(target):
+            raise OutputError(
+                f"{target} exists and is not a result of this command: choose another folder for "
+                "--out"
+            )
+        other = by_target.setdefault(target, path)
+        if other is not path:
+            raise OutputError(
+                f"{other} and {path} would both become {target}: run the command on each alone, "
+                "with different folders for --out"
+            )
+
+
+def _saved_files(sources: Sequence[Source], folder: Path) -> Iterator[tuple[Path, Path]]:
+    for source in sources:
+        for name, path in source.files:
+            yield path, _saved_file(source, name, folder)
+
+
+def _saved_file(source: Source, name: str, folder: Path) -> Path:
+    """Return where an annotated image, or the video of other sources, goes."""
+    if isinstance(source, Images):
+        return folder / "images" / name
+    return folder / Path(name).with_suffix(".mp4")
+
+
 def _settings(options: argparse.Namespace, derainer: Derainer) -> dict[str, Any]:
     """Return what results depend on: not the batch, the device or what is printed."""
     left_out = {"allow_download", "batch", "device", "out", "quiet"}
@@ -219,11 +270,11 @@ class _Saver(contextlib.ExitStack):
             return
         picture = self._compose(processed)
         if self._source.fps is None:
-            write_image(self._folder / "images" / processed.name, picture)
+            write_image(_saved_file(self._source, processed.name, self._folder), picture)
             return
         picture = _with_even_sides(picture)
         if self._video is None:
-            path = self._folder / f"{self._source.name}.mp4"
+            path = _saved_file(self._source, self._source.name, self._folder)
             size_hw = (picture.shape[0], picture.shape[1])
             self._video = self.enter_context(
                 VideoWriter(path, fps=self._source.fps, size_hw=size_hw)
@@ -262,21 +313,6 @@ def _print_summary(summary: dict[str, Any], folder: Path) -> None:
     for label, value in rows:
         print(f"{label:<{width}}  {value}")
     print(f"results in {folder}")
-
-
-def _report_skipped(sources: Sequence[Source], frames: int) -> None:
-    """Name what could not be read.
-
-    Raises:
-        RainmerError: Nothing could be read at all.
-    """
-    skipped = [line for source in sources for line in source.skipped]
-    for line in skipped:
-        _log.warning("skipped: %s", line)
-    if skipped and not frames:
-        raise RainmerError(f"none of the {len(skipped)} images could be read")
-    if skipped:
-        _log.warning("%d of %d images skipped", len(skipped), len(skipped) + frames)
 
 
 if __name__ == "__main__":

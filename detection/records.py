@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,7 +13,10 @@ from detection.pipeline import Processed
 from rainmer.errors import OutputError
 from rainmer.files import make_folder, write_text
 
-__all__ = ["RunFolder"]
+__all__ = ["RECORD_NAME", "RunFolder"]
+
+RECORD_NAME = "run.json"
+"""File in the folder that holds the settings and the summary."""
 
 _log = logging.getLogger(__name__)
 
@@ -22,8 +26,9 @@ class RunFolder:
 
     `detections.jsonl` holds one record per frame: `source`, `name`, `width`, `height`,
     `derain_ms`, `detect_ms` and `boxes`, each with `xyxy` in pixels, `score`, `label` and `class`.
-    `run.json` holds the settings and, once the run is complete, the summary. A run that was
-    interrupted goes on where it stopped if it is started again with the same settings.
+    `run.json` holds the settings and, once the run is complete, the summary and a line for each
+    file that could not be read to its end. A run that was interrupted goes on where it stopped if
+    it is started again with the same settings.
 
     Args:
         folder: Where to write.
@@ -57,7 +62,7 @@ class RunFolder:
             self._count(record)
         # Written anew: the last line of a run that was killed may be half a line.
         write_text(self._lines, "".join(json.dumps(record) + "\n" for record in kept))
-        write_text(self.folder / "run.json", json.dumps({"settings": self.settings}, indent=1))
+        write_text(self.folder / RECORD_NAME, json.dumps({"settings": self.settings}, indent=1))
         if kept:
             _log.info("going on after %d frames in %s", len(kept), self.folder)
 
@@ -87,11 +92,15 @@ class RunFolder:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
 
-    def finish(self) -> dict[str, Any]:
-        """Write and return the summary: frames, boxes, boxes per class, mean ms per frame."""
-        summary = self.summary()
-        content = {"settings": self.settings, "summary": summary}
-        write_text(self.folder / "run.json", json.dumps(content, indent=1))
+    def finish(self, failures: Sequence[str] = ()) -> dict[str, Any]:
+        """Write and return the summary: that of `summary`, and the number of failures.
+
+        Args:
+            failures: One line for each file that could not be read to its end.
+        """
+        summary = {**self.summary(), "failures": len(failures)}
+        content = {"settings": self.settings, "summary": summary, "failures": list(failures)}
+        write_text(self.folder / RECORD_NAME, json.dumps(content, indent=1))
         return summary
 
     def summary(self) -> dict[str, Any]:
@@ -124,7 +133,7 @@ class RunFolder:
     def _records_of_interrupted_run(self) -> list[dict[str, Any]]:
         """Return what a run with the same settings left, if it did not reach its end."""
         try:
-            before = json.loads((self.folder / "run.json").read_text("utf-8"))
+            before = json.loads((self.folder / RECORD_NAME).read_text("utf-8"))
             if before.get("settings") != self.settings or "summary" in before:
                 return []
             lines = self._lines.read_text("utf-8").splitlines(keepends=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +12,13 @@ from typing import cast
 import cv2
 
 from rainmer.errors import ImageError
-from rainmer.frames import IMAGE_SUFFIXES, Frame, list_images, read_image, reverse_channels
-from rainmer.video import DEFAULT_FPS, VIDEO_SUFFIXES, is_video, open_video
+from rainmer.frames import Frame, read_image, reverse_channels
+from rainmer.inputs import Input, find_inputs, real_path
+from rainmer.video import DEFAULT_FPS, is_video, open_video
 
 __all__ = ["Images", "Live", "Source", "Video", "find_sources"]
+
+_CAMERA_DIGITS = 4
 
 
 @dataclass
@@ -25,7 +28,7 @@ class Images:
     name: str
     files: list[tuple[str, Path]]
     fps: None = None
-    skipped: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -38,7 +41,7 @@ class Images:
             try:
                 frame = read_image(path)
             except ImageError as error:
-                self.skipped.append(str(error))
+                self.failures.append(str(error))
                 continue
             yield name, frame
 
@@ -47,20 +50,33 @@ class Images:
 class Video:
     """A video file; its frames are named by their number."""
 
+    name: str
     path: Path
-    skipped: list[str] = field(default_factory=list)
+    count: int = 0
+    fps: float | None = DEFAULT_FPS
+    failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        with open_video(self.path) as reader:
-            self.fps: float | None = reader.fps
-            self.count = reader.frame_count
-        self.name = self.path.stem
+        with contextlib.suppress(ImageError), open_video(self.path) as reader:
+            self.count, self.fps = reader.frame_count, reader.fps
+
+    @property
+    def files(self) -> list[tuple[str, Path]]:
+        """The file under its name."""
+        return [(self.name, self.path)]
 
     def __iter__(self) -> Iterator[tuple[str, Frame]]:
-        """Yield the frames in order."""
-        with open_video(self.path) as reader:
+        """Yield the frames in order; note if there are none, or fewer than there should be."""
+        try:
+            reader = open_video(self.path)
+        except ImageError as error:
+            self.failures.append(str(error))
+            return
+        with reader:
             for i, frame in enumerate(reader):
                 yield f"{i:06d}", frame
+        if reader.early_end:
+            self.failures.append(reader.early_end)
 
 
 @dataclass
@@ -69,7 +85,7 @@ class Live:
 
     address: str
     count: int = 0
-    skipped: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         target = int(self.address) if self.address.isdecimal() else self.address
@@ -79,7 +95,12 @@ class Live:
             raise ImageError(f"cannot open the {kind} {self.address}: not there, or in use")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps: float | None = fps if 0 < fps < 1000 else DEFAULT_FPS
-        self.name = f"live-{Path(self.address).stem}"
+        self.name = f"live-{Path(self.address).stem.replace('.', '-')}"
+
+    @property
+    def files(self) -> list[tuple[str, Path]]:
+        """The address under its name."""
+        return [(self.name, Path(self.address))]
 
     def __iter__(self) -> Iterator[tuple[str, Frame]]:
         """Yield frames until the source ends."""
@@ -95,68 +116,52 @@ class Live:
 Source = Images | Video | Live
 """What frames come from, as pairs of name and frame (H, W, 3), uint8, RGB.
 
-`name` is short, for folders and files; `count` the number of frames, 0 if unknown; `fps` frames
-per second, None for images; `skipped` what could not be read, one line each.
+`name` is short, for folders and files; `files` are the paths behind it, each with its own name;
+`count` the number of frames, 0 if unknown; `fps` frames per second, None for images; `failures`
+what could not be read to its end, one line each, known after iterating.
 """
 
 
-def find_sources(arguments: Sequence[str]) -> list[Source]:
+def find_sources(arguments: Sequence[str], out: Path | None = None) -> list[Source]:
     """Turn the command's arguments into sources: all images as one, each video for itself.
 
     Args:
         arguments: Image and video files, folders, globs, camera numbers, stream addresses.
+        out: Folder of the results, which is not searched.
 
     Raises:
         ImageError: An argument matches nothing that can be read.
     """
     live = [a for a in arguments if _is_live(a)]
-    files = [found for a in arguments if not _is_live(a) for found in _find_files(a)]
-    sources: list[Source] = []
-    images = [(root, path) for root, path in files if not is_video(path)]
-    if images:
-        names = _relative_names(images)
-        pairs = [(name, path) for name, (_, path) in zip(names, images, strict=True)]
-        sources.append(Images(_name_of(arguments), pairs))
-    sources += [Video(path) for _, path in files if is_video(path)]
+    found = [one for a in arguments if not _is_live(a) for one in find_inputs(a, out)]
+    unique: dict[Path, Input] = {}
+    for one in found:
+        unique.setdefault(real_path(one.path), one)
+    files = _name_files(list(unique.values()))
+    images = [(name, path) for name, path in files if not is_video(path)]
+    sources: list[Source] = [Images(_name_of(arguments), images)] if images else []
+    sources += [Video(name, path) for name, path in files if is_video(path)]
     sources += [Live(address) for address in live]
     return sources
 
 
 def _is_live(argument: str) -> bool:
-    return "://" in argument or (argument.isdecimal() and not Path(argument).exists())
+    if argument.isdecimal() and len(argument) <= _CAMERA_DIGITS:
+        return not os.path.exists(argument)
+    return "://" in argument and "\0" not in argument
 
 
-def _find_files(argument: str) -> list[tuple[Path, Path]]:
-    """Return (root, file) pairs of a file, a folder or a glob."""
-    path = Path(argument)
-    if path.is_dir():
-        videos = [p for p in path.rglob("*") if is_video(p) and p.is_file()]
-        found = sorted({*list_images(path), *videos})
-        if not found:
-            raise ImageError(f"no images or videos in {path}")
-        return [(path, p) for p in found]
-    if path.is_file():
-        if path.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
-            raise ImageError(f"{path} is neither an image nor a video by its suffix")
-        return [(path.parent, path)]
-    matches = [Path(p) for p in sorted(glob.glob(argument, recursive=True))]
-    found = [p for p in matches if p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES]
-    if not found:
-        raise ImageError(f"no image, folder or video matches {argument}")
-    root = Path(os.path.commonpath([p.parent for p in found]))
-    return [(root, p) for p in found]
-
-
-def _relative_names(files: Sequence[tuple[Path, Path]]) -> list[str]:
+def _name_files(files: Sequence[Input]) -> list[tuple[str, Path]]:
     """Name files relative to their roots, or to what is common to all where names collide."""
-    names = [path.relative_to(root).as_posix() for root, path in files]
-    if len(set(names)) == len(names):
-        return names
-    paths = [path.resolve() for _, path in files]
-    common = Path(os.path.commonpath([path.parent for path in paths]))
-    return [path.relative_to(common).as_posix() for path in paths]
+    paths = [one.path for one in files]
+    names = [one.name.as_posix() for one in files]
+    if len(set(names)) < len(names):
+        absolute = [Path(os.path.abspath(path)) for path in paths]
+        common = os.path.commonpath([path.parent for path in absolute])
+        names = [path.relative_to(common).as_posix() for path in absolute]
+    return list(zip(names, paths, strict=True))
 
 
 def _name_of(arguments: Sequence[str]) -> str:
     first = Path(arguments[0])
-    return (first.name if first.is_dir() else first.stem.replace("*", "")) or "images"
+    return (first.name if os.path.isdir(first) else first.stem.replace("*", "")) or "images"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import glob
 import itertools
 import json
 import os
@@ -28,9 +27,10 @@ from rainmer.cli import add_stage_options, make_parser, positive_int, run_comman
 from rainmer.errors import ImageError, OutputError, SpecError
 from rainmer.files import make_folder, write_text
 from rainmer.frames import IMAGE_SUFFIXES, Frame, read_image, write_image
+from rainmer.inputs import find_inputs, raise_failures, real_path
 from rainmer.specs import SPEC_HELP
 from rainmer.stage import Derainer
-from rainmer.video import VIDEO_SUFFIXES, WRITABLE_SUFFIXES, VideoWriter, is_video, open_video
+from rainmer.video import WRITABLE_SUFFIXES, VideoWriter, is_video, open_video
 
 __all__ = ["main"]
 
@@ -38,7 +38,6 @@ RECORD_NAME = ".derain.json"
 """File in the output folder that says which derainer its results are of."""
 
 _THREADS = min(4, os.cpu_count() or 1)
-_FAILURES_NAMED = 3
 _EXAMPLE = """\
   python -m rainmer.derain rainy/ drive.mp4 --out derained --derain prenet:prenet.pth
   python -m rainmer.derain 'shots/**/*.jpg' --out derained --derain median --side-by-side"""
@@ -67,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Raises:
         RainmerError: A mistake in the arguments, or a result that cannot be written. At the end
-            also when some inputs could not be read; the results of the others are kept.
+            also when some inputs could not be read to their end; all other results are kept.
     """
     options = _parse(argv)
     if options.derain is None:
@@ -85,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = Run(derainer, side_by_side=options.side_by_side, quiet=options.quiet)
     run.process(due)
     print(run.summary(options.out, unchanged=len(jobs) - len(due)))
-    run.raise_failures(len(due))
+    raise_failures(run.failures, len(due))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -145,12 +144,14 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None = None) -> li
     """
     jobs: dict[Path, Job] = {}
     for text in inputs:
-        for source, name in _find_files(text, out):
-            target = out / name.with_suffix(_target_suffix(source, suffix))
-            jobs.setdefault(source.resolve(), Job(source, name, target))
+        if os.path.isdir(text) and real_path(Path(text)) == real_path(out):
+            raise OutputError(f"--out is the input folder {text} itself: choose another folder")
+        for found in find_inputs(text, out):
+            target = out / found.name.with_suffix(_target_suffix(found.path, suffix))
+            jobs.setdefault(real_path(found.path), Job(found.path, found.name, target))
     by_target: dict[Path, Job] = {}
     for job in jobs.values():
-        target = job.target.resolve()
+        target = real_path(job.target)
         if target in jobs:
             raise OutputError(
                 f"the result of {job.source} would replace the input {job.target}: "
@@ -171,47 +172,6 @@ def _target_suffix(source: Path, suffix: str | None) -> str:
     return source.suffix if source.suffix.lower() in WRITABLE_SUFFIXES else ".mp4"
 
 
-def _find_files(text: str, out: Path) -> list[tuple[Path, Path]]:
-    """Return the images and videos of one input, each with its path below the input's root."""
-    path = Path(text)
-    if path.is_dir():
-        if path.resolve() == out.resolve():
-            raise OutputError(f"--out is the input folder {path} itself: choose another folder")
-        found = _files_below(path, path, out)
-    elif path.exists():
-        if not _is_known(path):
-            raise ImageError(f"{path} is neither an image nor a video by its suffix")
-        found = [(path, Path(path.name))]
-    elif glob.has_magic(text):
-        root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-        found = [file for match in matches for file in _files_below(match, root, out)]
-    else:
-        raise ImageError(f"no file or folder {text}")
-    if not found:
-        raise ImageError(f"{text} holds no images and no videos")
-    return found
-
-
-def _files_below(path: Path, root: Path, out: Path) -> list[tuple[Path, Path]]:
-    """Return the images and videos of a folder, or of one file, with their paths below `root`."""
-    found = []
-    results = out.resolve()
-    results_inside = root.resolve() in results.parents
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        name = file.relative_to(root)
-        skipped = any(part.startswith(".") for part in name.parts) or (
-            results_inside and results in file.resolve().parents
-        )
-        if not skipped and _is_known(file) and file.is_file():
-            found.append((file, name))
-    return found
-
-
-def _is_known(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
-
-
 def _due_jobs(jobs: list[Job], options: argparse.Namespace, derainer: Derainer) -> list[Job]:
     """Return the jobs that this derainer has not done yet, the way it is asked to now.
 
@@ -219,7 +179,7 @@ def _due_jobs(jobs: list[Job], options: argparse.Namespace, derainer: Derainer) 
         OutputError: The folder has a file of a result's name, but no record that it is a result.
     """
     record = make_folder(options.out) / RECORD_NAME
-    taken = next((job.target for job in jobs if job.target.exists()), None)
+    taken = next((job.target for job in jobs if os.path.exists(job.target)), None)
     if taken and not record.is_file() and not options.overwrite:
         raise OutputError(
             f"{taken} exists and is not a result of this command: choose another folder for --out, "
@@ -254,7 +214,7 @@ class Run:
 
     Attributes:
         images, videos, frames: Number of images, of videos, and of the videos' frames derained.
-        failures: One line for each input that could not be read.
+        failures: One line for each input that could not be read to its end.
         derainer_seconds: Time within the derainer.
     """
 
@@ -302,17 +262,6 @@ class Run:
         if unchanged:
             text += f"; {unchanged} done before (--overwrite does them again)"
         return f"{text}; results in {out}"
-
-    def raise_failures(self, total: int) -> None:
-        """Raise ImageError if inputs could not be read, naming the first of them."""
-        if not self.failures:
-            return
-        named = "; ".join(self.failures[:_FAILURES_NAMED])
-        more = len(self.failures) - _FAILURES_NAMED
-        raise ImageError(
-            f"{len(self.failures)} of {_count(total, 'file')} could not be derained: {named}"
-            + (f"; and {more} more" if more > 0 else "")
-        )
 
     def _process_images(
         self, jobs: Sequence[Job], pool: ThreadPoolExecutor, progress: tqdm[Any]
@@ -364,6 +313,8 @@ class Run:
             size_hw = (height, 2 * width if self._side_by_side else width)
             with VideoWriter(job.target, fps=video.fps, size_hw=size_hw) as writer:
                 self._pump(video, writer, pool, progress)
+            if video.early_end:
+                self.failures.append(video.early_end)
 
     def _pump(
         self,

@@ -81,6 +81,8 @@ class VideoReader:
         fps: Frames per second, above 0; `DEFAULT_FPS` where the file does not tell.
         frame_count: Number of frames as the container tells it (some estimate it); 0 if unknown.
         size_hw: (height, width) of the frames.
+        early_end: Once the frames are read: how many are missing if the file is cut off, in one
+            line; None if it is whole.
 
     Raises:
         ImageError: The file is missing, is not a video, or no frame of it can be decoded.
@@ -88,7 +90,9 @@ class VideoReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
+        self.early_end: str | None = None
+        self._frames_read = 0
+        if not os.path.isfile(self.path):  # pathlib raises for names that cannot be
             raise ImageError(f"no video file {self.path}")
         if not os.access(self.path, os.R_OK):
             raise ImageError(f"cannot read the video {self.path}: permission denied")
@@ -117,16 +121,18 @@ class VideoReader:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        done = 0
         while self._next is not None:
             frame = self._next
             self._next = self._decode()
-            done += 1
+            self._frames_read += 1
             yield frame
-        if done < _COUNT_TOLERANCE * self.frame_count:
-            _logger.warning(
-                "%s ends early: %d of %d frames could be decoded", self.path, done, self.frame_count
+        closed = not self._capture.isOpened()
+        if not closed and self._frames_read < _COUNT_TOLERANCE * self.frame_count:
+            self.early_end = (
+                f"{self.path} ends early: {self._frames_read} of {self.frame_count} frames could "
+                "be decoded"
             )
+            _logger.warning("%s", self.early_end)
 
     def close(self) -> None:
         """Close the file. Nothing can be read afterwards."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ from typing import Any
 import numpy as np
 from ultralytics import YOLO
 from ultralytics.engine.exporter import export_formats
+from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import checks
 
 from detection.types import Detections
 from rainmer.errors import RainmerError, WeightsError
 from rainmer.frames import Frame, reverse_channels
+from rainmer.models.weights import first_sentence
 
 __all__ = ["YoloDetector", "load_yolo"]
 
@@ -49,7 +53,7 @@ def load_yolo(
     """
     named = os.fspath(weights)
     remote = named.startswith(_REMOTE)
-    if not remote and Path(named).exists():
+    if not remote and os.path.exists(named):  # pathlib raises for names that cannot be
         # An absolute path: ultralytics replaces a damaged file that has just the name of its own.
         named = str(Path(named).resolve())
     elif not allow_download:
@@ -62,7 +66,11 @@ def load_yolo(
         yolo = YOLO(named, task=task)
         if not named.endswith(".pt"):
             _ = yolo.names  # opens an exported model, which otherwise happens at the first frame
-        return yolo
+    if named.endswith(".pt") and not isinstance(yolo.model, BaseModel):
+        raise WeightsError(
+            f"{named} holds a {type(yolo.model).__name__}, not a detector of ultralytics"
+        )
+    return yolo
 
 
 def _check_suffix(named: str) -> None:
@@ -70,7 +78,7 @@ def _check_suffix(named: str) -> None:
     suffixes = tuple(export_formats()["Suffix"])
     if named.lower().endswith((".yaml", ".yml")):
         raise WeightsError(f"{named} describes an architecture without weights; give trained ones")
-    if "://" not in named and Path(named).exists() and not named.endswith(suffixes):
+    if "://" not in named and os.path.exists(named) and not named.endswith(suffixes):
         raise WeightsError(
             f"{named} is not a detector that ultralytics loads: expected .pt, or an export such as "
             ".onnx, .torchscript, .engine or an *_openvino_model folder"
@@ -92,7 +100,9 @@ def no_automatic_installs() -> Iterator[None]:
 def _clear_errors(named: str) -> Iterator[None]:
     """Turn what ultralytics and its backends raise for an unusable file into one line."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of torch, on what it then refuses
+            yield
     except ModuleNotFoundError as error:
         raise WeightsError(
             f"{named} needs the package {error.name}, which is not installed"
@@ -100,17 +110,24 @@ def _clear_errors(named: str) -> Iterator[None]:
     except (
         AttributeError,
         EOFError,
-        FileNotFoundError,
         ImportError,
         KeyError,
+        OSError,
         RuntimeError,
         TypeError,
         ValueError,
         pickle.UnpicklingError,
     ) as error:
-        lines = str(error).encode("ascii", "ignore").decode().split("\n")
-        reason = lines[0].removeprefix("ERROR").strip() or type(error).__name__
-        raise WeightsError(f"cannot load the detector {named}: {reason}") from error
+        raise WeightsError(f"cannot load the detector {named}: {_reason(error, named)}") from error
+
+
+def _reason(error: Exception, named: str) -> str:
+    """Return what is wrong, without the name again, ultralytics' signs and torch's advice."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).replace(named, "it").replace("—", "-").encode("ascii", "ignore").decode()
+    text = re.sub(r" \(\w+Error: .*", "", first_sentence(text))
+    return text.removeprefix("ERROR").strip() or type(error).__name__
 
 
 class YoloDetector:

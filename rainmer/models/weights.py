@@ -8,7 +8,8 @@ import os
 import pickle
 import re
 import struct
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from torch import Tensor
 from rainmer.errors import WeightsError
 from rainmer.files import atomic_write
 from rainmer.models.network import Network
+from rainmer.models.prenet import PReNet
 
 __all__ = [
     "WeightsFile",
+    "first_sentence",
     "load_state_dict_file",
     "read_weights_file",
     "save_weights",
@@ -46,6 +49,8 @@ _LOAD_ERRORS = (
     ValueError,
 )
 """What torch.load raises on files that are damaged or of another kind."""
+_RAINMER_PARTS = frozenset({"embedding", "bottleneck", "refinement"})
+"""Modules that every Rainmer of ours has under these names, and no published one."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ class WeightsFile:
 
     Attributes:
         state_dict: Tensors by key; for a training checkpoint, entries that contain them.
-        network: Name of the network, if the file is ours.
-        config: Plain configuration values, if the file is ours.
+        network: Name of the network, if its keys are as in this project.
+        config: Plain configuration values, likewise.
     """
 
     state_dict: Mapping[str, Any]
@@ -71,14 +76,14 @@ def read_weights_file(path: str | os.PathLike[str]) -> WeightsFile:
 
     Raises:
         WeightsError: The file is missing, empty, damaged, of another kind, or a pickle that would
-            run code.
+            run code; or the network is one of ours, and the file does not tell its configuration.
     """
     file = Path(path)
     _check_readable(file)
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
     if file.suffix in _PICKLE_SUFFIXES:
-        return WeightsFile(_read_pickle(file))
+        return _interpret_plain(file, _read_pickle(file))
     raise WeightsError(
         f"{file} is no weights file by its name: expected .safetensors, "
         f"{', '.join(_PICKLE_SUFFIXES)}"
@@ -138,6 +143,8 @@ def _check_readable(file: Path) -> None:
         size = file.stat().st_size
     except OSError as error:
         raise WeightsError(f"cannot read the weights {file}: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the name
+        raise WeightsError(f"cannot read the weights {file}: {error}") from error
     if file.is_dir():
         raise WeightsError(f"{file} is a folder, not a weights file")
     if not size:
@@ -152,10 +159,10 @@ def _read_safetensors(file: Path) -> WeightsFile:
             tensors: dict[str, Tensor] = {name: content.get_tensor(name) for name in names}
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(
-            f"the weights {file} are damaged, or not safetensors: {error}"
+            f"the weights {file} are damaged, or not safetensors: {first_sentence(str(error))}"
         ) from error
     if metadata.get("format") != _FORMAT:
-        return WeightsFile(tensors)
+        return _interpret_plain(file, tensors)
     return _interpret_own(file, metadata, tensors)
 
 
@@ -175,25 +182,59 @@ def _interpret_own(
         raise WeightsError(f"the metadata of the weights {file} are damaged: {error}") from error
 
 
+def _interpret_plain(file: Path, content: Mapping[str, Any]) -> WeightsFile:
+    """Tell a network's own state dict, saved without metadata, from a published checkpoint."""
+    keys = content.keys()
+    if keys == _prenet_keys():
+        return WeightsFile(content, network=PReNet.name, config={})
+    if {key.partition(".")[0] for key in keys} >= _RAINMER_PARTS:
+        raise WeightsError(
+            f"{file} is a state dict of this project's Rainmer, which does not tell its "
+            "configuration: save the network with rainmer.models.save_weights instead"
+        )
+    return WeightsFile(content)
+
+
+def _prenet_keys() -> Set[str]:
+    with torch.device("meta"):
+        return PReNet().state_dict().keys()
+
+
 def _read_pickle(file: Path) -> Mapping[str, Any]:
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the file is not as torch writes it
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except _LOAD_ERRORS as error:
-        raise WeightsError(_explain(file, str(error))) from error
+        raise WeightsError(_explain(file, error)) from error
     if not isinstance(content, Mapping):
         raise WeightsError(f"{file} holds a {type(content).__name__}, not a state dict")
+    unnamed = next((key for key in content if not isinstance(key, str)), None)
+    if unnamed is not None:
+        raise WeightsError(f"{file} is no state dict: {unnamed!r} is not the name of a weight")
     return content
 
 
-def _explain(file: Path, reason: str) -> str:
+def _explain(file: Path, error: Exception) -> str:
     """Say in one line why torch.load gave up: its own texts advise to load the file unsafely."""
-    code = re.search(r"GLOBAL (\S+)", reason)
+    code = re.search(r"GLOBAL (\S+)", str(error))
     if code:
         return (
             f"{file} is refused: it is a pickle that calls {code[1]} when opened, and may run any "
             "code. Where you trust it, save its tensors as .safetensors and use that"
         )
-    if "Weights only load failed" in reason:
-        return f"{file} holds no weights: damaged, or a pickle of something else"
-    first_line = reason.strip().partition("\n")[0] or "it ends early"
-    return f"the weights {file} are damaged: {first_line}"
+    if isinstance(error, PermissionError):
+        return f"cannot read the weights {file}: {error.strerror}"
+    if type(error) is RuntimeError:
+        return f"the weights {file} are damaged: {first_sentence(str(error))}"
+    # The errors of the unpickler speak of its insides: bytes, stacks, seeks.
+    return f"{file} holds no weights: damaged, or a file of another kind"
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of an error's text, which may go on with advice.
+
+    >>> first_sentence("file read failed. This is an internal error.")
+    'file read failed'
+    """
+    return re.split(r"\.?\s*\n|\.\s", text.strip())[0].rstrip(".")

@@ -1,5 +1,7 @@
 import json
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from detection.__main__ import main
-from rainmer.errors import RainmerError
+from rainmer.errors import ImageError, OutputError, RainmerError
 from rainmer.frames import read_image, write_image
 from rainmer.video import VideoWriter, open_video
 from tests.detection.conftest import SHARED, make_frame, make_yolo
@@ -97,16 +99,14 @@ def test_network_mode_times_the_derainer(images, weights, tmp_path):
 
 
 def test_video(weights, tmp_path):
-    with VideoWriter(tmp_path / "drive.mp4", fps=5, size_hw=(48, 64)) as writer:
-        for i in range(3):
-            writer.write(make_frame(48, 64, i))
+    write_video(tmp_path / "drive.mp4")
 
     found = run(tmp_path / "drive.mp4", weights, tmp_path / "out", "--save", "--batch", "2")
 
     assert [(r["source"], r["name"]) for r in found] == [
-        ("drive", "000000"),
-        ("drive", "000001"),
-        ("drive", "000002"),
+        ("drive.mp4", "000000"),
+        ("drive.mp4", "000001"),
+        ("drive.mp4", "000002"),
     ]
     with open_video(tmp_path / "out" / "drive.mp4") as video:
         assert (video.fps, video.frame_count, video.size_hw) == (5.0, 3, (48, 64))
@@ -120,19 +120,63 @@ def test_classes_by_name_and_number(images, weights, tmp_path):
         run(images, weights, tmp_path / "out", "--classes", "dragon")
 
 
-def test_unreadable_images_are_skipped(images, weights, tmp_path, caplog):
+def write_video(path, frames: int = 3):
+    with VideoWriter(path, fps=5, size_hw=(48, 64)) as writer:
+        for i in range(frames):
+            writer.write(make_frame(48, 64, i))
+
+
+def test_what_cannot_be_read_is_counted_and_the_rest_is_kept(images, weights, tmp_path, capsys):
     (images / "broken.png").write_bytes(b"no image")
+    (images / "dangling.png").symlink_to("gone.png")
+    (images / "empty.png").mkdir()
+    (images / "broken.mp4").write_bytes(b"no video")
+    write_video(images / "cut.avi", frames=20)
+    content = (images / "cut.avi").read_bytes()
+    (images / "cut.avi").write_bytes(content[: len(content) // 2])
+    write_video(images / "good.avi", frames=2)
+    out = tmp_path / "out"
 
-    found = run(images, weights, tmp_path / "out")
+    with pytest.raises(
+        ImageError, match=r"^5 of 9 files could not be .*broken\.png.*and 2 more$"
+    ) as caught:
+        run(images, weights, out, "--save")
 
-    assert len(found) == 3
-    assert "broken.png" in caplog.text
-    assert "1 of 4 images skipped" in caplog.text
-    only = tmp_path / "only"
-    only.mkdir()
-    (only / "broken.png").write_bytes(b"no image")
-    with pytest.raises(RainmerError, match="none of the 1 images"):
-        run(only, weights, tmp_path / "none")
+    frames = Counter(record["source"] for record in records(out))
+    assert frames.pop("cut.avi") in range(1, 20)
+    assert frames == {"rainy": 3, "good.avi": 2}
+    written = json.loads((out / "run.json").read_text())
+    assert written["summary"]["failures"] == len(written["failures"]) == 5
+    assert any(re.search(r"cut\.avi ends early: \d+ of 20", line) for line in written["failures"])
+    assert "\n" not in str(caught.value)
+    assert "results in" in capsys.readouterr().out
+    saved = sorted(path.name for path in out.rglob("*") if path.suffix in {".mp4", ".png"})
+    assert saved == ["0.png", "1.png", "2.png", "cut.mp4", "good.mp4"]
+
+
+def test_nothing_readable(weights, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"^1 of 1 file could not be read"):
+        run(tmp_path / "broken.png", weights, tmp_path / "out")
+
+
+def test_saved_results_replace_neither_each_other_nor_inputs(weights, tmp_path, monkeypatch):
+    write_video(tmp_path / "ok.mp4")
+    write_video(tmp_path / "ok.avi")
+    write_image(tmp_path / "images" / "0.png", make_frame(60, 91))
+    before = (tmp_path / "ok.mp4").read_bytes()
+    for source, out, message in [
+        (".", "out", r"ok\.avi and ok\.mp4 would both become out/ok\.mp4"),
+        ("ok.mp4", ".", r"the result of ok\.mp4 would replace the input ok\.mp4"),
+        ("ok.avi", ".", r"ok\.mp4 exists and is not a result of this command"),
+        ("images", ".", r"the result of images/0\.png would replace the input images/0\.png"),
+    ]:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(OutputError, match=message):
+            run(source, weights, Path(out), "--save")
+    found = run(".", weights, tmp_path / "out")
+    assert {record["source"] for record in found} == {"images", "ok.avi", "ok.mp4"}
+    assert (tmp_path / "ok.mp4").read_bytes() == before
 
 
 def test_interrupted_run_goes_on(images, weights, tmp_path, monkeypatch):
@@ -144,6 +188,7 @@ def test_interrupted_run_goes_on(images, weights, tmp_path, monkeypatch):
         "    if len(calls) == 2:\n"
         "        raise KeyboardInterrupt\n"
         "    return batch\n"
+        "derain.fingerprint = '1'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     options = {"derain": "python:interrupting:derain"}

@@ -56,7 +56,7 @@ def test_videos_are_sources_of_their_own(tmp_path):
 
     assert isinstance(images, Images)
     assert isinstance(video, Video)
-    assert (video.name, video.fps, video.count) == ("drive", 5.0, 3)
+    assert (video.name, video.fps, video.count) == ("drive.mp4", 5.0, 3)
     assert names(video) == ["000000", "000001", "000002"]
 
 
@@ -66,8 +66,47 @@ def test_unreadable_images_are_skipped_and_named(tmp_path):
     (source,) = find_sources([str(tmp_path)])
 
     assert names(source) == ["a.png"]
-    assert len(source.skipped) == 1
-    assert "b.png" in source.skipped[0]
+    assert len(source.failures) == 1
+    assert "b.png" in source.failures[0]
+
+
+def test_videos_of_one_stem_have_names_of_their_own(tmp_path):
+    write_video(tmp_path / "day" / "ok.mp4", frames=1)
+    write_video(tmp_path / "day" / "ok.avi", frames=1)
+    write_video(tmp_path / "night" / "ok.avi", frames=1)
+
+    below = [video.name for video in find_sources([str(tmp_path)])]
+    several = find_sources([str(tmp_path / "day"), str(tmp_path / "night" / "ok.avi")])
+
+    assert below == ["day/ok.avi", "day/ok.mp4", "night/ok.avi"]
+    assert [video.name for video in several] == below
+
+
+def test_bad_videos_are_noted_when_they_are_read(tmp_path):
+    write_video(tmp_path / "a_cut.avi", frames=20)
+    content = (tmp_path / "a_cut.avi").read_bytes()
+    (tmp_path / "a_cut.avi").write_bytes(content[: len(content) // 2])
+    (tmp_path / "b_broken.mp4").write_bytes(b"broken")
+    write_video(tmp_path / "c_good.avi", frames=2)
+
+    cut, broken, good = find_sources([str(tmp_path)])
+
+    assert 0 < len(names(cut)) < 20
+    assert "ends early" in cut.failures[0]
+    assert f"{len(names(cut))} of 20 frames" in cut.failures[0]
+    assert names(broken) == []
+    assert "b_broken.mp4 cannot be decoded" in broken.failures[0]
+    assert names(good) == ["000000", "000001"]
+    assert good.failures == []
+
+
+def test_results_hidden_files_and_repeated_files_are_left_out(tmp_path):
+    for name in ("a.png", ".hidden/b.png", "out/images/a.png"):
+        write_image(tmp_path / name, make_frame(8, 9))
+
+    (source,) = find_sources([str(tmp_path), str(tmp_path / "a.png")], tmp_path / "out")
+
+    assert names(source) == ["a.png"]
 
 
 def test_addresses_are_live(tmp_path):
@@ -86,11 +125,15 @@ def test_addresses_are_live(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("missing.png", "matches missing.png"),
-        ("*.nothing", "matches"),
+        ("missing.png", "no file or folder missing.png"),
+        ("*.nothing", "holds no images and no videos"),
         ("rtsp://127.0.0.1:1/none", "cannot open the stream"),
-        (".", "no images or videos in"),
+        (".", "holds no images and no videos"),
         ("text.txt", "neither an image nor a video"),
+        ("1" * 5000, "no file or folder"),
+        ("x" * 300 + ".mp4", "no file or folder"),
+        ("nul\0.png", "no file or folder"),
+        ("rtsp://nul\0", "no file or folder"),
     ],
 )
 def test_nothing_to_read_is_one_line(argument, message, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -246,6 +247,7 @@ def test_interruption_keeps_what_is_done(tmp_path, monkeypatch, capsys):
         "    if len(calls) == 3:\n"
         "        raise KeyboardInterrupt\n"
         "    return batch\n"
+        "derain.fingerprint = '1'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     for index in range(6):
@@ -280,12 +282,39 @@ def test_unreadable_files_are_skipped_and_named(rainy, tmp_path, capsys):
     (rainy / "half.png").write_bytes(whole[: len(whole) // 2])
     (rainy / "broken.mp4").write_bytes(b"no video")
     write_clip(rainy / "drive.mp4", count=2)
-    with pytest.raises(ImageError, match=r"^2 of 6 files could not be derained: ") as caught:
+    with pytest.raises(ImageError, match=r"^2 of 6 files could not be read in full: ") as caught:
         derain(rainy, "--out", tmp_path / "out")
     assert "half.png" in str(caught.value)
     assert "broken.mp4" in str(caught.value)
     assert names_below(tmp_path / "out") == ["a.png", "b.png", "drive.mp4", "night/a.png"]
     assert "derained 3 images and 1 video" in capsys.readouterr().out
+
+
+def test_links_and_folders_named_as_images_are_counted(rainy, tmp_path, capsys):
+    (rainy / "dangling.png").symlink_to("gone.png")
+    (rainy / "circle.mp4").symlink_to("circle.mp4")
+    (rainy / "empty.png").mkdir()
+    write_image(rainy / "frames.mp4" / "0.png", picture(5))
+    for images in (4, 0):
+        with pytest.raises(ImageError, match="could not be read in full: ") as caught:
+            derain(rainy, "--out", tmp_path / "out")
+        for name in ("dangling.png: No such file", "empty.png: Is a directory", "circle.mp4"):
+            assert name in str(caught.value)
+        assert "frames.mp4" not in str(caught.value)
+        assert f"derained {images} images" in capsys.readouterr().out
+    assert "frames.mp4/0.png" in names_below(tmp_path / "out")
+
+
+def test_a_video_that_ends_early_is_kept_and_counted(rainy, tmp_path, capsys):
+    write_clip(rainy / "cut.avi", count=20)
+    content = (rainy / "cut.avi").read_bytes()
+    (rainy / "cut.avi").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ImageError) as caught:
+        derain(rainy, "--out", tmp_path / "out")
+    found = re.search(r"^1 of 4 files .*cut\.avi ends early: (\d+) of 20 frames", str(caught.value))
+    with open_video(tmp_path / "out/cut.avi") as video:
+        assert video.frame_count == int(found[1])
+    assert f"derained 3 images and 1 video of {found[1]} frames" in capsys.readouterr().out
 
 
 def test_many_unreadable_files_are_counted(tmp_path):
@@ -337,6 +366,10 @@ def test_an_input_given_twice_is_derained_once(rainy, tmp_path, capsys):
         ("none/*.png", "holds no images and no videos"),
         ("empty", "holds no images and no videos"),
         ("notes.txt", "neither an image nor a video"),
+        ("x" * 300 + ".png", "no file or folder"),
+        ("x" * 300 + "/*.png", "holds no images and no videos"),
+        ("nul\0.png", "no file or folder"),
+        ("nul\0/*.png", "no file or folder"),
     ],
 )
 def test_inputs_that_are_not_there(tmp_path, name, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import struct
 
@@ -91,6 +92,9 @@ def test_missing_file_and_folder(tmp_path):
         open_video(tmp_path / "none.mp4")
     with pytest.raises(ImageError, match="no video file"):
         open_video(tmp_path)
+    for name in ("x" * 300 + ".mp4", "nul\0.mp4"):
+        with pytest.raises(ImageError, match="no video file"):
+            open_video(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video at all" * 50])
@@ -108,7 +112,23 @@ def test_early_end_is_told(tmp_path, caplog):
     with open_video(path) as video:
         frames = list(video)
     assert 0 < len(frames) < 20
-    assert "ends early" in caplog.text
+    assert video.early_end == f"{path} ends early: {len(frames)} of 20 frames could be decoded"
+    assert caplog.messages == [video.early_end]
+
+
+def test_a_whole_file_does_not_end_early(tmp_path):
+    with open_video(write(tmp_path / "clip.mp4", count=20)) as video:
+        assert len(list(itertools.islice(video, 9))) == 9
+        assert len(list(video)) == 11
+        assert video.early_end is None
+
+
+def test_a_reader_that_is_closed_does_not_end_early(tmp_path, caplog):
+    with open_video(write(tmp_path / "clip.mp4", count=20)) as video:
+        next(frames := iter(video))
+    assert list(frames) == []
+    assert video.early_end is None
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize("frame", [ramp(0, (48, 66)), ramp(0).astype(np.float32), ramp(0)[..., 0]])

@@ -1,3 +1,5 @@
+import pickle
+
 import cv2
 import numpy as np
 import pytest
@@ -131,15 +133,40 @@ def test_other_files_are_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "picture.png"), make_frame(8, 8))
     (tmp_path / "model.yaml").write_text("nc: 1")
     (tmp_path / "broken.onnx").write_bytes(b"no graph")
+    (tmp_path / "folder.pt").mkdir()
+    torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "layer.pt")
 
     for name, message in [
         ("state.pt", "cannot load"),
         ("picture.png", "expected .pt"),
         ("model.yaml", "architecture without weights"),
         ("broken.onnx", r"onnx"),
+        ("folder.pt", r"cannot load the detector .*folder\.pt: Is a directory$"),
+        ("layer.pt", r"layer\.pt holds a Linear, not a detector"),
     ]:
         with pytest.raises(WeightsError, match=message):
             load_yolo(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".pt", "nul\0.pt"])
+def test_names_that_cannot_be(name):
+    with pytest.raises(RainmerError, match="no file"):
+        load_yolo(name)
+
+
+@pytest.mark.filterwarnings("error")
+def test_torch_gives_no_advice(tmp_path, capfd):
+    torch.save({"model": torch.zeros(5000)}, tmp_path / "my. model.pt")
+    content = bytearray((tmp_path / "my. model.pt").read_bytes())
+    content[-250:-150] = b"\xff" * 100
+    (tmp_path / "my. model.pt").write_bytes(content)
+    (tmp_path / "protocol.pt").write_bytes(pickle.dumps({"model": 1}, protocol=4))
+
+    with pytest.raises(WeightsError, match=r"my\. model\.pt: [^.]*truncated or corrupted$"):
+        load_yolo(tmp_path / "my. model.pt")
+    with pytest.raises(WeightsError, match=r"cannot load the detector .*protocol\.pt: [^.]*$"):
+        load_yolo(tmp_path / "protocol.pt")
+    assert "pickle protocol" not in capfd.readouterr().err
 
 
 def test_installs_are_off_inside_and_as_before_outside(monkeypatch):

@@ -10,7 +10,7 @@ import rainmer.models as models
 from rainmer.errors import ConfigError, SpecError, WeightsError
 from rainmer.models.prenet import PReNet
 from rainmer.models.rainmer import Rainmer
-from rainmer.models.rainmer_config import RainmerConfig
+from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
 from rainmer.models.weights import (
     load_state_dict_file,
     read_weights_file,
@@ -163,7 +163,53 @@ def test_every_truncation_is_reported(tmp_path, suffix):
             load_state_dict_file(path)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_other_files_are_told_without_noise(tmp_path, protocol):
+    for number, content in enumerate([b"hello text", b"e weights", pickle.dumps(3, protocol)]):
+        path = tmp_path / f"{number}.pth"
+        path.write_bytes(content)
+        with pytest.raises(
+            WeightsError, match=r"pth (holds no weights: damaged, or|are damaged: [^.]*$)"
+        ):
+            load_state_dict_file(path)
+
+
+def test_advice_of_torch_is_cut_off(tmp_path):
+    torch.save({"a": torch.zeros(5000)}, tmp_path / "w.pth")
+    content = bytearray((tmp_path / "w.pth").read_bytes())
+    content[-250:-150] = b"\xff" * 100
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"w\.pth are damaged: [^.]*$"):
+        load_state_dict_file(tmp_path / "w.pth")
+
+
+def test_entries_have_names(tmp_path):
+    torch.save({"a": torch.zeros(1), 1: torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"w\.pth is no state dict: 1 is not the name of"):
+        load_state_dict_file(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_own_state_dict_without_metadata(tmp_path, suffix):
+    path, network = tmp_path / f"w{suffix}", PReNet().eval()
+    save = save_file if suffix == ".safetensors" else torch.save
+    save(network.state_dict(), path)
+    loaded = models.load(f"prenet:{path}")
+    assert weights_fingerprint(loaded) == weights_fingerprint(network)
+    with pytest.raises(WeightsError, match="of prenet, not rainmer"):
+        models.load(f"rainmer:{path}")
+    small = {"dim": 8, "base_dim": 16, "num_blocks": (1, 1, 1, 1)}
+    for variant in OFFICIAL_VARIANTS:
+        save(Rainmer(RainmerConfig.official(variant, **small)).state_dict(), path)
+        with pytest.raises(WeightsError, match=r"this project's Rainmer.*save_weights instead"):
+            models.load(f"rainmer:{path}")
+
+
 def test_wrong_paths(tmp_path):
+    for name in ("x" * 300 + ".pth", "nul\0.pth"):
+        with pytest.raises(WeightsError, match="cannot read the weights"):
+            load_state_dict_file(tmp_path / name)
     with pytest.raises(WeightsError, match="No such file"):
         load_state_dict_file(tmp_path / "none.pth")
     with pytest.raises(WeightsError, match="is a folder"):
