@@ -17,6 +17,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 import yaml
 from tqdm import tqdm
 
@@ -162,12 +163,14 @@ def _fit_detector(folder: Path, detector: Path, epochs: int, quiet: bool) -> Non
     from ultralytics import YOLO
     from ultralytics.utils import LOGGER
 
-    level = LOGGER.level
+    level, threads = LOGGER.level, torch.get_num_threads()
     LOGGER.setLevel(logging.ERROR)
     try:
         yolo = YOLO(str(_write_architecture(folder)))
         with tqdm(total=epochs, desc="fitting", unit="step", disable=quiet, file=sys.stderr) as bar:
             yolo.add_callback("on_train_start", _follow_quickly)
+            # ultralytics leaves itself fewer threads than there are.
+            yolo.add_callback("on_train_start", lambda trainer: torch.set_num_threads(threads))
             yolo.add_callback("on_train_epoch_end", lambda trainer: bar.update())
             yolo.train(
                 data=str(folder / "train.yaml"),
@@ -194,6 +197,7 @@ def _fit_detector(folder: Path, detector: Path, epochs: int, quiet: bool) -> Non
             )
     finally:
         LOGGER.setLevel(level)
+        torch.set_num_threads(threads)
     with atomic_write(detector) as temporary:
         shutil.copyfile(folder / "training" / "weights" / "last.pt", temporary)
 

@@ -21,6 +21,7 @@ from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import checks
 
 from detection.types import Detections
+from detection.yolo.binding import kept_threads
 from rainmer.errors import RainmerError, WeightsError
 from rainmer.frames import Frame, reverse_channels
 from rainmer.models.weights import first_sentence
@@ -227,7 +228,7 @@ class YoloDetector:
 
     def _predict(self, frames: list[Frame]) -> list[Any]:
         source = [reverse_channels(frame) for frame in frames]
-        with no_automatic_installs():
+        with no_automatic_installs(), kept_threads():
             return list(self.yolo.predict(source, classes=self.classes, **self._options))
 
 

@@ -6,14 +6,18 @@ settings must always give the same class.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+import torch
 
 from detection.types import DerainCallable
 from rainmer.errors import RainmerError
 
-__all__ = ["DrawOn", "Settings", "Where", "make_class"]
+__all__ = ["DrawOn", "Settings", "Where", "kept_threads", "make_class"]
 
 Where = Literal["frame", "network"]
 DrawOn = Literal["rainy", "derained"]
@@ -61,6 +65,20 @@ class Settings:
     def key(self) -> tuple[object, ...]:
         """What makes two settings the same. A class made with them keeps the derainer alive."""
         return id(self.derainer), self.where, self.draw_on, self.on_device
+
+
+@contextlib.contextmanager
+def kept_threads() -> Iterator[None]:
+    """Keep torch's number of CPU threads.
+
+    Whenever ultralytics chooses the CPU, it leaves the whole process one thread fewer than there
+    are cores (half of them on two cores), and the derainer would run that much slower.
+    """
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 _classes: weakref.WeakValueDictionary[tuple[object, ...], type] = weakref.WeakValueDictionary()

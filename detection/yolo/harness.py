@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import nms, ops
-from ultralytics.utils.torch_utils import select_device
 
 from detection.types import Detections
 from detection.yolo.adapter import load_yolo, no_automatic_installs
 from detection.yolo.letterbox import PAD_VALUE, Placement, place
+from rainmer.cli import resolve_device
 from rainmer.errors import RainmerError
 from rainmer.files import file_sha256
 from rainmer.frames import Frame
@@ -84,7 +84,7 @@ class ValidationHarness:
         with no_automatic_installs():
             self._model = AutoBackend(
                 yolo.model,
-                device=select_device(str(device), verbose=False),
+                device=resolve_device(device),
                 verbose=False,
                 end2end=False,
             ).eval()

@@ -23,7 +23,7 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.ops import Profile
 
 from detection.types import DerainCallable, call_derainer
-from detection.yolo.binding import DrawOn, Settings, Where, make_class
+from detection.yolo.binding import DrawOn, Settings, Where, kept_threads, make_class
 from detection.yolo.letterbox import Placement, letterbox, place
 from rainmer.errors import ImageError, RainmerError
 from rainmer.frames import Frame, quantize, reverse_channels
@@ -92,6 +92,11 @@ class DerainPredictor(_Base):  # type: ignore[misc]
         if task not in _BASES:
             raise RainmerError(f"no task {task!r}: use one of {', '.join(_BASES)}")
         return bind_predictor(_BASES[task], Settings(derainer, where, draw_on))
+
+    def setup_model(self, model: Any, verbose: bool = True) -> None:
+        """Prepare the detector, with the derainer's CPU threads left alone."""
+        with kept_threads():
+            super().setup_model(model, verbose)
 
     def preprocess(self, im: Any) -> Tensor:
         """Derain a batch and bring it into the detector's form (B, 3, H, W), RGB, 0..1."""

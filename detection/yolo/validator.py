@@ -61,6 +61,7 @@ class DerainValidator(_Base):  # type: ignore[misc]
             )
         super().__init__(dataloader, *args, **kwargs)
         self._derain_time = Profile()
+        self._threads = torch.get_num_threads()
 
     @staticmethod
     def bind(derainer: DerainCallable, task: str = "detect", where: Where = "frame") -> type[Any]:
@@ -94,6 +95,8 @@ class DerainValidator(_Base):  # type: ignore[misc]
 
     def get_dataloader(self, dataset_path: Any, batch_size: int) -> Any:
         """Build the data loader, in the main process in mode `frame`."""
+        # By now ultralytics has chosen the device, and taken CPU threads: see `kept_threads`.
+        torch.set_num_threads(self._threads)
         if self.settings.where == "frame":
             self.args.workers = 0
         return super().get_dataloader(dataset_path, batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ __all__ = ["Network", "clean_state_dict", "refuse_mismatch"]
 _LISTED = 3
 
 
-class Network(nn.Module):
+class Network(nn.Module, abc.ABC):
     """A derainer's network: takes images (B, 3, H, W), RGB, 0..1, any H and W, gives the same.
 
     Outputs are not clamped to 0..1: the stage does that, and a loss wants the true values.
@@ -28,27 +29,27 @@ class Network(nn.Module):
     takes_query: ClassVar[bool]
     """Whether the network is steered by a second, small image of the whole frame."""
 
+    @abc.abstractmethod
     def config_mapping(self) -> dict[str, Any]:
         """Return the configuration as plain values, from which `from_mapping` builds it again."""
-        raise NotImplementedError
 
     @classmethod
+    @abc.abstractmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Network:
         """Build the network, with fresh weights, from plain configuration values.
 
         Raises:
             ConfigError: A field is unknown, of the wrong type, or out of range.
         """
-        raise NotImplementedError
 
     @classmethod
+    @abc.abstractmethod
     def from_official(cls, state_dict: Mapping[str, Any]) -> Network:
         """Build the network that a published checkpoint describes, with its weights.
 
         Raises:
             WeightsError: The checkpoint is of another network.
         """
-        raise NotImplementedError
 
 
 def clean_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

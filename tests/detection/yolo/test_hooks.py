@@ -226,3 +226,22 @@ def test_real_detector_equals_stock_predict_on_derained_files(on_device, tmp_pat
 
     assert sum(map(len, theirs)) > 20
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_derainer_keeps_its_cpu_threads(tmp_path):
+    """ultralytics takes threads from the process when it chooses the CPU; derainers need them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen = []
+
+    def derain(frames):
+        seen.append(torch.get_num_threads())
+        return frames
+
+    try:
+        yolo = attach(make_yolo("detect"), derain)
+        yolo.predict(make_frame(64, 64, 0), imgsz=64, device="cpu", verbose=False)
+        assert seen == [2]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
