@@ -21,7 +21,14 @@ from detection.records import RECORD_NAME, RunFolder
 from detection.sources import Images, Live, Source, find_sources
 from detection.yolo import YoloDetector, attach
 from rainmer import Derainer
-from rainmer.cli import add_stage_options, make_parser, positive_int, run_command
+from rainmer.cli import (
+    add_stage_options,
+    fraction,
+    make_parser,
+    positive_int,
+    run_command,
+    stage_options,
+)
 from rainmer.errors import OutputError, RainmerError
 from rainmer.frames import Frame, write_image
 from rainmer.inputs import raise_failures, real_path
@@ -46,14 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = _parse(argv)
     sources = find_sources(options.source, options.out)
-    derainer = Derainer(
-        options.derain,
-        options.device,
-        options.precision,
-        options.tile,
-        options.overlap,
-        options.batch,
-    )
+    derainer = Derainer(options.derain, **stage_options(options))
     detector = _make_detector(options, derainer)
     folder = options.out or _default_folder(sources[0].name, derainer.name, detector.name)
     resumable = next((source.name for source in sources if isinstance(source, Images)), None)
@@ -93,8 +93,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="with --save: rainy and derained, each with what the detector finds in it",
     )
-    parser.add_argument("--conf", type=_fraction, default=0.25, help="lowest score, 0..1")
-    parser.add_argument("--iou", type=_fraction, default=0.7, help="overlap of boxes, 0..1")
+    parser.add_argument("--conf", type=fraction, default=0.25, help="lowest score, 0..1")
+    parser.add_argument("--iou", type=fraction, default=0.7, help="overlap of boxes, 0..1")
     parser.add_argument("--imgsz", type=positive_int, default=640, metavar="PX")
     parser.add_argument("--max-det", type=positive_int, default=300, metavar="N")
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names or numbers to keep")
@@ -113,13 +113,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.side_by_side and options.where == "network":
         parser.error("--side-by-side needs --where frame: no derained frame of native size exists")
     return options
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
-    return value
 
 
 def _make_detector(options: argparse.Namespace, derainer: Derainer) -> YoloDetector:

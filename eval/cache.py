@@ -38,10 +38,6 @@ class NamedDerainer(Protocol):
         """Changes whenever the output may."""
 
     @property
-    def needs_names(self) -> bool:
-        """Whether calls need file names."""
-
-    @property
     def cacheable(self) -> bool:
         """Whether the fingerprint tells all that the output depends on."""
 
@@ -129,7 +125,7 @@ class CachedDerainer:
 
     def _derain(self, frames: list[Frame], names: list[str]) -> tuple[list[Frame], float]:
         started = time.perf_counter()
-        made = self._derainer(frames, names if self._derainer.needs_names else None)
+        made = self._derainer(frames, names)
         elapsed = time.perf_counter() - started
         self.busy_s += elapsed
         self.calls += len(frames)

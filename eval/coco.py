@@ -108,6 +108,7 @@ class Evaluation:
             self._eval.evaluate()
         # COCOeval sorts and makes unique what it is given; positions follow its order.
         self.image_ids: tuple[int, ...] = tuple(int(i) for i in self._eval.params.imgIds)
+        self._positions = {image_id: n for n, image_id in enumerate(self.image_ids)}
         self.category_ids: tuple[int, ...] = tuple(int(i) for i in self._eval.params.catIds)
         images, areas = len(self.image_ids), len(self._eval.params.areaRng)
         # (category, area, image) of dicts or None
@@ -158,7 +159,7 @@ class Evaluation:
         COCOeval matches greedily from the best score down, so leaving out what scores below
         `conf` afterwards is the same as leaving it out before.
         """
-        position = self.image_ids.index(image_id)
+        position = self._positions[image_id]
         found: list[Mapping[str, Any]] = []
         false: list[Mapping[str, Any]] = []
         missed: list[Annotation] = []

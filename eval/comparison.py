@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from eval.bootstrap import average_precisions, difference_interval, draw_weights
 from eval.cache import CachedDerainer
-from eval.coco import Evaluation, GroundTruth
+from eval.coco import ClassMatches, Evaluation, GroundTruth
 from eval.rows import ImageResult, MeasuringDetector, RowSpec, Stopwatch, run_row
 from eval.sets import DetectionSet
 from eval.truth import CategoryMatch, match_categories, pseudo_truth, set_truth
@@ -215,9 +215,10 @@ def _table(
     data: DetectionSet, truth: GroundTruth, rows: Sequence[RowResult], settings: Settings
 ) -> list[dict[str, Any]]:
     table = []
+    matches = [row.evaluation.class_matches() for row in rows]
     for condition, image_ids in data.conditions.items():
         summaries = [row.evaluation.summary(image_ids) for row in rows]
-        intervals = _intervals(rows, image_ids, settings)
+        intervals = _intervals(rows, matches, image_ids, settings)
         rainy = summaries[0]["mAP"]
         clean = next(
             (s["mAP"] for s, row in zip(summaries, rows, strict=True) if row.spec.input == "clean"),
@@ -249,7 +250,10 @@ def _table(
 
 
 def _intervals(
-    rows: Sequence[RowResult], image_ids: frozenset[int], settings: Settings
+    rows: Sequence[RowResult],
+    matches: Sequence[Sequence[ClassMatches]],
+    image_ids: frozenset[int],
+    settings: Settings,
 ) -> list[tuple[float, float] | None]:
     """Return the 95 % interval of each row's difference to its reference row."""
     if settings.resamples == 0 or len(image_ids) < 2:
@@ -259,7 +263,8 @@ def _intervals(
     weights = np.zeros((settings.resamples, len(order)))
     weights[:, positions] = draw_weights(len(positions), settings.resamples, settings.seed)
     samples: dict[RowSpec, npt.NDArray[np.float64]] = {
-        row.spec: average_precisions(row.evaluation.class_matches(), weights) for row in rows
+        row.spec: average_precisions(classes, weights)
+        for row, classes in zip(rows, matches, strict=True)
     }
     references = {row.spec.input: samples[row.spec] for row in rows if row.spec.derainer is None}
     return [

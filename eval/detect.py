@@ -31,11 +31,13 @@ from eval.tables import format_table
 from rainmer import Derainer
 from rainmer.cli import (
     add_stage_options,
+    fraction,
     make_parser,
     non_negative_int,
     positive_int,
     resolve_device,
     run_command,
+    stage_options,
 )
 from rainmer.errors import DatasetError, RainmerError, SpecError
 from rainmer.files import make_folder, write_text
@@ -151,11 +153,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/detect/SET-DETECTOR")
     parser.add_argument("--imgsz", type=positive_int, help="detector input in pixels; default: 640")
     parser.add_argument(
-        "--conf", type=_fraction, default=0.25, help="confidence of the TP/FP/FN counts"
+        "--conf", type=fraction, default=0.25, help="confidence of the TP/FP/FN counts"
     )
     parser.add_argument(
         "--pseudo-conf",
-        type=_fraction,
+        type=fraction,
         default=0.25,
         help="confidence of pseudo-labels, for sets without boxes",
     )
@@ -177,13 +179,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
-    return value
-
-
 def _inputs(options: argparse.Namespace) -> Demo:
     """Return set, detector and input size: those asked for, or the demonstration's."""
     if options.data and options.detector:
@@ -201,14 +196,7 @@ def _derainers(options: argparse.Namespace) -> list[Derainer]:
         specs = [*specs, CONTROL]
     derainers: dict[str, Derainer] = {}
     for spec in dict.fromkeys(specs):
-        derainer = Derainer(
-            spec,
-            device=options.device,
-            precision=options.precision,
-            tile=options.tile,
-            overlap=options.overlap,
-            batch=options.batch,
-        )
+        derainer = Derainer(spec, **stage_options(options))
         if derainer.name in derainers:
             raise SpecError(
                 f"two derainers are called {derainer.name!r}; rename one of their files"

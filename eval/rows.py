@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from detection.types import Detections
 from eval.cache import CachedDerainer, Derained, append_line, read_lines
 from eval.metrics import restoration_scores
 from eval.sets import DetectionSet, Sample
 from rainmer.errors import ImageError
-from rainmer.frames import Frame, read_image
+from rainmer.frames import Frame, read_image, upload
 
 if TYPE_CHECKING:
     from detection.yolo.harness import HarnessBatch
@@ -259,8 +257,8 @@ def _scores(
         if clean is not None:
             groups.setdefault(frame.shape, []).append(i)
     for indices in groups.values():
-        preds = _stack([frames[i] for i in indices])
-        target = _stack([clean for i in indices if (clean := cleans[i]) is not None])
+        preds = upload([frames[i] for i in indices])
+        target = upload([clean for i in indices if (clean := cleans[i]) is not None])
         batch = {
             name: values.tolist() for name, values in restoration_scores(preds, target).items()
         }
@@ -271,10 +269,6 @@ def _scores(
                 if not math.isnan(values[position])
             }
     return scores
-
-
-def _stack(frames: Sequence[Frame]) -> Tensor:
-    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
 
 
 def _boxes(found: Detections) -> list[list[float]]:

@@ -8,6 +8,7 @@ from typing import Any
 from eval.comparison import Comparison, RowResult
 from eval.sets import ALL, Sample
 from eval.strips import Mark, Outcome, Panel, Strip
+from eval.tables import CONTROLS
 from rainmer.frames import Frame, read_image
 
 __all__ = ["select_strips"]
@@ -15,7 +16,6 @@ __all__ = ["select_strips"]
 _MOST_GAINS = 4
 _MOST_LOSSES = 3
 _MOST_DERAINERS = 3
-_CONTROLS = frozenset({"median", "none"})
 
 
 def select_strips(comparison: Comparison, conf: float) -> list[Strip]:
@@ -33,7 +33,7 @@ def select_strips(comparison: Comparison, conf: float) -> list[Strip]:
         For each of up to three derainers its best gains, then its worst losses.
     """
     derained = [row for row in comparison.rows if row.spec.input == "derained"]
-    wanted = [row for row in derained if row.spec.derainer_name not in _CONTROLS] or derained
+    wanted = [row for row in derained if row.spec.derainer_name not in CONTROLS] or derained
     return [
         strip for row in wanted[:_MOST_DERAINERS] for strip in _strips_of(comparison, row, conf)
     ]

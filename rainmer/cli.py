@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -18,11 +18,13 @@ from rainmer.errors import RainmerError
 
 __all__ = [
     "add_stage_options",
+    "fraction",
     "make_parser",
     "non_negative_int",
     "positive_int",
     "resolve_device",
     "run_command",
+    "stage_options",
 ]
 
 EXIT_USER_ERROR = 2
@@ -72,6 +74,20 @@ def add_stage_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--overlap", type=non_negative_int, default=32, metavar="PX", help="overlap of tiles"
     )
+
+
+def stage_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what `add_stage_options` added, as arguments of `rainmer.Derainer`."""
+    names = ("device", "precision", "tile", "overlap", "batch")
+    return {name: getattr(options, name) for name in names}
+
+
+def fraction(text: str) -> float:
+    """Parse an option that must be a number of 0..1."""
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return value
 
 
 def positive_int(text: str) -> int:

@@ -23,7 +23,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rainmer.cli import add_stage_options, make_parser, positive_int, run_command
+from rainmer.cli import (
+    add_stage_options,
+    make_parser,
+    positive_int,
+    run_command,
+    stage_options,
+)
 from rainmer.errors import ImageError, OutputError, SpecError
 from rainmer.files import make_folder, write_text
 from rainmer.frames import IMAGE_SUFFIXES, Frame, read_image, write_image
@@ -72,14 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.derain is None:
         raise SpecError(f"choose a derainer with --derain SPEC: one of {SPEC_HELP}")
     jobs = find_jobs(options.input, options.out, options.suffix)[: options.limit]
-    derainer = Derainer(
-        options.derain,
-        options.device,
-        options.precision,
-        options.tile,
-        options.overlap,
-        options.batch,
-    )
+    derainer = Derainer(options.derain, **stage_options(options))
     due = _due_jobs(jobs, options, derainer)
     run = Run(derainer, side_by_side=options.side_by_side, quiet=options.quiet)
     run.process(due)
@@ -343,7 +342,7 @@ class Run:
 
     def _derain(self, frames: list[Frame], names: list[str] | None) -> list[Frame]:
         start = time.perf_counter()
-        derained = self._derainer(frames, names if self._derainer.needs_names else None)
+        derained = self._derainer(frames, names)
         self.derainer_seconds += time.perf_counter() - start
         if not self._side_by_side:
             return derained

@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "Frame",
     "decode_image",
+    "download",
     "encode_image",
     "image_size_hw",
     "list_images",
@@ -40,6 +41,8 @@ __all__ = [
     "reverse_channels",
     "to_batch",
     "to_frames",
+    "unit_range",
+    "upload",
     "write_image",
 ]
 
@@ -236,11 +239,29 @@ def to_batch(frames: Sequence[Frame], device: torch.device | str = "cpu") -> Ten
             raise ImageError(
                 f"expected a frame (H, W, 3) of uint8, but got {frame.shape} of {frame.dtype}"
             )
+    return unit_range(upload(frames, device))
+
+
+def upload(frames: Sequence[npt.NDArray[Any]], device: torch.device | str = "cpu") -> Tensor:
+    """Stack arrays (H, W, C) of one size and type as (B, C, H, W) on a device, values untouched.
+
+    The result is in channels-last memory order: nothing is moved on the device.
+    """
     stacked = torch.from_numpy(np.stack(frames))
     device = torch.device(device)
     if device.type == "cuda":
         stacked = stacked.pin_memory()
-    return stacked.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
+    return stacked.to(device, non_blocking=True).permute(0, 3, 1, 2)
+
+
+def download(batch: Tensor) -> list[npt.NDArray[Any]]:
+    """Bring (B, C, H, W) of any type back as arrays (H, W, C), values untouched."""
+    return list(batch.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+def unit_range(batch: Tensor) -> Tensor:
+    """Turn uint8 levels into float32 of 0..1; floating point only becomes float32."""
+    return batch.float().div(255.0) if batch.dtype == torch.uint8 else batch.float()
 
 
 def to_frames(batch: Tensor) -> list[Frame]:
@@ -248,7 +269,7 @@ def to_frames(batch: Tensor) -> list[Frame]:
 
     Values are clamped and rounded on the batch's device, so a quarter of the bytes comes down.
     """
-    return list(quantize(batch).permute(0, 2, 3, 1).contiguous().cpu().numpy())
+    return download(quantize(batch))
 
 
 def quantize(batch: Tensor) -> Tensor:

@@ -24,12 +24,10 @@ from rainmer import models
 from rainmer.errors import ImageError, RainmerError, SpecError, WeightsError
 from rainmer.files import file_sha256, match_key
 from rainmer.frames import list_images, quantize, read_image, to_batch
+from rainmer.models.rainmer import QUERY_SIZE_HW
 from rainmer.resize import resize_bilinear
 
 __all__ = ["SPEC_HELP", "CallableRestorer", "FunctionRestorer", "Restorer", "resolve"]
-
-QUERY_SIDE = 128
-"""Side of the query image in pixels."""
 
 SPEC_HELP = (
     "none, median, rainmer:WEIGHTS, prenet:WEIGHTS, torchscript:FILE, results:FOLDER, "
@@ -213,11 +211,12 @@ class ResultsRestorer:
         """
         if names is None:
             raise SpecError(f"{self.name} needs file names: it cannot derain frames without names")
-        frames = [read_image(self.find(name)) for name in names]
-        for name, frame in zip(names, frames, strict=True):
+        paths = [self.find(name) for name in names]
+        frames = [read_image(path) for path in paths]
+        for path, frame in zip(paths, frames, strict=True):
             if frame.shape[:2] != batch.shape[-2:]:
                 raise ImageError(
-                    f"{self.find(name)} is {frame.shape[1]}x{frame.shape[0]} pixels, but its "
+                    f"{path} is {frame.shape[1]}x{frame.shape[0]} pixels, but its "
                     f"rainy image is {batch.shape[-1]}x{batch.shape[-2]}"
                 )
         return to_batch(frames, batch.device)
@@ -246,7 +245,7 @@ def make_query(batch: Tensor) -> Tensor:
 
     On 8-bit levels and without antialiasing, as in Rainmer's evaluation protocol.
     """
-    return resize_bilinear(quantize(batch), (QUERY_SIDE, QUERY_SIDE)).float().div(255.0)
+    return resize_bilinear(quantize(batch), QUERY_SIZE_HW).float().div(255.0)
 
 
 def median_filter(batch: Tensor) -> Tensor:

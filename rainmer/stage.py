@@ -17,7 +17,7 @@ from torch import Tensor
 from rainmer import __version__
 from rainmer.cli import resolve_device
 from rainmer.errors import ImageError, RainmerError, SpecError
-from rainmer.frames import quantize
+from rainmer.frames import download, quantize, unit_range, upload
 from rainmer.specs import CallableRestorer, Restorer, resolve
 from rainmer.tiling import Blend, merge_tiles, pad_to_multiple, split_tiles
 
@@ -183,7 +183,7 @@ class Derainer:
                 chosen = group[start : start + self.batch]
                 batch = self._upload([frames[i] for i in chosen])
                 chosen_names = [names[i] for i in chosen] if names is not None else None
-                result = self._restore_batch(_unit_range(batch), chosen_names)
+                result = self._restore_batch(unit_range(batch), chosen_names)
                 self._check_finite(result, frames[chosen[0]])
                 result = quantize(result) if batch.dtype == torch.uint8 else result.to(batch.dtype)
                 for i, frame in zip(chosen, _download(result, frames[chosen[0]]), strict=True):
@@ -202,10 +202,7 @@ class Derainer:
         """Stack frames of one kind and size as (B, 3, H, W) on the device, in their own type."""
         if isinstance(frames[0], Tensor):
             return torch.stack(frames).to(self.device)
-        stacked = torch.from_numpy(np.stack(frames))
-        if self.device.type == "cuda":
-            stacked = stacked.pin_memory()
-        return stacked.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        return upload(frames, self.device)
 
     def _restore_batch(self, batch: Tensor, names: list[str] | None) -> Tensor:
         """Restore (B, 3, H, W), float32, 0..1, with fewer pixels at once while memory runs out."""
@@ -226,13 +223,13 @@ class Derainer:
         tile = self._tile_side(height, width)
         if tile is None:
             return self._call_restorer(batch, prompts, names)
-        tiles, places = split_tiles(batch, (tile, tile), self.overlap)
+        # Tiles made smaller for want of memory must still be mostly new: else they never end.
+        overlap = self.overlap if tile == self.tile else min(self.overlap, tile // 2)
+        tiles, places = split_tiles(batch, (tile, tile), overlap)
         if prompts is not None:
             prompts = prompts.repeat(len(places), *[1] * (prompts.ndim - 1))
         restored = self._call_restorer(tiles, prompts, None).clamp(0.0, 1.0)
-        return merge_tiles(
-            restored, places, (height, width), overlap=self.overlap, blend=self.blend
-        )
+        return merge_tiles(restored, places, (height, width), overlap=overlap, blend=self.blend)
 
     def _call_restorer(
         self, batch: Tensor, prompts: Tensor | None, names: list[str] | None
@@ -261,7 +258,7 @@ class Derainer:
             multiple = self._restorer.size_multiple
             fitting = int(self._pixel_budget**0.5) // multiple * multiple
             side = min(side, fitting) if side else fitting
-        if side is None or min(height, width) <= 0 or max(height, width) <= side:
+        if side is None or max(height, width) <= side:
             return None
         return side
 
@@ -312,15 +309,11 @@ def _groups(frames: list[Any]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _unit_range(batch: Tensor) -> Tensor:
-    return batch.float().div(255.0) if batch.dtype == torch.uint8 else batch.float()
-
-
 def _download(batch: Tensor, like: Tensor | FrameArray) -> list[Any]:
     """Return the frames of a batch as the kind, and on the device, of one of the inputs."""
     if isinstance(like, Tensor):
         return list(batch.to(like.device))
-    return list(batch.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+    return download(batch)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -26,7 +26,7 @@ from detection.types import DerainCallable, call_derainer
 from detection.yolo.binding import DrawOn, Settings, Where, kept_threads, make_class
 from detection.yolo.letterbox import Placement, letterbox, place
 from rainmer.errors import ImageError, RainmerError
-from rainmer.frames import Frame, quantize, reverse_channels
+from rainmer.frames import Frame, download, quantize, reverse_channels, upload
 
 __all__ = ["DerainPredictor"]
 
@@ -192,10 +192,7 @@ class DerainPredictor(_Base):  # type: ignore[misc]
 
     def _upload(self, frames: list[Frame]) -> Tensor:
         """Bring BGR frames of one size to the device as (B, 3, H, W), uint8, RGB."""
-        stacked = torch.from_numpy(np.stack(frames))
-        if self.device.type == "cuda":
-            stacked = stacked.pin_memory()
-        return stacked.to(self.device, non_blocking=True).permute(0, 3, 1, 2).flip(1)
+        return upload(frames, self.device).flip(1)
 
     def _preprocess_at_network_size(self, frames: Sequence[Frame]) -> Tensor:
         batch = cast(Tensor, super().preprocess(frames))
@@ -253,4 +250,4 @@ def _split_time(speed: dict[str, float], derain_s: float) -> dict[str, float]:
 
 def _to_bgr_frames(batch: Tensor) -> list[Frame]:
     """Download (B, 3, H, W), uint8, RGB, as frames (H, W, 3) in ultralytics' channel order."""
-    return list(batch.flip(1).permute(0, 2, 3, 1).contiguous().cpu().numpy())
+    return download(batch.flip(1))

@@ -211,6 +211,14 @@ def test_smaller_batches_then_tiles_when_memory_runs_out(error):
     assert all(b * h * w <= 100 * 100 for b, _, h, w in fitting), "it forgot what fits"
 
 
+def test_smaller_tiles_get_a_smaller_overlap():
+    """With the whole overlap, tiles of 64 pixels would advance by one pixel each."""
+    derainer = hungry(72 * 72, MemoryError(), tile=256, overlap=128)
+    image = frame(256, 300).astype(np.float32) / 255
+    np.testing.assert_allclose(derainer(image), image * 0.5, atol=1e-6)
+    assert len(derainer._restorer.function.calls) < 200
+
+
 def test_memory_that_does_not_suffice_for_a_tile_is_an_error():
     with pytest.raises(RainmerError, match=r"out of memory .* at 150x160 .*--tile"):
         hungry(10, MemoryError())(frame(160, 150))
