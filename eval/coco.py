@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eval.annotations import Annotation
+from rainmer.data.annotations import Annotation
 
 __all__ = ["ClassMatches", "Evaluation", "GroundTruth", "ImageMatches"]
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.annotations import (
+from rainmer.config import from_mapping, nearest, read_yaml
+from rainmer.data.annotations import (
     Annotation,
     Annotations,
     Defects,
@@ -22,7 +23,6 @@ from eval.annotations import (
     read_coco,
     read_yolo,
 )
-from rainmer.config import from_mapping, nearest, read_yaml
 from rainmer.errors import ConfigError, DatasetError, ImageError
 from rainmer.files import match_key
 from rainmer.frames import image_size_hw, list_images

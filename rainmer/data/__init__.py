@@ -1,0 +1,1 @@
+"""Data: annotations of images; see the modules."""
