@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import math
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from rainmer.errors import ImageError, OutputError
-from rainmer.files import make_folder, write_bytes
+from rainmer.errors import ImageError
+from rainmer.files import append_line, read_lines, write_bytes
 from rainmer.frames import Frame, decode_image, encode_image
 
 __all__ = ["CachedDerainer", "Derained", "default_cache_folder"]
@@ -148,34 +147,6 @@ class CachedDerainer:
         write_bytes(self._folder / f"{key}.png", encode_image(frame))
         self._timings[key] = elapsed_ms
         append_line(self._folder / _TIMINGS, {"key": key, "ms": elapsed_ms})
-
-
-def append_line(path: Path, *records: object) -> None:
-    """Append records to a file of JSON lines, each line whole or not at all for its readers.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    make_folder(path.parent)
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the mappings in a file of JSON lines.
-
-    What an interruption cut or something else damaged is left out: it is made again.
-    """
-    records = []
-    with contextlib.suppress(OSError):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError, RecursionError):
-                records.append(json.loads(line))
-    return [record for record in records if isinstance(record, dict)]
 
 
 def _read_timings(path: Path) -> dict[str, float]:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from detection.types import Detections
-from eval.cache import CachedDerainer, Derained, append_line, read_lines
+from eval.cache import CachedDerainer, Derained
 from eval.metrics import restoration_scores
 from eval.sets import DetectionSet, Sample
 from rainmer.errors import ImageError
+from rainmer.files import append_line, read_lines
 from rainmer.frames import Frame, read_image, upload
 
 if TYPE_CHECKING:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from rainmer.errors import OutputError
 
 __all__ = [
+    "append_line",
     "atomic_write",
     "file_sha256",
     "make_folder",
     "match_key",
+    "read_lines",
     "write_bytes",
     "write_text",
 ]
@@ -69,6 +73,34 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def write_text(path: str | os.PathLike[str], content: str) -> None:
     """Write a whole UTF-8 text file at once, or leave the old one. Raises OutputError."""
     write_bytes(path, content.encode())
+
+
+def append_line(path: Path, *records: object) -> None:
+    """Append records to a file of JSON lines, each line whole or not at all for its readers.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    make_folder(path.parent)
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read the mappings in a file of JSON lines.
+
+    What an interruption cut or something else damaged is left out: it is made again.
+    """
+    records = []
+    with contextlib.suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
+                records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

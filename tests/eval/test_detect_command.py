@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from eval.cache import append_line
 from eval.detect import main
 from eval.sets import load_set
 from rainmer.errors import DatasetError, OutputError, RainmerError
+from rainmer.files import append_line
 from rainmer.frames import read_image, write_image
 from tests.eval.trees import NAMES, rain, scene, write_tree
 

@@ -1,0 +1,193 @@
+"""What rain to render: one frozen configuration, and the presets that are calibrated."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rainmer.config import from_mapping, nearest
+from rainmer.errors import ConfigError
+
+__all__ = ["MAX_RATE_MM_H", "PRESETS", "RainConfig", "Range", "rain_config"]
+
+Range = float | tuple[float, float]
+"""A number, or the least and the largest one: each image then draws its own, uniformly."""
+
+MAX_RATE_MM_H = 300.0
+"""Largest rain rate. A cloudburst has 100 to 200 mm/h; the drop-size law is not known beyond."""
+
+_LIMITS: dict[str, tuple[float, float]] = {
+    "rate_mm_h": (0.0, MAX_RATE_MM_H),
+    "wind_m_s": (-40.0, 40.0),
+    "camera_m_s": (0.0, 70.0),
+    "exposure_ms": (0.05, 200.0),
+    "focal": (0.2, 20.0),
+    "focus_m": (0.1, math.inf),
+    "aperture_mm": (0.0, 100.0),
+    "brightness": (0.0, 20.0),
+    "min_opacity": (0.002, 0.5),
+    "mist_per_km": (0.0, 500.0),
+    "veil_light": (0.0, 2.0),
+    "horizon": (-1.0, 2.0),
+    "camera_height_m": (0.1, 100.0),
+    "depth_m": (0.1, math.inf),
+    "far_m": (1.0, math.inf),
+    "lens_drops": (0.0, 400.0),
+    "lens_drop_size": (0.001, 0.2),
+    "night_luminance": (2.0, 120.0),
+    "lamps": (0.0, 30.0),
+    "headlights": (0.0, 20.0),
+    "glow": (0.0, 20.0),
+    "noise": (0.0, 1.0),
+    "additive_density": (0.0, 1.0),
+    "additive_strength": (0.0, 5.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RainConfig:
+    """How rain is rendered. Fields of type `Range` are drawn for each image."""
+
+    style: Literal["physical", "additive"] = "physical"
+    """`physical`: drops in space; `additive`: the white streaks of early synthetic sets."""
+    light: Literal["day", "night"] = "day"
+    """`night`: day images are relit, and streaks are lit by lamps instead of the sky."""
+
+    # Drops in the air.
+    rate_mm_h: Range = (20.0, 60.0)
+    """Rain rate in mm/h, the one knob of severity: number, size, speed and veil follow from it."""
+    wind_m_s: Range = (-2.0, 2.0)
+    """Wind across the view in m/s, to the right."""
+    camera_m_s: Range = 0.0
+    """Forward speed of the camera in m/s: streaks then point away from where it goes."""
+
+    # Camera.
+    exposure_ms: Range = (3.0, 8.0)
+    """Exposure time in ms: longer makes streaks longer and fainter."""
+    focal: Range = (0.9, 1.4)
+    """Focal length in frame widths (1.0: a field of view of 53 degrees)."""
+    focus_m: Range = 15.0
+    """Distance in focus in metres; nearer drops blur."""
+    aperture_mm: Range = 1.5
+    """Diameter of the lens opening in mm; 0: everything is sharp."""
+    brightness: Range = 1.0
+    """Factor on the light of streaks; 1.0: as bright as the surroundings that a drop shows."""
+    min_opacity: float = 0.012
+    """Fainter streaks are not drawn one by one; at 640 pixels of frame width."""
+
+    # Veil.
+    mist_per_km: Range = 0.0
+    """Extinction of mist or spray in 1/km, added to that of the rain itself."""
+    veil_light: Range = 0.9
+    """Brightness of the veil, relative to the brightest part of the scene."""
+    target_veil: Literal["remove", "keep"] = "remove"
+    """Whether the clean target keeps veil and halos (`keep`: only streaks and drops are rain)."""
+
+    # Depth, where no depth map is given.
+    depth: Literal["ground", "constant"] = "ground"
+    """`ground`: a ground plane below the horizon and a far wall above; `constant`: `depth_m`."""
+    horizon: Range = (0.35, 0.5)
+    """Row of the horizon, as a fraction of the height from the top."""
+    camera_height_m: Range = 1.5
+    """Height of the camera above the ground in metres."""
+    depth_m: Range = 25.0
+    """Depth of everything, with `depth: constant`, in metres."""
+    far_m: Range = 120.0
+    """Depth at and above the horizon in metres, with `depth: ground`."""
+
+    # Drops on the lens or windscreen.
+    lens_drops: Range = 0.0
+    """Number of drops on the glass; 0: none."""
+    lens_drop_size: Range = (0.012, 0.03)
+    """Radius of the largest of them, in frame widths."""
+
+    # Night.
+    relight: Literal["auto", "always", "never"] = "auto"
+    """Whether to turn the image into night; `auto`: unless it is dark already."""
+    night_luminance: Range = (14.0, 40.0)
+    """Mean level of a relit image, 0..255."""
+    lamps: Range = (2.0, 7.0)
+    """Number of lamps added when relighting."""
+    headlights: Range = (0.3, 1.5)
+    """Strength of the own headlights, which near drops reflect; 0: none."""
+    glow: Range = 1.0
+    """Strength of halos around lamps; 0: none."""
+    noise: Range = (0.002, 0.008)
+    """Sensor noise of relit images, the same in rainy image and target; fraction of full scale."""
+
+    # Additive style.
+    additive_density: Range = (0.01, 0.05)
+    """Share of pixels that seed a streak."""
+    additive_strength: Range = (0.5, 1.1)
+    """Factor on the brightness of streaks."""
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _LIMITS.items():
+            low, high = self.limits(name)
+            if not (math.isfinite(low) and math.isfinite(high)) or low > high:
+                raise ConfigError(
+                    f"rain.{name}: {getattr(self, name)!r} is no range; give a number, "
+                    "or the least and the largest"
+                )
+            if low < least or high > most:
+                raise ConfigError(
+                    f"rain.{name}: {getattr(self, name)!r} is not within {least:g}..{most:g}"
+                )
+
+    def limits(self, name: str) -> tuple[float, float]:
+        """Return the least and the largest value of a field; equal if it is one number."""
+        value = getattr(self, name)
+        return tuple(map(float, value)) if isinstance(value, tuple) else (float(value),) * 2  # type: ignore[return-value]
+
+
+_DAY: dict[str, Any] = {
+    "rate_mm_h": (25.0, 75.0),
+    "focal": (1.1, 1.7),
+    "exposure_ms": (2.5, 6.0),
+    "brightness": (1.5, 3.0),
+    "veil_light": 0.8,
+    "min_opacity": 0.02,
+    "far_m": (15.0, 45.0),
+}
+_NIGHT: dict[str, Any] = {
+    "light": "night",
+    "rate_mm_h": (20.0, 60.0),
+    "exposure_ms": (5.0, 12.0),
+    "brightness": (1.5, 3.5),
+    "veil_light": 0.3,
+    "glow": (0.2, 0.6),
+    "headlights": (0.1, 0.5),
+    "min_opacity": 0.02,
+    "far_m": (30.0, 60.0),
+}
+_HEAVY: dict[str, Any] = {"rate_mm_h": (80.0, 160.0)}
+PRESETS: dict[str, RainConfig] = {
+    "day": RainConfig(**_DAY),
+    "day-heavy": RainConfig(**{**_DAY, **_HEAVY, "mist_per_km": (1.0, 5.0)}),
+    "night": RainConfig(**_NIGHT),
+    "night-heavy": RainConfig(**{**_NIGHT, **_HEAVY, "headlights": (0.3, 1.2)}),
+    "drizzle": RainConfig(**{**_DAY, "rate_mm_h": (2.0, 6.0), "mist_per_km": (1.0, 4.0)}),
+    "streaks": RainConfig(
+        style="additive", additive_density=(0.2, 0.8), additive_strength=(0.2, 0.45)
+    ),
+}
+"""The calibrated kinds of rain, by name; see docs/rain.md."""
+
+
+def rain_config(preset: str, **changes: Any) -> RainConfig:  # noqa: ANN401 (fields of RainConfig)
+    """Return a preset, with some fields changed.
+
+    Raises:
+        ConfigError: There is no such preset or field, or a value is out of range.
+
+    Example:
+        >>> rain_config("night", rate_mm_h=50.0).rate_mm_h
+        50.0
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"no rain preset {preset!r}; {nearest(preset, PRESETS)}")
+    checked: Mapping[str, Any] = {**dataclasses.asdict(PRESETS[preset]), **changes}
+    return from_mapping(RainConfig, checked, "rain")

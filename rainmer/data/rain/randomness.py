@@ -1,0 +1,70 @@
+"""Random numbers without a state: each is a function of an image's key, an index and a purpose.
+
+A generator gives numbers in the order they are asked for, so a picture would depend on the batch it
+is rendered in. A hash of (key, index, stream) does not, costs a few integer operations for a whole
+batch, and gives the same numbers on every device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["expand", "image_keys", "normal", "rough_normal", "uniform"]
+
+_MASK = 0xFFFFFFFF
+_BYTES_DEVIATION = math.sqrt(4 * (256**2 - 1) / 12)  # of the sum of four uniform bytes
+
+
+def image_keys(seed: int, names: Sequence[str], device: torch.device | str = "cpu") -> Tensor:
+    """Return one 32-bit key per image (B,), int64, from the seed and the images' names."""
+    digests = [hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in names]
+    return torch.tensor([int.from_bytes(d[:4], "big") for d in digests], device=device)
+
+
+def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """List the items of owners that have several: whose each is, and its number with that owner.
+
+    Example:
+        >>> expand(torch.tensor([2, 0, 1]))
+        (tensor([0, 0, 2]), tensor([0, 1, 0]))
+    """
+    owner = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    starts = counts.cumsum(0) - counts
+    return owner, torch.arange(len(owner), device=counts.device) - starts[owner]
+
+
+def uniform(keys: Tensor, index: Tensor | int, stream: Tensor | int) -> Tensor:
+    """Return float32 numbers of [0, 1), multiples of 2^-24.
+
+    Args:
+        keys: int64, 32-bit values, any shape.
+        index: Which number, broadcast to `keys`.
+        stream: What the number is for: other streams are independent.
+    """
+    return (_mix(index + _mix(stream + _mix(keys))) >> 8).float() * 2.0**-24
+
+
+def normal(keys: Tensor, index: Tensor | int, stream: int) -> Tensor:
+    """Return standard normal float32 numbers (Box and Muller); uses `stream` and `stream + 1`."""
+    radius = (-2.0 * torch.log1p(-uniform(keys, index, stream))).sqrt()
+    return radius * torch.cos(2.0 * math.pi * uniform(keys, index, stream + 1))
+
+
+def rough_normal(keys: Tensor, index: Tensor | int, stream: int) -> Tensor:
+    """Return about normal float32 numbers of at most 3.5: sums of a hash's four bytes."""
+    value = _mix(index + _mix(stream + _mix(keys)))
+    total = (value & 255) + ((value >> 8) & 255) + ((value >> 16) & 255) + (value >> 24)
+    return (total - 510).float() / _BYTES_DEVIATION
+
+
+def _mix(value: Tensor) -> Tensor:
+    """Scramble 32 bits: two rounds of multiply and shift with constants of low bias."""
+    value = value & _MASK
+    value = ((value ^ (value >> 16)) * 0x7FEB352D) & _MASK
+    value = ((value ^ (value >> 15)) * 0x846CA68B) & _MASK
+    return value ^ (value >> 16)
