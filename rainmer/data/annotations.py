@@ -6,6 +6,7 @@ pixels of the image, ids start at 1, `area` and `iscrowd` are filled.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -90,6 +91,21 @@ class Annotations:
 
     categories: dict[int, str]
     records: dict[str, ImageRecord]
+
+    def find(self, key: str) -> ImageRecord | None:
+        """Return the record of an image by its match key, else by its file name if that is unique.
+
+        Annotations often give bare file names for images in subfolders.
+        """
+        candidates = self._by_name.get(key.rsplit("/", 1)[-1], [])
+        return self.records.get(key) or (candidates[0] if len(candidates) == 1 else None)
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, list[ImageRecord]]:
+        by_name: dict[str, list[ImageRecord]] = {}
+        for key, record in self.records.items():
+            by_name.setdefault(key.rsplit("/", 1)[-1], []).append(record)
+        return by_name
 
 
 def read_coco(path: Path, defects: Defects) -> Annotations:

@@ -93,7 +93,7 @@ def sample_streaks(
     size_hw: tuple[int, int],
     *,
     frame_width: int | None = None,
-    time_s: float = 0.0,
+    time_s: Tensor,
 ) -> Streaks:
     """Let drops fall through a batch of views and return the streaks that can be seen.
 
@@ -102,7 +102,7 @@ def sample_streaks(
         keys: Random keys of the images (B,); see `image_keys`.
         size_hw: (height, width) of the images in pixels.
         frame_width: Width of the whole frames in pixels if the images are crops of them.
-        time_s: Time of the exposure; drops are where they have moved to by then.
+        time_s: Time of each exposure (B,); drops are where they have moved to by then.
     """
     height, width = size_hw
     frame = float(frame_width or width)
@@ -124,7 +124,7 @@ def sample_streaks(
         -air.camera_m_s[image],
     )
     box = (own(classes.box_x), own(classes.box_y), own(classes.box_z))
-    x, y, z = _positions(key, index, velocity, box, time_s)
+    x, y, z = _positions(key, index, velocity, box, time_s[image])
     focal = focal_px[image]
     exposure = air.exposure_s[image]
     end_z = (z + velocity[2] * exposure).clamp_min(0.5 * _NEAREST_M)
@@ -229,7 +229,7 @@ def _positions(
     index: Tensor,
     velocity: tuple[Tensor, Tensor, Tensor],
     box: tuple[Tensor, Tensor, Tensor],
-    time_s: float,
+    time_s: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return where drops are. One that leaves its box comes in anew, somewhere else across."""
     y = uniform(key, index, 5) + velocity[1] * time_s / box[1]

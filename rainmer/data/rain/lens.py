@@ -30,7 +30,7 @@ _RIM = 0.6  # light lost at the rim
 
 
 def wet_lens(
-    linear: Tensor, count: Tensor, largest_px: Tensor, keys: Tensor, time_s: float = 0.0
+    linear: Tensor, count: Tensor, largest_px: Tensor, keys: Tensor, time_s: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Put drops in front of a picture.
 
@@ -39,7 +39,7 @@ def wet_lens(
         count: Number of drops of each image (B,).
         largest_px: Radius of the largest drops in pixels (B,).
         keys: Random keys (B,).
-        time_s: Drops that run have run for so long.
+        time_s: For how long the drops that run have run (B,).
 
     Returns:
         The picture through the wet glass, and how much of each pixel drops cover (B, 1, H, W).
@@ -79,7 +79,7 @@ class _Drops(NamedTuple):
 
 
 def _drops(
-    count: Tensor, largest_px: Tensor, keys: Tensor, size_hw: tuple[int, int], time_s: float
+    count: Tensor, largest_px: Tensor, keys: Tensor, size_hw: tuple[int, int], time_s: Tensor
 ) -> _Drops:
     height, width = size_hw
     image, index = expand(count.round().long())
@@ -93,7 +93,7 @@ def _drops(
     radius = (largest_px[image] * size).clamp_min(1.5)
     runs = (drawn(1) < _RUNNING).float()
     x, y = drawn(2) * width, drawn(3) * height
-    y = (y + runs * (0.5 + drawn(4)) * _SPEED * height * time_s) % (1.2 * height)
+    y = (y + runs * (0.5 + drawn(4)) * _SPEED * height * time_s[image]) % (1.2 * height)
     sag = 1.0 + 0.35 * drawn(5)  # heavy drops hang
     heads = _Drops(image, x, y, radius, radius * sag, 6.2832 * drawn(6))
     running = runs.nonzero()[:, 0].repeat_interleave(_TRAIL)

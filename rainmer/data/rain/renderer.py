@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rainmer.data.depth import constant_depth, ground_depth
 from rainmer.data.rain.additive import additive_streaks
 from rainmer.data.rain.config import RainConfig
 from rainmer.data.rain.drops import Air, extinction_per_m, sample_streaks
@@ -16,7 +17,6 @@ from rainmer.data.rain.lens import wet_lens
 from rainmer.data.rain.light import airlight, blur, lamp_light, to_linear, to_srgb
 from rainmer.data.rain.night import Night, add_noise, is_day, relight
 from rainmer.data.rain.randomness import image_keys, uniform
-from rainmer.data.rain.scene import constant_depth, ground_depth
 from rainmer.data.rain.streaks import StreakMaps, draw_streaks
 from rainmer.errors import ImageError
 
@@ -74,7 +74,7 @@ class RainRenderer:
         *,
         depth_m: Tensor | None = None,
         frame_width: int | None = None,
-        time_s: float = 0.0,
+        time_s: float | Tensor = 0.0,
     ) -> Rendering:
         """Render rain into a batch.
 
@@ -83,7 +83,8 @@ class RainRenderer:
             names: A name for each image; with the seed it decides all that is random.
             depth_m: Depth of the scene (B, 1, H, W) in metres; None: guessed as configured.
             frame_width: Width in pixels of the whole frames, if the images are crops of them.
-            time_s: Time of the exposure in a video; drops move on with it.
+            time_s: Time of the exposure in a video, one or for each image (B,); drops move on
+                with it.
 
         Raises:
             ImageError: A shape does not fit.
@@ -92,14 +93,15 @@ class RainRenderer:
         keys = image_keys(self.seed, names, clean.device)
         size_hw = clean.shape[-2], clean.shape[-1]
         width = frame_width or size_hw[1]
-        drawn = _Draw(self.config, keys)
+        drawn = _Draw(self.config, keys, width)
+        times = torch.as_tensor(time_s, dtype=torch.float32, device=clean.device).expand(len(clean))
         if self.config.style == "additive":
-            return _render_additive(clean, drawn, keys, width)
+            return _render_additive(clean, drawn, _at(keys, times))
         if depth_m is None:
-            depth_m = self._guess_depth(drawn, size_hw, width)
-        scene, clean = self._scene(clean, depth_m, drawn, keys, width)
+            depth_m = self._guess_depth(drawn, size_hw)
+        scene, clean = self._scene(clean, depth_m, drawn, keys, times)
         maps = draw_streaks(
-            sample_streaks(self._air(drawn), keys, size_hw, frame_width=width, time_s=time_s),
+            sample_streaks(self._air(drawn), keys, size_hw, frame_width=width, time_s=times),
             len(clean),
             size_hw,
             depth_m,
@@ -111,9 +113,8 @@ class RainRenderer:
         rainy = veiled + maps.opacity * (streak_light - veiled)
         alpha = maps.opacity
         if self.config.limits("lens_drops")[1] > 0:
-            rainy, cover = wet_lens(
-                rainy, drawn("lens_drops"), drawn("lens_drop_size") * width, keys, time_s
-            )
+            sizes_px = drawn("lens_drop_size") * width
+            rainy, cover = wet_lens(rainy, drawn("lens_drops"), sizes_px, keys, times)
             alpha = 1.0 - (1.0 - alpha) * (1.0 - cover)
         target = to_srgb(veiled) if self.config.target_veil == "keep" else clean
         return Rendering(to_srgb(rainy), target, alpha, transmission, drawn("rate_mm_h"))
@@ -130,19 +131,19 @@ class RainRenderer:
             min_opacity=self.config.min_opacity,
         )
 
-    def _guess_depth(self, drawn: _Draw, size_hw: tuple[int, int], width: int) -> Tensor:
+    def _guess_depth(self, drawn: _Draw, size_hw: tuple[int, int]) -> Tensor:
         if self.config.depth == "constant":
             return constant_depth(size_hw, drawn("depth_m"))
         return ground_depth(
             size_hw,
             horizon=drawn("horizon"),
             camera_height_m=drawn("camera_height_m"),
-            focal_px=drawn("focal") * width,
+            focal_px=drawn.focal_px,
             far_m=drawn("far_m"),
         )
 
     def _scene(
-        self, clean: Tensor, depth_m: Tensor, drawn: _Draw, keys: Tensor, width: int
+        self, clean: Tensor, depth_m: Tensor, drawn: _Draw, keys: Tensor, times: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the dry scene in linear light, and as the picture that is the target."""
         linear = to_linear(clean)
@@ -157,9 +158,10 @@ class RainRenderer:
             headlights=drawn("headlights"),
             horizon=drawn("horizon"),
             camera_height_m=drawn("camera_height_m"),
-            focal_px=drawn("focal") * width,
+            focal_px=drawn.focal_px,
         )
-        relit = add_noise(relight(linear, depth_m, night, keys), drawn("noise"), keys)
+        relit = relight(linear, depth_m, night, keys)
+        relit = add_noise(relit, drawn("noise"), _at(keys, times))
         choice = by_day[:, None, None, None]
         return torch.where(choice, relit, linear), torch.where(choice, to_srgb(relit), clean)
 
@@ -183,9 +185,15 @@ class RainRenderer:
 class _Draw:
     """The values of a configuration's fields for each image of a batch."""
 
-    def __init__(self, config: RainConfig, keys: Tensor) -> None:
+    def __init__(self, config: RainConfig, keys: Tensor, frame_width: int) -> None:
+        self.frame_width = frame_width
         self._config = config
         self._keys = keys
+
+    @property
+    def focal_px(self) -> Tensor:
+        """Focal length in pixels (B,)."""
+        return self("focal") * self.frame_width
 
     def __call__(self, name: str) -> Tensor:
         """Return the values of a field (B,)."""
@@ -206,10 +214,15 @@ def _beam(scene: Tensor) -> Tensor:
     return shape * torch.tensor((1.0, 0.93, 0.82), device=scene.device)[:, None, None]
 
 
-def _render_additive(clean: Tensor, drawn: _Draw, keys: Tensor, frame_width: int) -> Rendering:
+def _at(keys: Tensor, times: Tensor) -> Tensor:
+    """Return keys for what is new in every frame of a video, unlike drops, which move on."""
+    return keys + (times * 1e4).round().long()
+
+
+def _render_additive(clean: Tensor, drawn: _Draw, keys: Tensor) -> Rendering:
     size_hw = clean.shape[-2], clean.shape[-1]
     streaks = additive_streaks(
-        drawn("additive_density"), drawn("additive_strength"), keys, size_hw, frame_width
+        drawn("additive_density"), drawn("additive_strength"), keys, size_hw, drawn.frame_width
     )
     maps = draw_streaks(streaks, len(clean), size_hw)
     channel = torch.arange(3, device=clean.device)

@@ -1,0 +1,110 @@
+"""How far things are: depth maps in files, and guesses where there is none."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rainmer.errors import ImageError
+from rainmer.files import write_bytes
+
+__all__ = ["DEPTH_SUFFIXES", "constant_depth", "ground_depth", "read_depth", "write_depth"]
+
+DEPTH_SUFFIXES = frozenset({".npy", ".png"})
+
+_NEAREST_M = 1.0
+_PER_M = 100.0  # PNG files hold centimetres
+_MOST_LEVELS = 65535
+
+
+def read_depth(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
+    """Read a depth map (H, W), float32, metres.
+
+    A PNG holds centimetres in 16 bits, 0 where nothing is known (taken as far away); a `.npy` file
+    holds metres.
+
+    Raises:
+        ImageError: The file is missing, damaged, or of another kind.
+    """
+    file = Path(path)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read the depth map {file}: {error.strerror}") from error
+    depth = _from_npy(content, file) if file.suffix == ".npy" else _from_png(content, file)
+    if depth.ndim != 2 or depth.size == 0:
+        raise ImageError(f"{file}: expected a depth map (H, W), but its shape is {depth.shape}")
+    known = np.isfinite(depth) & (depth > 0)
+    return np.where(known, depth, _MOST_LEVELS / _PER_M).astype(np.float32)
+
+
+def _from_npy(content: bytes, file: Path) -> npt.NDArray[np.float32]:
+    try:
+        depth = np.load(io.BytesIO(content), allow_pickle=False)
+        return np.asarray(depth, dtype=np.float32)
+    except (ValueError, TypeError, EOFError, OSError) as error:
+        raise ImageError(f"{file} is no array of numbers: {error}") from error
+
+
+def _from_png(content: bytes, file: Path) -> npt.NDArray[np.float32]:
+    levels = (
+        cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
+    )
+    if levels is None or levels.dtype != np.uint16:
+        raise ImageError(
+            f"{file} is no depth map: expected a PNG of one 16-bit channel, centimetres"
+        )
+    return np.asarray(levels, dtype=np.float32) / np.float32(_PER_M)
+
+
+def write_depth(path: str | os.PathLike[str], depth_m: npt.NDArray[np.float32]) -> None:
+    """Write a depth map (H, W) in metres as a 16-bit PNG of centimetres, cut at 655.35 m.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    levels = np.rint(depth_m * _PER_M).clip(1, _MOST_LEVELS).astype(np.uint16)
+    _, content = cv2.imencode(".png", levels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    write_bytes(path, content.tobytes())
+
+
+def ground_depth(
+    size_hw: tuple[int, int],
+    *,
+    horizon: Tensor,
+    camera_height_m: Tensor,
+    focal_px: Tensor,
+    far_m: Tensor,
+) -> Tensor:
+    """Guess depth: a ground plane below the horizon, z = f h / (v - v0), and a far wall above.
+
+    The two meet smoothly: inverse depths add up as the sides of a right triangle.
+
+    Args:
+        size_hw: (height, width) in pixels.
+        horizon: Row of the horizon as a fraction of the height (B,).
+        camera_height_m: Height of the camera above the ground (B,).
+        focal_px: Focal length in pixels (B,).
+        far_m: Depth of the wall, and the largest one (B,).
+
+    Returns:
+        Metres (B, 1, H, W).
+    """
+    height, width = size_hw
+    rows = torch.arange(height, device=horizon.device) + 0.5
+    below = (rows - height * horizon[:, None]).clamp_min(0.0)
+    nearness = torch.hypot(below / (focal_px * camera_height_m)[:, None], 1.0 / far_m[:, None])
+    depth = nearness.reciprocal().clamp_min(_NEAREST_M)
+    return depth[:, None, :, None].expand(-1, 1, height, width)
+
+
+def constant_depth(size_hw: tuple[int, int], depth_m: Tensor) -> Tensor:
+    """Return one depth for each whole image: (B,) to (B, 1, H, W), metres."""
+    return depth_m[:, None, None, None].expand(-1, 1, *size_hw)
