@@ -246,7 +246,8 @@ def _instances(
     sizes: Mapping[str, tuple[int, int]],
 ) -> dict[str, Any]:
     """Return a COCO data set of the rainy images; each box tells how much rain hides of it."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, (name, image) in enumerate(rendered.items(), start=1):
         key = match_key(name + ".png")
         record = boxes.records.get(key)
@@ -290,7 +291,7 @@ class _Clip(NamedTuple):
 
     name: Path
     frames: Iterator[Frame]
-    count: int
+    length: int
     size_hw: tuple[int, int]
     fps: float
 
@@ -327,7 +328,7 @@ def _render_clip(
     with (
         VideoWriter(options.out / RAINY / name, fps=clip.fps, size_hw=clip.size_hw) as rainy,
         VideoWriter(options.out / CLEAN / name, fps=clip.fps, size_hw=clip.size_hw) as clean,
-        tqdm(total=clip.count, unit="frame", disable=options.quiet, delay=2) as bar,
+        tqdm(total=clip.length, unit="frame", disable=options.quiet, delay=2) as bar,
     ):
         while chunk := list(itertools.islice(clip.frames, options.batch)):
             batch = to_batch(chunk, device)

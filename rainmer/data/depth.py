@@ -61,7 +61,7 @@ def _from_png(content: bytes, file: Path) -> npt.NDArray[np.float32]:
         raise ImageError(
             f"{file} is no depth map: expected a PNG of one 16-bit channel, centimetres"
         )
-    return np.asarray(levels, dtype=np.float32) / np.float32(_PER_M)
+    return np.asarray(levels / _PER_M, dtype=np.float32)
 
 
 def write_depth(path: str | os.PathLike[str], depth_m: npt.NDArray[np.float32]) -> None:

@@ -28,6 +28,7 @@ _CLASSES = 48
 _LEAST_MM, _LARGEST_MM = 0.5, 6.0  # smaller drops are never seen alone, larger ones break up
 _NEAREST_M, _FARTHEST_M = 0.35, 40.0
 _LONGEST = 0.35  # of the frame width: longer streaks are cut
+_ROUNDS = 8
 _MOST_DROPS = 150_000  # around a frame of 4:3; where more could be seen, the faintest are left out
 _TURBULENCE = 0.06  # sideways speed of single drops, relative to their fall
 _LEAST_SPEED_M_S = 0.1
@@ -101,13 +102,13 @@ def sample_streaks(
         air: Rain and camera of each image.
         keys: Random keys of the images (B,); see `image_keys`.
         size_hw: (height, width) of the images in pixels.
-        frame_width: Width of the whole frames in pixels if the images are crops of them.
+        frame_width: Longer side of the whole frames in pixels if the images are crops of them.
         time_s: Time of each exposure (B,); drops are where they have moved to by then.
     """
     height, width = size_hw
-    frame = float(frame_width or width)
+    frame = float(frame_width or max(size_hw))
     focal_px = air.focal * frame
-    longest = max(8.0, _LONGEST * frame)
+    longest = _LONGEST * frame
     faintest = _faintest(air, frame)
     classes = _size_classes(air, faintest, (height + longest, width + longest), focal_px)
     image, index, chosen = _choose(classes.expected, keys)
@@ -177,11 +178,14 @@ def _faintest(air: Air, frame_width: float) -> Tensor:
 
     It depends on whole frames, so that crops show the same rain as the frame they are of.
     """
-    lowest = torch.full_like(air.focal, air.min_opacity)
+    opacity = torch.full_like(air.focal, air.min_opacity)
     extent_hw = ((0.75 + _LONGEST) * frame_width, (1.0 + _LONGEST) * frame_width)
-    classes = _size_classes(air, lowest, extent_hw, air.focal * frame_width)
-    surplus = classes.expected.sum(dim=1) / _MOST_DROPS
-    return lowest * surplus.clamp_min(1.0) ** (1.0 / 3.0)  # the boxes' volumes go with its cube
+    for _ in range(_ROUNDS):
+        classes = _size_classes(air, opacity, extent_hw, air.focal * frame_width)
+        surplus = classes.expected.sum(dim=1) / _MOST_DROPS
+        # The volume of a box goes with the cube of how far drops are seen, unless that is cut.
+        opacity = opacity * surplus.clamp_min(1.0) ** (1.0 / 3.0)
+    return opacity
 
 
 def _size_classes(

@@ -82,7 +82,7 @@ class RainRenderer:
             clean: (B, 3, H, W), floating point, RGB, 0..1.
             names: A name for each image; with the seed it decides all that is random.
             depth_m: Depth of the scene (B, 1, H, W) in metres; None: guessed as configured.
-            frame_width: Width in pixels of the whole frames, if the images are crops of them.
+            frame_width: Longer side in pixels of the whole frames, if the images are crops of them.
             time_s: Time of the exposure in a video, one or for each image (B,); drops move on
                 with it.
 
@@ -92,7 +92,7 @@ class RainRenderer:
         _check(clean, names, depth_m)
         keys = image_keys(self.seed, names, clean.device)
         size_hw = clean.shape[-2], clean.shape[-1]
-        width = frame_width or size_hw[1]
+        width = frame_width or max(size_hw)
         drawn = _Draw(self.config, keys, width)
         times = torch.as_tensor(time_s, dtype=torch.float32, device=clean.device).expand(len(clean))
         if self.config.style == "additive":
