@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eval.sets.listing import listed_files, without_boxes
 from rainmer.config import from_mapping, nearest, read_yaml
 from rainmer.data.annotations import (
     Annotation,
@@ -47,6 +48,9 @@ class SetConfig:
     """Folder of the same scenes without rain, same file names; null if there are none."""
     annotations: str | None = None
     """COCO JSON file or folder of YOLO labels; null: pseudo-labels from the clean images."""
+    scenes: str | None = None
+    """COCO JSON file whose images list the scenes, with `rainy_file` and `clean_file` for each;
+    null: the images of the folders, paired by name."""
     names: list[str] | dict[str, str] | None = None
     """Class names of YOLO labels, as a list or by id."""
     aliases: dict[str, str] = field(default_factory=dict)
@@ -153,12 +157,10 @@ def load_set(path: str | os.PathLike[str]) -> DetectionSet:
     config = _read_config(file)
     base = file.parent
     defects = Defects()
-    rainy = _images_by_key(base / config.rainy, "rainy", defects)
-    clean = None
-    if config.clean is not None:
-        clean = _images_by_key(base / config.clean, "clean", defects)
+    listing = read_coco(base / config.scenes, defects) if config.scenes is not None else None
+    rainy, clean = _files(config, base, listing, defects)
     sizes = _checked_sizes(rainy, clean, defects)
-    annotations = _read_annotations(config, file, sizes, defects)
+    annotations = _read_annotations(config, file, sizes, listing, defects)
     matched = _match_records(annotations, sizes, defects)
     if not matched:
         reasons = "; ".join(defects.lines()) or f"{base / config.rainy} holds no image"
@@ -200,6 +202,17 @@ def _read_config(file: Path) -> SetConfig:
             f"{file}: without `annotations`, `clean` is needed: pseudo-labels come from it"
         )
     return config
+
+
+def _files(
+    config: SetConfig, base: Path, listing: Annotations | None, defects: Defects
+) -> tuple[dict[str, tuple[str, Path]], dict[str, tuple[str, Path]] | None]:
+    """Return the rainy and the clean images by key: those listed, or those in the folders."""
+    clean = base / config.clean if config.clean is not None else None
+    if listing is not None:
+        return listed_files(listing, base / config.rainy, clean, defects)
+    rainy = _images_by_key(base / config.rainy, "rainy", defects)
+    return rainy, _images_by_key(clean, "clean", defects) if clean is not None else None
 
 
 def _images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, tuple[str, Path]]:
@@ -250,8 +263,14 @@ def _checked_sizes(
 
 
 def _read_annotations(
-    config: SetConfig, file: Path, sizes: Mapping[str, tuple[int, int]], defects: Defects
+    config: SetConfig,
+    file: Path,
+    sizes: Mapping[str, tuple[int, int]],
+    listing: Annotations | None,
+    defects: Defects,
 ) -> Annotations:
+    if listing is not None and config.annotations in (None, config.scenes):
+        return listing if config.annotations else without_boxes(listing, sizes, defects)
     if config.annotations is None:
         records = {
             key: ImageRecord(number, size, [], {})
