@@ -28,7 +28,7 @@ from rainmer.errors import ConfigError, DatasetError, ImageError
 from rainmer.files import match_key
 from rainmer.frames import image_size_hw, list_images
 
-__all__ = ["ALL", "DetectionSet", "Sample", "SetConfig", "load_set"]
+__all__ = ["ALL", "DetectionSet", "Sample", "SetConfig", "check_name", "load_set"]
 
 ALL = "all"
 """The condition that every image belongs to."""
@@ -190,13 +190,21 @@ def load_set(path: str | os.PathLike[str]) -> DetectionSet:
     )
 
 
+def check_name(name: str, where: str) -> None:
+    """Refuse a name of a set that would not do as a folder's.
+
+    Raises:
+        ConfigError: It leads elsewhere, is empty, or has other signs than plain ones.
+    """
+    if not re.fullmatch(r"[\w .-]+", name) or not name.strip(" ."):
+        raise ConfigError(
+            f"{where}: name: {name!r} is no plain name; use letters, digits, spaces and _.-"
+        )
+
+
 def _read_config(file: Path) -> SetConfig:
     config = from_mapping(SetConfig, read_yaml(file), str(file))
-    # The name becomes that of a folder, which must not lead elsewhere.
-    if not re.fullmatch(r"[\w .-]+", config.name) or not config.name.strip(" ."):
-        raise ConfigError(
-            f"{file}: name: {config.name!r} is no plain name; use letters, digits, spaces and _.-"
-        )
+    check_name(config.name, str(file))
     if config.annotations is None and config.clean is None:
         raise ConfigError(
             f"{file}: without `annotations`, `clean` is needed: pseudo-labels come from it"

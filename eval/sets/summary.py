@@ -121,7 +121,7 @@ def to_lines(summary: Summary) -> Iterator[str]:
     else:
         total = sum(summary.boxes.values())
         yield f"boxes: {total}, crowds: {summary.crowds}, scenes without a box: {summary.empty}"
-        yield from _table({n: c for n, c in summary.boxes.items()}, summary)
+        yield from _table(summary.boxes, summary)
     yield f"sizes: {_counts(summary.sizes)}"
     for name, values in summary.attributes.items():
         yield f"{name}: {_counts(values)}"

@@ -11,6 +11,7 @@ import yaml
 
 from eval.sets.adapters.files import common_folder
 from eval.sets.adapters.model import AdaptedSet
+from eval.sets.loading import check_name
 from rainmer.data.annotations import Annotation
 from rainmer.errors import DatasetError
 from rainmer.files import make_folder, write_text
@@ -29,9 +30,11 @@ def write_set(data: AdaptedSet, folder: str | os.PathLike[str], name: str | None
         name: Name of the set in reports; default: that of the adapter.
 
     Raises:
+        ConfigError: The name would not do as that of a folder.
         DatasetError: Some scenes have a clean image and some have none.
         OutputError: The files cannot be written.
     """
+    check_name(name or data.name, "--name")
     target = make_folder(folder)
     clean_base = _clean_base(data)
     content: dict[str, Any] = {
