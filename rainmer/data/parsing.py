@@ -11,7 +11,7 @@ from rainmer.errors import DatasetError
 
 __all__ = ["as_number", "as_whole", "bbox_of_corners", "number_in_text", "read_json"]
 
-_DECIMAL = re.compile(r"[+-]?(\d{1,18}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
+_DECIMAL = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
 def read_json(path: Path) -> object:
