@@ -124,7 +124,8 @@ def to_lines(summary: Summary) -> Iterator[str]:
         yield from _table(summary.boxes, summary)
     yield f"sizes: {_counts(summary.sizes)}"
     for name, values in summary.attributes.items():
-        yield f"{name}: {_counts(values)}"
+        if name != "source_id":  # one for each image, or nearly so
+            yield f"{name}: {_counts(values)}"
     if summary.conditions:
         yield f"conditions: {_counts(summary.conditions)}"
     for remark in summary.remarks:
@@ -147,7 +148,7 @@ def _table(boxes: Mapping[str, int], summary: Summary) -> Iterator[str]:
 def _counts(counts: Mapping[str, int]) -> str:
     if len(counts) > _MOST_VALUES:
         return f"{len(counts)} different"
-    return ", ".join(f"{value} {count}" for value, count in counts.items())
+    return ", ".join(f"{value} ({count})" for value, count in counts.items())
 
 
 def _defects(degree: str, kinds: Mapping[str, Sequence[str]]) -> Iterator[str]:

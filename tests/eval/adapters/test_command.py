@@ -55,8 +55,8 @@ def test_check_counts(type_in, tmp_path):
     assert "boxes: 4, crowds: 0, scenes without a box: 0" in out
     assert "  rider               1  as person" in out
     assert "  traffic sign        1  no class of COCO detectors" in out
-    assert "sizes: 40x24 3" in out
-    assert "conditions: rainy-dawn-dusk 1, rainy-day 1, rainy-night 1" in out
+    assert "sizes: 40x24 (3)" in out
+    assert "conditions: rainy-dawn-dusk (1), rainy-day (1), rainy-night (1)" in out
     assert any(line.startswith("remark: the tags for weather") for line in out)
 
 
@@ -139,7 +139,7 @@ def test_write_then_check_the_set_file(type_in, tmp_path):
     assert (code, err) == (0, [])
     assert out[0] == "bdd100k: 3 scenes, 0 with a clean partner"
     assert "  rider               1  as person" in out
-    assert "conditions: all 3, rainy-dawn-dusk 1, rainy-day 1, rainy-night 1" in out
+    assert "conditions: all (3), rainy-dawn-dusk (1), rainy-day (1), rainy-night (1)" in out
 
 
 def test_check_of_a_set_file_with_defects(type_in, tmp_path):
