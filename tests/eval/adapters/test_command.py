@@ -1,7 +1,9 @@
 """`python -m eval.sets`: what it prints, how it ends, and sets that list their scenes."""
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -159,6 +161,16 @@ def test_defects_do_not_keep_the_rest_from_being_written(type_in, tmp_path):
     assert code == 2
     assert "label of an unknown class: 1" in err[0]
     assert len(load_set(tmp_path / "s" / "set.yaml").samples) == 2
+
+
+def test_commands_in_the_documentation_have_options_that_exist(capsys):
+    page = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python -m eval.sets (list|check|write)([^#\n]*)", page, re.MULTILINE)
+    assert len(commands) >= 5
+    for name, arguments in commands:
+        parsed = command._parse([name, *arguments.split()])
+        assert getattr(parsed, "adapter", None) in {None, *ADAPTERS}
+    assert all(f"`{name}`" in page for name in ADAPTERS)
 
 
 # --- sets that list their scenes ------------------------------------------------------------------

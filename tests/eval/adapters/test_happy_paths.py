@@ -130,6 +130,14 @@ def test_paths_in_a_written_set_are_relative_and_can_move_along(tmp_path):
     assert len(load_set(tmp_path / "there" / "sets" / "set.yaml").samples) == 2
 
 
+def test_ids_are_written_from_1(tmp_path):
+    file = write_set(read("bdd100k", tmp_path / "data"), tmp_path / "set")
+    content = json.loads((file.parent / "instances.json").read_text())
+    assert [box["id"] for box in content["annotations"]] == [1, 2, 3, 4]
+    assert [box["image_id"] for box in content["annotations"]] == [1, 1, 2, 3]
+    assert [image["id"] for image in content["images"]] == [1, 2, 3]
+
+
 def test_images_say_what_is_known_of_them(tmp_path):
     file = write_set(read("raincityscapes", tmp_path / "data"), tmp_path / "set")
     images = json.loads((file.parent / "instances.json").read_text())["images"]
