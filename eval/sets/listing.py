@@ -8,6 +8,7 @@ What else lies in the folders does not count.
 from __future__ import annotations
 
 import dataclasses
+import re
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -56,7 +57,9 @@ def _name(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     path = PurePosixPath(value.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or not path.name or ":" in path.parts[0]:
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        return None
+    if re.fullmatch("[A-Za-z]:", path.parts[0]):  # a drive of Windows
         return None
     return path.as_posix()
 

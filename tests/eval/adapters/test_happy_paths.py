@@ -6,11 +6,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from eval.cache import CachedDerainer
+from eval.comparison import Settings, compare, row_specs
 from eval.sets import load_set
 from eval.sets.adapters import ADAPTERS, AdapterOptions, adapt
 from eval.sets.writing import write_set
-from rainmer.frames import image_size_hw
-from tests.eval.adapters.layouts import TREES
+from rainmer import Derainer
+from rainmer.errors import DatasetError
+from rainmer.frames import image_size_hw, write_image
+from tests.eval import trees
+from tests.eval.adapters.layouts import TREES, image
 
 # scenes, pairs, and the boxes of each scene as (class, left, top, width, height)
 EXPECTED = {
@@ -130,6 +135,39 @@ def test_paths_in_a_written_set_are_relative_and_can_move_along(tmp_path):
     assert len(load_set(tmp_path / "there" / "sets" / "set.yaml").samples) == 2
 
 
+ODD_NAMES = ("with space.png", "雨.png", "br[ack]et{s}*?.png", "-dash.png", "new\nline.png",
+             "quote'\".png", "a.b.c.png", "a:b.png", "$HOME;ls.png")  # fmt: skip
+
+
+def test_odd_names_survive(tmp_path):
+    for name in ODD_NAMES:
+        image(tmp_path / "data" / "input" / "sub dir" / name)
+        image(tmp_path / "data" / "target" / "sub dir" / name)
+    data = adapt("hq-nightrain", tmp_path / "data")
+    loaded = load_set(write_set(data, tmp_path / "set: {odd} #"))
+    assert {sample.rainy.name for sample in loaded.samples} == set(ODD_NAMES)
+    assert all(sample.clean.name == sample.rainy.name for sample in loaded.samples)
+
+
+def test_versions_of_one_clean_image_go_through_a_whole_comparison(tmp_path):
+    for number in range(3):
+        frame, _ = trees.scene(number)
+        write_image(tmp_path / "data" / "gt" / f"{number:04d}.png", frame)
+        for version in range(2):
+            rainy = trees.rain(frame, 10 * number + version)
+            write_image(tmp_path / "data" / "rainy" / f"{number:04d}_0{version}.png", rainy)
+    data = load_set(write_set(adapt("gtav-nightrain", tmp_path / "data"), tmp_path / "set"))
+    median = Derainer("median", device="cpu")
+    specs = row_specs(data, [CachedDerainer(median, None)], [False])
+    settings = Settings(resamples=10)
+    comparison = compare(data, trees.RectangleDetector(), specs, tmp_path / "rows", settings)
+    rows = {(row["input"], row["derainer"]): row for row in comparison.table}
+    assert comparison.pseudo_labels
+    assert rows["clean", ""]["mAP"] == pytest.approx(1.0)
+    assert 0 < rows["rainy", ""]["mAP"] < 1
+    assert rows["derained", "median"]["images"] == 6
+
+
 def test_ids_are_written_from_1(tmp_path):
     file = write_set(read("bdd100k", tmp_path / "data"), tmp_path / "set")
     content = json.loads((file.parent / "instances.json").read_text())
@@ -160,8 +198,6 @@ def test_images_say_what_is_known_of_them(tmp_path):
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_an_empty_folder_is_named(tmp_path, name):
-    from rainmer.errors import DatasetError
-
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match=r"empty|usable boxes"):
         adapt(name, tmp_path / "empty")
