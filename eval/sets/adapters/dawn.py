@@ -28,6 +28,8 @@ def read_dawn(root: Path, options: AdapterOptions) -> AdaptedSet:
     for weather in options.weather:
         if weather not in WEATHERS:
             raise ConfigError(f"dawn has no weather {weather!r}; {nearest(weather, WEATHERS)}")
+    if options.annotations is not None and len(options.weather) > 1:
+        raise ConfigError("dawn: --annotations is one folder of labels; give one --weather with it")
     defects = Defects()
     found: dict[str, tuple[str, Path]] = {}
     parts = []

@@ -207,6 +207,14 @@ def test_weathers_that_name_their_files_alike_stay_apart(tmp_path):
     assert set(data.conditions) == {"rain", "fog"}
 
 
+def test_one_folder_of_labels_is_for_one_weather(tmp_path):
+    dawn_tree(tmp_path)
+    labels = tmp_path / "Rain" / "Rain_YOLO_darknet"
+    assert len(adapt("dawn", tmp_path, AdapterOptions(annotations=labels)).scenes) == 2
+    with pytest.raises(ConfigError, match="give one --weather with it"):
+        adapt("dawn", tmp_path, AdapterOptions(annotations=labels, weather=("rain", "fog")))
+
+
 # --- RainCityscapes -------------------------------------------------------------------------------
 
 
