@@ -34,6 +34,7 @@ __all__ = [
     "decode_image",
     "download",
     "encode_image",
+    "image_orientation",
     "image_size_hw",
     "list_images",
     "quantize",
@@ -144,6 +145,22 @@ def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
     except (SyntaxError, ValueError, KeyError, struct.error) as error:
         raise ImageError(f"{path} cannot be decoded: damaged, or not an image") from error
     return (width, height) if turned else (height, width)
+
+
+def image_orientation(path: str | os.PathLike[str]) -> int:
+    """Return the EXIF orientation of an image file, 1..8; 1 where it has none or another number.
+
+    Raises:
+        ImageError: The file is missing or its header is not that of an image.
+    """
+    try:
+        with Path(path).open("rb") as file, _open_header(file) as image:
+            orientation = image.getexif().get(_EXIF_ORIENTATION)
+    except OSError as error:
+        raise ImageError(f"cannot read the image {path}: {error.strerror or error}") from error
+    except (SyntaxError, ValueError, KeyError, struct.error) as error:
+        raise ImageError(f"{path} cannot be decoded: damaged, or not an image") from error
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _open_header(file: BinaryIO) -> ImageFile:

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import yaml
@@ -22,9 +22,10 @@ from tqdm import tqdm
 from rainmer.cli import make_parser, non_negative_int, positive_int, resolve_device, run_command
 from rainmer.config import read_yaml
 from rainmer.data.annotations import Annotations, Defects, clip_to_image, read_coco, read_yolo
-from rainmer.data.depth import DEPTH_SUFFIXES
+from rainmer.data.depth import find_depth
 from rainmer.data.rain import PRESETS, RainConfig, RainRenderer, rain_config
-from rainmer.data.rain.folder import CLEAN, RAINY, RenderedImage, RenderJob, render_folder
+from rainmer.data.rain.folder import CLEAN, RAINY, RenderJob, render_folder
+from rainmer.data.rain.instances import RenderedScene, rendered_instances
 from rainmer.data.rain.night import is_day
 from rainmer.errors import ConfigError, DatasetError, ImageError, OutputError
 from rainmer.files import make_folder, match_key, write_text
@@ -168,7 +169,13 @@ def _render_stills(
     if not rendered:
         return
     if boxes is not None:
-        write_text(out / _INSTANCES, json.dumps(_instances(boxes, rendered, sizes), indent=1))
+        scenes = [
+            RenderedScene(image, record, sizes[key], {"file_name": f"{name}.png"})
+            for name, image in rendered.items()
+            if (record := boxes.records.get(key := match_key(f"{name}.png")))
+        ]
+        content = rendered_instances(scenes, boxes.categories)
+        write_text(out / _INSTANCES, json.dumps(content, indent=1))
     _write_set(out, options, with_boxes=boxes is not None)
     covered = sum(image.alpha for image in rendered.values()) / len(rendered)
     print(
@@ -225,51 +232,9 @@ def _job(one: Input, depth: Path | None, boxes: Annotations | None) -> RenderJob
     return RenderJob(
         source=one.path,
         name=name,
-        depth=_find_depth(depth, name),
+        depth=None if depth is None else find_depth(depth, name),
         boxes=[tuple(box["bbox"]) for box in record.boxes] if record else (),
     )
-
-
-def _find_depth(folder: Path | None, name: str) -> Path | None:
-    if folder is None:
-        return None
-    for suffix in sorted(DEPTH_SUFFIXES):
-        path = folder / f"{name}{suffix}"
-        if path.is_file():
-            return path
-    raise DatasetError(f"no depth map of {name} in {folder}: expected {name}.png or {name}.npy")
-
-
-def _instances(
-    boxes: Annotations,
-    rendered: Mapping[str, RenderedImage],
-    sizes: Mapping[str, tuple[int, int]],
-) -> dict[str, Any]:
-    """Return a COCO data set of the rainy images; each box tells how much rain hides of it."""
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, (name, image) in enumerate(rendered.items(), start=1):
-        key = match_key(name + ".png")
-        record = boxes.records.get(key)
-        if record is None:
-            continue
-        height, width = sizes[key]
-        images.append(
-            {
-                "id": number,
-                "file_name": f"{name}.png",
-                "height": height,
-                "width": width,
-                "attributes": {"rate_mm_h": image.rate_mm_h, "alpha": image.alpha},
-            }
-        )
-        shares = zip(record.boxes, image.occlusion, image.box_transmission, strict=True)
-        for box, occlusion, transmission in shares:
-            identity = {"id": len(annotations) + 1, "image_id": number}
-            seen = {"rain_occlusion": occlusion, "rain_transmission": transmission}
-            annotations.append({**box, **identity, **seen})
-    categories = [{"id": key, "name": name} for key, name in sorted(boxes.categories.items())]
-    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def _write_set(out: Path, options: argparse.Namespace, *, with_boxes: bool) -> None:

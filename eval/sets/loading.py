@@ -13,6 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eval.sets.listing import listed_files, without_boxes
+from eval.sets.rendered import (
+    RainSpec,
+    Scene,
+    preset_conditions,
+    render_scenes,
+    write_listing,
+)
 from rainmer.config import from_mapping, nearest, read_yaml
 from rainmer.data.annotations import (
     Annotation,
@@ -27,7 +35,7 @@ from rainmer.errors import ConfigError, DatasetError, ImageError
 from rainmer.files import match_key
 from rainmer.frames import image_size_hw, list_images
 
-__all__ = ["ALL", "DetectionSet", "Sample", "SetConfig", "load_set"]
+__all__ = ["ALL", "DetectionSet", "Sample", "SetConfig", "check_name", "load_set"]
 
 ALL = "all"
 """The condition that every image belongs to."""
@@ -41,12 +49,17 @@ class SetConfig:
 
     name: str
     """Short name for reports and folders: letters, digits, spaces and `_.-`."""
-    rainy: str
-    """Folder of the rainy images."""
+    rainy: str | None = None
+    """Folder of the rainy images; null where they are rendered: see `rain`."""
+    rain: RainSpec | None = None
+    """Rain to render into the clean images, once; then `clean` is needed and `rainy` is not."""
     clean: str | None = None
     """Folder of the same scenes without rain, same file names; null if there are none."""
     annotations: str | None = None
     """COCO JSON file or folder of YOLO labels; null: pseudo-labels from the clean images."""
+    scenes: str | None = None
+    """COCO JSON file whose images list the scenes, with `rainy_file` and `clean_file` for each;
+    null: the images of the folders, paired by name."""
     names: list[str] | dict[str, str] | None = None
     """Class names of YOLO labels, as a list or by id."""
     aliases: dict[str, str] = field(default_factory=dict)
@@ -139,11 +152,18 @@ class DetectionSet:
         )
 
 
-def load_set(path: str | os.PathLike[str]) -> DetectionSet:
+def load_set(
+    path: str | os.PathLike[str], *, rendered: Path | None = None, quiet: bool = True
+) -> DetectionSet:
     """Read a set's YAML, match its files, and check everything that can be checked cheaply.
 
     Image headers are read, pixels are not. Broken images and pairs are left out and recorded in
     the set's defects.
+
+    Args:
+        path: The YAML file.
+        rendered: Where rain that the set asks for is rendered; None: the user's cache folder.
+        quiet: Show no progress of that.
 
     Raises:
         ConfigError: The YAML has an unknown key, a wrong type, or a combination that cannot be.
@@ -151,17 +171,56 @@ def load_set(path: str | os.PathLike[str]) -> DetectionSet:
     """
     file = Path(path)
     config = _read_config(file)
+    if config.rain is not None:
+        return _load_rendered(config, config.rain, file, rendered, quiet)
+    return _load(config, file)
+
+
+def _load_rendered(
+    config: SetConfig, rain: RainSpec, file: Path, folder: Path | None, quiet: bool
+) -> DetectionSet:
+    """Render the rainy images, unless they are, and read the set that results."""
+    assert config.clean is not None
     base = file.parent
     defects = Defects()
-    rainy = _images_by_key(base / config.rainy, "rainy", defects)
-    clean = None
-    if config.clean is not None:
-        clean = _images_by_key(base / config.clean, "clean", defects)
+    clean = _images_by_key(base / config.clean, "clean", defects)
+    sizes = _checked_sizes(clean, None, defects)
+    annotations = _read_annotations(config, file, sizes, None, defects)
+    matched = _match_records(annotations, sizes, defects)
+    scenes = [
+        Scene(*clean[key], record, size)
+        for key, (record, size) in sorted(matched.items(), key=lambda item: clean[item[0]][0])
+    ]
+    depth = None if rain.depth is None else base / rain.depth
+    made = render_scenes(rain, scenes, base / config.clean, depth, folder, defects, quiet=quiet)
+    listing = write_listing(made, annotations.categories)
+    plain = dataclasses.replace(
+        config,
+        rain=None,
+        rainy=".",
+        clean=".",
+        scenes=listing.name,
+        annotations=None if config.annotations is None else listing.name,
+        names=None,
+        conditions=config.conditions or preset_conditions(made),
+    )
+    data = _load(plain, listing)
+    for kinds, own in ((data.defects.errors, defects.errors), (data.defects.notes, defects.notes)):
+        for kind, subjects in own.items():
+            kinds.setdefault(kind, []).extend(subjects)
+    return data
+
+
+def _load(config: SetConfig, file: Path) -> DetectionSet:
+    base = file.parent
+    defects = Defects()
+    listing = read_coco(base / config.scenes, defects) if config.scenes is not None else None
+    rainy, clean = _files(config, base, listing, defects)
     sizes = _checked_sizes(rainy, clean, defects)
-    annotations = _read_annotations(config, file, sizes, defects)
+    annotations = _read_annotations(config, file, sizes, listing, defects)
     matched = _match_records(annotations, sizes, defects)
     if not matched:
-        reasons = "; ".join(defects.lines()) or f"{base / config.rainy} holds no image"
+        reasons = "; ".join(defects.lines()) or f"{base / (config.rainy or "")} holds no image"
         raise DatasetError(f"{file}: nothing to evaluate: {reasons}")
     samples = tuple(
         Sample(
@@ -188,18 +247,42 @@ def load_set(path: str | os.PathLike[str]) -> DetectionSet:
     )
 
 
+def check_name(name: str, where: str) -> None:
+    """Refuse a name of a set that would not do as a folder's.
+
+    Raises:
+        ConfigError: It leads elsewhere, is empty, or has other signs than plain ones.
+    """
+    if not re.fullmatch(r"[\w .-]+", name) or not name.strip(" ."):
+        raise ConfigError(
+            f"{where}: name: {name!r} is no plain name; use letters, digits, spaces and _.-"
+        )
+
+
 def _read_config(file: Path) -> SetConfig:
     config = from_mapping(SetConfig, read_yaml(file), str(file))
-    # The name becomes that of a folder, which must not lead elsewhere.
-    if not re.fullmatch(r"[\w .-]+", config.name) or not config.name.strip(" ."):
-        raise ConfigError(
-            f"{file}: name: {config.name!r} is no plain name; use letters, digits, spaces and _.-"
-        )
+    check_name(config.name, str(file))
+    if (config.rainy is None) == (config.rain is None):
+        raise ConfigError(f"{file}: give either `rainy`, a folder, or `rain`, to render it")
+    if config.rain is not None and (config.clean is None or config.scenes is not None):
+        raise ConfigError(f"{file}: `rain` is rendered into `clean`, and goes without `scenes`")
     if config.annotations is None and config.clean is None:
         raise ConfigError(
             f"{file}: without `annotations`, `clean` is needed: pseudo-labels come from it"
         )
     return config
+
+
+def _files(
+    config: SetConfig, base: Path, listing: Annotations | None, defects: Defects
+) -> tuple[dict[str, tuple[str, Path]], dict[str, tuple[str, Path]] | None]:
+    """Return the rainy and the clean images by key: those listed, or those in the folders."""
+    assert config.rainy is not None
+    clean = base / config.clean if config.clean is not None else None
+    if listing is not None:
+        return listed_files(listing, base / config.rainy, clean, defects)
+    rainy = _images_by_key(base / config.rainy, "rainy", defects)
+    return rainy, _images_by_key(clean, "clean", defects) if clean is not None else None
 
 
 def _images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, tuple[str, Path]]:
@@ -250,8 +333,14 @@ def _checked_sizes(
 
 
 def _read_annotations(
-    config: SetConfig, file: Path, sizes: Mapping[str, tuple[int, int]], defects: Defects
+    config: SetConfig,
+    file: Path,
+    sizes: Mapping[str, tuple[int, int]],
+    listing: Annotations | None,
+    defects: Defects,
 ) -> Annotations:
+    if listing is not None and config.annotations in (None, config.scenes):
+        return listing if config.annotations else without_boxes(listing, sizes, defects)
     if config.annotations is None:
         records = {
             key: ImageRecord(number, size, [], {})
@@ -278,13 +367,9 @@ def _match_records(
     annotations: Annotations, sizes: Mapping[str, tuple[int, int]], defects: Defects
 ) -> dict[str, tuple[ImageRecord, tuple[int, int]]]:
     """Give each image its record: by relative path, else by file name where that is unique."""
-    by_name: dict[str, list[ImageRecord]] = {}
-    for key, record in annotations.records.items():
-        by_name.setdefault(key.rsplit("/", 1)[-1], []).append(record)
     matched = {}
     for key, size in sizes.items():
-        candidates = by_name.get(key.rsplit("/", 1)[-1], [])
-        found = annotations.records.get(key) or (candidates[0] if len(candidates) == 1 else None)
+        found = annotations.find(key)
         if found is None:
             defects.note("image that the annotations do not list, left out", key)
         elif found.size_hw not in (None, size):

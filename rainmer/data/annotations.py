@@ -7,15 +7,14 @@ pixels of the image, ids start at 1, `area` and `iscrowd` are filled.
 from __future__ import annotations
 
 import functools
-import json
 import math
-import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from rainmer.data.parsing import as_number, as_whole, read_json
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
 
@@ -138,12 +137,7 @@ def read_coco(path: Path, defects: Defects) -> Annotations:
 
 
 def _load_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DatasetError(f"cannot read the annotations {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is not valid JSON: {error}") from error
+    content: Any = read_json(path)
     missing = [
         key
         for key in ("images", "annotations", "categories")
@@ -165,7 +159,7 @@ def _by_id(
     """Return the images or the categories by id; an entry's `label` names it in errors."""
     found: dict[int, dict[str, Any]] = {}
     for entry in entries:
-        number = _whole(entry["id"])
+        number = as_whole(entry["id"])
         if number is None:
             raise DatasetError(
                 f"{path}: the id {reprlib.repr(entry['id'])} of {kind} "
@@ -189,7 +183,7 @@ def _file_name(image: Mapping[str, Any], where: str) -> str:
 def _size_hw(image: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     """Return (height, width), or None where one of them is absent or null."""
     height, width = image.get("height"), image.get("width")
-    sides = [_whole(side) or 0 for side in (height, width) if side is not None]
+    sides = [as_whole(side) or 0 for side in (height, width) if side is not None]
     if any(side <= 0 for side in sides):
         raise DatasetError(
             f"{where} has the height {reprlib.repr(height)} and the width {reprlib.repr(width)}; "
@@ -217,7 +211,7 @@ def _check_annotation(
         defects.error("malformed annotation", reprlib.repr(annotation))
         return None
     name = f"annotation {reprlib.repr(annotation.get('id'))}"
-    image_id, category_id = (_whole(annotation.get(key)) for key in ("image_id", "category_id"))
+    image_id, category_id = (as_whole(annotation.get(key)) for key in ("image_id", "category_id"))
     crowd = annotation.get("iscrowd")
     if image_id is None or category_id is None or crowd not in (None, 0, 1):
         fields = {key: annotation.get(key) for key in ("image_id", "category_id", "iscrowd")}
@@ -233,7 +227,7 @@ def _check_annotation(
     if bbox is None:
         defects.error("malformed box", f"{name}: {reprlib.repr(annotation.get('bbox'))}")
         return None
-    area = _number(annotation.get("area")) or 0.0
+    area = as_number(annotation.get("area")) or 0.0
     if area <= 0 and annotation.get("area") is not None:
         defects.note("annotation area that is no positive number, computed from the box", name)
     return {
@@ -249,33 +243,10 @@ def _box(bbox: object) -> list[float] | None:
     """Return left, top, width, height of a box that covers something; None for anything else."""
     if not isinstance(bbox, list) or len(bbox) != 4:
         return None
-    numbers = [number for number in map(_number, bbox) if number is not None]
+    numbers = [number for number in map(as_number, bbox) if number is not None]
     if len(numbers) < 4 or numbers[2] <= 0 or numbers[3] <= 0:
         return None
     return numbers if math.isfinite(numbers[2] * numbers[3]) else None
-
-
-def _number(value: object) -> float | None:
-    """Return a finite number; None for anything else, such as True, "1", NaN or 10**400."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _whole(value: object) -> int | None:
-    """Return a whole number of 64 bits given as 3, 3.0 or "3"; None for anything else."""
-    match value:
-        case bool():
-            return None
-        case str() if re.fullmatch(r"[0-9]{1,18}", value):
-            return int(value)
-        case int() | float() if abs(value) < 2**63 and value == int(value):
-            return int(value)
-    return None
 
 
 def read_yolo(

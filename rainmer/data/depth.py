@@ -12,16 +12,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rainmer.errors import ImageError
+from rainmer.errors import DatasetError, ImageError
 from rainmer.files import write_bytes
 
-__all__ = ["DEPTH_SUFFIXES", "constant_depth", "ground_depth", "read_depth", "write_depth"]
+__all__ = ["constant_depth", "find_depth", "ground_depth", "read_depth", "write_depth"]
 
-DEPTH_SUFFIXES = frozenset({".npy", ".png"})
+_SUFFIXES = (".png", ".npy")
 
 _NEAREST_M = 1.0
 _PER_M = 100.0  # PNG files hold centimetres
 _MOST_LEVELS = 65535
+
+
+def find_depth(folder: Path, name: str) -> Path:
+    """Return the depth map of an image by its name without suffix.
+
+    Raises:
+        DatasetError: There is none.
+    """
+    for suffix in _SUFFIXES:
+        path = folder / f"{name}{suffix}"
+        if path.is_file():
+            return path
+    raise DatasetError(f"no depth map of {name} in {folder}: expected {name}.png or {name}.npy")
 
 
 def read_depth(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:

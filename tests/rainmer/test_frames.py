@@ -18,6 +18,7 @@ from rainmer.frames import (
     IMAGE_SUFFIXES,
     decode_image,
     encode_image,
+    image_orientation,
     image_size_hw,
     list_images,
     quantize,
@@ -255,3 +256,15 @@ def test_reverse_channels_is_its_own_inverse(picture):
     assert np.array_equal(turned, picture[..., ::-1])
     assert turned.flags["C_CONTIGUOUS"]
     assert np.array_equal(reverse_channels(turned), picture)
+
+
+@pytest.mark.parametrize(("written", "found"), [(None, 1), (0, 1), (1, 1), (6, 6), (8, 8), (9, 1)])
+def test_the_orientation_of_a_photo(tmp_path, written, found):
+    exif = Image.Exif()
+    if written is not None:
+        exif[0x0112] = written
+    Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    assert image_orientation(tmp_path / "a.jpg") == found
+    (tmp_path / "b.jpg").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"b\.jpg cannot be decoded"):
+        image_orientation(tmp_path / "b.jpg")

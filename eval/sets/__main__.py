@@ -1,0 +1,154 @@
+"""Check published rainy sets and write set files for them.
+
+python -m eval.sets check /data/bdd100k --adapter bdd100k --split val
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.sets.adapters import ADAPTERS, AdaptedSet, AdapterOptions, adapt
+from eval.sets.loading import load_set
+from eval.sets.summary import Summary, summary_of_adapted, summary_of_loaded, to_json, to_lines
+from eval.sets.writing import write_set
+from rainmer.cli import make_parser, run_command
+from rainmer.errors import ConfigError, DatasetError
+
+__all__ = ["main"]
+
+_EXAMPLE = """\
+  python -m eval.sets list
+  python -m eval.sets check /data/bdd100k --adapter bdd100k --split val
+  python -m eval.sets write /data/bdd100k --adapter bdd100k --split val --out sets/bdd-rain
+  python -m eval.sets check sets/bdd-rain/set.yaml"""
+
+_SET_FILES = (".yaml", ".yml")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises RainmerError for what the user can mend."""
+    options = _parse(argv)
+    if options.command == "list":
+        _print_adapters()
+    elif options.command == "check":
+        _check(options)
+    else:
+        _write(options)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser(
+        "python -m eval.sets", "Check published rainy sets and write set files for them.", _EXAMPLE
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", help="the adapters, with the layout that each expects")
+    check = commands.add_parser("check", help="print what a set holds, and every defect")
+    check.add_argument("root", metavar="ROOT", help="folder of the set, or a set file (YAML)")
+    check.add_argument("--adapter", metavar="NAME", help="how to read a folder; see list")
+    check.add_argument("--json", action="store_true", help="print JSON instead of text")
+    write = commands.add_parser("write", help="write set.yaml and instances.json for eval.detect")
+    write.add_argument("root", metavar="ROOT", help="folder of the set")
+    write.add_argument("--adapter", metavar="NAME", required=True, help="see list")
+    write.add_argument("--out", metavar="DIR", required=True, help="where the two files go")
+    write.add_argument("--name", help="of the set in reports; default: the adapter's")
+    for command in (check, write):
+        _add_adapter_options(command)
+    return parser.parse_args(argv)
+
+
+def _add_adapter_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("adapter")
+    group.add_argument("--images", type=Path, metavar="DIR", help="folder of the rainy images")
+    group.add_argument("--clean", type=Path, metavar="DIR", help="folder of the clean images")
+    group.add_argument(
+        "--annotations", type=Path, metavar="PATH", help="file or folder of the boxes"
+    )
+    group.add_argument("--split", help="only this one, such as val; default: all that are there")
+    group.add_argument(
+        "--weather", nargs="+", default=[], help="bdd100k, acdc, dawn: which to keep"
+    )
+    group.add_argument(
+        "--allow-list", type=Path, metavar="FILE", help="one image name a line: only these"
+    )
+    group.add_argument(
+        "--turns", type=Path, metavar="FILE", help="mpid-rid: `name degrees` lines, clockwise"
+    )
+    group.add_argument("--names", nargs="+", default=[], help="yolo: class names, in order")
+
+
+def _print_adapters() -> None:
+    for name, adapter in ADAPTERS.items():
+        print(f"{name}: {adapter.description}")
+        for line in adapter.layout.splitlines():
+            print(f"    {line}")
+        taken = ", ".join(f"--{option.replace('_', '-')}" for option in sorted(adapter.options))
+        print(f"    options: {taken}\n")
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.adapter is None:
+        summary = summary_of_loaded(load_set(_set_file(options)))
+    else:
+        summary = summary_of_adapted(_adapted(options))
+    if options.json:
+        print(json.dumps(to_json(summary), indent=1))
+    else:
+        for line in to_lines(summary):
+            print(line)
+    _end(summary, options.root)
+
+
+def _set_file(options: argparse.Namespace) -> Path:
+    file = Path(options.root)
+    given = sorted(_options(options).given())
+    if given:
+        raise ConfigError(f"--{given[0].replace('_', '-')} needs --adapter NAME")
+    if file.is_dir() or file.suffix.lower() not in _SET_FILES:
+        raise ConfigError(
+            f"{file} is no set file (.yaml); for a folder say --adapter NAME, "
+            f"one of {', '.join(ADAPTERS)}"
+        )
+    return file
+
+
+def _write(options: argparse.Namespace) -> None:
+    data = _adapted(options)
+    file = write_set(data, options.out, options.name)
+    summary = summary_of_adapted(data)
+    for line in to_lines(summary):
+        print(line)
+    print(f"written: {file}")
+    _end(summary, options.root)
+
+
+def _adapted(options: argparse.Namespace) -> AdaptedSet:
+    return adapt(options.adapter, options.root, _options(options))
+
+
+def _options(options: argparse.Namespace) -> AdapterOptions:
+    return AdapterOptions(
+        images=options.images,
+        clean=options.clean,
+        annotations=options.annotations,
+        split=options.split,
+        weather=tuple(options.weather),
+        allow_list=options.allow_list,
+        turns=options.turns,
+        names=tuple(options.names),
+    )
+
+
+def _end(summary: Summary, root: str) -> None:
+    errors = summary.defects.error_lines()
+    if errors:
+        raise DatasetError(
+            f"{root}: {summary.scenes} scenes can be used, but the set has defects: "
+            f"{'; '.join(errors)}"
+        )
+
+
+if __name__ == "__main__":
+    run_command(main)

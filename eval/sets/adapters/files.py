@@ -1,0 +1,155 @@
+"""Finding folders, images and partners in trees whose case and nesting vary between copies."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from rainmer.data.annotations import Defects
+from rainmer.errors import DatasetError
+from rainmer.files import match_key
+from rainmer.frames import list_images
+
+__all__ = [
+    "child",
+    "common_folder",
+    "find_folder",
+    "folders_named",
+    "images_by_key",
+    "keep_allowed",
+    "one_per_stem",
+    "parts_below",
+    "plain_stem",
+    "read_names",
+    "stem_key",
+]
+
+_COCO_STEM = re.compile(r"(?:coco_(?:train|val|test)20\d\d_)?0*(\d+)")
+_DEEPEST = 4
+
+
+def child(folder: Path, *names: str) -> Path | None:
+    """Return the first subfolder that has one of these names, whatever its case."""
+    found = {path.name.casefold(): path for path in _subfolders(folder)}
+    return next((found[name.casefold()] for name in names if name.casefold() in found), None)
+
+
+def find_folder(root: Path, *names: str) -> Path | None:
+    """Return the folder of one of these names that lies nearest below `root`, or is it."""
+    level = [root]
+    for _ in range(_DEEPEST):
+        for folder in level:
+            if folder.name.casefold() in {name.casefold() for name in names}:
+                return folder
+        level = [inner for folder in level for inner in _subfolders(folder)]
+    return None
+
+
+def folders_named(root: Path, *names: str) -> Iterator[Path]:
+    """Yield every folder at or below `root` that has one of these names, sorted by path."""
+    wanted = {name.casefold() for name in names}
+    for parent, inner, _ in os.walk(root):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        if os.path.basename(parent).casefold() in wanted:
+            yield Path(parent)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def parts_below(path: Path, base: Path) -> tuple[str, ...]:
+    """Return the names of the folders between `base` and `path`, case folded."""
+    return tuple(part.casefold() for part in path.relative_to(base).parts[:-1])
+
+
+def images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, Path]:
+    """Return the images of a folder by match key of their relative path.
+
+    Raises:
+        DatasetError: The folder does not exist.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"no folder {folder} of {role} images")
+    found: dict[str, Path] = {}
+    for path in list_images(folder):
+        name = path.relative_to(folder).as_posix()
+        if found.setdefault(match_key(name), path) is not path:
+            defects.error(f"{role} images that differ only in suffix or case, left out", name)
+    return found
+
+
+def stem_key(name: str | os.PathLike[str]) -> str:
+    """Return what joins one image under its names in several sets: the stem, case folded.
+
+    COCO's numbers lose their prefix and their zeros.
+
+    Example:
+        >>> stem_key("COCO_val2014_000000000139.jpg"), stem_key("139.png"), stem_key("a/B1-c.jpg")
+        ('139', '139', 'b1-c')
+    """
+    stem = plain_stem(name)
+    number = _COCO_STEM.fullmatch(stem)
+    return number[1] if number else stem
+
+
+def plain_stem(path: str | os.PathLike[str]) -> str:
+    """Return the file name without suffix, case folded."""
+    return match_key(path).rsplit("/", 1)[-1]
+
+
+def one_per_stem(paths: Iterable[Path], what: str, defects: Defects) -> dict[str, Path]:
+    """Return files by `plain_stem`; what shares the stem of another is left out and an error."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if found.setdefault(plain_stem(path), path) is not path:
+            defects.error(f"{what} with the stem of another, left out", path.name)
+    return found
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the lines of a list of names; empty lines and those behind `#` do not count.
+
+    Raises:
+        DatasetError: The file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise DatasetError(f"cannot read the list {path}: {reason}") from error
+    return [name for line in lines if (name := line.partition("#")[0].strip())]
+
+
+def keep_allowed(
+    found: Mapping[str, Path], allow_list: Path | None, defects: Defects
+) -> dict[str, Path]:
+    """Keep the images that an allow-list names by stem; None keeps all.
+
+    Names without an image are errors; how many images the list leaves out is noted.
+
+    Raises:
+        DatasetError: The list cannot be read or is empty.
+    """
+    if allow_list is None:
+        return dict(found)
+    names = {stem_key(name): name for name in read_names(allow_list)}
+    if not names:
+        raise DatasetError(f"the allow-list {allow_list} names no image; one name a line")
+    kept = {key: path for key, path in found.items() if stem_key(path.name) in names}
+    present = {stem_key(path.name) for path in kept.values()}
+    for stem, name in names.items():
+        if stem not in present:
+            defects.error("name on the allow-list that no image of this set has", name)
+    if len(kept) < len(found):
+        defects.note("images that are not on the allow-list, left out", str(len(found) - len(kept)))
+    return kept
+
+
+def common_folder(paths: Iterable[Path]) -> Path:
+    """Return the deepest folder that holds all these files."""
+    return Path(os.path.commonpath([path.parent for path in paths]))

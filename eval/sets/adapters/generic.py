@@ -1,0 +1,214 @@
+"""Sets of one's own in the three common forms: COCO, YOLO (as ultralytics has it), PASCAL VOC."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from eval.sets.adapters.assembling import Draft, Gathered, assemble, match_by_path, pair_up
+from eval.sets.adapters.files import (
+    child,
+    common_folder,
+    images_by_key,
+    keep_allowed,
+    read_names,
+    stem_key,
+)
+from eval.sets.adapters.model import AdaptedSet, AdapterOptions
+from rainmer.config import read_yaml
+from rainmer.data.annotations import Annotations, Defects, ImageRecord, read_coco, read_yolo
+from rainmer.data.voc import read_voc, voc_files
+from rainmer.errors import DatasetError, ImageError
+from rainmer.files import match_key
+from rainmer.frames import image_size_hw
+
+__all__ = ["read_coco_set", "read_voc_set", "read_yolo_set"]
+
+_RAINY_FOLDERS = ("rainy", "rain", "input", "images", "JPEGImages")
+
+
+def read_coco_set(root: Path, options: AdapterOptions) -> AdaptedSet:
+    """Read a folder of images with a COCO instances file."""
+    defects = Defects()
+    images = options.images or child(root, *_RAINY_FOLDERS) or root
+    annotations = read_coco(options.annotations or _only_json(root), defects)
+    return _with_boxes("coco", images, options, annotations, defects)
+
+
+def _only_json(root: Path) -> Path:
+    found = [
+        path
+        for folder in (root, child(root, "annotations"))
+        if folder is not None
+        for path in sorted(folder.glob("*.json"))
+    ]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found[:4]) or "none"
+        raise DatasetError(
+            f"{root}: expected one JSON file of annotations in it, found {names}; "
+            "say which with --annotations FILE"
+        )
+    return found[0]
+
+
+def read_voc_set(root: Path, options: AdapterOptions) -> AdaptedSet:
+    """Read images with PASCAL VOC XML files beside them or in a folder of their own."""
+    defects = Defects()
+    images = options.images or child(root, *_RAINY_FOLDERS) or root
+    annotations = options.annotations or child(root, "Annotations", "xml", "labels") or root
+    records = read_voc(voc_files(annotations), defects)
+    if options.split is not None:
+        records = _only_split(records, root, options.split)
+    return _with_boxes("voc", images, options, records, defects)
+
+
+def _only_split(annotations: Annotations, root: Path, split: str) -> Annotations:
+    listed = root / "ImageSets" / "Main" / f"{split}.txt"
+    # In lists for a class the name is followed by a number.
+    stems = {stem_key(f"{line.split()[0]}.x") for line in read_names(listed)}
+    records = {k: r for k, r in annotations.records.items() if stem_key(f"{k}.x") in stems}
+    return Annotations(annotations.categories, records)
+
+
+def _with_boxes(
+    name: str, images: Path, options: AdapterOptions, annotations: Annotations, defects: Defects
+) -> AdaptedSet:
+    found = keep_allowed(images_by_key(images, "rainy", defects), options.allow_list, defects)
+    clean = images_by_key(options.clean, "clean", defects) if options.clean else None
+    records = match_by_path(found, annotations, defects)
+    drafts = [
+        Draft(rainy, records[key], partner)
+        for key, (rainy, partner) in pair_up(found, clean, images, defects).items()
+        if key in records
+    ]
+    gathered = Gathered(
+        name=name, rainy_base=images, drafts=drafts, categories=annotations.categories
+    )
+    return assemble(gathered, defects)
+
+
+def read_yolo_set(root: Path, options: AdapterOptions) -> AdaptedSet:
+    """Read images with YOLO labels, by ultralytics' `data.yaml` or by `images` and `labels`."""
+    defects = Defects()
+    names, paths = _yolo_content(root, options, defects)
+    found = keep_allowed({path.as_posix(): path for path in paths}, options.allow_list, defects)
+    if not found:
+        raise DatasetError(f"{root}: no image of split {options.split or 'val'} was found")
+    base = common_folder(found.values())
+    by_key: dict[str, Path] = {}
+    for path in found.values():
+        name = path.relative_to(base).as_posix()
+        if by_key.setdefault(match_key(name), path) is not path:
+            defects.error("rainy images that differ only in suffix or case, left out", name)
+    annotations = Annotations(names, _yolo_records(root, by_key, names, options, defects))
+    clean = images_by_key(options.clean, "clean", defects) if options.clean else None
+    drafts = [
+        Draft(rainy, annotations.records[key], partner)
+        for key, (rainy, partner) in pair_up(by_key, clean, base, defects).items()
+        if key in annotations.records
+    ]
+    gathered = Gathered(
+        name="yolo", rainy_base=base, drafts=drafts, categories=annotations.categories
+    )
+    return assemble(gathered, defects)
+
+
+def _yolo_content(
+    root: Path, options: AdapterOptions, defects: Defects
+) -> tuple[dict[int, str], list[Path]]:
+    """Return the class names and the images."""
+    file = root if root.is_file() else root / "data.yaml"
+    content = read_yaml(file) if file.is_file() else {}
+    names = dict(enumerate(options.names)) or _class_names(content.get("names"), file)
+    if not names:
+        raise DatasetError(
+            f"{root}: YOLO labels have only class numbers; give their names with --names, "
+            "or `names` in data.yaml"
+        )
+    if options.images is not None:
+        return names, list(images_by_key(options.images, "rainy", defects).values())
+    split = options.split or "val"
+    entries = content.get(split)
+    if entries is None and content:
+        raise DatasetError(f"{file} has no split {split!r}; choose another with --split")
+    if entries is None:
+        folder = child(root, "images") or root
+        folder = child(folder, options.split) or folder if options.split else folder
+        return names, list(images_by_key(folder, "rainy", defects).values())
+    bases = [file.parent / str(content.get("path") or "."), file.parent]
+    return names, [
+        path
+        for entry in (entries if isinstance(entries, list) else [entries])
+        for path in _yolo_images(str(entry), bases, file, defects)
+    ]
+
+
+def _class_names(names: object, file: Path) -> dict[int, str]:
+    if names is None:
+        return {}
+    if isinstance(names, list):
+        return {number: str(name) for number, name in enumerate(names)}
+    try:
+        assert isinstance(names, dict)
+        return {int(number): str(name) for number, name in names.items()}
+    except (AssertionError, TypeError, ValueError) as error:
+        raise DatasetError(f"{file}: names: expected a list, or names by class number") from error
+
+
+def _yolo_images(entry: str, bases: list[Path], file: Path, defects: Defects) -> list[Path]:
+    """Return the images of a folder or of a list of paths, as `data.yaml` names them."""
+    # Exports write `../valid/images` for what lies beside data.yaml.
+    tried = [base / text for base in bases for text in (entry, entry.removeprefix("../"))]
+    path = next((path for path in tried if path.exists()), None)
+    if path is None:
+        raise DatasetError(f"{file}: no folder or list {entry}")
+    if path.is_dir():
+        return list(images_by_key(path, "rainy", defects).values())
+    return [Path(os.path.abspath(path.parent / name)) for name in read_names(path)]
+
+
+def _yolo_records(
+    root: Path,
+    images: Mapping[str, Path],
+    names: Mapping[int, str],
+    options: AdapterOptions,
+    defects: Defects,
+) -> dict[str, ImageRecord]:
+    sizes: dict[str, tuple[int, int]] = {}
+    for key, path in images.items():
+        try:
+            sizes[key] = image_size_hw(path)
+        except ImageError as error:
+            defects.error("unreadable image, skipped", f"{key}: {error}")
+    if options.annotations is not None:
+        return read_yolo(options.annotations, names, sizes, defects).records
+    groups: dict[Path, list[str]] = {}
+    for key in sizes:
+        groups.setdefault(_images_root(images[key]), []).append(key)
+    records: dict[str, ImageRecord] = {}
+    for images_root, keys in sorted(groups.items()):
+        folder = common_folder(images[key] for key in keys)
+        labels = _label_folder(root, images_root, folder)
+        inner = {match_key(images[key].relative_to(folder)): key for key in keys}
+        found = read_yolo(labels, names, {name: sizes[key] for name, key in inner.items()}, defects)
+        records |= {inner[name]: record for name, record in found.records.items()}
+    return records
+
+
+def _images_root(path: Path) -> Path:
+    """Return the last folder `images` above an image: ultralytics has `labels` beside it."""
+    return next((p for p in path.parents if p.name.casefold() == "images"), path.parent)
+
+
+def _label_folder(root: Path, images_root: Path, folder: Path) -> Path:
+    """Return where the labels of the images of `folder` are: beside `images`, or beside them."""
+    beside = images_root.with_name("labels") / folder.relative_to(images_root)
+    if images_root.name.casefold() == "images" and beside.is_dir():
+        return beside
+    labels = child(root, "labels")
+    if labels is not None:
+        return labels
+    if any(folder.glob("*.txt")):
+        return folder
+    raise DatasetError(f"no labels for {folder}: no folder {beside}; say where with --annotations")

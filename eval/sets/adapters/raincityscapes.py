@@ -1,0 +1,123 @@
+"""RainCityscapes: rain and fog rendered on Cityscapes, several versions of each scene.
+
+X. Hu et al., Depth-Attentional Features for Single-Image Rain Removal, CVPR 2019.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from eval.sets.adapters.assembling import Draft, Gathered, assemble, conditions_of
+from eval.sets.adapters.files import find_folder, images_by_key, keep_allowed
+from eval.sets.adapters.fitting import fit_uniformly
+from eval.sets.adapters.model import AdaptedSet, AdapterOptions
+from rainmer.data.annotations import Defects, ImageRecord
+from rainmer.data.cityscapes import read_polygons
+from rainmer.errors import DatasetError
+
+__all__ = ["read_raincityscapes"]
+
+# The classes of Cityscapes with instances that its own benchmark scores.
+_CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+_NAME = re.compile(
+    r"(?P<stem>.+)_leftimg8bit_rain_alpha_(?P<alpha>[\d.]+)_beta_(?P<beta>[\d.]+)"
+    r"_dropsize_(?P<dropsize>[\d.]+)_pattern_(?P<pattern>\d+)"
+)
+_SETTINGS = ("alpha", "beta", "dropsize", "pattern")
+_REMARKS = (
+    "several rainy images share one clean image: they are not independent, and intervals over "
+    "images are too narrow (scene_id tells which belong together)",
+    "boxes are those around Cityscapes' polygons, which may include hidden parts of an object",
+)
+
+
+def read_raincityscapes(root: Path, options: AdapterOptions) -> AdaptedSet:
+    """Read rainy images with their clean partners and boxes from Cityscapes' polygons."""
+    defects = Defects()
+    images = _folder(root, options.images, "leftImg8bit_rain", "--images")
+    clean = _folder(root, options.clean, "leftImg8bit", "--clean")
+    polygons = _folder(root, options.annotations, "gtFine", "--annotations")
+    found = images_by_key(images, "rainy", defects)
+    if options.split is not None:
+        found = {k: p for k, p in found.items() if options.split.casefold() in k.split("/")[:-1]}
+    found = keep_allowed(found, options.allow_list, defects)
+    scenes = _scenes(found, defects)
+    clean_of = _by_frame(clean.rglob("*_leftImg8bit.png"), "_leftimg8bit")
+    polygons_of = _by_frame(polygons.rglob("*_gtFine_polygons.json"), "_gtfine_polygons")
+    records = _records({match["stem"] for match in scenes.values()}, polygons_of, defects)
+    drafts = []
+    for key, match in scenes.items():
+        stem = match["stem"]
+        if stem not in clean_of:
+            defects.error("rainy image without clean partner, skipped", found[key].name)
+        elif stem not in records:
+            defects.note("image without polygons, left out", found[key].name)
+        else:
+            attributes = _attributes(key, match)
+            drafts.append(Draft(found[key], records[stem], clean_of[stem], attributes))
+    gathered = Gathered(
+        name="raincityscapes",
+        rainy_base=images,
+        drafts=drafts,
+        categories=dict(enumerate(_CLASSES, start=1)),
+        rules={f"alpha-{k}": rule for k, rule in conditions_of("alpha", drafts).items()},
+        remarks=_REMARKS,
+        fit=fit_uniformly,
+    )
+    return assemble(gathered, defects)
+
+
+def _folder(root: Path, given: Path | None, name: str, option: str) -> Path:
+    folder = given or find_folder(root, name)
+    if folder is None or not folder.is_dir():
+        raise DatasetError(f"no folder {given or root / name}; say where with {option}")
+    return folder
+
+
+def _scenes(found: Mapping[str, Path], defects: Defects) -> dict[str, re.Match[str]]:
+    """Return the parsed name of each rainy image."""
+    scenes = {}
+    for key, path in found.items():
+        match = _NAME.fullmatch(key.rsplit("/", 1)[-1])
+        if match is None:
+            defects.error("name that does not follow RainCityscapes, skipped", path.name)
+        else:
+            scenes[key] = match
+    return scenes
+
+
+def _by_frame(paths: Iterable[Path], ending: str) -> dict[str, Path]:
+    """Return files by `city_sequence_frame`, which is unique over splits and cities."""
+    return {path.stem.casefold().removesuffix(ending): path for path in sorted(paths)}
+
+
+def _records(
+    stems: set[str], polygons_of: Mapping[str, Path], defects: Defects
+) -> dict[str, ImageRecord]:
+    ids = {name: number for number, name in enumerate(_CLASSES, start=1)}
+    records, other = {}, Counter[str]()
+    for stem in sorted(stems & polygons_of.keys()):
+        try:
+            records[stem] = read_polygons(polygons_of[stem], ids, other, defects)
+        except DatasetError as error:
+            defects.error("unreadable polygon file", str(error))
+    for label, count in sorted(other.items()):
+        defects.note("polygons of classes that are not detected, left out", f"{label}: {count}")
+    return records
+
+
+def _attributes(key: str, match: re.Match[str]) -> dict[str, str]:
+    parts = key.split("/")[:-1]
+    known = next((part for part in parts if part in ("train", "val", "test")), None)
+    return {
+        "domain": "synthetic",
+        "weather": "rain",
+        "timeofday": "daytime",
+        "scene_id": match["stem"],
+        "source_id": match["stem"],
+        **({"split": known} if known else {}),
+        **{name: match[name] for name in _SETTINGS},
+    }
