@@ -220,7 +220,7 @@ def _load(config: SetConfig, file: Path) -> DetectionSet:
     annotations = _read_annotations(config, file, sizes, listing, defects)
     matched = _match_records(annotations, sizes, defects)
     if not matched:
-        reasons = "; ".join(defects.lines()) or f"{base / (config.rainy or "")} holds no image"
+        reasons = "; ".join(defects.lines()) or "it holds no image"
         raise DatasetError(f"{file}: nothing to evaluate: {reasons}")
     samples = tuple(
         Sample(
