@@ -1,0 +1,18 @@
+"""Rainy Street: street scenes that are drawn by this package, day and night, with exact boxes."""
+
+from __future__ import annotations
+
+from eval.street.scene import CLASSES, StreetObject, StreetScene, draw_scene
+from eval.street.splits import TEST_DAY, TEST_NIGHT, read_depth, train_seed, write_split
+
+__all__ = [
+    "CLASSES",
+    "TEST_DAY",
+    "TEST_NIGHT",
+    "StreetObject",
+    "StreetScene",
+    "draw_scene",
+    "read_depth",
+    "train_seed",
+    "write_split",
+]
