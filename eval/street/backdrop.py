@@ -152,6 +152,11 @@ def _add_markings(paint: Mesh, rng: np.random.Generator, road: Road) -> None:
         paint.add(_strip(0.2, road.edge - 0.1, z0 - 1.5, z0 - 1.1), white, normals=up, order=1)
 
 
+def _pane(x: float, y: float, z: float) -> Floats:
+    side = 1.6
+    return np.array([(x, y, z), (x + side, y, z), (x + side, y + side, z), (x, y + side, z)])
+
+
 def draw_skyline(rng: np.random.Generator, night: bool) -> Mesh:
     """Draw the blocks beyond the end of the street and their few lit windows."""
     mesh = Mesh()
@@ -165,7 +170,7 @@ def draw_skyline(rng: np.random.Generator, night: bool) -> Mesh:
             if night:
                 count = int(rng.integers(2, 9))
                 u, v = x + rng.uniform(1, width - 2, count), rng.uniform(4, height - 2, count)
-                panes = np.stack([[(a, b, z - 1), (a + 1.6, b, z - 1), (a + 1.6, b + 1.6, z - 1), (a, b + 1.6, z - 1)]
+                panes = np.stack([_pane(a, b, z - 1)
                                   for a, b in zip(u, v, strict=True)])  # fmt: skip
                 mesh.add(panes, srgb(60, 60, 60), emission=srgb(255, 200, 130) * 0.35, order=-z + 1)
             x += width * float(rng.uniform(0.8, 1.3))
@@ -197,7 +202,7 @@ def _sample(tile: Singles, u: Singles, v: Singles, period: float) -> Singles:
     """Look a repeating tile up at metres (u, v); `period` is the tile's side in metres."""
     scale = np.float32(_TILE / period)
     x, y = ((w * scale).astype(np.int32) & (_TILE - 1) for w in (u, v))
-    return tile[y, x]
+    return np.asarray(tile[y, x], dtype=np.float32)
 
 
 def sky_colours(rng: np.random.Generator, camera: Camera, light: Lighting) -> Singles:

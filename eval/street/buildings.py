@@ -1,11 +1,13 @@
-"""Rows of houses: façades with windows, balconies, shops and doors, along both sides of a street."""
+"""Houses along a street: façades with windows, balconies, shops and doors."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from eval.street.camera import Floats
 from eval.street.light import Lamp
@@ -14,8 +16,9 @@ from eval.street.raster import Mesh, srgb
 __all__ = ["House", "draw_house"]
 
 _WALLS = (
-    (196, 178, 150), (168, 96, 74), (206, 200, 188), (150, 138, 124), (182, 150, 116), (126, 72, 58),
-    (170, 176, 178), (214, 190, 142), (140, 150, 148), (188, 160, 160), (224, 216, 196), (110, 104, 100),
+    (196, 178, 150), (168, 96, 74), (206, 200, 188), (150, 138, 124), (182, 150, 116),
+    (126, 72, 58), (170, 176, 178), (214, 190, 142), (140, 150, 148), (188, 160, 160),
+    (224, 216, 196), (110, 104, 100),
 )  # fmt: skip
 _ROOFS = ((110, 58, 44), (70, 70, 76), (86, 62, 52))
 _SHOPS = (
@@ -125,8 +128,9 @@ def _add_roof(
     for z in np.arange(z0 + 1.5, z1 - 1.5, float(rng.uniform(3, 6))):
         part = np.array([0.25, 0.6])
         xs, ys = x + back * part, height + rise * part
-        pane = [(xs[0], ys[0] + 0.05, z), (xs[0], ys[0] + 0.05, z + 0.9), (xs[1], ys[1] + 0.05, z + 0.9),
-                (xs[1], ys[1] + 0.05, z)]  # fmt: skip
+        ys = ys + 0.05
+        pane = [(xs[0], ys[0], z), (xs[0], ys[0], z + 0.9), (xs[1], ys[1], z + 0.9),
+                (xs[1], ys[1], z)]  # fmt: skip
         mesh.add(pane, srgb(40, 46, 54), gloss=0.8, normals=up / np.linalg.norm(up), order=4)
 
 
@@ -206,8 +210,8 @@ def _add_balconies(
     z0: Floats,
     z1: Floats,
     y: Floats,
-    chosen: Any,
-    detailed: bool,  # noqa: ANN401
+    chosen: npt.NDArray[np.bool_],
+    detailed: bool,
 ) -> None:
     rail = srgb(46, 48, 52)
     z0, z1, y = z0[chosen], z1[chosen], y[chosen]
@@ -286,7 +290,8 @@ def _add_shop(front: _Front, z: float, width: float, ground: float, detailed: bo
         x = front.side * front.distance
         xs = sorted((x - front.side * 0.15, x - front.side * 0.95))
         sign = srgb(*_SHOPS[rng.integers(len(_SHOPS))])
-        front.mesh.add_box((xs[0], board + 0.1, z + 0.5), (xs[1], board + 0.9, z + 0.6), sign, order=9,
+        low, high = (xs[0], board + 0.1, z + 0.5), (xs[1], board + 0.9, z + 0.6)
+        front.mesh.add_box(low, high, sign, order=9,
                            emission=sign * 0.9 if open_late else 0.0)  # fmt: skip
     if not open_late:
         return None
@@ -301,7 +306,7 @@ def _add_awning(front: _Front, z: float, width: float, y: float, colour: Floats)
     near = x - front.side * 1.25
     quads = np.stack(
         [np.array([(x, y + 0.5, a), (x, y + 0.5, b), (near, y, b), (near, y, a)])
-         for a, b in zip(stripes[:-1], stripes[1:], strict=True)]
+         for a, b in itertools.pairwise(stripes)]
     )  # fmt: skip
     light = np.where(np.arange(len(quads))[:, None] % 2, srgb(226, 222, 210), colour)
     up = np.array([-front.side * 0.37, 0.93, 0.0])

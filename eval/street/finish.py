@@ -109,4 +109,4 @@ def _exposure(sample: Singles, target: float) -> float:
             low = middle
         else:
             high = middle
-    return (low * high) ** 0.5
+    return float((low * high) ** 0.5)

@@ -156,7 +156,8 @@ def place_furniture(stage: Stage) -> None:
             0.0 if side > 0 else math.pi,
         )
     for draw, half, share in (
-        (draw_bin, (0.32, 0.35), 0.6), (draw_post_box, (0.25, 0.22), 0.3), (draw_bench, (0.3, 0.9), 0.3),
+        (draw_bin, (0.32, 0.35), 0.6), (draw_post_box, (0.25, 0.22), 0.3),
+        (draw_bench, (0.3, 0.9), 0.3),
     ):  # fmt: skip
         while rng.random() < share:
             side = float(rng.choice([-1, 1]))
@@ -244,5 +245,6 @@ def _signal(
         bulbs: list[tuple[Floats, Floats, float]] = []
         if stage.night and not away:
             level = {"red": 0.81, "amber": 0.5, "green": 0.19}[state]
-            bulbs.append((base + [0, level * size, -0.2], np.array(_SIGNALS[state]), 1.2))
+            lens = base + np.array([0, level * size, -0.2])
+            bulbs.append((lens, np.array(_SIGNALS[state]), 1.2))
         stage.add(mesh, "traffic light", bulbs=bulbs)

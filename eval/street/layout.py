@@ -9,10 +9,11 @@ import numpy as np
 
 from eval.street.backdrop import Road
 from eval.street.camera import Camera, Floats
+from eval.street.heavy import draw_bus, draw_truck
 from eval.street.light import Lamp, Lighting
 from eval.street.people import draw_bicycle, draw_pedestrian, draw_rider
 from eval.street.raster import Mesh
-from eval.street.vehicles import Bulb, Vehicle, draw_bus, draw_car, draw_truck
+from eval.street.vehicles import Bulb, Vehicle, draw_car
 
 __all__ = ["Item", "Stage", "choose_camera", "choose_road", "place_people", "place_traffic"]
 
@@ -210,7 +211,7 @@ def _drive(stage: Stage, named: tuple[str, Vehicle], x: float, z: float, heading
     if stage.night and heads and z < 60:
         ahead = np.array([math.sin(heading), 0.0, math.cos(heading)])
         nose = position + ahead * (length / 2 + 0.3) + [0, 0.65, 0]
-        beam = ahead + [0, -0.07, 0]
+        beam = ahead + np.array([0, -0.07, 0])
         stage.light.lamps.append(Lamp(nose, beam / np.linalg.norm(beam), _HEAD * 240, 26))
         tail = position - ahead * (length / 2 + 0.25) + [0, 0.8, 0]
         stage.light.lamps.append(Lamp(tail, -ahead, _TAIL * 3, 1))
@@ -222,7 +223,7 @@ def _glow(
     """Return the glow of a bulb that shines towards the camera."""
     sin, cos = math.sin(heading), math.cos(heading)
     x, y, z = bulb.position
-    place = position + [x * cos + z * sin, y, z * cos - x * sin]
+    place = position + np.array([x * cos + z * sin, y, z * cos - x * sin])
     ahead = np.array([sin, 0.0, cos]) * bulb.facing
     toward = stage.camera.position - place
     cosine = float(ahead @ toward / np.linalg.norm(toward))

@@ -1,4 +1,4 @@
-"""Putting a furnished stage on canvas: background, light and shadow, then things from far to near."""
+"""Putting a furnished stage on canvas: background, light and shadow, then things far to near."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class _Painting:
             area = numbers[y0:y1, x0:x1]
             visible = np.count_nonzero((area >= low) & (area < high))
             box = (x0 / _SCALE, y0 / _SCALE, x1 / _SCALE, y1 / _SCALE)
-            seen.append(Seen(name, box, visible / extent.count))
+            seen.append(Seen(name, box, visible / extent.pixels))
         height, width = camera.size_hw
         picture = cv2.resize(self.canvas[..., :3], (width, height), interpolation=cv2.INTER_AREA)
         return Painted(picture, depth, seen)
@@ -240,10 +240,12 @@ class _Painting:
             low[0] + columns[-1] + 1,
             low[1] + rows[-1] + 1,
         )
-        return _Extent((int(box[0]), int(box[1]), int(box[2]), int(box[3])), np.count_nonzero(mask))
+        return _Extent(
+            (int(box[0]), int(box[1]), int(box[2]), int(box[3])), int(np.count_nonzero(mask))
+        )
 
     def _reached(self, points: Floats) -> Floats:
-        """Return the share of the sun that reaches points (n, 3): houses and trees are in its way."""
+        """Return the share of the sun that houses and trees let through to points (n, 3)."""
         light = self.stage.light
         share = np.ones(len(points))
         if light.sun_rgb.max() <= 0:
@@ -266,7 +268,7 @@ class _Extent(NamedTuple):
     """Box in canvas pixels and the number of pixels of a thing that nothing hides."""
 
     box: tuple[int, int, int, int]
-    count: int
+    pixels: int
 
 
 def _depths(soup: Soup, index: npt.NDArray[np.intp], rays: Singles, camera: Camera) -> Singles:

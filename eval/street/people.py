@@ -124,7 +124,7 @@ def _bulge(share: float) -> float:
 
 
 def _choose(rng: np.random.Generator, levels: Sequence[tuple[int, int, int]]) -> Floats:
-    return np.asarray(srgb(*levels[rng.integers(len(levels))]) * rng.uniform(0.8, 1.2))
+    return np.asarray(srgb(*levels[int(rng.integers(len(levels)))]) * rng.uniform(0.8, 1.2))
 
 
 def draw_pedestrian(
@@ -168,7 +168,7 @@ def draw_pedestrian(
 
 def _seen_from_behind(figure: Figure) -> bool:
     toward = figure.eye - figure.position
-    return math.sin(figure.heading) * toward[0] + math.cos(figure.heading) * toward[2] < 0
+    return float(math.sin(figure.heading) * toward[0] + math.cos(figure.heading) * toward[2]) < 0
 
 
 def _add_legs(
@@ -194,7 +194,7 @@ def _add_legs(
 
 def _add_torso(figure: Figure, s: float, build: float, cloth: Floats, *, coat: bool) -> None:
     wide = 0.165 * build * s
-    parts = [(0, 1.4 * s, 0, 0, 1.02 * s, 0)]
+    parts: list[tuple[float, ...]] = [(0, 1.4 * s, 0, 0, 1.02 * s, 0)]
     radii = [(wide * 1.02, wide * 0.86)]
     if coat:
         parts.append((0, 1.05 * s, 0, 0, 0.68 * s, 0.02))

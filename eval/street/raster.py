@@ -133,7 +133,11 @@ class Mesh:
         self.add(sides, albedo, core=core, **options)
 
     def add_post(
-        self, bottom: Sequence[float], top: Sequence[float], radius: float, albedo: Floats
+        self,
+        bottom: Sequence[float] | Floats,
+        top: Sequence[float] | Floats,
+        radius: float,
+        albedo: Floats,
     ) -> None:
         """Add a thin post as a prism of six sides between two points."""
         low, high = np.asarray(bottom, dtype=np.float64), np.asarray(top, dtype=np.float64)

@@ -147,10 +147,10 @@ def read_depth(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
         content = Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read the depth {path}: {error.strerror}") from error
-    decode_image(content, str(path))  # names what is wrong with a damaged file
+    decode_image(content, str(path))  # says what is wrong with a damaged file
     levels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if levels.dtype != np.uint16 or levels.ndim != 2:
-        raise ImageError(f"{path} is no 16-bit depth but {levels.dtype} of shape {levels.shape}")
+    if levels is None or levels.dtype != np.uint16 or levels.ndim != 2:
+        raise ImageError(f"{path} is no depth: expected one channel of 16 bits")
     return np.asarray(levels / np.float32(DEPTH_PER_METRE), dtype=np.float32)
 
 

@@ -53,12 +53,12 @@ def draw_tree(
     stem = height - 1.75 * radius
     mesh = Mesh()
     bark = srgb(82, 70, 58) * rng.uniform(0.7, 1.2)
-    foot = np.asarray(position)
-    mesh.add_post(foot, foot + [0, stem + 0.5 * radius, 0], 0.022 * height, bark)
-    centre = foot + [0.0, height - radius, 0.0]
+    foot, up = np.asarray(position), np.array([0.0, 1.0, 0.0])
+    mesh.add_post(foot, foot + up * (stem + 0.5 * radius), 0.022 * height, bark)
+    centre = foot + up * (height - radius)
     for _ in range(4):
         reach = rng.normal(0, 0.45, 3) * radius
-        mesh.add_post(foot + [0, stem * 0.9, 0], centre + reach * [1, 0.5, 1], 0.009 * height, bark)
+        mesh.add_post(foot + up * stem * 0.9, centre + reach * [1, 0.5, 1], 0.009 * height, bark)
     lobes = rng.normal(0, 1, (7, 3))
     lobes /= np.linalg.norm(lobes, axis=1, keepdims=True)
     lobes *= radius * rng.uniform(0.25, 0.6, (7, 1)) * [1, 0.8, 1]
@@ -157,23 +157,28 @@ def draw_sign(rng: np.random.Generator) -> Mesh:
         mesh.add_disc((0, y, z - 0.01), front, 0.25, inner, order=2, casts=False)
         if kind == "limit":
             for x in (-0.13, 0.03):
-                mesh.add([(x, y - 0.11, z - 0.02), (x + 0.1, y - 0.11, z - 0.02),
-                          (x + 0.1, y + 0.11, z - 0.02), (x, y + 0.11, z - 0.02)], _DARK, order=3)  # fmt: skip
+                mesh.add(_plate((x, y - 0.11), (x + 0.1, y + 0.11), z - 0.02), _DARK, order=3)
         else:
             bar = red if kind == "no" else white
-            mesh.add([(-0.2, y - 0.16, z - 0.02), (-0.14, y - 0.21, z - 0.02),
-                      (0.2, y + 0.16, z - 0.02), (0.14, y + 0.21, z - 0.02)], bar, order=3)  # fmt: skip
+            ends = ((-0.2, -0.16), (-0.14, -0.21), (0.2, 0.16), (0.14, 0.21))
+            mesh.add([(a, y + b, z - 0.02) for a, b in ends], bar, order=3)
     elif kind in {"warning", "yield"}:
         turn = 1.0 if kind == "warning" else -1.0
         for size, colour, order in ((0.42, red, 1), (0.29, white, 2)):
-            mesh.add([(-size, y - turn * size * 0.55, z - 0.01 * order), (size, y - turn * size * 0.55, z - 0.01 * order),
-                      (0, y + turn * size, z - 0.01 * order)], colour, order=order)  # fmt: skip
+            shape = ((-1.0, -0.55), (1.0, -0.55), (0.0, 1.0))
+            points = [(a * size, y + turn * b * size, z - 0.01 * order) for a, b in shape]
+            mesh.add(points, colour, order=order)
     else:
-        mesh.add([(-0.5, y - 0.2, z), (0.5, y - 0.2, z), (0.5, y + 0.2, z), (-0.5, y + 0.2, z)],
-                 blue, order=1)  # fmt: skip
-        mesh.add([(-0.42, y - 0.05, z - 0.01), (0.3, y - 0.05, z - 0.01), (0.3, y + 0.06, z - 0.01),
-                  (-0.42, y + 0.06, z - 0.01)], white, order=2)  # fmt: skip
+        mesh.add(_plate((-0.5, y - 0.2), (0.5, y + 0.2), z), blue, order=1)
+        mesh.add(_plate((-0.42, y - 0.05), (0.3, y + 0.06), z - 0.01), white, order=2)
     return mesh
+
+
+def _plate(low: tuple[float, float], high: tuple[float, float], z: float) -> Floats:
+    """Return a rectangle across the street from `low` to `high` of x and y."""
+    return np.array(
+        [(low[0], low[1], z), (high[0], low[1], z), (high[0], high[1], z), (low[0], high[1], z)]
+    )
 
 
 def draw_bollard(rng: np.random.Generator) -> Mesh:
@@ -199,8 +204,7 @@ def draw_post_box(rng: np.random.Generator) -> Mesh:
     mesh = Mesh()
     colour = srgb(*rng.choice([(190, 28, 30), (232, 186, 24)]))
     mesh.add_box((-0.24, 0.0, -0.2), (0.24, 1.45, 0.2), colour, gloss=0.25)
-    mesh.add([(-0.17, 1.12, -0.205), (0.17, 1.12, -0.205), (0.17, 1.2, -0.205), (-0.17, 1.2, -0.205)],
-             _DARK, core=(0, 1, 0), order=1)  # fmt: skip
+    mesh.add(_plate((-0.17, 1.12), (0.17, 1.2), -0.205), _DARK, core=(0, 1, 0), order=1)
     return mesh
 
 

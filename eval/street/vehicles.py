@@ -1,4 +1,4 @@
-"""Cars, vans, buses and trucks as shaded polygons.
+"""Cars and vans as shaded polygons, and the parts that larger vehicles share.
 
 A vehicle stands at the origin of its own axes: x across, y up, z forward.
 """
@@ -6,6 +6,7 @@ A vehicle stands at the origin of its own axes: x across, y up, z forward.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,15 +16,27 @@ import numpy as np
 from eval.street.camera import Floats
 from eval.street.raster import Mesh, srgb
 
-__all__ = ["Bulb", "Vehicle", "draw_bus", "draw_car", "draw_truck"]
+__all__ = [
+    "DARK",
+    "GLASS",
+    "PLATE",
+    "Bulb",
+    "Vehicle",
+    "add_face",
+    "add_lamp_pairs",
+    "add_smooth",
+    "add_wheels",
+    "draw_car",
+    "inset",
+    "pick_paint",
+]
 
-_GLASS = srgb(34, 42, 50)
+GLASS = srgb(34, 42, 50)
 _TYRE = srgb(24, 24, 26)
-_DARK = srgb(30, 31, 34)
+DARK = srgb(30, 31, 34)
 _LENS = srgb(215, 220, 225)
 _RED = srgb(150, 18, 16)
-_AMBER = srgb(200, 110, 20)
-_PLATE = srgb(215, 215, 205)
+PLATE = srgb(215, 215, 205)
 
 _PAINTS = (
     ((232, 233, 232), 0.2), ((28, 29, 32), 0.18), ((140, 144, 148), 0.18), ((84, 88, 94), 0.12),
@@ -98,13 +111,14 @@ _BODIES = {
 }  # fmt: skip
 
 
-def _pick_paint(rng: np.random.Generator) -> Floats:
+def pick_paint(rng: np.random.Generator) -> Floats:
+    """Choose the albedo of a vehicle's paint, (3,)."""
     weights = np.array([weight for _, weight in _PAINTS])
     chosen = _PAINTS[rng.choice(len(_PAINTS), p=weights / weights.sum())][0]
     return np.clip(srgb(*chosen) * rng.uniform(0.8, 1.15), 0.012, 0.85)
 
 
-def _inset(quad: Floats, u: tuple[float, float], v: tuple[float, float]) -> Floats:
+def inset(quad: Floats, u: tuple[float, float], v: tuple[float, float]) -> Floats:
     """Return a part of a quad (4, 3), u along its first side and v along its last, 0..1."""
     a, b, c, d = quad
     spots = ((u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1]))
@@ -122,9 +136,9 @@ def draw_car(rng: np.random.Generator, *, lit: bool) -> Vehicle:
     """
     body = _BODIES[str(rng.choice(list(_BODIES), p=[0.27, 0.24, 0.16, 0.22, 0.11]))]
     length, width, height = (float(rng.uniform(*r)) for r in (body.length, body.width, body.height))
-    paint = _pick_paint(rng)
+    paint = pick_paint(rng)
     mesh = Mesh()
-    _add_wheels(mesh, length, width, 0.32 + 0.02 * height, (0.31, -0.31))
+    add_wheels(mesh, length, width, 0.32 + 0.02 * height, (0.31, -0.31))
     _add_shell(mesh, body, length, width, height, paint)
     bulbs = _add_car_lights(mesh, body, length, width, height, lit)
     for side in (-1, 1):
@@ -135,7 +149,7 @@ def draw_car(rng: np.random.Generator, *, lit: bool) -> Vehicle:
     return Vehicle(mesh, (length, width, height), bulbs)
 
 
-def _add_wheels(
+def add_wheels(
     mesh: Mesh, length: float, width: float, radius: float, axles: Sequence[float]
 ) -> None:
     """Add wheels: tyres seen from front and rear, arches, discs and rims on the sides."""
@@ -161,14 +175,15 @@ def _outline(body: _Body, length: float, height: float) -> Floats:
     spots = [
         (0.5, 0.2), (0.5, 0.8 * body.nose), (0.465, body.nose + 0.02),
         body.cowl, (body.roof[0], 0.985), (body.roof[1], 0.985), body.rear_glass,
-        (min(-0.475, body.rear_glass[0] - 0.005), body.tail), (-0.5, 0.72 * body.tail), (-0.5, 0.22),
+        (min(-0.475, body.rear_glass[0] - 0.005), body.tail), (-0.5, 0.72 * body.tail),
+        (-0.5, 0.22),
     ]  # fmt: skip
     return np.array(spots) * [length, height]
 
 
 @functools.cache
 def _weights(split: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Return what corners weigh in the pieces of a quad: (pieces * 4, 4) and, in the middle, (pieces, 4)."""
+    """Return the corners' weights at (pieces * 4) points and (pieces) middles of a quad, 4 each."""
     u, v = split
 
     def at(s: float, t: float) -> list[float]:
@@ -181,7 +196,7 @@ def _weights(split: tuple[int, int]) -> tuple[Floats, Floats]:
     return np.array(points), np.array(middles)
 
 
-def _add_smooth(
+def add_smooth(
     mesh: Mesh, corners: Floats, normals: Floats, split: tuple[int, int], albedo: Floats, *,
     gloss: float, core: Sequence[float], order: Floats | float,
 ) -> None:  # fmt: skip
@@ -218,10 +233,10 @@ def _add_shell(
             [np.column_stack([np.full(9, x), yz])
              for x, yz in ((side * 0.5, begin), (side * 0.5, end), (0, end), (0, begin))], axis=1,
         )  # fmt: skip
-        _add_smooth(mesh, quads, tilts, (3, 2), paint, gloss=0.8, core=core, order=orders)
+        add_smooth(mesh, quads, tilts, (3, 2), paint, gloss=0.8, core=core, order=orders)
         glass = [3, 5]
-        panes = np.stack([_inset(quads[i], (0.06, 0.9), (0.08, 1.0)) for i in glass])
-        _add_smooth(mesh, panes, tilts[glass], (3, 2), _GLASS, gloss=1.0, core=core, order=3.5)
+        panes = np.stack([inset(quads[i], (0.06, 0.9), (0.08, 1.0)) for i in glass])
+        add_smooth(mesh, panes, tilts[glass], (3, 2), GLASS, gloss=1.0, core=core, order=3.5)
     hull = np.array([(s * half * 0.9, y, z) for s in (-1, 1) for y, z in ((0.2, length / 2),)])
     mesh.add([hull[0], hull[1], hull[1] * [1, 1, -1], hull[0] * [1, 1, -1]], paint, order=-4)
     roof = np.array(
@@ -253,7 +268,7 @@ def _add_flank(
     tilt = (-0.35, -0.12, 0.05, 0.75)
     lines = [np.column_stack([side * w, y, stations]) for w, y in zip(widths, levels, strict=True)]
     for level in range(3):
-        colour, gloss = (_DARK * 0.8, 0.1) if level == 0 else (paint, 0.6)
+        colour, gloss = (DARK * 0.8, 0.1) if level == 0 else (paint, 0.6)
         low, high = lines[level], lines[level + 1]
         quads = np.stack([low[:-1], low[1:], high[1:], high[:-1]], axis=1)
         tops, bottoms = np.full(7, tilt[level + 1]), np.full(7, tilt[level])
@@ -261,7 +276,7 @@ def _add_flank(
         lower, above = (np.column_stack([out, y, turn]) for y in (bottoms, tops))
         normals = np.stack([lower[:-1], lower[1:], above[1:], above[:-1]], axis=1)
         split = (1, 1 if level == 0 else 3)
-        _add_smooth(mesh, quads, normals, split, colour, gloss=gloss, core=core, order=1)
+        add_smooth(mesh, quads, normals, split, colour, gloss=gloss, core=core, order=1)
     outer = np.concatenate([lines[0], lines[3][::-1]])
     mesh.add(outer, paint * 0.5, order=-4)
     roof = outline[[4, 5]]
@@ -273,11 +288,11 @@ def _add_flank(
     edges = (0.05, *body.pillars, 0.95)
     tilts = np.array([(side, 0.05, 0.0), (side, 0.05, 0.0), (side, 0.6, 0.0), (side, 0.6, 0.0)])
     panes = np.stack(
-        [_inset(house, (left + 0.015, right - 0.015), (0.08, 0.87))
-         for left, right in zip(edges[:-1], edges[1:], strict=True)]
+        [inset(house, (left + 0.015, right - 0.015), (0.08, 0.87))
+         for left, right in itertools.pairwise(edges)]
     )  # fmt: skip
     tilts = np.broadcast_to(tilts, (len(panes), 4, 3))
-    _add_smooth(mesh, panes, tilts, (1, 3), _GLASS, gloss=0.9, core=core, order=4.2)
+    add_smooth(mesh, panes, tilts, (1, 3), GLASS, gloss=0.9, core=core, order=4.2)
     for gap in (cowl[0] - 0.12 * front, (cowl[0] + back[0]) / 2, back[0] * 0.72):
         seam = [(0.987, 0.3 * height, gap), (0.987, 0.3 * height, gap - 0.025),
                 (0.95, belt[3], gap - 0.025), (0.95, belt[3], gap)]  # fmt: skip
@@ -285,7 +300,7 @@ def _add_flank(
         mesh.add(line, paint * 0.35, core=core, order=1.5, casts=False)
 
 
-def _add_face(
+def add_face(
     mesh: Mesh, z: float, x: tuple[float, float], y: tuple[float, float], colour: Floats,
     order: float, *, emission: Floats | float = 0.0, gloss: float = 0.0,
 ) -> None:  # fmt: skip
@@ -296,7 +311,7 @@ def _add_face(
     )
 
 
-def _add_lamp_pairs(
+def add_lamp_pairs(
     mesh: Mesh, z: float, x: tuple[float, float], y: tuple[float, float], kind: str, lit: bool
 ) -> list[Bulb]:
     """Add a lamp left and right and return the bulbs."""
@@ -305,7 +320,7 @@ def _add_lamp_pairs(
     glow = np.array([6.0, 5.6, 4.8]) if kind == "head" else np.array([1.6, 0.06, 0.04])
     for side in (-1.0, 1.0):
         span = (min(side * x[0], side * x[1]), max(side * x[0], side * x[1]))
-        _add_face(mesh, z, span, y, colour, 8, emission=glow if lit else 0.0, gloss=0.5)
+        add_face(mesh, z, span, y, colour, 8, emission=glow if lit else 0.0, gloss=0.5)
         centre = np.array([side * (x[0] + x[1]) / 2, (y[0] + y[1]) / 2, z])
         bulbs.append(Bulb(centre, kind, float(np.sign(z))))
     return bulbs if lit else []
@@ -317,204 +332,14 @@ def _add_car_lights(
     """Add what is on the front and on the rear: lamps, grille, plates, bumpers."""
     half, front, rear = width / 2, length * 0.502, -length * 0.502
     nose, tail = body.nose * height, body.tail * height
-    _add_face(mesh, front, (-half * 0.84, half * 0.84), (0.21, 0.2 + 0.2 * nose), _DARK, 7)
-    _add_face(mesh, front, (-half * 0.48, half * 0.48), (0.5 * nose, 0.78 * nose), _DARK * 0.6, 7)
-    _add_face(mesh, front, (-0.26, 0.26), (0.36 * nose, 0.36 * nose + 0.12), _PLATE, 7.5)
-    bulbs = _add_lamp_pairs(
+    add_face(mesh, front, (-half * 0.84, half * 0.84), (0.21, 0.2 + 0.2 * nose), DARK, 7)
+    add_face(mesh, front, (-half * 0.48, half * 0.48), (0.5 * nose, 0.78 * nose), DARK * 0.6, 7)
+    add_face(mesh, front, (-0.26, 0.26), (0.36 * nose, 0.36 * nose + 0.12), PLATE, 7.5)
+    bulbs = add_lamp_pairs(
         mesh, front, (half * 0.52, half * 0.85), (0.56 * nose, 0.79 * nose), "head", lit
     )
-    _add_face(mesh, rear, (-half * 0.84, half * 0.84), (0.21, 0.22 + 0.2 * tail), _DARK, 7)
-    _add_face(mesh, rear, (-0.26, 0.26), (0.5 * tail, 0.5 * tail + 0.12), _PLATE, 7.5)
+    add_face(mesh, rear, (-half * 0.84, half * 0.84), (0.21, 0.22 + 0.2 * tail), DARK, 7)
+    add_face(mesh, rear, (-0.26, 0.26), (0.5 * tail, 0.5 * tail + 0.12), PLATE, 7.5)
     low, high = (0.48 * tail, 0.7 * tail) if body.tail < 0.63 else (0.52 * tail, 0.71 * tail)
-    bulbs += _add_lamp_pairs(mesh, rear, (half * 0.6, half * 0.89), (low, high), "tail", lit)
+    bulbs += add_lamp_pairs(mesh, rear, (half * 0.6, half * 0.89), (low, high), "tail", lit)
     return bulbs
-
-
-_LIVERIES = (
-    ((178, 30, 34), (236, 236, 232)), ((232, 228, 214), (30, 90, 150)), ((232, 184, 36), (40, 42, 46)),
-    ((44, 112, 70), (236, 236, 230)), ((38, 76, 148), (240, 240, 240)), ((225, 226, 226), (196, 44, 36)),
-)  # fmt: skip
-
-
-def _add_hull(mesh: Mesh, low: Floats, high: Floats, albedo: Floats) -> None:
-    """Add a box with bevelled upper edges."""
-    bevel = 0.16
-    (x0, y0, z0), (x1, y1, z1) = low, high
-    mesh.add_box((x0, y0, z0), (x1, y1 - bevel, z1), albedo, gloss=0.45, order=1)
-    core = (low + high) / 2
-    base = np.array([(x0, z0), (x1, z0), (x1, z1), (x0, z1)])
-    top = base - np.sign(base) * bevel
-    for i in range(4):
-        j = (i + 1) % 4
-        out = (base[i] + base[j]) / 2
-        out = out / np.linalg.norm(out)
-        edge = [(*base[i], y1 - bevel), (*base[j], y1 - bevel), (*top[j], y1), (*top[i], y1)]
-        quad = np.array([(x, y, z) for x, z, y in edge])
-        low_normal, high_normal = (out[0], 0.2, out[1]), (out[0] * 0.3, 1.0, out[1] * 0.3)
-        normals = np.array([low_normal, low_normal, high_normal, high_normal])
-        _add_smooth(
-            mesh, quad[None], normals[None], (1, 3), albedo, gloss=0.45, core=core.tolist(), order=1
-        )
-    mesh.add([(x, y1, z) for x, z in top], albedo, core=core, gloss=0.3, order=1)
-
-
-def draw_bus(rng: np.random.Generator, *, lit: bool, night: bool) -> Vehicle:
-    """Draw a city bus, with single deck or, rarely, two. See `draw_car`."""
-    length, width = float(rng.uniform(9.5, 12.0)), 2.5
-    decks = 2 if rng.random() < 0.15 else 1
-    height = 4.2 if decks == 2 else float(rng.uniform(2.95, 3.2))
-    main, second = (srgb(*levels) for levels in _LIVERIES[rng.integers(len(_LIVERIES))])
-    inside = srgb(255, 232, 190) * rng.uniform(0.3, 0.8) if night else 0.0
-    mesh = Mesh()
-    half, front, rear = width / 2, length / 2, -length / 2
-    _add_wheels(mesh, length, width, 0.48, (0.29, -0.24))
-    _add_hull(mesh, np.array([-half, 0.32, rear]), np.array([half, height, front]), main)
-    for side in (-1.0, 1.0):
-        _add_bus_side(mesh, side * (half + 0.003), length, decks, second, inside)
-    for base in [1.25] if decks == 1 else [1.2, 2.75]:
-        pane = (base - (0.15 if base < 2 else 0.0), base + 1.15)
-        _add_face(mesh, front + 0.01, (-half * 0.94, half * 0.94), pane, _GLASS, 3, gloss=1.0)
-        _add_face(mesh, rear - 0.01, (-half * 0.8, half * 0.8), (base + 0.2, base + 1.1), _GLASS, 3,
-                  gloss=0.8, emission=np.multiply(inside, 0.5))  # fmt: skip
-    sign = srgb(255, 150, 30) * (1.1 if night else 0.7)
-    _add_face(
-        mesh, front + 0.01, (-half * 0.86, half * 0.86), (height - 0.5, height - 0.12), _DARK, 3
-    )
-    for left in np.arange(-0.85, 0.8, 0.16):
-        wide = float(rng.uniform(0.04, 0.12))
-        if rng.random() < 0.85:
-            _add_face(mesh, front + 0.02, (left, left + wide), (height - 0.41, height - 0.21),
-                      _AMBER, 4, emission=sign)  # fmt: skip
-    for z in (front + 0.015, rear - 0.015):
-        _add_face(mesh, z, (-half, half), (0.32, 0.56), _DARK, 3)
-        _add_face(mesh, z, (-0.26, 0.26), (0.6, 0.72), _PLATE, 4)
-    bulbs = _add_lamp_pairs(mesh, front + 0.02, (0.78, 1.15), (0.62, 0.86), "head", lit)
-    bulbs += _add_lamp_pairs(mesh, rear - 0.02, (0.95, 1.18), (0.7, 1.2), "tail", lit)
-    return Vehicle(mesh, (length, width, height), bulbs)
-
-
-def _add_bus_side(
-    mesh: Mesh, x: float, length: float, decks: int, second: Floats, inside: Floats | float
-) -> None:
-    """Add windows, doors and a stripe to one side of a bus."""
-    front, core = length / 2, (0.0, 1.5, 0.0)
-
-    def rectangle(z: tuple[float, float], y: tuple[float, float]) -> Floats:
-        return np.array([(x, y[0], z[0]), (x, y[0], z[1]), (x, y[1], z[1]), (x, y[1], z[0])])
-
-    mesh.add(
-        rectangle((-front, front), (0.32, 0.72)), second, core=core, gloss=0.3, order=2, casts=False
-    )
-    for base in [1.2] if decks == 1 else [1.1, 2.75]:
-        band = rectangle((-front + 0.3, front - 0.15), (base, base + 1.15))
-        mesh.add(band, _DARK * 0.7, core=core, gloss=0.5, order=3, casts=False)
-        panes = np.linspace(-front + 0.4, front - 0.25, 8)
-        quads = np.stack(
-            [rectangle((a + 0.06, b - 0.06), (base + 0.1, base + 1.05))
-             for a, b in zip(panes[:-1], panes[1:], strict=True)]
-        )  # fmt: skip
-        mesh.add(quads, _GLASS * 1.3, emission=inside, core=core, gloss=0.8, order=4, casts=False)
-    if x > 0:
-        for z in (front - 1.6, -0.7):
-            door = rectangle((z, z + 1.2), (0.4, 2.4))
-            mesh.add(door, _DARK, core=core, gloss=0.3, order=5, casts=False)
-            for a in (z + 0.06, z + 0.64):
-                glass = rectangle((a, a + 0.5), (0.55, 2.3))
-                mesh.add(glass, _GLASS, core=core, gloss=0.8, order=6, casts=False)
-
-
-def draw_truck(rng: np.random.Generator, *, lit: bool) -> Vehicle:
-    """Draw a truck with a box, a tarpaulin or a tipper behind its cab. See `draw_car`."""
-    length, width = float(rng.uniform(6.5, 9.5)), 2.4
-    height = float(rng.uniform(3.1, 3.7))
-    paint = _pick_paint(rng)
-    half, front, rear = width / 2, length / 2, -length / 2
-    cab = float(rng.uniform(1.75, 2.1))
-    mesh = Mesh()
-    axles = (0.36, -0.2, -0.34) if length > 8 else (0.35, -0.3)
-    _add_wheels(mesh, length, width * 0.96, 0.47, axles)
-    mesh.add_box((-half * 0.8, 0.55, rear + 0.1), (half * 0.8, 0.85, front - 0.3), _DARK, order=-1)
-    _add_load(mesh, rng, (half, height, rear, front - cab - 0.15))
-    head = Mesh()
-    _add_cab(head, half * 0.97, front, cab, min(2.75, height - 0.3), paint)
-    _add_face(mesh, rear - 0.02, (-half, half), (0.5, 0.78), _DARK, 7)
-    _add_face(mesh, rear - 0.03, (-0.26, 0.26), (0.56, 0.68), _PLATE, 7.5)
-    bulbs = _add_lamp_pairs(head, front + 0.03, (0.7, 1.08), (0.66, 0.9), "head", lit)
-    bulbs += _add_lamp_pairs(mesh, rear - 0.04, (0.82, 1.15), (0.54, 0.74), "tail", lit)
-    return Vehicle(mesh, (length, width, height), bulbs, (head, front - cab))
-
-
-def _add_load(
-    mesh: Mesh, rng: np.random.Generator, limits: tuple[float, float, float, float]
-) -> None:
-    half, height, rear, front = limits
-    kind = str(rng.choice(["box", "tarpaulin", "tipper"], p=[0.55, 0.25, 0.2]))
-    if kind == "tipper":
-        colour = srgb(*rng.choice([(190, 120, 20), (90, 96, 100), (60, 92, 60)]))
-        top = 2.0
-        mesh.add_box((-half, 0.95, rear), (half, top, front), colour, order=3)
-        heap = [
-            (-half * 0.9, top, rear + 0.2),
-            (half * 0.9, top, rear + 0.2),
-            (0.0, top + 0.5, (rear + front) / 2),
-        ]
-        mesh.add(heap, srgb(120, 100, 76), order=3.5)
-        for z in np.arange(rear + 0.5, front, 0.9):
-            for x in (-half - 0.03, half + 0.03):
-                rib = [(x, 0.95, z), (x, 0.95, z + 0.12), (x, top, z + 0.12), (x, top, z)]
-                mesh.add(rib, colour * 0.6, core=(0, 1.4, 0), order=4, casts=False)
-        return
-    colours = {"box": ((228, 229, 226), (240, 240, 236), (60, 96, 140), (190, 60, 40)),
-               "tarpaulin": ((58, 82, 120), (110, 116, 100), (150, 40, 40))}  # fmt: skip
-    colour = srgb(*colours[kind][rng.integers(len(colours[kind]))])
-    mesh.add_box((-half, 0.88, rear), (half, height, front), colour, gloss=0.12, order=3)
-    stripe = srgb(*rng.integers(20, 220, 3))
-    for x in (-half - 0.01, half + 0.01):
-        if rng.random() < 0.75:
-            z0 = rear + 0.18 * (front - rear)
-            z1 = rear + rng.uniform(0.6, 0.9) * (front - rear)
-            y0 = 0.88 + 0.35 * (height - 0.88)
-            sign = [(x, y0, z0), (x, y0, z1), (x, y0 + 0.8, z1), (x, y0 + 0.8, z0)]
-            mesh.add(sign, stripe, core=(0, 2, 0), order=4, casts=False)
-        for y in (0.9, height - 0.1):
-            edge = [(x, y, rear), (x, y, front), (x, y + 0.09, front), (x, y + 0.09, rear)]
-            mesh.add(edge, colour * 0.5, core=(0, 2, 0), order=4, casts=False)
-    _add_face(
-        mesh, rear - 0.01, (-half * 0.94, half * 0.94), (0.98, height - 0.1), colour * 0.85, 4
-    )
-    _add_face(mesh, rear - 0.015, (-0.02, 0.02), (0.98, height - 0.1), _DARK, 5)
-    for x in (-0.5, 0.5):
-        _add_face(
-            mesh, rear - 0.02, (x - 0.025, x + 0.025), (1.0, height - 0.15), srgb(120, 122, 124), 5
-        )
-
-
-def _add_cab(
-    mesh: Mesh, half: float, front: float, depth: float, height: float, paint: Floats
-) -> None:
-    core = (0.0, height * 0.5, front - depth / 2)
-    slope = front - 0.3
-    outline = [(front, 0.42), (front, 0.55 * height), (slope, 0.97 * height),
-               (slope - 0.3, height), (front - depth, height), (front - depth, 0.42)]  # fmt: skip
-    left = np.array([(-half, y, z) for z, y in outline])
-    right = left * [-1, 1, 1]
-    strips = np.stack([left[:-1], right[:-1], right[1:], left[1:]], axis=1)
-    mesh.add(strips, paint, gloss=0.5, core=core, order=5)
-    mesh.add(np.stack([left, right]), paint, gloss=0.4, core=core, order=5)
-    mesh.add(_inset(strips[1], (0.05, 0.95), (0.08, 0.85)), _GLASS, gloss=1.0, core=core, order=6)
-    for x in (-half - 0.005, half + 0.005):
-        low, high = 0.56 * height, 0.88 * height
-        pane = [
-            (x, low, front - 0.12),
-            (x, low, front - 1.05),
-            (x, high, front - 1.05),
-            (x, high, slope - 0.05),
-        ]
-        mesh.add(pane, _GLASS, gloss=0.9, core=core, order=6, casts=False)
-        mirror = sorted((x * 1.02, x * 1.17))
-        mesh.add_box((mirror[0], low, front - 0.1), (mirror[1], high, front), _DARK, order=6)
-    _add_face(
-        mesh, front + 0.01, (-half * 0.8, half * 0.8), (0.36 * height, 0.5 * height), _DARK, 6
-    )
-    _add_face(mesh, front + 0.01, (-half, half), (0.4, 0.6), _DARK, 6)
-    _add_face(mesh, front + 0.02, (-0.26, 0.26), (0.46, 0.58), _PLATE, 7)
