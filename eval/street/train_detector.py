@@ -196,7 +196,14 @@ class Training:
             {"params": kernels, "weight_decay": recipe.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), fused=True)
+        pairs = zip(
+            self.average.state_dict().values(), self.network.state_dict().values(), strict=True
+        )
+        # Both lists share their memory with the networks.
+        self._averaged, self._current = zip(
+            *[(mean, value) for mean, value in pairs if mean.is_floating_point()], strict=True
+        )
         self.step = 0
         self.epoch = 0
         self.steps = recipe.epochs * (recipe.images // recipe.batch)
@@ -229,10 +236,7 @@ class Training:
         # ultralytics' average remembers longer than this training lasts.
         keep = min(0.998, self.step / (self.step + 30))
         with torch.no_grad():
-            state = self.network.state_dict()
-            for key, value in self.average.state_dict().items():
-                if value.is_floating_point():
-                    value.lerp_(state[key], 1 - keep)
+            torch._foreach_lerp_(self._averaged, self._current, 1 - keep)
         return float(loss.detach())
 
     def _rate(self) -> float:

@@ -43,12 +43,10 @@ _PAINTS = (
     ((160, 24, 26), 0.09), ((28, 58, 120), 0.1), ((196, 186, 164), 0.03), ((40, 84, 60), 0.03),
     ((212, 150, 30), 0.03), ((106, 158, 190), 0.04),
 )  # fmt: skip
-
-
 _ANGLES = np.linspace(0, 2 * np.pi, 14, endpoint=False)
 _CIRCLE = np.column_stack([np.zeros(14), np.cos(_ANGLES), np.sin(_ANGLES)])
+# Of a wheel: radius as a share of the tyre's, and grey level, of arch, tyre, rim, spokes and hub.
 _RINGS = ((1.16, 10.0), (1.0, 25.0), (0.66, 130.0), (0.5, 72.0), (0.16, 166.0))
-# ^ of a wheel: radius as a share of the tyre's, and grey level: arch, tyre, rim, spokes, hub
 
 
 class Bulb(NamedTuple):
@@ -237,8 +235,9 @@ def _add_shell(
         glass = [3, 5]
         panes = np.stack([inset(quads[i], (0.06, 0.9), (0.08, 1.0)) for i in glass])
         add_smooth(mesh, panes, tilts[glass], (3, 2), GLASS, gloss=1.0, core=core, order=3.5)
-    hull = np.array([(s * half * 0.9, y, z) for s in (-1, 1) for y, z in ((0.2, length / 2),)])
-    mesh.add([hull[0], hull[1], hull[1] * [1, 1, -1], hull[0] * [1, 1, -1]], paint, order=-4)
+    # Pieces cast no shadows, there are too many: plain polygons beneath them do.
+    x, y, z = half * 0.9, 0.2, length / 2
+    mesh.add([(-x, y, z), (x, y, z), (x, y, -z), (-x, y, -z)], paint, order=-4)
     roof = np.array(
         [
             (s * half * 0.68, outline[k, 1], outline[k, 0])
