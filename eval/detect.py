@@ -14,19 +14,20 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from detection.yolo.harness import ValidationHarness
 from eval.cache import CachedDerainer, default_cache_folder
 from eval.comparison import Comparison, Settings, compare, row_specs
-from eval.demo import Demo, prepare_demo
 from eval.output import describe_environment, write_comparison
 from eval.report import Report, render_report
 from eval.rows import RowSpec, Stopwatch
 from eval.selection import select_strips
 from eval.sets import DetectionSet, load_set
+from eval.street.detector import detector_weights
+from eval.street.embedded import INPUT_SIZE, street_set
 from eval.tables import format_table
 from rainmer import Derainer
 from rainmer.cli import (
@@ -39,7 +40,7 @@ from rainmer.cli import (
     run_command,
     stage_options,
 )
-from rainmer.errors import DatasetError, RainmerError, SpecError
+from rainmer.errors import DatasetError, SpecError
 from rainmer.files import make_folder, write_text
 from rainmer.specs import SPEC_HELP
 
@@ -52,7 +53,7 @@ CONTROL = "median"
 
 _EXAMPLE = """\
   python -m eval.detect --derain prenet:prenet-rain100h.pth --data set.yaml --detector yolov8n.pt
-  python -m eval.detect --derain                  # the demonstration, nothing else needed"""
+  python -m eval.detect --derain                  # the embedded set and detector"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         logging.getLogger().setLevel(logging.WARNING)
     device = resolve_device(options.device)
     inputs = _inputs(options)
-    data = load_set(inputs.data).restricted(options.conditions, options.limit)
+    data = load_set(inputs.data, quiet=options.quiet)
+    data = data.restricted(options.conditions, options.limit)
     detector = ValidationHarness(
         inputs.detector, device, imgsz=inputs.imgsz, allow_download=options.allow_download
     )
@@ -138,12 +140,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"derainers to compare: {SPEC_HELP}; alone: {DEFAULT_DERAINER}",
     )
     parser.add_argument(
-        "--data", metavar="YAML", help="rainy detection set; default: demonstration"
+        "--data", metavar="YAML", help="rainy detection set; default: the embedded street scenes"
     )
     parser.add_argument(
         "--detector",
         metavar="WEIGHTS",
-        help="whatever ultralytics loads; its .pt files run code when loaded, so trust them",
+        help="whatever ultralytics loads; its .pt files run code when loaded, so trust them; "
+        "default: the embedded detector",
     )
     parser.add_argument(
         "--allow-download", action="store_true", help="fetch published detector weights by name"
@@ -179,19 +182,28 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _inputs(options: argparse.Namespace) -> Demo:
-    """Return set, detector and input size: those asked for, or the demonstration's."""
-    if options.data and options.detector:
-        return Demo(Path(options.data), options.detector, options.imgsz or 640)
-    if options.data or options.detector:
-        missing = "--detector" if options.data else "--data"
-        raise RainmerError(f"{missing} is missing: a set and a detector go together")
-    return prepare_demo(quiet=options.quiet)
+class _Inputs(NamedTuple):
+    """A set's file, a detector (a file or a published name), and the detector's input size."""
+
+    data: Path
+    detector: str
+    imgsz: int
+
+
+def _inputs(options: argparse.Namespace) -> _Inputs:
+    """Return set, detector and input size: those asked for, or the embedded ones."""
+    return _Inputs(
+        Path(options.data) if options.data else street_set(quiet=options.quiet),
+        options.detector or str(detector_weights()),
+        options.imgsz or INPUT_SIZE,
+    )
 
 
 def _derainers(options: argparse.Namespace) -> list[Derainer]:
     """Build the derainers asked for, and the control."""
     specs = [] if options.derain is None else options.derain or [DEFAULT_DERAINER]
+    if options.derain == []:
+        _log.info("no trained derainer is shipped yet: --derain alone is %s", DEFAULT_DERAINER)
     if not options.no_control:
         specs = [*specs, CONTROL]
     derainers: dict[str, Derainer] = {}
@@ -217,7 +229,7 @@ def _advance(bar: tqdm[Any], label: str, images: int) -> None:
 
 def _resolved(
     options: argparse.Namespace,
-    inputs: Demo,
+    inputs: _Inputs,
     derainers: Sequence[Derainer],
     detector: ValidationHarness,
 ) -> dict[str, Any]:

@@ -1,0 +1,129 @@
+"""The embedded detector: a nano YOLO that was trained on clean Rainy Street scenes.
+
+Its weights lie in this package as safetensors, which run no code when they are read. ultralytics
+wants a `.pt` file of its own: that is built from them and from ultralytics' own description of the
+network, once, in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from eval.cache import default_cache_folder
+from rainmer.errors import WeightsError
+from rainmer.files import atomic_write, file_sha256
+
+__all__ = ["SHIPPED", "build_network", "detector_weights", "save_detector", "write_checkpoint"]
+
+SHIPPED = Path(__file__).with_name("detector.safetensors")
+"""The weights in the package."""
+
+_INPUT = 640  # long side of the pictures it was trained on, in pixels
+
+
+def detector_weights(folder: Path | None = None, *, source: Path = SHIPPED) -> Path:
+    """Return a `.pt` file of the embedded detector that ultralytics loads, built on first use.
+
+    Args:
+        folder: Where it is kept; None: the user's cache folder.
+        source: The weights it is built from.
+
+    Raises:
+        WeightsError: The weights are missing or damaged.
+        OutputError: The folder cannot be written.
+    """
+    if not source.is_file():
+        raise WeightsError(f"no file {source}; install the package again")
+    folder = folder or default_cache_folder().parent / "detector"
+    path = folder / file_sha256(source)[:12] / "street-detector.pt"
+    if not path.is_file():
+        write_checkpoint(_read_network(source), path)
+    return path
+
+
+def _read_network(source: Path) -> Any:  # noqa: ANN401 (a network of ultralytics)
+    try:
+        with safe_open(source, framework="pt") as file:
+            facts = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{source} is damaged: {error}; install the package again") from error
+    if not {"architecture", "names"} <= facts.keys():
+        raise WeightsError(f"{source} does not say which network it is of")
+    network = build_network(facts["architecture"], json.loads(facts["names"]))
+    wanted = network.state_dict()
+    if wanted.keys() != state.keys():
+        odd = sorted(wanted.keys() ^ state.keys())
+        raise WeightsError(f"{source} does not fit {facts['architecture']}: {odd[0]}")
+    network.load_state_dict({key: value.to(wanted[key].dtype) for key, value in state.items()})
+    return network
+
+
+def build_network(architecture: str, names: list[str]) -> Any:  # noqa: ANN401
+    """Build a network of ultralytics with fresh weights, for training or to be filled.
+
+    Args:
+        architecture: One of ultralytics' own descriptions, such as `yolo11n.yaml`.
+        names: Its classes.
+    """
+    from ultralytics.cfg import get_cfg
+    from ultralytics.nn.tasks import DetectionModel
+
+    network = DetectionModel(architecture, nc=len(names), verbose=False)
+    network.names = dict(enumerate(names))
+    network.args = get_cfg()  # gains of the losses
+    return network
+
+
+def write_checkpoint(network: Any, path: Path) -> None:  # noqa: ANN401
+    """Write a network as a `.pt` file of ultralytics, in half precision.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    import copy
+
+    from ultralytics import __version__
+
+    plain = copy.deepcopy(network).eval()
+    options = {"task": "detect", "imgsz": _INPUT, "model": str(plain.yaml.get("yaml_file", ""))}
+    plain.args = options  # of the whole configuration only this is true of how it was trained
+    plain.criterion = None
+    for parameter in plain.parameters():
+        parameter.requires_grad = False
+    content = {"model": plain.half(), "ema": None, "train_args": options, "version": __version__}
+    with atomic_write(path) as temporary:
+        torch.save(content, temporary)
+
+
+def save_detector(
+    state: Mapping[str, Tensor], path: Path, *, architecture: str, names: list[str],
+    facts: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Write a network's state as safetensors in half precision; it then describes itself.
+
+    Args:
+        state: As of `state_dict()`.
+        path: The file.
+        architecture: As of `build_network`.
+        names: Its classes.
+        facts: How it was trained; free text.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    halved = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in state.items()
+    }
+    metadata = {**facts, "architecture": architecture, "names": json.dumps(names)}
+    with atomic_write(path) as temporary:
+        save_file(halved, temporary, metadata)

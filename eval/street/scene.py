@@ -1,0 +1,98 @@
+"""Drawing a whole street scene with its boxes and its depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from eval.street import furnish
+from eval.street.finish import add_glows, add_haze, develop
+from eval.street.layout import Stage, choose_camera, choose_road, place_people, place_traffic
+from eval.street.light import day_light, night_light
+from eval.street.painting import SKY_M, Seen, paint_stage
+from rainmer.frames import Frame
+
+__all__ = ["CLASSES", "SKY_M", "StreetObject", "StreetScene", "draw_scene"]
+
+CLASSES = ("person", "bicycle", "car", "bus", "truck", "traffic light")
+"""The annotated classes, by their COCO names."""
+
+_LEAST_VISIBLE = 0.25
+_LEAST_SIDES = (4.0, 9.0)  # of the 640 pixels wide picture: shorter and longer side of a box
+
+
+@dataclass(frozen=True)
+class StreetObject:
+    """An annotated object.
+
+    Attributes:
+        name: One of `CLASSES`.
+        box_xyxy: Tight around the whole object, hidden parts included, cut at the picture's edges;
+            pixels.
+        visibility: Pixels that are seen as a share of all its pixels inside the picture, 0..1.
+    """
+
+    name: str
+    box_xyxy: tuple[float, float, float, float]
+    visibility: float
+
+
+@dataclass(frozen=True)
+class StreetScene:
+    """A drawn scene.
+
+    Attributes:
+        image: (H, W, 3), uint8, RGB.
+        depth_m: (H, W), float32, metres along the viewing direction; the sky is at `SKY_M`.
+        objects: What is annotated.
+        night: Whether it is night.
+        seed: What it was drawn from.
+    """
+
+    image: Frame
+    depth_m: npt.NDArray[np.float32]
+    objects: tuple[StreetObject, ...]
+    night: bool
+    seed: int
+
+
+def draw_scene(seed: int, *, night: bool, size_hw: tuple[int, int] = (384, 640)) -> StreetScene:
+    """Draw a street scene; the same arguments give the same scene.
+
+    Args:
+        seed: Chooses everything.
+        night: Draw it by night.
+        size_hw: Height and width in pixels.
+    """
+    rng = np.random.default_rng([seed, int(night)])
+    road = choose_road(rng)
+    camera = choose_camera(rng, road, size_hw)
+    light = night_light(rng) if night else day_light(rng)
+    stage = Stage(rng, road, camera, light, night)
+    houses = furnish.build_houses(stage)
+    furnish.place_lamps(stage)
+    furnish.place_signals(stage)
+    place_traffic(stage)
+    place_people(stage)
+    trees = furnish.place_trees(stage)
+    furnish.place_furniture(stage)
+    painted = paint_stage(stage, houses, trees)
+    picture = add_haze(painted.picture, painted.depth_m, light, SKY_M)
+    add_glows(picture, painted.depth_m, camera, [b for item in stage.items for b in item.bulbs])
+    image = develop(rng, picture, night)
+    objects = tuple(_annotated(painted.seen, size_hw[1] / 640))
+    return StreetScene(image, painted.depth_m, objects, night, seed)
+
+
+def _annotated(seen: list[Seen], scale: float) -> list[StreetObject]:
+    """Keep what is large enough and not too hidden to be asked for."""
+    kept = []
+    for thing in seen:
+        x0, y0, x1, y1 = thing.box_xyxy
+        shorter, longer = sorted((x1 - x0, y1 - y0))
+        large = shorter >= _LEAST_SIDES[0] * scale and longer >= _LEAST_SIDES[1] * scale
+        if large and thing.visibility >= _LEAST_VISIBLE:
+            kept.append(StreetObject(thing.name, thing.box_xyxy, thing.visibility))
+    return kept

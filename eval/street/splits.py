@@ -1,0 +1,160 @@
+"""The fixed test split, the endless stream of training scenes, and writing scenes as files."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+from tqdm import tqdm
+
+from eval.street.scene import CLASSES, StreetObject, draw_scene
+from rainmer.data.depth import write_depth
+from rainmer.files import make_folder, write_text
+from rainmer.frames import write_image
+
+__all__ = [
+    "TEST",
+    "TEST_DAY",
+    "TEST_NIGHT",
+    "SceneId",
+    "train_scenes",
+    "train_seed",
+    "write_split",
+]
+
+_FIRST_TRAIN_SEED = 10_000
+
+
+class SceneId(NamedTuple):
+    """What a scene is drawn from, and what its files are called."""
+
+    name: str
+    seed: int
+    night: bool
+
+
+TEST_DAY = tuple(range(64))
+"""Seeds of the test split's scenes by day."""
+
+TEST_NIGHT = tuple(range(100, 164))
+"""Seeds of the test split's scenes by night."""
+
+TEST = tuple(
+    [SceneId(f"day-{i:03d}", seed, False) for i, seed in enumerate(TEST_DAY)]
+    + [SceneId(f"night-{i:03d}", seed, True) for i, seed in enumerate(TEST_NIGHT)]
+)
+"""The test split: 64 scenes by day, 64 by night."""
+
+
+def train_seed(index: int) -> int:
+    """Return the seed of training scene `index` >= 0; never one of the test split."""
+    if index < 0:
+        raise ValueError(f"a training scene's index is 0 or more, not {index}")
+    return _FIRST_TRAIN_SEED + index
+
+
+def train_scenes(count: int, first: int = 0) -> tuple[SceneId, ...]:
+    """Return `count` training scenes from index `first` on, day and night in turn."""
+    return tuple(
+        SceneId(f"train-{i:06d}", train_seed(i), bool(i % 2)) for i in range(first, first + count)
+    )
+
+
+def write_split(
+    folder: str | os.PathLike[str],
+    scenes: Sequence[SceneId] = TEST,
+    *,
+    size_hw: tuple[int, int] = (384, 640),
+    processes: int | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Draw scenes into files: `images/NAME.png`, `depth/NAME.png`, `instances.json`.
+
+    Pictures are clean; depth is as of `rainmer.data.depth.write_depth`; annotations are COCO's,
+    category ids are 1-based in the order of `CLASSES`, each annotation has its `visibility` and
+    each image `attributes: {time: day|night}`. `instances.json` is written last.
+
+    Args:
+        folder: Made if need be; files in it are replaced.
+        scenes: What to draw.
+        size_hw: Height and width in pixels.
+        processes: How many draw at once; None: one for each processor.
+        quiet: Show no progress.
+
+    Returns:
+        The path of `instances.json`.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    root = make_folder(folder)
+    for part in ("images", "depth"):
+        make_folder(root / part)
+    work = partial(_write_scene, root, size_hw)
+    count = min(processes or os.cpu_count() or 1, max(len(scenes), 1))
+    with tqdm(total=len(scenes), desc="drawing", unit="img", disable=quiet, file=sys.stderr) as bar:
+        objects = []
+        if count == 1:
+            for scene in scenes:
+                objects.append(work(scene))
+                bar.update()
+        else:
+            # A forked child of a process with threads may hang; a spawned one starts anew.
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(count, mp_context=context) as pool:
+                for found in pool.map(work, scenes, chunksize=4):
+                    objects.append(found)
+                    bar.update()
+    path = root / "instances.json"
+    write_text(path, json.dumps(_instances(scenes, objects, size_hw)))
+    return path
+
+
+def _write_scene(root: Path, size_hw: tuple[int, int], scene: SceneId) -> tuple[StreetObject, ...]:
+    cv2.setNumThreads(1)
+    drawn = draw_scene(scene.seed, night=scene.night, size_hw=size_hw)
+    write_image(root / "images" / f"{scene.name}.png", drawn.image)
+    write_depth(root / "depth" / f"{scene.name}.png", drawn.depth_m)
+    return drawn.objects
+
+
+def _instances(
+    scenes: Sequence[SceneId], objects: Sequence[Sequence[StreetObject]], size_hw: tuple[int, int]
+) -> dict[str, Any]:
+    """Return the content of a COCO file."""
+    images = [
+        {
+            "id": number,
+            "file_name": f"{scene.name}.png",
+            "height": size_hw[0],
+            "width": size_hw[1],
+            "attributes": {"time": "night" if scene.night else "day"},
+        }
+        for number, scene in enumerate(scenes, start=1)
+    ]
+    annotations: list[dict[str, Any]] = []
+    for number, found in enumerate(objects, start=1):
+        for thing in found:
+            x0, y0, x1, y1 = thing.box_xyxy
+            box = [x0, y0, x1 - x0, y1 - y0]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": CLASSES.index(thing.name) + 1,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                    "visibility": round(thing.visibility, 4),
+                }
+            )
+    categories = [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)]
+    return {"images": images, "annotations": annotations, "categories": categories}

@@ -1,0 +1,82 @@
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from eval.sets import load_set
+from eval.street import CLASSES, TEST_DAY, TEST_NIGHT, draw_scene, write_split
+from eval.street.splits import TEST, train_scenes, train_seed
+from rainmer.data.depth import read_depth
+from rainmer.errors import ImageError
+from rainmer.frames import read_image, write_image
+
+SMALL = (96, 160)
+CHOSEN = (TEST[3], TEST[64 + 5], TEST[7])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("street")
+    write_split(root, CHOSEN, size_hw=SMALL, processes=1, quiet=True)
+    return root
+
+
+def test_splits_are_disjoint():
+    stream = {train_seed(i) for i in range(5000)}
+    assert len(stream) == 5000
+    assert len(set(TEST_DAY)) == len(set(TEST_NIGHT)) == 64
+    assert not stream & {*TEST_DAY, *TEST_NIGHT}
+    assert len({scene.name for scene in TEST}) == 128
+
+
+def test_the_train_stream_alternates_and_has_no_scene_before_the_first():
+    assert [scene.night for scene in train_scenes(4)] == [False, True, False, True]
+    assert train_scenes(2, 3)[0] == train_scenes(4)[3]
+    with pytest.raises(ValueError, match="0 or more"):
+        train_seed(-1)
+
+
+def test_files_hold_what_is_drawn(folder):
+    for scene in CHOSEN:
+        drawn = draw_scene(scene.seed, night=scene.night, size_hw=SMALL)
+        np.testing.assert_array_equal(
+            read_image(folder / "images" / f"{scene.name}.png"), drawn.image
+        )
+        depth = read_depth(folder / "depth" / f"{scene.name}.png")
+        assert np.abs(depth - np.minimum(drawn.depth_m, 655.35)).max() < 0.0051
+
+
+def test_a_split_is_a_detection_set(folder):
+    content = {
+        "name": "street",
+        "rainy": "images",
+        "clean": "images",
+        "annotations": "instances.json",
+        "conditions": {"day": {"time": "day"}, "night": {"time": "night"}},
+    }
+    (folder / "set.yaml").write_text(yaml.safe_dump(content))
+    loaded = load_set(folder / "set.yaml")
+    assert not loaded.defects.lines()
+    assert [sample.key for sample in loaded.samples] == [
+        "day-003.png",
+        "day-007.png",
+        "night-005.png",
+    ]
+    assert list(loaded.categories.values()) == list(CLASSES)
+    assert {name: len(ids) for name, ids in loaded.conditions.items()} == {
+        "all": 3,
+        "day": 2,
+        "night": 1,
+    }
+    written = json.loads((folder / "instances.json").read_text())["annotations"]
+    assert len(loaded.annotations) == len(written) > 5
+    assert all(0 <= annotation["visibility"] <= 1 for annotation in written)
+
+
+def test_depth_is_refused_where_there_is_none(tmp_path):
+    with pytest.raises(ImageError, match="cannot read"):
+        read_depth(tmp_path / "none.png")
+    write_image(tmp_path / "image.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(ImageError, match="is no depth"):
+        read_depth(tmp_path / "image.png")
