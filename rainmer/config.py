@@ -144,7 +144,7 @@ def _check_union(value: object, choices: Sequence[Any], where: str) -> object:
         except ConfigError as error:
             errors.append(str(error))
     # An error further inside comes from the choice that was meant.
-    inside = [error for error in errors if not error.startswith(f"{where}: ")]
+    inside = [error for error in errors if not error.startswith(f"{where}: expected")]
     expected = " or ".join(
         error.partition("expected ")[2].partition(", but")[0] for error in errors
     )
