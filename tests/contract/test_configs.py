@@ -7,6 +7,7 @@ import pytest
 
 from eval.sets import SetConfig
 from rainmer.config import from_mapping, read_yaml
+from rainmer.data.rain import PRESETS, RainConfig
 from rainmer.models import RainmerConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -26,3 +27,9 @@ def test_the_network_file_is_the_published_network_in_full():
     content = read_yaml(CONFIGS / "model" / "rainmer.yaml")
     assert RainmerConfig.from_mapping(content) == RainmerConfig.official("sum")
     assert content.keys() == {field.name for field in dataclasses.fields(RainmerConfig)}
+
+
+def test_the_rain_file_is_the_preset_in_full():
+    content = read_yaml(CONFIGS / "rain" / "day.yaml")
+    assert from_mapping(RainConfig, content, "day.yaml") == PRESETS["day"]
+    assert content.keys() == {field.name for field in dataclasses.fields(RainConfig)}

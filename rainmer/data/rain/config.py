@@ -68,7 +68,7 @@ class RainConfig:
     exposure_ms: Range = (3.0, 8.0)
     """Exposure time in ms: longer makes streaks longer and fainter."""
     focal: Range = (0.9, 1.4)
-    """Focal length in frame widths (1.0: a field of view of 53 degrees)."""
+    """Focal length in longer sides of the frame (1.0: a field of view of 53 degrees)."""
     focus_m: Range = 15.0
     """Distance in focus in metres; nearer drops blur."""
     aperture_mm: Range = 1.5
@@ -102,7 +102,7 @@ class RainConfig:
     lens_drops: Range = 0.0
     """Number of drops on the glass; 0: none."""
     lens_drop_size: Range = (0.012, 0.03)
-    """Radius of the largest of them, in frame widths."""
+    """Radius of the largest of them, in longer sides of the frame."""
 
     # Night.
     relight: Literal["auto", "always", "never"] = "auto"

@@ -42,7 +42,7 @@ class Air(NamedTuple):
     camera_m_s: Tensor
     exposure_s: Tensor
     focal: Tensor
-    """Focal length in frame widths."""
+    """Focal length in longer sides of the frame."""
     focus_m: Tensor
     aperture_m: Tensor
     min_opacity: float
