@@ -151,11 +151,6 @@ def test_mistakes_are_named(tmp_path, detector, more, message):
         main(arguments(file, detector, tmp_path / "run", *more))
 
 
-def test_a_set_without_a_detector_is_a_mistake(tmp_path):
-    with pytest.raises(RainmerError, match="--detector is missing"):
-        main(["--data", str(write_tree(tmp_path)), "--derain"])
-
-
 def command(*argv, **options):
     return subprocess.run(
         [sys.executable, "-m", "eval.detect", *argv],
