@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from eval.coco import Evaluation, GroundTruth
 from eval.street.detector import build_network, save_detector, write_checkpoint
 from eval.street.scene import CLASSES
 from eval.street.splits import TEST, SceneId, train_scenes, write_split
-from rainmer.cli import make_parser, positive_int, run_command
+from rainmer.cli import make_parser, non_negative_int, positive_int, run_command
 from rainmer.files import atomic_write, make_folder
 from rainmer.frames import Frame, read_image
 
@@ -53,16 +54,21 @@ class Recipe:
         batch: Images of one step.
         seed: Of the weights, the order and the augmentation.
         architecture: One of ultralytics' own descriptions.
-        learning_rate: The highest one, of AdamW.
+        learning_rate: The highest one, of AdamW; it rises, then falls as half a cosine.
+        extra: Further epochs at full size on pictures that are hardly changed, in which the rate
+            falls once more, from `extra_rate`.
+        extra_rate: See `extra`.
         weight_decay: Of the kernels.
     """
 
     images: int = 2800
-    epochs: int = 12
+    epochs: int = 11
     batch: int = 8
     seed: int = 0
     architecture: str = "yolo11n.yaml"
     learning_rate: float = 0.002
+    extra: int = 4
+    extra_rate: float = 0.0008
     weight_decay: float = 0.0005
 
     def widths(self) -> list[int]:
@@ -71,7 +77,7 @@ class Recipe:
         first = max(self.epochs - sum(last), 0)
         widths = [width for (width, _), count in zip(_STAGES, [first, *last], strict=True)
                   for _ in range(count)]  # fmt: skip
-        return widths[-self.epochs :]
+        return widths[-self.epochs :] + [_STAGES[-1][0]] * self.extra
 
 
 class Scenes(NamedTuple):
@@ -105,8 +111,9 @@ def load_scenes(folder: Path, count: int, *, quiet: bool = False) -> Scenes:
 
 
 def augmented(
-    rng: np.random.Generator, image: Frame, boxes: npt.NDArray[np.float32], size_hw: tuple[int, int]
-) -> tuple[Frame, npt.NDArray[np.float32]]:
+    rng: np.random.Generator, image: Frame, boxes: npt.NDArray[np.float32],
+    size_hw: tuple[int, int], *, gentle: bool = False,
+) -> tuple[Frame, npt.NDArray[np.float32]]:  # fmt: skip
     """Flip, zoom, shift and tint a picture.
 
     Args:
@@ -114,14 +121,16 @@ def augmented(
         image: (H, W, 3), uint8, RGB.
         boxes: (n, 5): class, x1, y1, x2, y2 in pixels.
         size_hw: Of the result.
+        gentle: Change it little, and leave half of the pictures as sharp as they are.
 
     Returns:
         The picture and the boxes that are left of it.
     """
     height, width = size_hw
-    zoom = width / image.shape[1] * float(np.exp(rng.uniform(-0.22, 0.3)))
+    strength = (0.25 if rng.random() < 0.5 else 0.0) if gentle else 1.0
+    zoom = width / image.shape[1] * float(np.exp(strength * rng.uniform(-0.22, 0.3)))
     flip = -1.0 if rng.random() < 0.5 else 1.0
-    shift = rng.uniform(-0.1, 0.1, 2) * [width, height]
+    shift = strength * rng.uniform(-0.1, 0.1, 2) * [width, height]
     centre = np.array([image.shape[1], image.shape[0]]) / 2
     scale = np.array([flip * zoom, zoom])
     offset = np.array([width, height]) / 2 + shift - scale * centre
@@ -144,25 +153,29 @@ def augmented(
 
 
 def batches(
-    scenes: Scenes, rng: np.random.Generator, batch: int, size_hw: tuple[int, int]
-) -> Iterator[dict[str, Tensor]]:
+    scenes: Scenes, rng: np.random.Generator, batch: int, size_hw: tuple[int, int], *,
+    gentle: bool = False,
+) -> Iterator[dict[str, Tensor]]:  # fmt: skip
     """Give an epoch's batches in random order, the next one being made beside the training."""
     order = rng.permutation(len(scenes.images))
     starts = range(0, len(order) - batch + 1, batch)
+    make = partial(_batch, scenes, rng, size_hw, gentle)
     with ThreadPoolExecutor(1) as pool:
-        made = [pool.submit(_batch, scenes, rng, order[s : s + batch], size_hw) for s in starts[:2]]
+        made = [pool.submit(make, order[start : start + batch]) for start in starts[:2]]
         for start in list(starts[2:]) + [None] * min(2, len(starts)):
             yield made.pop(0).result()
             if start is not None:
-                chosen = order[start : start + batch]
-                made.append(pool.submit(_batch, scenes, rng, chosen, size_hw))
+                made.append(pool.submit(make, order[start : start + batch]))
 
 
 def _batch(
-    scenes: Scenes, rng: np.random.Generator, chosen: npt.NDArray[np.intp], size_hw: tuple[int, int]
-) -> dict[str, Tensor]:
+    scenes: Scenes, rng: np.random.Generator, size_hw: tuple[int, int], gentle: bool,
+    chosen: npt.NDArray[np.intp],
+) -> dict[str, Tensor]:  # fmt: skip
     """Return a batch in the form that ultralytics' losses take: boxes as shares of the sides."""
-    pairs = [augmented(rng, scenes.images[i], scenes.boxes[i], size_hw) for i in chosen]
+    pairs = [
+        augmented(rng, scenes.images[i], scenes.boxes[i], size_hw, gentle=gentle) for i in chosen
+    ]
     height, width = size_hw
     images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
     counts = [len(boxes) for _, boxes in pairs]
@@ -212,11 +225,12 @@ class Training:
         """Train for one epoch and return its mean loss."""
         size_hw = (width * scenes.images.shape[1] // scenes.images.shape[2], width)
         rng = np.random.default_rng([self.recipe.seed, self.epoch])
+        gentle = self.epoch >= self.recipe.epochs
         self.network.train()
         total, count = 0.0, len(scenes.images) // self.recipe.batch
-        name = f"epoch {self.epoch + 1}/{self.recipe.epochs} at {width}"
+        name = f"epoch {self.epoch + 1}/{self.recipe.epochs + self.recipe.extra} at {width}"
         with tqdm(total=count, desc=name, unit="step", disable=quiet, file=sys.stderr) as bar:
-            for batch in batches(scenes, rng, self.recipe.batch, size_hw):
+            for batch in batches(scenes, rng, self.recipe.batch, size_hw, gentle=gentle):
                 total += self._advance(batch)
                 bar.update()
         self.epoch += 1
@@ -240,10 +254,13 @@ class Training:
         return float(loss.detach())
 
     def _rate(self) -> float:
-        """Return the learning rate of the next step: a short rise, then half a cosine."""
-        rise = min(1.0, (self.step + 1) / 200)
-        fall = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(self.step / self.steps, 1.0)))
-        return self.recipe.learning_rate * rise * fall
+        """Return the learning rate of the next step."""
+        recipe = self.recipe
+        if self.step < self.steps:
+            rise = min(1.0, (self.step + 1) / 200)
+            return recipe.learning_rate * rise * _fall(self.step / self.steps)
+        further = recipe.extra * (recipe.images // recipe.batch)
+        return recipe.extra_rate * _fall((self.step - self.steps) / max(further, 1))
 
     def save(self, path: Path) -> None:
         """Write what `load` needs to go on."""
@@ -261,6 +278,11 @@ class Training:
         self.average.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.epoch = content["step"], content["epoch"]
+
+
+def _fall(share: float) -> float:
+    """Return the factor on a learning rate after a share of the steps: half a cosine to 0.02."""
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
 def measure(weights: Path, folder: Path, *, imgsz: int = 640) -> dict[str, dict[str, float | None]]:
@@ -364,6 +386,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
                         help="training scenes (default: %(default)s)")  # fmt: skip
     parser.add_argument("--epochs", type=positive_int, default=defaults.epochs, metavar="E",
                         help="how often each is seen (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--extra", type=non_negative_int, default=defaults.extra, metavar="E",
+                        help="further epochs at full size (default: %(default)s)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=defaults.seed, metavar="S")
     parser.add_argument("--threads", type=positive_int, metavar="T", help="of torch on the CPU")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
@@ -375,7 +399,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _arguments(argv)
     os.environ.setdefault("YOLO_AUTOINSTALL", "False")
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())
-    recipe = Recipe(images=options.images, epochs=options.epochs, seed=options.seed)
+    recipe = Recipe(
+        images=options.images, epochs=options.epochs, extra=options.extra, seed=options.seed
+    )
     work = options.work or options.out.with_name(f"{options.out.stem}-work")
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -384,7 +410,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     test = _drawn(work / "test", TEST, quiet=options.quiet)
     scores = measure(work / "average.pt", test)
     facts = {
-        "images": str(recipe.images), "epochs": str(recipe.epochs), "batch": str(recipe.batch),
+        "images": str(recipe.images), "epochs": f"{recipe.epochs}+{recipe.extra}",
+        "batch": str(recipe.batch),
         "seed": str(recipe.seed), "data": "clean Rainy Street scenes, day and night, drawn",
         "test": json.dumps(scores),
     }  # fmt: skip
