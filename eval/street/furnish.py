@@ -196,7 +196,7 @@ def place_signals(stage: Stage) -> None:
     state = str(rng.choice(["red", "amber", "green"], p=[0.45, 0.12, 0.43]))
     stop = road.crossing - 2.2
     beyond = (road.junction[1] + 1.0) if road.junction else road.crossing + 2.4
-    size = float(rng.uniform(1.0, 1.25))
+    size = float(rng.uniform(1.15, 1.4))
     gantry = rng.random() < 0.4
     _signal(stage, (road.kerb + 0.4, stop), state, size, reach=0.0)
     if gantry:
@@ -229,7 +229,7 @@ def _signal(
     away: bool = False,
 ) -> None:
     x, z = place
-    if z < 3.5 or z > 55:
+    if z < 3.5 or z > 42:
         return
     height = 5.6 if reach else 3.3
     turn = math.pi if x > 0 else 0.0

@@ -93,7 +93,7 @@ def choose_road(rng: np.random.Generator) -> Road:
     """Choose a street's cross-section and where it is crossed."""
     lanes = int(rng.choice([1, 2], p=[0.6, 0.4]))
     parking = 2.3 if rng.random() < 0.6 else 0.0
-    crossing = float(rng.uniform(9, 30)) if rng.random() < 0.65 else None
+    crossing = float(rng.uniform(8, 22)) if rng.random() < 0.65 else None
     junction = None
     if crossing is not None and rng.random() < 0.6:
         junction = (crossing + 3.0, crossing + 3.0 + float(rng.uniform(8, 12)))
@@ -105,7 +105,7 @@ def choose_road(rng: np.random.Generator) -> Road:
 def choose_camera(rng: np.random.Generator, road: Road, size_hw: tuple[int, int]) -> Camera:
     """Choose where the picture is taken from: a car, a pavement or a mast."""
     height, width = size_hw
-    focal = float(rng.uniform(500, 760)) * width / 640
+    focal = float(rng.uniform(560, 840)) * width / 640
     kind = str(rng.choice(["car", "pavement", "mast"], p=[0.5, 0.25, 0.25]))
     if kind == "car":
         x, eye = road.lane * float(rng.uniform(0.3, 0.7)), float(rng.uniform(1.35, 2.2))
@@ -117,9 +117,9 @@ def choose_camera(rng: np.random.Generator, road: Road, size_hw: tuple[int, int]
         x, eye = side * (road.kerb + float(rng.uniform(-0.3, 1.2))), float(rng.uniform(1.6, 2.7))
         yaw, horizon = -side * float(rng.uniform(0.06, 0.26)), float(rng.uniform(0.4, 0.5))
     else:
-        x, eye = float(rng.uniform(-0.8, 1.0)) * road.kerb, float(rng.uniform(3.8, 6.0))
+        x, eye = float(rng.uniform(-0.8, 1.0)) * road.kerb, float(rng.uniform(3.2, 4.8))
         yaw = -float(np.sign(x)) * float(rng.uniform(0.0, 0.14))
-        horizon = float(rng.uniform(0.2, 0.34))
+        horizon = float(rng.uniform(0.24, 0.36))
     pitch = math.atan((0.5 - horizon) * height / focal)
     return Camera(x, eye, yaw, pitch, float(rng.normal(0, 0.008)), focal, size_hw)
 
@@ -199,7 +199,7 @@ def _drive(stage: Stage, named: tuple[str, Vehicle], x: float, z: float, heading
     half_x, half_z = (length / 2, width / 2) if across else (width / 2, length / 2)
     if not across:
         z += half_z
-    if z > 75 or not stage.free(x, z, half_x + 0.25, half_z + 0.6):
+    if z > 58 or not stage.free(x, z, half_x + 0.25, half_z + 0.6):
         return
     position = np.array([x, 0.0, z])
     mesh = vehicle.placed(position, heading, stage.camera.position)
@@ -241,7 +241,7 @@ def place_people(stage: Stage) -> None:
         side = float(rng.choice([-1, 1]))
         low = road.kerb + 0.4 + road.verge
         x = side * float(rng.uniform(low, max(road.front(side) - 0.5, low + 0.2)))
-        z = float(rng.uniform(5, 14) if rng.random() < 0.45 else rng.uniform(12, 38))
+        z = float(rng.uniform(4.5, 10) if rng.random() < 0.5 else rng.uniform(9, 24))
         heading = float(rng.choice([0, math.pi])) + float(rng.normal(0, 0.3))
         _walk(stage, x, z, heading)
         if rng.random() < 0.3:
@@ -257,13 +257,13 @@ def place_people(stage: Stage) -> None:
             )
     elif rng.random() < 0.3:
         _walk(
-            stage, float(rng.uniform(-road.kerb, road.kerb)), float(rng.uniform(9, 24)), math.pi / 2
+            stage, float(rng.uniform(-road.kerb, road.kerb)), float(rng.uniform(7, 17)), math.pi / 2
         )
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.25, 0.4, 0.25, 0.1]))):
         _ride(stage)
     if rng.random() < 0.45:
         side = float(rng.choice([-1, 1]))
-        z, lengthwise = float(rng.uniform(6, 22)), rng.random() < 0.5
+        z, lengthwise = float(rng.uniform(5, 15)), rng.random() < 0.5
         for _ in range(int(rng.integers(1, 4))):
             x = side * (road.kerb + 0.8) if lengthwise else side * (road.front(side) - 1.0)
             heading = float(rng.normal(0, 0.1)) + (0 if lengthwise else math.pi / 2)
@@ -295,7 +295,7 @@ def _ride(stage: Stage) -> None:
         heading = float(rng.choice([-1, 1])) * math.pi / 2
     else:
         x = side * (road.edge - float(rng.uniform(0.5, 1.0)))
-        z, heading = float(rng.uniform(6, 28)), 0.0 if side > 0 else math.pi
+        z, heading = float(rng.uniform(5, 17)), 0.0 if side > 0 else math.pi
     heading += float(rng.normal(0, 0.12))
     across = abs(math.sin(heading)) > 0.7
     if not stage.free(x, z, 1.0 if across else 0.45, 0.45 if across else 1.0):

@@ -262,15 +262,15 @@ def draw_bicycle(rng: np.random.Generator, position: Floats, heading: float, eye
     angles = np.linspace(0, 2 * np.pi, 17)
     for z in (-0.53, 0.53):
         rim = np.stack([np.zeros(17), 0.34 + 0.32 * np.sin(angles), z + 0.32 * np.cos(angles)], 1)
-        figure.limbs(np.hstack([rim[:-1], rim[1:]]).tolist(), [(0.03, 0.03)] * 16, rubber, 0)
+        figure.limbs(np.hstack([rim[:-1], rim[1:]]).tolist(), [(0.036, 0.036)] * 16, rubber, 0)
         spokes = np.hstack([np.broadcast_to([0, 0.34, z], (8, 3)), rim[:16:2]])
         figure.limbs(spokes.tolist(), [(0.006, 0.006)] * 8, metal, -0.2)
     crank, seat, head = (0, 0.3, -0.05), (0, 0.86, -0.2), (0, 0.86, 0.38)
     tubes = [(*crank, *seat), (*crank, *head), (*seat, *head), (0, 0.34, -0.53, *crank),
              (0, 0.34, -0.53, *seat), (0, 0.34, 0.53, 0, 0.98, 0.34)]  # fmt: skip
-    figure.limbs(tubes, [(0.026, 0.026)] * len(tubes), frame, 0.5)
+    figure.limbs(tubes, [(0.034, 0.034)] * len(tubes), frame, 0.5)
     bar = [(-0.27, 1.04, 0.3, 0.27, 1.04, 0.3), (0, 0.95, 0.35, 0, 1.04, 0.3)]
-    figure.limbs(bar, [(0.02, 0.02)] * 2, rubber, 0.7)
+    figure.limbs(bar, [(0.028, 0.028)] * 2, rubber, 0.7)
     figure.limbs([(0, 0.95, -0.32, 0, 0.96, -0.08)], [(0.075, 0.04)], rubber, 0.7)
     return figure.finished()
 

@@ -19,8 +19,8 @@ __all__ = ["CLASSES", "SKY_M", "StreetObject", "StreetScene", "draw_scene"]
 CLASSES = ("person", "bicycle", "car", "bus", "truck", "traffic light")
 """The annotated classes, by their COCO names."""
 
-_LEAST_VISIBLE = 0.25
-_LEAST_SIDES = (4.0, 9.0)  # of the 640 pixels wide picture: shorter and longer side of a box
+_LEAST_VISIBLE = 0.3
+_LEAST_SIDES = (5.0, 11.0)  # of the 640 pixels wide picture: shorter and longer side of a box
 
 
 @dataclass(frozen=True)

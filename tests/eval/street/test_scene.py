@@ -47,7 +47,7 @@ def test_objects_are_inside_the_picture(key):
         assert thing.name in CLASSES
         assert 0 <= x0 < x1 <= SMALL[1]
         assert 0 <= y0 < y1 <= SMALL[0]
-        assert 0.25 <= thing.visibility <= 1
+        assert 0.3 <= thing.visibility <= 1
 
 
 def test_every_class_appears():
