@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 _FIRST_TRAIN_SEED = 10_000
+_CLEARLY_VISIBLE = 0.4
+_CLEAR_SIDE_PX = 10.0  # of the shorter side of a box, in a picture 640 pixels wide
 
 
 class SceneId(NamedTuple):
@@ -79,8 +81,9 @@ def write_split(
     """Draw scenes into files: `images/NAME.png`, `depth/NAME.png`, `instances.json`.
 
     Pictures are clean; depth is as of `rainmer.data.depth.write_depth`; annotations are COCO's,
-    category ids are 1-based in the order of `CLASSES`, each annotation has its `visibility` and
-    each image `attributes: {time: day|night}`. `instances.json` is written last.
+    category ids are 1-based in the order of `CLASSES`, each annotation has its `visibility`, small
+    and hidden objects are crowds, which count neither way, and each image has
+    `attributes: {time: day|night}`. `instances.json` is written last.
 
     Args:
         folder: Made if need be; files in it are replaced.
@@ -126,6 +129,16 @@ def _write_scene(root: Path, size_hw: tuple[int, int], scene: SceneId) -> tuple[
     return drawn.objects
 
 
+def _is_doubtful(thing: StreetObject, width: int) -> bool:
+    """Tell whether an object is so small or so hidden that it counts neither way.
+
+    As the DontCare regions of KITTI: as a COCO crowd, finding it is no mistake, nor is missing it.
+    """
+    x0, y0, x1, y1 = thing.box_xyxy
+    side = min(x1 - x0, y1 - y0) * 640 / width
+    return thing.visibility < _CLEARLY_VISIBLE or side < _CLEAR_SIDE_PX
+
+
 def _instances(
     scenes: Sequence[SceneId], objects: Sequence[Sequence[StreetObject]], size_hw: tuple[int, int]
 ) -> dict[str, Any]:
@@ -152,7 +165,7 @@ def _instances(
                     "category_id": CLASSES.index(thing.name) + 1,
                     "bbox": box,
                     "area": box[2] * box[3],
-                    "iscrowd": 0,
+                    "iscrowd": int(_is_doubtful(thing, size_hw[1])),
                     "visibility": round(thing.visibility, 4),
                 }
             )
