@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import logging
+import os
 import shlex
 import shutil
 import sys
@@ -193,7 +194,9 @@ class _Inputs(NamedTuple):
 def _inputs(options: argparse.Namespace) -> _Inputs:
     """Return set, detector and input size: those asked for, or the embedded ones."""
     return _Inputs(
-        Path(options.data) if options.data else street_set(quiet=options.quiet),
+        Path(options.data)
+        if options.data
+        else street_set(processes=os.cpu_count() or 1, quiet=options.quiet),
         options.detector or str(detector_weights()),
         options.imgsz or INPUT_SIZE,
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import yaml
@@ -31,13 +30,19 @@ _OTHERS = frozenset({"detector.py", "embedded.py", "train_detector.py"})
 
 
 def street_set(
-    folder: Path | None = None, *, scenes: tuple[SceneId, ...] = TEST, quiet: bool = False
+    folder: Path | None = None,
+    *,
+    scenes: tuple[SceneId, ...] = TEST,
+    processes: int = 1,
+    quiet: bool = False,
 ) -> Path:
     """Draw the clean half of Rainy Street, or find it from an earlier time.
 
     Args:
         folder: Where it is kept; None: the user's cache folder, by the version of the scenes.
         scenes: Which scenes.
+        processes: How many draw at once. More than one needs a main module that may be imported
+            again, as `multiprocessing` explains.
         quiet: Show no progress.
 
     Returns:
@@ -50,7 +55,7 @@ def street_set(
     instances, file = folder / "instances.json", folder / "set.yaml"
     if not instances.is_file():
         _log.info("drawing the %d street scenes of the embedded set, once", len(scenes))
-        write_split(folder, scenes, processes=os.cpu_count(), quiet=quiet)
+        write_split(folder, scenes, processes=processes, quiet=quiet)
     content = {
         "name": _NAME,
         "clean": "images",

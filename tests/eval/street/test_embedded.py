@@ -52,7 +52,7 @@ def test_nothing_is_drawn_twice(file):
 
 
 def test_the_command_takes_it_where_nothing_is_named(file, tmp_path, monkeypatch, capsys, caplog):
-    monkeypatch.setattr(eval.detect, "street_set", lambda quiet: file)
+    monkeypatch.setattr(eval.detect, "street_set", lambda **options: file)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     caplog.set_level("INFO")
     options = ["--derain", "--out", str(tmp_path / "run"), "--device", "cpu", "--resamples", "20"]
