@@ -75,9 +75,10 @@ def build_network(architecture: str, names: list[str]) -> Any:  # noqa: ANN401
         names: Its classes.
     """
     from ultralytics.cfg import get_cfg
-    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
-    network = DetectionModel(architecture, nc=len(names), verbose=False)
+    description = {**yaml_model_load(architecture), "nc": len(names)}
+    network = DetectionModel(description, verbose=False)
     network.names = dict(enumerate(names))
     network.args = get_cfg()  # gains of the losses
     return network
