@@ -50,7 +50,7 @@ __all__ = ["main"]
 _log = logging.getLogger(__name__)
 
 DEFAULT_DERAINER = "median"
-EMBEDDED_LIMIT = 96  # images of the embedded set, so that a first run takes under three minutes
+EMBEDDED_LIMIT = 96  # images of the embedded set, to keep a first run short
 CONTROL = "median"
 
 _EXAMPLE = """\
