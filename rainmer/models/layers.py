@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
+    "COMPENSATOR_STEPS",
     "LEAKY_SLOPE",
     "ChannelNorm",
     "Downsample",
@@ -41,10 +42,12 @@ TopkTies = Literal["lowest", "native"]
 """Which of equal attention entries are kept: the lowest indices, or what `torch.topk` picks."""
 
 LEAKY_SLOPE = 0.1
+COMPENSATOR_STEPS = 4
+"""Steps of a feature compensator as published."""
+
 _NORM_EPSILON = 1e-5
 _COSINE_EPSILON = 1e-12
 _SQUEEZE_REDUCTION = 16
-_COMPENSATOR_STEPS = 4
 _SEPARABLE_KERNELS = (1, 3, 5, 7)
 _DILATED_KERNELS = (3, 5, 7)
 
@@ -266,8 +269,8 @@ class MixedScaleFeedForward(nn.Module):
         expanded = self.expand(x)
         fine1, fine2 = self.depthwise3(expanded).relu_().chunk(2, dim=1)
         coarse1, coarse2 = self.depthwise5(expanded).relu_().chunk(2, dim=1)
-        mixed3 = self.pair3(torch.cat((fine1, coarse1), dim=1)).relu_()
-        mixed5 = self.pair5(torch.cat((fine2, coarse2), dim=1)).relu_()
+        mixed3 = _convolve_pairs(self.pair3, torch.cat((fine1, coarse1), dim=1)).relu_()
+        mixed5 = _convolve_pairs(self.pair5, torch.cat((fine2, coarse2), dim=1)).relu_()
         return cast(Tensor, self.reduce(torch.cat((mixed3, mixed5), dim=1)))
 
 
@@ -278,17 +281,26 @@ def _pair_conv(channels: int, kernel: int, *, bias: bool) -> nn.Conv2d:
     )
 
 
+def _convolve_pairs(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Run a pair convolution as a depthwise one and a sum, which every backend has fast code for."""
+    weight = conv.weight.flatten(0, 1).unsqueeze(1)  # 2C, 1, k, k
+    products = F.conv2d(x, weight, padding=conv.padding, groups=len(weight))
+    summed = products[:, 0::2] + products[:, 1::2]
+    return summed if conv.bias is None else summed + conv.bias[:, None, None]
+
+
 class FeatureCompensator(nn.Module):
-    """Mixture of eight operations in four steps, weighted per image (section 2.4, "MEFC").
+    """Mixture of eight operations in several steps, weighted per image (section 2.4, "MEFC").
 
     Args:
         channels: Width of the features.
+        steps: How many steps.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, steps: int = COMPENSATOR_STEPS) -> None:
         super().__init__()
-        self.steps = nn.ModuleList(_CompensatorStep(channels) for _ in range(_COMPENSATOR_STEPS))
-        weights = _COMPENSATOR_STEPS * _CompensatorStep.operation_count
+        self.steps = nn.ModuleList(_CompensatorStep(channels) for _ in range(steps))
+        weights = steps * _CompensatorStep.operation_count
         self.gate = nn.Sequential(
             nn.Linear(channels, 2 * weights), nn.ReLU(), nn.Linear(2 * weights, weights)
         )

@@ -24,7 +24,7 @@ class Network(nn.Module, abc.ABC):
 
     name: ClassVar[str]
     """What specs and weights files call the network."""
-    size_multiple: ClassVar[int]
+    size_multiple: int
     """The network pads to multiples of this; tiles of such sizes waste nothing."""
     takes_query: ClassVar[bool]
     """Whether the network is steered by a second, small image of the whole frame."""

@@ -40,6 +40,7 @@ QUERY_SIZE_HW = (128, 128)
 """Size of the query image: the whole frame, its aspect ratio ignored."""
 
 _CHANNELS = 3
+_DOWNSAMPLING = 8  # of the bottleneck, relative to the first level
 _MOMENTUM_ENCODER = "disentangle.encoder_k."
 
 _AnyRainmer = TypeVar("_AnyRainmer", bound="Rainmer")
@@ -49,23 +50,25 @@ class ViewEncoder(nn.Module):
     """Encoder of the views of an image: a location map, and a map per prompting view (2.6).
 
     Args:
-        dim: Width of the location map.
-        base_dim: Width of the view maps.
-        views: The views that get a head, in the order of the prompts.
+        config: The network's options. The location map is `dim` wide, the view maps `base_dim`;
+            the views that prompt get a head each, in the order of the prompts.
     """
 
-    def __init__(self, dim: int, base_dim: int, views: tuple[str, ...]) -> None:
+    def __init__(self, config: RainmerConfig) -> None:
         super().__init__()
-        self.embedding = conv3x3(_CHANNELS, dim, bias=True)
-        self.compensator = FeatureCompensator(dim)
-        self.heads = nn.ModuleDict({view: _view_head(dim, base_dim) for view in views})
+        self.stride = config.entry_stride
+        self.embedding = conv3x3(_CHANNELS * self.stride**2, config.dim, bias=True)
+        self.compensator = FeatureCompensator(config.dim, config.compensator_steps)
+        self.heads = nn.ModuleDict(
+            {view: _view_head(config.dim, config.base_dim) for view in config.prompt_views}
+        )
 
     def location(self, image: Tensor) -> Tensor:
-        """Return the location map (B, dim, H, W) of an image (B, 3, H, W)."""
-        return cast(Tensor, self.compensator(self.embedding(image)))
+        """Return the location map (B, dim, H/s, W/s) of an image (B, 3, H, W), s: entry stride."""
+        return cast(Tensor, self.compensator(self.embedding(_enter(image, self.stride))))
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Return the maps (B, base_dim, H, W) of an image (B, 3, H, W) by the names of the views.
+        """Return the maps (B, base_dim, H/s, W/s) of an image (B, 3, H, W) by the views' names.
 
         The global average of a map is the view's contrastive feature, the average scaled to unit
         length its prompt; the detail view is the degradation map at a lower resolution.
@@ -230,7 +233,6 @@ class Rainmer(Network):
     """
 
     name = "rainmer"
-    size_multiple = 8
     takes_query = True
 
     encoder: ViewEncoder | None
@@ -239,9 +241,11 @@ class Rainmer(Network):
     def __init__(self, config: RainmerConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or RainmerConfig()
+        self.size_multiple = _DOWNSAMPLING * config.entry_stride
         width1, width2, width3, width4 = config.widths
-        self.embedding = conv3x3(_CHANNELS, width1, bias=False)
-        self.compensator = FeatureCompensator(width1)
+        entry_channels = _CHANNELS * config.entry_stride**2
+        self.embedding = conv3x3(entry_channels, width1, bias=False)
+        self.compensator = FeatureCompensator(width1, config.compensator_steps)
         self.encoder1 = self._level(0, width1)
         self.down1 = Downsample(width1)
         self.encoder2 = self._level(1, width2)
@@ -258,12 +262,10 @@ class Rainmer(Network):
         self.up1 = Upsample(width2)
         # The last decoder level is as wide as both its inputs together: nothing is reduced.
         self.decoder1 = self._level(0, width2, prompted=True)
-        self.refinement = FeatureCompensator(width2)
-        self.output = conv3x3(width2, _CHANNELS, bias=config.bias)
+        self.refinement = FeatureCompensator(width2, config.compensator_steps)
+        self.output = conv3x3(width2, entry_channels, bias=config.bias)
         needs_encoder = config.spatial_channel or bool(config.prompt_views)
-        self.encoder = (
-            ViewEncoder(config.dim, config.base_dim, config.prompt_views) if needs_encoder else None
-        )
+        self.encoder = ViewEncoder(config) if needs_encoder else None
         self.interaction = LocationChannelInteraction(width1) if config.spatial_channel else None
 
     def _level(self, level: int, width: int, *, prompted: bool = False) -> nn.ModuleList:
@@ -279,7 +281,7 @@ class Rainmer(Network):
 
         Args:
             image: Rainy images or tiles (B, 3, H, W), RGB, 0..1, any H and W. Sides are padded to
-                multiples of 8 at the bottom and right, by reflection, and cropped again.
+                `size_multiple` at the bottom and right, by reflection, and cropped again.
             query: The whole frames, resized to about 128x128: (B, 3, h, w), or one for all,
                 (1, 3, h, w). Default: `image` resized, which is right when `image` is the frame.
             prompts: What `prompts` returned for the query, instead of it: (B or 1, P, base_dim).
@@ -336,9 +338,10 @@ class Rainmer(Network):
             )
 
     def _restore(self, image: Tensor, prompts: Tensor) -> Tensor:
-        """Run the U-shape of section 3; sides are multiples of 8. Training uses this path too."""
+        """Run the U-shape of section 3; sides fit `size_multiple`. Training uses this path too."""
         image = _channels_last(image)
-        features = self.compensator(self.embedding(image))
+        stride = self.config.entry_stride
+        features = self.compensator(self.embedding(_enter(image, stride)))
         if self.interaction is not None and self.encoder is not None:
             features = self.interaction(self.encoder.location(image), features)
         level1 = _run(self.encoder1, features)
@@ -351,7 +354,8 @@ class Rainmer(Network):
         features = _run(self.decoder2, features, prompts)
         features = torch.cat((self.up1(features), level1), dim=1)
         features = _run(self.decoder1, features, prompts)
-        return cast(Tensor, self.output(self.refinement(features)) + image)
+        correction = self.output(self.refinement(features))
+        return cast(Tensor, _leave(correction, stride) + image)
 
     def config_mapping(self) -> dict[str, Any]:
         """Return the options as plain values."""
@@ -426,6 +430,14 @@ def _run(blocks: nn.ModuleList, x: Tensor, prompts: Tensor | None = None) -> Ten
     for block in blocks:
         x = block(x, prompts)
     return x
+
+
+def _enter(image: Tensor, stride: int) -> Tensor:
+    return image if stride == 1 else _channels_last(F.pixel_unshuffle(image, stride))
+
+
+def _leave(correction: Tensor, stride: int) -> Tensor:
+    return correction if stride == 1 else F.pixel_shuffle(correction, stride)
 
 
 def _channels_last(image: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from rainmer.config import nearest, to_mapping
 from rainmer.errors import ConfigError
-from rainmer.models.layers import TopkTies, kept_entries
+from rainmer.models.layers import COMPENSATOR_STEPS, TopkTies, kept_entries
 
 __all__ = [
     "OFFICIAL_VARIANTS",
@@ -28,6 +28,7 @@ LayerNorm = Literal["with_bias", "bias_free"]
 
 _LEVELS = 4
 _SMALLEST_BASE_DIM = 16
+_ENTRY_STRIDES = (1, 2, 4)
 
 OFFICIAL_VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "sum": {},
@@ -66,6 +67,11 @@ class RainmerConfig:
         spatial_channel: Whether the location map is fused into the first level.
         topk_ties: Which of equal attention entries are kept: "lowest" index (equal on every device
             and to the official network on CUDA), or "native" as `torch.topk` picks on the device.
+        entry_stride: The network works at this fraction of the resolution: images enter by
+            pixel-unshuffle and leave by pixel-shuffle. 1, as published, or a power of two; each
+            doubling divides the cost by about four.
+        compensator_steps: Steps of the two feature compensators and of the encoder's, 1 to 4;
+            published: 4.
 
     Raises:
         ConfigError: A value is of the wrong type or out of range, or two contradict each other.
@@ -84,6 +90,8 @@ class RainmerConfig:
     prompt_position: PromptPosition = "attention"
     spatial_channel: bool = True
     topk_ties: TopkTies = "lowest"
+    entry_stride: int = 1
+    compensator_steps: int = 4
 
     def __post_init__(self) -> None:
         _check_integer("dim", self.dim, 2)
@@ -99,6 +107,15 @@ class RainmerConfig:
         _check_choice("prompt_gate", self.prompt_gate, get_args(PromptGate))
         _check_choice("prompt_position", self.prompt_position, get_args(PromptPosition))
         _check_choice("topk_ties", self.topk_ties, get_args(TopkTies))
+        if self.entry_stride not in _ENTRY_STRIDES:
+            choices = ", ".join(map(str, _ENTRY_STRIDES))
+            raise ConfigError(f"entry_stride is {self.entry_stride!r}, but must be one of {choices}")
+        _check_integer("compensator_steps", self.compensator_steps, 1)
+        if self.compensator_steps > COMPENSATOR_STEPS:
+            raise ConfigError(
+                f"compensator_steps is {self.compensator_steps}, "
+                f"but must be at most {COMPENSATOR_STEPS}"
+            )
         self._set("sparse_rates", _rates(self.sparse_rates))
         self._set("views", _views(self.views))
         self._check_heads()
