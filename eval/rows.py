@@ -17,7 +17,7 @@ import numpy as np
 
 from detection.types import Detections
 from eval.cache import CachedDerainer, Derained
-from eval.metrics import restoration_scores
+from rainmer.metrics import restoration_scores
 from eval.sets import DetectionSet, Sample
 from rainmer.errors import ImageError
 from rainmer.files import append_line, read_lines

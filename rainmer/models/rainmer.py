@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rainmer.errors import ImageError
 from rainmer.models.layers import (
@@ -241,6 +242,8 @@ class Rainmer(Network):
     def __init__(self, config: RainmerConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or RainmerConfig()
+        self.checkpointing = False
+        """Whether training computes the blocks' activations twice instead of keeping them."""
         self.size_multiple = _DOWNSAMPLING * config.entry_stride
         width1, width2, width3, width4 = config.widths
         entry_channels = _CHANNELS * config.entry_stride**2
@@ -344,18 +347,26 @@ class Rainmer(Network):
         features = self.compensator(self.embedding(_enter(image, stride)))
         if self.interaction is not None and self.encoder is not None:
             features = self.interaction(self.encoder.location(image), features)
-        level1 = _run(self.encoder1, features)
-        level2 = _run(self.encoder2, self.down1(level1))
-        level3 = _run(self.encoder3, self.down2(level2))
-        features = _run(self.bottleneck, self.down3(level3))
+        level1 = self._run(self.encoder1, features)
+        level2 = self._run(self.encoder2, self.down1(level1))
+        level3 = self._run(self.encoder3, self.down2(level2))
+        features = self._run(self.bottleneck, self.down3(level3))
         features = self.reduce3(torch.cat((self.up3(features), level3), dim=1))
-        features = _run(self.decoder3, features, prompts)
+        features = self._run(self.decoder3, features, prompts)
         features = self.reduce2(torch.cat((self.up2(features), level2), dim=1))
-        features = _run(self.decoder2, features, prompts)
+        features = self._run(self.decoder2, features, prompts)
         features = torch.cat((self.up1(features), level1), dim=1)
-        features = _run(self.decoder1, features, prompts)
+        features = self._run(self.decoder1, features, prompts)
         correction = self.output(self.refinement(features))
-        return cast(Tensor, _leave(correction, stride) + image)
+        return _leave(correction, stride) + image
+
+    def _run(self, blocks: nn.ModuleList, x: Tensor, prompts: Tensor | None = None) -> Tensor:
+        for block in blocks:
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, prompts, use_reentrant=False)
+            else:
+                x = block(x, prompts)
+        return x
 
     def config_mapping(self) -> dict[str, Any]:
         """Return the options as plain values."""
@@ -424,12 +435,6 @@ class Rainmer(Network):
         )
         with torch.device("meta"):
             return set(Rainmer(complete).official_names().values())
-
-
-def _run(blocks: nn.ModuleList, x: Tensor, prompts: Tensor | None = None) -> Tensor:
-    for block in blocks:
-        x = block(x, prompts)
-    return x
 
 
 def _enter(image: Tensor, stride: int) -> Tensor:

@@ -109,7 +109,9 @@ class RainmerConfig:
         _check_choice("topk_ties", self.topk_ties, get_args(TopkTies))
         if self.entry_stride not in _ENTRY_STRIDES:
             choices = ", ".join(map(str, _ENTRY_STRIDES))
-            raise ConfigError(f"entry_stride is {self.entry_stride!r}, but must be one of {choices}")
+            raise ConfigError(
+                f"entry_stride is {self.entry_stride!r}, but must be one of {choices}"
+            )
         _check_integer("compensator_steps", self.compensator_steps, 1)
         if self.compensator_steps > COMPENSATOR_STEPS:
             raise ConfigError(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from eval.metrics import restoration_scores
+from rainmer.metrics import restoration_scores
 from rainmer import Derainer
 from rainmer.frames import read_image
 

@@ -15,41 +15,45 @@ from rainmer.data.rain.randomness import expand, normal, uniform
 
 __all__ = ["additive_streaks"]
 
-_LENGTH = (0.02, 0.10)  # of the frame width
 _SLANT = math.radians(25.0)  # largest angle to the vertical
-_WIDTH_PX = (1.0, 3.5)
 _SPREAD = 0.04  # of directions within an image, radians
 
 
 def additive_streaks(
-    density: Tensor, strength: Tensor, keys: Tensor, size_hw: tuple[int, int], frame_width: int
+    *,
+    density: Tensor,
+    strength: Tensor,
+    length: Tensor,
+    width_px: Tensor,
+    keys: Tensor,
+    size_hw: tuple[int, int],
+    frame_width: int,
 ) -> Streaks:
     """Scatter streaks over a batch of frames.
 
     Args:
         density: Share of the pixels that streaks would cover if none overlapped (B,).
         strength: Their opacity (B,).
+        length: Their mean length in frame widths (B,).
+        width_px: Their mean width in pixels, in frames up to 640 pixels wide (B,).
         keys: Random keys (B,).
         size_hw: (height, width) in pixels.
         frame_width: Width of whole frames in pixels; streaks grow with it.
     """
     height, width = size_hw
-    scale = max(1.0, frame_width / 640)
-    longest = _LENGTH[1] * frame_width
-
-    def of_image(stream: int, low: float, high: float) -> Tensor:
-        return low + (high - low) * uniform(keys, 0, 2000 + stream)
-
-    length = frame_width * of_image(0, *_LENGTH)
-    thick = scale * of_image(1, *_WIDTH_PX)
-    area = (height + 2 * longest) * (width + 2 * longest)
+    length = frame_width * length
+    thick = max(1.0, frame_width / 640) * width_px
+    margin = length  # streaks reach into the frame from outside
+    area = (height + 2 * margin) * (width + 2 * margin)
     counts = (density * area / (length * thick)).long()
     image, index = expand(counts)
     key = keys[image]
-    angle = of_image(2, -_SLANT, _SLANT)[image] + _SPREAD * normal(key, index, 2010)
+    slant = _SLANT * (2.0 * uniform(keys, 0, 2002) - 1.0)
+    angle = slant[image] + _SPREAD * normal(key, index, 2010)
     reach = length[image] * (0.5 + uniform(key, index, 2012))
-    x0 = uniform(key, index, 2013) * (width + 2 * longest) - longest
-    y0 = uniform(key, index, 2014) * (height + 2 * longest) - longest
+    margin = margin[image]
+    x0 = uniform(key, index, 2013) * (width + 2 * margin) - margin
+    y0 = uniform(key, index, 2014) * (height + 2 * margin) - margin
     depth = torch.ones_like(x0)
     return Streaks(
         image=image,

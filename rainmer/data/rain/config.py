@@ -44,6 +44,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "noise": (0.0, 1.0),
     "additive_density": (0.0, 1.0),
     "additive_strength": (0.0, 5.0),
+    "additive_length": (0.001, 1.0),
+    "additive_width_px": (0.5, 20.0),
 }
 
 
@@ -123,6 +125,10 @@ class RainConfig:
     """Share of pixels that seed a streak."""
     additive_strength: Range = (0.5, 1.1)
     """Factor on the brightness of streaks."""
+    additive_length: Range = (0.02, 0.10)
+    """Mean length of an image's streaks, in longer sides of the frame."""
+    additive_width_px: Range = (1.0, 3.5)
+    """Mean width of an image's streaks in pixels; frames wider than 640 pixels have wider ones."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in _LIMITS.items():

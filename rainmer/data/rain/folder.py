@@ -31,7 +31,7 @@ __all__ = ["CLEAN", "RAINY", "RenderJob", "RenderedImage", "box_shares", "render
 RAINY, CLEAN, ALPHA = "rainy", "clean", "alpha"
 RECORD = "rain.jsonl"
 
-_VERSION = 1  # of what is rendered: raise it when the same configuration gives other pixels
+_VERSION = 2  # of what is rendered: raise it when the same configuration gives other pixels
 _HEADER = "rain.json"
 _THREADS = 2
 _AHEAD = 4  # images decoded before their use, and results waiting to be written

@@ -222,7 +222,13 @@ def _at(keys: Tensor, times: Tensor) -> Tensor:
 def _render_additive(clean: Tensor, drawn: _Draw, keys: Tensor) -> Rendering:
     size_hw = clean.shape[-2], clean.shape[-1]
     streaks = additive_streaks(
-        drawn("additive_density"), drawn("additive_strength"), keys, size_hw, drawn.frame_width
+        density=drawn("additive_density"),
+        strength=drawn("additive_strength"),
+        length=drawn("additive_length"),
+        width_px=drawn("additive_width_px"),
+        keys=keys,
+        size_hw=size_hw,
+        frame_width=drawn.frame_width,
     )
     maps = draw_streaks(streaks, len(clean), size_hw)
     channel = torch.arange(3, device=clean.device)

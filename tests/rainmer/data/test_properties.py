@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from rainmer.data.properties import PUBLISHED, measure_pair, rain_density
-from tests.rainmer.models.golden import COPIES
+from tests.rainmer.golden import COPIES
 
 NAMES = {
     "density_255": "density",

@@ -10,7 +10,7 @@ from rainmer.frames import read_image, to_batch
 from rainmer.models import load
 from rainmer.models.prenet import PReNet
 
-from .golden import COPIES, read_golden, shared_file, shared_golden
+from ..golden import COPIES, read_golden, shared_file, shared_golden
 
 TOLERANCE = 1e-5
 

@@ -10,7 +10,7 @@ from rainmer.errors import ImageError
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
 
-from .golden import rule_model
+from ..golden import rule_model
 
 TINY = {"dim": 8, "base_dim": 16, "num_blocks": (1, 1, 1, 1), "heads": (1, 2, 4, 8)}
 ROUNDING = 2e-6
@@ -146,6 +146,8 @@ CHANGES = {
     "prompt_position": "residual",
     "spatial_channel": False,
     "topk_ties": "native",
+    "entry_stride": 2,
+    "compensator_steps": 1,
 }
 
 

@@ -10,7 +10,7 @@ from rainmer.models.layers import global_average
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
 
-from .golden import COPIES, config_of, read_golden, rule_model, shared_golden
+from ..golden import COPIES, config_of, read_golden, rule_model, shared_golden
 
 TOLERANCE = 2e-5
 TINY_SEED = 9

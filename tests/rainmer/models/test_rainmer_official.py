@@ -11,7 +11,7 @@ from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
 from rainmer.models.rainmer_official import config_from_official
 
-from .golden import rule_model, shared_golden
+from ..golden import rule_model, shared_golden
 
 TINY = {"dim": 8, "base_dim": 16, "num_blocks": (1, 2, 1, 1)}
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from eval.metrics import luma, luma_8bit, psnr, restoration_scores, ssim
+from rainmer.metrics import luma, luma_8bit, psnr, restoration_scores, ssim
 from rainmer.errors import ConfigError, ImageError
 from rainmer.frames import read_image
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import RainmerConfig
 
-_REPOSITORY = Path(__file__).resolve().parents[3]
+_REPOSITORY = Path(__file__).resolve().parents[2]
 COPIES = _REPOSITORY / "tests" / "data" / "golden"
 SHARED = _REPOSITORY.parent / "shared"
 SHARED_GOLDEN = SHARED / "reference" / "golden"

@@ -1,0 +1,198 @@
+"""Positives and negatives of the views, and the archives that negatives are chosen from.
+
+Source: sections 2.2 and 1.1 of the training protocol of Rainmer (ACM MM 2024). All images are
+(..., 3, S, S), RGB, 0..1, S the side of the query.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "Archives",
+    "Contrast",
+    "chromatic_negatives",
+    "degradation_negatives",
+    "flip",
+    "make_contrast",
+    "mean_colour",
+    "rain_signature",
+    "select_most_different",
+]
+
+_SPECTRUM_SIDE = 32
+_OFFSET = 1e-5
+
+
+class Contrast(NamedTuple):
+    """What the momentum encoder sees, by the names of the views.
+
+    Attributes:
+        positives: (B, 3, S, S) each.
+        negatives: (B, N, 3, S, S) each.
+    """
+
+    positives: dict[str, Tensor]
+    negatives: dict[str, Tensor]
+
+
+def mean_colour(query: Tensor) -> Tensor:
+    """Return the mean RGB of images: (B, 3, S, S) to (B, 3)."""
+    return query.mean((2, 3))
+
+
+def rain_signature(rain: Tensor) -> Tensor:
+    """Return the singular values of rain layers (B, 3, S, S), shrunk to 32x32: (B, 3, 32)."""
+    small = F.interpolate(rain, (_SPECTRUM_SIDE, _SPECTRUM_SIDE), mode="nearest")
+    values: Tensor = torch.linalg.svdvals(small.float())
+    return values
+
+
+def select_most_different(current: Tensor, archive: Tensor, count: int) -> Tensor:
+    """Return the indices (B, count) of the archive's entries that differ most, in order.
+
+    Args:
+        current: Descriptions of the samples (B, ...).
+        archive: Descriptions of the entries (N, ...), of the same trailing shape.
+        count: How many.
+    """
+    distances = (current[:, None] - archive[None]).abs().flatten(2).sum(-1)
+    return distances.topk(count, dim=1).indices
+
+
+def chromatic_negatives(query: Tensor, colours: Tensor) -> Tensor:
+    """Give queries the mean colours of others: (B, 3, S, S), (B, N, 3) to (B, N, 3, S, S)."""
+    factors = (_OFFSET + colours) / (_OFFSET + mean_colour(query)[:, None])
+    return (factors[..., None, None] * query[:, None]).clamp(0, 1)
+
+
+def degradation_negatives(clean: Tensor, rain: Tensor) -> Tensor:
+    """Give clean images the rain of others: (B, 3, S, S), (B, N, 3, S, S) to (B, N, 3, S, S)."""
+    return (rain + clean[:, None]).clamp(0, 1)
+
+
+class Archives:
+    """Ring buffers of what earlier batches held: mean colours, rain layers, their signatures.
+
+    Args:
+        views: The views to keep anything for.
+        size: Entries.
+        side: Side S of the rain layers in pixels.
+        device: Where they are kept.
+    """
+
+    def __init__(
+        self, views: Sequence[str], size: int, side: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.size = size
+        self.position = 0
+        self.colours: Tensor | None = None
+        self.rain: Tensor | None = None
+        self.signatures: Tensor | None = None
+        if "chromatic" in views:
+            self.colours = torch.zeros(size, 3, device=device)
+        if "degradation" in views:
+            self.rain = torch.zeros(size, 3, side, side, device=device)
+            self.signatures = torch.zeros(size, 3, _SPECTRUM_SIDE, device=device)
+
+    @torch.no_grad()
+    def add(self, query: Tensor, clean: Tensor) -> None:
+        """Store a batch in the next slot; slots are as long as a batch, and a rest stays zero."""
+        batch = len(query)
+        if batch > self.size:
+            query, clean, batch = query[: self.size], clean[: self.size], self.size
+        slot = self.position % (self.size // batch)
+        entries = slice(slot * batch, (slot + 1) * batch)
+        if self.colours is not None:
+            self.colours[entries] = mean_colour(query)
+        if self.rain is not None and self.signatures is not None:
+            rain = (query - clean).clamp(0, 1)
+            self.rain[entries] = rain
+            self.signatures[entries] = rain_signature(rain)
+        self.position += 1
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        """Return the content, to go on with later."""
+        tensors = {"colours": self.colours, "rain": self.rain, "signatures": self.signatures}
+        kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        return {"position": self.position, **kept}
+
+    def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
+        """Take over a content that `state_dict` returned."""
+        position = state["position"]
+        assert isinstance(position, int)
+        self.position = position
+        for name in ("colours", "rain", "signatures"):
+            own, stored = getattr(self, name), state.get(name)
+            if own is not None and isinstance(stored, Tensor):
+                own.copy_(stored)
+
+
+@torch.no_grad()
+def make_contrast(
+    query: Tensor,
+    clean: Tensor,
+    detail_negatives: Tensor,
+    archives: Archives,
+    views: Sequence[str],
+    flips: random.Random | None = None,
+) -> Contrast:
+    """Make the positives and negatives of a batch.
+
+    Each use of `flip` is decided once for all samples. In the order of the published loop: detail,
+    chromatic, degradation.
+
+    Args:
+        query: Whole rainy images at query size (B, 3, S, S).
+        clean: Their targets.
+        detail_negatives: Blurred clean pictures (B, N, 3, S, S).
+        archives: Where colours and rain of others come from; not changed.
+        views: Which views.
+        flips: Source of the flips; None: nothing is flipped.
+    """
+    count = detail_negatives.shape[1]
+    positives: dict[str, Tensor] = {}
+    negatives: dict[str, Tensor] = {}
+    if "detail" in views:
+        positives["detail"] = query
+        negatives["detail"] = detail_negatives
+    if "chromatic" in views:
+        assert archives.colours is not None
+        chosen = select_most_different(mean_colour(query), archives.colours, count)
+        positives["chromatic"] = flip(clean, flips)
+        recoloured = chromatic_negatives(query, archives.colours[chosen])
+        negatives["chromatic"] = flip(recoloured, flips)
+    if "degradation" in views:
+        assert archives.rain is not None
+        assert archives.signatures is not None
+        signature = rain_signature((query - clean).clamp(0, 1))
+        chosen = select_most_different(signature, archives.signatures, count)
+        positives["degradation"] = flip(query, flips)
+        negatives["degradation"] = flip(degradation_negatives(clean, archives.rain[chosen]), flips)
+    return Contrast(positives, negatives)
+
+
+def flip(images: Tensor, flips: random.Random | None) -> Tensor:
+    """Mirror all images, or none, first left-right, then up-down, each with probability 1/2."""
+    if flips is None:
+        return images
+    for axis in (-1, -2):
+        if flips.random() < 0.5:
+            images = images.flip(axis)
+    return images
+
+
+def gather(batch: Tensor) -> Tensor:
+    """Collect the parts of a batch from all processes, in the order of their ranks."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return batch
+    parts = [torch.empty_like(batch) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, batch.contiguous())
+    return torch.cat(parts)

@@ -1,0 +1,340 @@
+"""A whole run: from the configuration to weights, going on where an earlier call stopped."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import yaml
+from tqdm import tqdm
+
+from rainmer import models
+from rainmer.config import to_mapping
+from rainmer.data.mixture import Batch, Mixture
+from rainmer.data.sources import PairedSource, RenderedSource, Source
+from rainmer.errors import ConfigError, RainmerError
+from rainmer.files import make_folder, write_text
+from rainmer.training.checkpoint import read_checkpoint, write_checkpoint
+from rainmer.training.config import Stage, TrainConfig, differing_keys
+from rainmer.training.loader import Loader, sample_shape
+from rainmer.training.record import Record
+from rainmer.training.step import StepResult, Trainer
+from rainmer.training.validation import validate
+
+__all__ = ["CHECKPOINT", "WEIGHTS", "make_sources", "train"]
+
+CHECKPOINT = "last.pt"
+WEIGHTS = "last.safetensors"
+_BEST = "best.safetensors"
+_CONFIG = "config.yaml"
+
+_log = logging.getLogger(__name__)
+
+# What may differ when a run goes on: it decides how, not what, is computed.
+_FREE_KEYS = (
+    "data.threads",
+    "save_every",
+    "keep_every",
+    "log_every",
+    "max_skipped",
+    "validation.",
+    "name",
+)
+
+
+class _Position(NamedTuple):
+    """Where a step is: its stage, and the number of its first sample."""
+
+    stage: Stage
+    first_sample: int
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    device: torch.device | str = "cpu",
+    quiet: bool = False,
+    max_steps: int | None = None,
+) -> Path:
+    """Train a network.
+
+    The folder gets `last.safetensors` and `best.safetensors` (weights; averaged ones if the run
+    keeps an average), `last.pt` (all that is needed to go on), `log.csv`, `curves.png`, `strips/`.
+    If it has a checkpoint, the run goes on from there, as if it had never stopped.
+
+    Args:
+        config: What to do.
+        out: The run's folder.
+        device: Where to compute.
+        quiet: Show no progress.
+        max_steps: Stop after so many steps of this call.
+
+    Returns:
+        The weights file.
+
+    Raises:
+        ConfigError: The folder has a run of another configuration.
+        DatasetError: Data is missing, or too much of it is unreadable.
+        OutputError: Results cannot be written.
+        RainmerError: The loss is not finite again and again.
+    """
+    return _Run(config, make_folder(out), torch.device(device), quiet).go(max_steps)
+
+
+class _Run:
+    """A run in progress."""
+
+    def __init__(self, config: TrainConfig, out: Path, device: torch.device, quiet: bool) -> None:
+        self.config, self.out, self.quiet = config, out, quiet
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        stored = read_checkpoint(out / CHECKPOINT) if (out / CHECKPOINT).is_file() else None
+        if stored is not None:
+            _refuse_other_config(config, stored["config"], out)
+        self._check_batches()
+        seed_everything(config.seed)
+        network = _network(config).to(device)
+        network.to(memory_format=torch.channels_last)
+        if isinstance(network, models.Rainmer):
+            network.checkpointing = config.checkpointing
+        self.trainer = Trainer(network, config)
+        sources = make_sources(config)
+        self._check_crops(network)
+        self.validation = {
+            name: PairedSource(name, pairs) for name, pairs in config.validation.pairs.items()
+        }
+        self.loader = Loader(
+            Mixture(sources, seed=config.seed),
+            threads=config.data.threads,
+            rank=self.rank,
+            world=self.trainer.world,
+            max_unreadable=config.data.max_unreadable,
+        )
+        self.step = 0
+        self.skipped = self.skipped_in_a_row = 0
+        self.best = -1.0
+        self.seconds = 0.0
+        if stored is not None:
+            self.trainer.load_state_dict(stored["trainer"])
+            self.step, self.best = stored["step"], stored["best"]
+            self.skipped, self.seconds = stored["skipped"], stored["seconds"]
+            _log.info("%s: going on from step %d of %d", out, self.step, config.steps)
+        self.record = Record(out, self.step) if self.rank == 0 else None
+
+    def _check_batches(self) -> None:
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        for i, stage in enumerate(self.config.stages):
+            if stage.batch % world:
+                raise ConfigError(
+                    f"stages.{i}.batch is {stage.batch}, which {world} processes cannot share"
+                )
+
+    def _check_crops(self, network: models.Network) -> None:
+        for i, stage in enumerate(self.config.stages):
+            if stage.crop % network.size_multiple:
+                raise ConfigError(
+                    f"stages.{i}.crop is {stage.crop}, but must be a multiple of "
+                    f"{network.size_multiple}"
+                )
+
+    def go(self, max_steps: int | None) -> Path:
+        """Train to the end, or for some steps."""
+        end = self.config.steps if max_steps is None else min(
+            self.config.steps, self.step + max_steps
+        )  # fmt: skip
+        if self.rank == 0:
+            write_text(self.out / _CONFIG, yaml.safe_dump(to_mapping(self.config), sort_keys=False))
+        self.trainer.network.train()
+        if self.step == 0:
+            self._fill_archives()
+        try:
+            self._steps(end)
+        finally:
+            self.loader.close()
+            if self.record is not None:
+                self.record.close()
+        if self.loader.failures:
+            _log.warning(
+                "%d images could not be read and were left out: %s",
+                len(self.loader.failures),
+                "; ".join(sorted(self.loader.failures.values())[:20]),
+            )
+        return self.out / WEIGHTS
+
+    def _fill_archives(self) -> None:
+        """Fill the archives from samples before the first one, which no step trains on."""
+        if not self.trainer.views:
+            return
+        stage = self.config.stages[0]
+        count = self.config.archive // stage.batch
+        numbers = [
+            range((i - count) * stage.batch, (i - count + 1) * stage.batch) for i in range(count)
+        ]
+        shape = sample_shape(stage, self.config.data.query, 0)
+        batches = self.loader.batches(numbers, shape)
+        bar = tqdm(batches, desc="archives", total=count, disable=self.quiet or self.rank > 0)
+        self.trainer.fill_archives(bar)
+
+    def _steps(self, end: int) -> None:
+        bar = tqdm(
+            total=self.config.steps, initial=self.step, desc=self.config.name, unit="step",
+            disable=self.quiet or self.rank > 0,
+        )  # fmt: skip
+        started = time.monotonic()
+        before = self.seconds
+        with bar:
+            for batches in self._batches(end):
+                result = self.trainer.step(batches)
+                self.step += 1
+                self.seconds = before + time.monotonic() - started
+                self._guard(result)
+                bar.update()
+                bar.set_postfix(loss=f"{result.losses['total']:.4f}", refresh=False)
+                self._after_step(result, last=self.step == end)
+
+    def _batches(self, end: int) -> Iterator[list[Batch]]:
+        """Yield the batches of each step up to `end`, stage by stage."""
+        for stage, steps, first_sample in self._segments(end):
+            per_step = stage.batch * self.config.accumulate
+            numbers = [
+                range(start, start + stage.batch)
+                for step in range(steps)
+                for start in range(
+                    first_sample + step * per_step,
+                    first_sample + (step + 1) * per_step,
+                    stage.batch,
+                )
+            ]
+            negatives = self.config.data.negatives if self.trainer.views else 0
+            shape = sample_shape(stage, self.config.data.query, negatives)
+            batches = self.loader.batches(numbers, shape)
+            for first in batches:
+                rest = [next(batches) for _ in range(self.config.accumulate - 1)]
+                yield [first, *rest]
+
+    def _segments(self, end: int) -> Iterator[tuple[Stage, int, int]]:
+        """Yield the stages from the present step on: how many steps, and the first sample."""
+        start = sample = 0
+        for stage in self.config.stages:
+            per_step = stage.batch * self.config.accumulate
+            first, last = max(self.step, start), min(end, start + stage.steps)
+            if first < last:
+                yield stage, last - first, sample + (first - start) * per_step
+            start += stage.steps
+            sample += stage.steps * per_step
+
+    def _guard(self, result: StepResult) -> None:
+        """Count steps that were skipped, and stop after too many in a row."""
+        self.skipped += result.skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if result.skipped else 0
+        if self.skipped_in_a_row < self.config.max_skipped:
+            return
+        raise RainmerError(
+            f"the loss was not finite in {self.skipped_in_a_row} steps in a row, up to step "
+            f"{self.step}: lower optimiser.lr, or use precision: fp32; the checkpoint before is in "
+            f"{self.out}"
+        )
+
+    def _after_step(self, result: StepResult, *, last: bool) -> None:
+        """Log, measure and save when it is time to; the first process does it for all."""
+        if self.record is None:
+            return
+        config = self.config
+        if self.step % config.log_every == 0 or last:
+            self.record.add(
+                self.step,
+                {**result.losses, "lr": result.lr, "grad_norm": result.grad_norm,
+                 "skipped": self.skipped, "seconds": self.seconds},
+            )  # fmt: skip
+        every = config.validation.every
+        if self.validation and every and (self.step % every == 0 or last):
+            self._validate()
+        if self.step % config.save_every == 0 or last:
+            self._save()
+        if config.keep_every and self.step % config.keep_every == 0:
+            with self.trainer.averaged() as network:
+                models.save_weights(self.out / f"step-{self.step:07d}.safetensors", network)
+
+    def _validate(self) -> None:
+        assert self.record is not None
+        limits = self.config.validation
+        values = {}
+        with self.trainer.averaged() as network:
+            for name, source in self.validation.items():
+                scores = validate(network, source, limit=limits.limit, strips=limits.strips)
+                values[f"psnr/{name}"], values[f"ssim/{name}"] = scores.psnr, scores.ssim
+                if scores.strips:
+                    self.record.write_strip(name, self.step, scores.strips)
+            mean = float(np.mean([v for k, v in values.items() if k.startswith("psnr/")]))
+            if mean > self.best:
+                self.best = mean
+                models.save_weights(self.out / _BEST, network)
+        self.record.add(self.step, values)
+        _log.info(
+            "step %d: %s", self.step,
+            ", ".join(f"{k} {v:.2f}" for k, v in values.items() if k.startswith("psnr/")),
+        )  # fmt: skip
+
+    def _save(self) -> None:
+        assert self.record is not None
+        state = {
+            "config": to_mapping(self.config),
+            "trainer": self.trainer.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "skipped": self.skipped,
+            "seconds": self.seconds,
+        }
+        write_checkpoint(self.out / CHECKPOINT, state)
+        with self.trainer.averaged() as network:
+            models.save_weights(self.out / WEIGHTS, network)
+        self.record.write_csv()
+        self.record.draw_curves()
+
+
+def make_sources(config: TrainConfig) -> list[Source]:
+    """Open the sources of a configuration.
+
+    Raises:
+        DatasetError: One has nothing to train on.
+        ConfigError: A kind of rain is unknown.
+    """
+    pairs = [PairedSource(name, pairs) for name, pairs in config.data.pairs.items()]
+    rendered = [
+        RenderedSource(name, rendered, seed=config.seed)
+        for name, rendered in config.data.rendered.items()
+    ]
+    return [*pairs, *rendered]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch: fresh weights depend on it; samples have seeds of their own."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _network(config: TrainConfig) -> models.Network:
+    network = config.build_network()
+    if config.init is not None:
+        start = models.load(f"{config.network}:{config.init}")
+        if start.config_mapping() != network.config_mapping():
+            raise ConfigError(f"init: {config.init} is of another configuration than model")
+        network = start
+    return network
+
+
+def _refuse_other_config(config: TrainConfig, stored: dict[str, object], out: Path) -> None:
+    differing = [k for k in differing_keys(config, stored) if not k.startswith(_FREE_KEYS)]
+    if differing:
+        raise ConfigError(
+            f"{out} has a run of another configuration; it differs in {', '.join(differing)}: "
+            "choose another --out, or delete the folder"
+        )

@@ -1,0 +1,71 @@
+"""Learning rates: cosine cycles, and steps at milestones.
+
+Source: section 2.4 of the training protocol of Rainmer (cosine annealing with restarts).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rainmer.errors import ConfigError
+
+__all__ = ["Cycle", "cyclic_cosine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cycle:
+    """One cycle of the schedule.
+
+    Attributes:
+        steps: Its length in optimiser steps.
+        lowest: Learning rate at its end.
+        weight: Factor on how far above `lowest` it starts: 1 starts at the full rate.
+    """
+
+    steps: int
+    lowest: float
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"a cycle has {self.steps} steps, but must have at least 1")
+
+
+def cyclic_cosine(
+    iteration: int,
+    highest: float,
+    cycles: Sequence[Cycle],
+    *,
+    accumulate: int = 1,
+    extra: int = 0,
+) -> float:
+    """Return the learning rate of an iteration.
+
+    `lowest + weight (highest - lowest) (1 + cos(pi (t - start) / length)) / 2`. A cycle's last
+    iteration still belongs to it and has its lowest rate.
+
+    Args:
+        iteration: Count t of forward passes, from 1 on; 0 gives the rate before the first.
+        highest: Learning rate at the start of a cycle of weight 1.
+        cycles: The cycles, in optimiser steps.
+        accumulate: Forward passes of an optimiser step: cycles are longer by this factor.
+        extra: Forward passes added to every cycle (the published code adds a first stage to each).
+
+    Raises:
+        ConfigError: The cycles end before this iteration.
+
+    Example:
+        >>> cyclic_cosine(50, 2e-4, [Cycle(steps=100, lowest=0.0)])
+        0.0001
+    """
+    start = 0
+    for cycle in cycles:
+        length = cycle.steps * accumulate + extra
+        if iteration <= start + length:
+            progress = (iteration - start) / length
+            swing = cycle.weight * (highest - cycle.lowest)
+            return cycle.lowest + swing * (1 + math.cos(math.pi * progress)) / 2
+        start += length
+    raise ConfigError(f"the learning rate is not defined beyond iteration {start}: add a cycle")
