@@ -140,9 +140,13 @@ def _layout_that_is_there(choice: OneOf, tree: Tree) -> Layout:
             f"{tree.root} holds the folders of several layouts: say {names} instead of folders"
         )
     if not here:
-        names = ", ".join(" + ".join(f"{name}/" for name in _top_folders(one)) for one in layouts)
-        raise DatasetError(f"{tree.root} holds none of these pairs of folders: {names}")
+        raise DatasetError(f"{tree.root} holds none of these pairs of folders: {_choices(choice)}")
     return here[0]
+
+
+def _choices(choice: OneOf) -> str:
+    folders = (_top_folders(find_layout(name)) for name in choice.layouts)
+    return ", ".join(f"{rainy}/ + {clean}/" for rainy, clean in folders)
 
 
 def _top_folders(layout: Layout) -> tuple[str, str]:
@@ -276,10 +280,7 @@ def _nothing(layout: Layout, tree: Tree, listed: Sequence[_Listed], defects: Def
 def _places(layout: Layout, root: Path) -> str:
     """Return where the images should be."""
     if isinstance(layout.clean, OneOf):
-        names = (
-            " + ".join(f"{f}/" for f in _top_folders(find_layout(n))) for n in layout.clean.layouts
-        )
-        return f"one of {', '.join(names)} in it"
+        return f"one of these pairs of folders in it: {_choices(layout.clean)}"
     rainy = f"rainy images {root / layout.describe_rainy()}"
     files = _clean_files(layout)
     return rainy if files is None else f"{rainy} and clean ones {root / files}"

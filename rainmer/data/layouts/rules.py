@@ -120,7 +120,7 @@ class WithoutToken(NameRule):
 
     def describe(self) -> str:
         """Return the rule in words."""
-        return f"{self.folder}/ + name without its second `_` token"
+        return f'{self.folder}/ + name without its second "_" token'
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class TextBefore(NameRule):
     def describe(self) -> str:
         """Return the rule in words."""
         suffix = PurePosixPath(self.files).suffix
-        return f"{self.folder}/ + text before `{self.mark}` + {suffix}"
+        return f'{self.folder}/ + text before "{self.mark}" + {suffix}'
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Prefixed(NameRule):
 
     def describe(self) -> str:
         """Return the rule in words."""
-        return f"{self.files}: `{self.prefix}` + name"
+        return f'{self.files}, "{self.prefix}" + name'
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class Numbered:
             >>> Numbered("gt/{i}_{j}.png", range(801, 1001), range(1, 15)).numbers()
             'i = 801..1000, j = 1..14'
         """
-        i = f"0..(files {self.i}) - 1" if isinstance(self.i, str) else _span(self.i)
+        i = f"0..(number of {self.i}) - 1" if isinstance(self.i, str) else _span(self.i)
         return f"i = {i}" if len(self.j) == 1 else f"i = {i}, j = {_span(self.j)}"
 
 

@@ -57,7 +57,7 @@ class Layout:
     def describe_rainy(self) -> str:
         """Return where the rainy images are, in words."""
         rule = self.clean
-        numbers = f", {rule.numbers()}" if isinstance(rule, Numbered) else ""
+        numbers = f" ({rule.numbers()})" if isinstance(rule, Numbered) else ""
         return self.rainy + numbers
 
     def __str__(self) -> str:
@@ -94,12 +94,12 @@ _TRAINING = (
         aliases=("gtav", "gtav-nightrain-balance"),
     ),
     Layout(
-        name="gtav-nightrain",
+        name="gtav-nightrain-crops",
         mode="train",
         rainy="GTAV-NightRain/crops/train/rainy/*.png",
         clean=WithoutToken("GTAV-NightRain/crops/train/gt/*.png"),
         pairs=60_000,
-        aliases=("gtav-crops", "gtav-nightrain-crops"),
+        aliases=("gtav-nightrain", "gtav-crops"),
     ),
     Layout(
         name="outdoorrain",
