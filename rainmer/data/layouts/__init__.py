@@ -1,0 +1,20 @@
+"""How published training and test sets lie on the disk, and which of their files are pairs.
+
+`LAYOUTS` is the table, `find_pairs` reads a set by it, `check` counts what a copy holds:
+`python -m rainmer.data.layouts check NAME:ROOT`.
+"""
+
+from rainmer.data.layouts.pairing import Pair, find_pairs
+from rainmer.data.layouts.report import Report, check
+from rainmer.data.layouts.table import LAYOUTS, Layout, Mode, find_layout
+
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "Mode",
+    "Pair",
+    "Report",
+    "check",
+    "find_layout",
+    "find_pairs",
+]

@@ -1,0 +1,118 @@
+"""List the layouts of training and test sets, and check copies of them.
+
+python -m rainmer.data.layouts check synrain:/data rain100L:/data
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from rainmer.cli import make_parser, run_command
+from rainmer.data.layouts.report import Report, check, to_json, to_lines
+from rainmer.data.layouts.table import LAYOUTS, Layout
+from rainmer.errors import ConfigError, DatasetError
+
+__all__ = ["main"]
+
+_EXAMPLE = """\
+  python -m rainmer.data.layouts list
+  python -m rainmer.data.layouts check synrain:/data gt-rain:/data gtav-balance:/data
+  python -m rainmer.data.layouts check raindrop:/data --mode test --sizes
+  python -m rainmer.data.layouts check folders:my-pairs --json"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises RainmerError for what the user can mend."""
+    options = _parse(argv)
+    if options.command == "list":
+        for layout in LAYOUTS:
+            print("\n".join(_lines(layout)))
+    else:
+        _check(options)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser(
+        "python -m rainmer.data.layouts",
+        "List the layouts of training and test sets, and check copies of them.",
+        _EXAMPLE,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", help="all layouts: files below ROOT, published counts, aliases")
+    command = commands.add_parser("check", help="count pairs, name what is missing")
+    command.add_argument(
+        "sets", nargs="+", metavar="NAME:ROOT", help="layout (see list), folder of the data"
+    )
+    command.add_argument(
+        "--mode", choices=("train", "test"), help="for names that mean a training and a test set"
+    )
+    command.add_argument(
+        "--sizes", action="store_true", help="compare sizes of rainy and clean images too"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON instead of text")
+    command.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser.parse_args(argv)
+
+
+def _lines(layout: Layout) -> Iterator[str]:
+    count = "" if layout.pairs is None else f", {layout.pairs} pairs"
+    yield f"{layout}{count}"
+    yield f"    rainy  {layout.describe_rainy()}"
+    yield f"    clean  {layout.clean.describe()}"
+    if layout.skip:
+        yield f"    without those with {layout.skip} in their name"
+    if layout.aliases:
+        yield f"    also called {', '.join(layout.aliases)}"
+
+
+class _Outcome(NamedTuple):
+    """What became of one NAME:ROOT: a report, or why there is none."""
+
+    given: str
+    report: Report | None
+    failure: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        if self.report is None:
+            return {"set": self.given, "failure": self.failure}
+        return {"set": self.given, **to_json(self.report)}
+
+
+def _check(options: argparse.Namespace) -> None:
+    sets = [_name_and_root(given) for given in options.sets]
+    outcomes = []
+    for given, (name, root) in zip(options.sets, sets, strict=True):
+        outcome = _outcome(given, name, root, options)
+        outcomes.append(outcome)
+        if outcome.report is not None and not options.json:
+            print("\n".join(to_lines(outcome.report)), flush=True)
+    if options.json:
+        print(json.dumps([outcome.as_json() for outcome in outcomes], indent=1))
+    failures = [outcome.failure for outcome in outcomes if outcome.failure]
+    if failures:
+        raise DatasetError("; ".join(failures))
+
+
+def _name_and_root(given: str) -> tuple[str, str]:
+    name, colon, root = given.partition(":")
+    if not (name and colon and root):
+        raise ConfigError(f"{given!r} is not NAME:ROOT, such as synrain:/data")
+    return name, os.path.expanduser(root)
+
+
+def _outcome(given: str, name: str, root: str, options: argparse.Namespace) -> _Outcome:
+    try:
+        report = check(name, root, options.mode, sizes=options.sizes, progress=not options.quiet)
+    except DatasetError as error:
+        return _Outcome(given, None, str(error))
+    count = sum(map(len, report.defects.errors.values()))
+    failure = f"{given}: {report.pairs} pairs can be used, {count} cannot; see the report"
+    return _Outcome(given, report, failure if count else None)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,161 @@
+"""A tree of data on the disk: each folder is listed once, names are found in any case."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from rainmer.errors import DatasetError
+from rainmer.files import match_key
+from rainmer.frames import IMAGE_SUFFIXES, list_images
+
+__all__ = ["Tree", "natural_key"]
+
+
+class _Listing(NamedTuple):
+    folders: dict[str, Path]
+    images: dict[str, Path]
+    folded: dict[str, list[Path]]
+    """Folders and images by the case-folded name."""
+
+
+class Tree:
+    """Finds files below a root by names and globs with forward slashes.
+
+    Copies of one set differ in the case of names, so a name that is not there as written is looked
+    for in any case. Hidden files and files that are no images are not seen. What is listed is
+    remembered: a tree is for one look at the disk.
+
+    Args:
+        root: The folder; it exists.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._listings: dict[Path, _Listing] = {}
+        self._keys: dict[Path, dict[str, list[Path]]] = {}
+
+    def name(self, path: Path) -> str:
+        """Return a path below the root, with forward slashes."""
+        return path.relative_to(self.root).as_posix()
+
+    def folder(self, name: str) -> Path | None:
+        """Return the folder of a name, if there is one; "" is the root."""
+        folder: Path | None = self.root
+        for part in PurePosixPath(name).parts:
+            folder = None if folder is None else self._child(folder, part)
+        return folder
+
+    def image(self, name: str) -> Path | None:
+        """Return the image of a name, if there is one."""
+        path = PurePosixPath(name)
+        folder = self.folder(path.parent.as_posix())
+        if folder is None:
+            return None
+        listing = self._listing(folder)
+        images = [p for p in _folded(listing, path.name) if p.name in listing.images]
+        return listing.images.get(path.name) or (images[0] if len(images) == 1 else None)
+
+    def match(self, pattern: str) -> list[Path]:
+        """Return the images of a glob, in natural order.
+
+        A folder in it is a name, or `*` for any. The last part is a pattern of file names, in which
+        the case of the suffix does not count, or `**` for all images of the folder and its
+        subfolders.
+        """
+        *parts, last = pattern.split("/")
+        folders = [self.root]
+        for part in parts:
+            folders = [inner for folder in folders for inner in self._children(folder, part)]
+        found: Iterable[Path]
+        if last == "**":
+            found = (path for folder in folders for path in list_images(folder))
+        else:
+            images = (path for folder in folders for path in self._listing(folder).images.values())
+            found = (path for path in images if _fits(path.name, last))
+        return sorted(found, key=lambda path: natural_key(self.name(path)))
+
+    def with_stem(self, folder: str, name: str) -> Path | None:
+        """Return the image of a folder whose path in it is `name` but for its suffix and case.
+
+        Raises:
+            DatasetError: There are two.
+        """
+        base = self.folder(folder)
+        if base is None:
+            return None
+        if base not in self._keys:
+            by_key = self._keys.setdefault(base, {})
+            for path in list_images(base):
+                by_key.setdefault(match_key(path.relative_to(base)), []).append(path)
+        found = self._keys[base].get(match_key(name), [])
+        if len(found) > 1:
+            raise DatasetError(
+                f"{found[0]} and {found[1]} may both belong to one rainy image: remove one"
+            )
+        return found[0] if found else None
+
+    def _children(self, folder: Path, name: str) -> list[Path]:
+        if name == "*":
+            return list(self._listing(folder).folders.values())
+        child = self._child(folder, name)
+        return [] if child is None else [child]
+
+    def _child(self, folder: Path, name: str) -> Path | None:
+        listing = self._listing(folder)
+        folders = [p for p in _folded(listing, name) if p.name in listing.folders]
+        return listing.folders.get(name) or (folders[0] if len(folders) == 1 else None)
+
+    def _listing(self, folder: Path) -> _Listing:
+        if folder not in self._listings:
+            self._listings[folder] = _list(folder)
+        return self._listings[folder]
+
+
+def _folded(listing: _Listing, name: str) -> list[Path]:
+    return listing.folded.get(name.casefold(), [])
+
+
+def _list(folder: Path) -> _Listing:
+    listing = _Listing({}, {}, {})
+    try:
+        with os.scandir(folder) as entries:
+            # macOS leaves hidden companions such as `._1.png` beside images.
+            seen = [entry for entry in entries if not entry.name.startswith(".")]
+            for entry in seen:
+                path = folder / entry.name
+                # A link may lead in a circle, which is an error to DirEntry.
+                is_link = entry.is_symlink()
+                if os.path.isdir(entry) if is_link else entry.is_dir():
+                    listing.folders[entry.name] = path
+                elif path.suffix.lower() in IMAGE_SUFFIXES and (
+                    os.path.isfile(entry) if is_link else entry.is_file()
+                ):
+                    listing.images[entry.name] = path
+                else:
+                    continue
+                listing.folded.setdefault(entry.name.casefold(), []).append(path)
+    except OSError as error:
+        raise DatasetError(f"cannot list the folder {folder}: {error.strerror}") from error
+    return listing
+
+
+def _fits(name: str, pattern: str) -> bool:
+    stem, suffix = os.path.splitext(name)
+    return fnmatch.fnmatchcase(stem + suffix.lower(), pattern)
+
+
+def natural_key(name: str) -> tuple[list[list[str | int]], str]:
+    """Return the key by which names sort as people count: folder by folder, 2 before 10.
+
+    Example:
+        >>> sorted(["b/1.png", "a/10.png", "a/2.png", "a/02.png"], key=natural_key)
+        ['a/02.png', 'a/2.png', 'a/10.png', 'b/1.png']
+    """
+    parts = (re.split("([0-9]+)", part.casefold()) for part in name.split("/"))
+    # Text and digits alternate, so that only like is compared with like.
+    return [[int(t) if i % 2 else t for i, t in enumerate(part)] for part in parts], name
