@@ -17,11 +17,11 @@ import numpy as np
 
 from detection.types import Detections
 from eval.cache import CachedDerainer, Derained
-from rainmer.metrics import restoration_scores
 from eval.sets import DetectionSet, Sample
 from rainmer.errors import ImageError
 from rainmer.files import append_line, read_lines
 from rainmer.frames import Frame, read_image, upload
+from rainmer.metrics import restoration_scores
 
 if TYPE_CHECKING:
     from detection.yolo.harness import HarnessBatch

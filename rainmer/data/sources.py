@@ -1,8 +1,8 @@
 """Where training pairs come from: files on disk, or rain rendered on clean photos.
 
-A source has a number of images and loads one of them as a pair of frames (H, W, 3), uint8, RGB. What
-it loads is decided by the index and the visit (how often the image was drawn before) alone, so that
-training goes on after an interruption exactly as without one.
+A source has a number of images and loads one of them as a pair of frames (H, W, 3), uint8, RGB.
+What it loads is decided by the index and the visit (how often the image was drawn before) alone, so
+that training goes on after an interruption exactly as without one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from rainmer.data.depth import find_depth, read_depth
-from rainmer.data.layouts import Pair, find_pairs
+from rainmer.data.layouts import Mode, Pair, find_pairs
 from rainmer.data.rain import RainRenderer, rain_config
 from rainmer.data.rain.config import Range
 from rainmer.errors import ConfigError, DatasetError, ImageError
@@ -55,7 +55,7 @@ class PairsConfig:
 
     Attributes:
         root: Folder of the data set.
-        layout: How files are named below it: a name of `rainmer.data.layouts`; "folder" has
+        layout: How files are named below it: a name of `rainmer.data.layouts`; "folders" has
             `input/` and `target/` (or names like these) with equal file names.
         mode: Part of the data set: "train" or "test".
         weight: Share of the mixture, relative to the other sources; None: the number of pairs.
@@ -63,8 +63,8 @@ class PairsConfig:
     """
 
     root: str
-    layout: str = "folder"
-    mode: str | None = None
+    layout: str = "folders"
+    mode: Mode | None = None
     weight: float | None = None
     cache: bool = False
 

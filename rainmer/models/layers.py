@@ -282,7 +282,7 @@ def _pair_conv(channels: int, kernel: int, *, bias: bool) -> nn.Conv2d:
 
 
 def _convolve_pairs(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Run a pair convolution as a depthwise one and a sum, which every backend has fast code for."""
+    """Run a pair convolution as a depthwise one and a sum: backends are faster at these."""
     weight = conv.weight.flatten(0, 1).unsqueeze(1)  # 2C, 1, k, k
     products = F.conv2d(x, weight, padding=conv.padding, groups=len(weight))
     summed = products[:, 0::2] + products[:, 1::2]

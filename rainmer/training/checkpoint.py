@@ -54,7 +54,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 (damaged files raise anything)
+    except Exception as error:
         raise WeightsError(f"{path} is damaged: {first_sentence(str(error))}") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise WeightsError(f"{path} is no checkpoint of a training run")

@@ -104,12 +104,14 @@ class ValidationConfig:
 
     Attributes:
         pairs: Sets with targets, by a name of your choice.
+        rendered: Photos with rendered rain, likewise; not those that are trained on.
         every: Optimiser steps between two validations; 0: none.
         limit: Images of each set.
         strips: Pictures of each set that are drawn.
     """
 
     pairs: dict[str, PairsConfig] = field(default_factory=dict)
+    rendered: dict[str, RenderedConfig] = field(default_factory=dict)
     every: int = 5000
     limit: int | None = None
     strips: int = 2

@@ -98,7 +98,10 @@ class ContrastiveRainmer(nn.Module):
         for i, view in enumerate(views):
             parts = torch.split(features[view], sizes)
             positive, negative = parts[i], parts[len(views) + i]
-            keys[view] = positive, negative.unflatten(0, contrast.negatives[view].shape[:2])
+            keys[view] = (
+                positive,
+                negative.view(*contrast.negatives[view].shape[:2], *negative.shape[1:]),
+            )
         return keys
 
 

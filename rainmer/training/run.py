@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import random
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +25,13 @@ from rainmer.data.sources import PairedSource, RenderedSource, Source
 from rainmer.errors import ConfigError, RainmerError
 from rainmer.files import make_folder, write_text
 from rainmer.training.checkpoint import read_checkpoint, write_checkpoint
-from rainmer.training.config import Stage, TrainConfig, differing_keys
+from rainmer.training.config import (
+    DataConfig,
+    Stage,
+    TrainConfig,
+    ValidationConfig,
+    differing_keys,
+)
 from rainmer.training.loader import Loader, sample_shape
 from rainmer.training.record import Record
 from rainmer.training.step import StepResult, Trainer
@@ -47,13 +56,6 @@ _FREE_KEYS = (
     "validation.",
     "name",
 )
-
-
-class _Position(NamedTuple):
-    """Where a step is: its stage, and the number of its first sample."""
-
-    stage: Stage
-    first_sample: int
 
 
 def train(
@@ -105,11 +107,10 @@ class _Run:
         if isinstance(network, models.Rainmer):
             network.checkpointing = config.checkpointing
         self.trainer = Trainer(network, config)
-        sources = make_sources(config)
+        sources = make_sources(config.data, seed=config.seed)
         self._check_crops(network)
-        self.validation = {
-            name: PairedSource(name, pairs) for name, pairs in config.validation.pairs.items()
-        }
+        held_out = make_sources(config.validation, seed=config.seed)
+        self.validation = {source.name: source for source in held_out}
         self.loader = Loader(
             Mixture(sources, seed=config.seed),
             threads=config.data.threads,
@@ -121,6 +122,7 @@ class _Run:
         self.skipped = self.skipped_in_a_row = 0
         self.best = -1.0
         self.seconds = 0.0
+        self.recent: list[dict[str, float]] = []
         if stored is not None:
             self.trainer.load_state_dict(stored["trainer"])
             self.step, self.best = stored["step"], stored["best"]
@@ -187,9 +189,8 @@ class _Run:
             total=self.config.steps, initial=self.step, desc=self.config.name, unit="step",
             disable=self.quiet or self.rank > 0,
         )  # fmt: skip
-        started = time.monotonic()
-        before = self.seconds
-        with bar:
+        started, before = time.monotonic(), self.seconds
+        with bar, _stop_requests() as stop:
             for batches in self._batches(end):
                 result = self.trainer.step(batches)
                 self.step += 1
@@ -198,6 +199,17 @@ class _Run:
                 bar.update()
                 bar.set_postfix(loss=f"{result.losses['total']:.4f}", refresh=False)
                 self._after_step(result, last=self.step == end)
+                if self._agree(stop.is_set()):
+                    self._save()
+                    raise KeyboardInterrupt
+
+    def _agree(self, stop: bool) -> bool:
+        """Tell whether any process was asked to stop, so that all stop after the same step."""
+        if self.trainer.world == 1:
+            return stop
+        flag = torch.tensor(float(stop), device=self.trainer.device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag.item())
 
     def _batches(self, end: int) -> Iterator[list[Batch]]:
         """Yield the batches of each step up to `end`, stage by stage."""
@@ -247,12 +259,12 @@ class _Run:
         if self.record is None:
             return
         config = self.config
+        self.recent.append({**result.losses, "grad_norm": result.grad_norm})
         if self.step % config.log_every == 0 or last:
-            self.record.add(
-                self.step,
-                {**result.losses, "lr": result.lr, "grad_norm": result.grad_norm,
-                 "skipped": self.skipped, "seconds": self.seconds},
-            )  # fmt: skip
+            means = {k: _finite_mean([r[k] for r in self.recent]) for k in self.recent[0]}
+            own = {"lr": result.lr, "skipped": self.skipped, "seconds": round(self.seconds, 1)}
+            self.record.add(self.step, {**means, **own})
+            self.recent.clear()
         every = config.validation.every
         if self.validation and every and (self.step % every == 0 or last):
             self._validate()
@@ -283,7 +295,8 @@ class _Run:
         )  # fmt: skip
 
     def _save(self) -> None:
-        assert self.record is not None
+        if self.record is None:
+            return
         state = {
             "config": to_mapping(self.config),
             "trainer": self.trainer.state_dict(),
@@ -299,18 +312,37 @@ class _Run:
         self.record.draw_curves()
 
 
-def make_sources(config: TrainConfig) -> list[Source]:
-    """Open the sources of a configuration.
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """Turn an interruption (Ctrl-C, or a signal) into a request to stop after a step."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, previous, strict=True):
+            signal.signal(number, handler)
+
+
+def _finite_mean(values: Sequence[float]) -> float:
+    """Return the mean of what is finite; NaN if nothing is."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def make_sources(config: DataConfig | ValidationConfig, *, seed: int) -> list[Source]:
+    """Open the sources that a configuration names; the seed decides the rain on photos.
 
     Raises:
         DatasetError: One has nothing to train on.
         ConfigError: A kind of rain is unknown.
     """
-    pairs = [PairedSource(name, pairs) for name, pairs in config.data.pairs.items()]
-    rendered = [
-        RenderedSource(name, rendered, seed=config.seed)
-        for name, rendered in config.data.rendered.items()
-    ]
+    pairs = [PairedSource(name, pairs) for name, pairs in config.pairs.items()]
+    rendered = [RenderedSource(name, r, seed=seed) for name, r in config.rendered.items()]
     return [*pairs, *rendered]
 
 

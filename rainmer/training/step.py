@@ -225,7 +225,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "archives": self.archives.state_dict(),
-            "average": None if self.average is None else self.average.weights,
+            "average": None if self.average is None else self.average.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -236,7 +236,7 @@ class Trainer:
             optimiser.load_state_dict(stored)
         self.archives.load_state_dict(state["archives"])
         if self.average is not None and state["average"] is not None:
-            self.average.load(state["average"])
+            self.average.load_state_dict(state["average"])
 
     @contextlib.contextmanager
     def averaged(self) -> Any:  # noqa: ANN401
@@ -267,8 +267,12 @@ class _MovingAverage:
         own = list(self.weights.values())
         torch._foreach_lerp_(own, list(network.state_dict().values()), 1 - factor)
 
-    def load(self, weights: dict[str, Tensor]) -> None:
-        for key, value in weights.items():
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights, "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.updates = state["updates"]
+        for key, value in state["weights"].items():
             self.weights[key].copy_(value)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rainmer import models
-from rainmer.data.sources import PairedSource
+from rainmer.data.sources import Source
 from rainmer.frames import Frame, to_batch, to_frames
 from rainmer.metrics import psnr, ssim
 
@@ -34,7 +34,7 @@ class SetScores(NamedTuple):
 @torch.no_grad()
 def validate(
     network: models.Network,
-    source: PairedSource,
+    source: Source,
     *,
     limit: int | None = None,
     strips: int = 2,

@@ -5,9 +5,9 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from rainmer.metrics import restoration_scores
 from rainmer import Derainer
 from rainmer.frames import read_image
+from rainmer.metrics import restoration_scores
 
 
 def luma_8bit(frame):
