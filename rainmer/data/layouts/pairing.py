@@ -15,7 +15,6 @@ from rainmer.data.layouts.rules import FirstInScene, NameRule, Numbered, OneOf, 
 from rainmer.data.layouts.table import Layout, Mode, find_layout
 from rainmer.data.layouts.tree import Tree, natural_key
 from rainmer.errors import DatasetError
-from rainmer.files import match_key
 
 __all__ = ["Pair", "Scan", "find_pairs", "scan"]
 
@@ -182,7 +181,8 @@ def _numbered(rainy: str, rule: Numbered, tree: Tree) -> Iterator[_Listed]:
         name = rainy.format(i=i, j=j)
         clean = None if rule.clean is None else rule.clean.format(i=i, j=j)
         scene = None if rule.scene is None else rule.scene.format(i=i, j=j)
-        yield _Listed(name, tree.image(name), clean, scene)
+        path = tree.image(name)
+        yield _Listed(name if path is None else tree.name(path), path, clean, scene)
 
 
 # --- what is there --------------------------------------------------------------------------------
@@ -203,7 +203,8 @@ def _pairs(listed: Sequence[_Listed], layout: Layout, tree: Tree, defects: Defec
         if one.rainy is None:
             defects.error("listed rainy image that is missing", one.name)
             continue
-        other = by_key.setdefault(match_key(one.name), one.rainy)
+        name = os.path.splitext(one.name)[0]
+        other = by_key.setdefault(name.casefold(), one.rainy)
         if other is not one.rainy:
             raise DatasetError(f"{other} and {one.rainy} differ only in suffix or case: remove one")
         clean = None if one.clean is None else partner_of(one.clean)
@@ -211,7 +212,6 @@ def _pairs(listed: Sequence[_Listed], layout: Layout, tree: Tree, defects: Defec
             if not _is_skipped(one.rainy, layout):
                 defects.error("rainy image without clean partner", f"{one.name}: no {one.clean}")
             continue
-        name = PurePosixPath(tree.name(one.rainy)).with_suffix("").as_posix()
         pairs.append(Pair(one.rainy, clean, one.scene, name))
     return pairs
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -17,6 +16,8 @@ __all__ = ["Tree", "natural_key"]
 
 
 class _Listing(NamedTuple):
+    """A folder's content in natural order."""
+
     folders: dict[str, Path]
     images: dict[str, Path]
     folded: dict[str, list[Path]]
@@ -71,13 +72,11 @@ class Tree:
         folders = [self.root]
         for part in parts:
             folders = [inner for folder in folders for inner in self._children(folder, part)]
-        found: Iterable[Path]
         if last == "**":
             found = (path for folder in folders for path in list_images(folder))
-        else:
-            images = (path for folder in folders for path in self._listing(folder).images.values())
-            found = (path for path in images if _fits(path.name, last))
-        return sorted(found, key=lambda path: natural_key(self.name(path)))
+            return sorted(found, key=lambda path: natural_key(self.name(path)))
+        images = (self._listing(folder).images for folder in folders)
+        return [p for inner in images for name, p in inner.items() if _fits(name, last)]
 
     def with_stem(self, folder: str, name: str) -> Path | None:
         """Return the image of a folder whose path in it is `name` but for its suffix and case.
@@ -126,7 +125,7 @@ def _list(folder: Path) -> _Listing:
         with os.scandir(folder) as entries:
             # macOS leaves hidden companions such as `._1.png` beside images.
             seen = [entry for entry in entries if not entry.name.startswith(".")]
-            for entry in seen:
+            for entry in sorted(seen, key=lambda entry: natural_key(entry.name)):
                 path = folder / entry.name
                 # A link may lead in a circle, which is an error to DirEntry.
                 is_link = entry.is_symlink()
@@ -149,13 +148,19 @@ def _fits(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(stem + suffix.lower(), pattern)
 
 
-def natural_key(name: str) -> tuple[list[list[str | int]], str]:
+def natural_key(name: str) -> tuple[str, str]:
     """Return the key by which names sort as people count: folder by folder, 2 before 10.
 
     Example:
         >>> sorted(["b/1.png", "a/10.png", "a/2.png", "a/02.png"], key=natural_key)
         ['a/02.png', 'a/2.png', 'a/10.png', 'b/1.png']
     """
-    parts = (re.split("([0-9]+)", part.casefold()) for part in name.split("/"))
-    # Text and digits alternate, so that only like is compared with like.
-    return [[int(t) if i % 2 else t for i, t in enumerate(part)] for part in parts], name
+    # What is inside a folder goes before what merely begins with the folder's name.
+    parted = name.casefold().replace("/", "\0")
+    return re.sub("[0-9]+", _with_length, parted), name
+
+
+def _with_length(number: re.Match[str]) -> str:
+    """Put the number of digits before a number, so that texts of numbers sort as numbers."""
+    digits = number[0].lstrip("0")
+    return f"{len(digits):03d}{digits}"

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rainmer.data.layouts.__main__ as command
@@ -187,7 +187,11 @@ def test_pairs(name, mode, tmp_path):
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize(("name", "mode"), CASES)
+# The large ones differ in nothing but their numbers, which `test_pairs` looks at.
+SMALL = [case for case, pairs in CASES.items() if len(pairs) <= 200]
+
+
+@pytest.mark.parametrize(("name", "mode"), SMALL)
 def test_check_finds_nothing_to_complain_about(name, mode, tmp_path):
     expected = grow(tmp_path, name, mode)
     report = check(name, tmp_path, mode)
@@ -223,7 +227,7 @@ def test_a_missing_root(name, mode, tmp_path):
         find_pairs(name, tmp_path / "nowhere", mode=mode)
 
 
-REFERENCED = [case for case, pairs in CASES.items() if pairs[0][1]]
+REFERENCED = [case for case in SMALL if CASES[case][0][1]]
 
 
 @pytest.mark.parametrize(("name", "mode"), REFERENCED)
@@ -242,7 +246,7 @@ def test_a_missing_clean_image(name, mode, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [case for case in CASES if find_layout(*case).rainy.count("{")]
+    ("name", "mode"), [case for case in SMALL if "{" in find_layout(*case).rainy]
 )
 def test_a_missing_image_of_a_numbered_set(name, mode, tmp_path):
     pairs = grow(tmp_path, name, mode)
@@ -300,6 +304,7 @@ def test_names_that_say_too_little(given_name, mode, message):
         find_layout(given_name, mode)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(LAYOUTS), st.data())
 def test_names_in_any_spelling(layout, data):
     letters = [data.draw(st.sampled_from([c.upper(), c.lower(), f"-{c}"])) for c in layout.name]
@@ -322,6 +327,7 @@ def test_a_layout_of_ones_own(tmp_path):
 # --- rules ----------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abc0189-", min_size=1), min_size=2, max_size=6))
 def test_the_second_token_goes(tokens):
     rule = WithoutToken("gt/*.png")
@@ -345,12 +351,14 @@ def test_the_text_before_the_mark(rainy, clean):
     assert rule.partner(PurePosixPath("rain", rainy)) == f"gt/{clean}"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**30), unique=True))
 def test_numbers_sort_as_numbers(numbers):
     names = [f"folder/{number}.png" for number in numbers]
     assert sorted(names, key=natural_key) == [f"folder/{n}.png" for n in sorted(numbers)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("aB1٣_.-/", max_size=8), unique=True), st.randoms())
 def test_the_order_of_names_is_total(names, random):
     shuffled = random.sample(names, len(names))
@@ -532,6 +540,7 @@ STEMS = st.lists(
 SUFFIXES = st.sampled_from([".png", ".PNG", ".jpg", ".JPEG", ".bmp", ".webp", ".Tif"])
 
 
+@settings(deadline=None)
 @given(STEMS, st.data())
 def test_plain_pairs_hang_on_neither_order_nor_suffix_nor_case(stems, data):
     rainy = {stem: f"Input/{stem}{data.draw(SUFFIXES)}" for stem in stems}
