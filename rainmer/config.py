@@ -15,7 +15,7 @@ import yaml
 
 from rainmer.errors import ConfigError
 
-__all__ = ["from_mapping", "nearest", "read_yaml", "to_mapping"]
+__all__ = ["check_integer", "from_mapping", "nearest", "read_yaml", "to_mapping"]
 
 Config = TypeVar("Config")
 
@@ -75,6 +75,18 @@ def to_mapping(config: Any) -> dict[str, Any]:  # noqa: ANN401 (any dataclass)
     plain = _plain(config)
     assert isinstance(plain, dict)
     return plain
+
+
+def check_integer(field: str, value: object, least: int) -> None:
+    """Refuse what is not a whole number of at least `least`.
+
+    Raises:
+        ConfigError: Names the field and the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{field} is {value!r}, but must be a whole number")
+    if value < least:
+        raise ConfigError(f"{field} is {value}, but must be at least {least}")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -30,8 +30,8 @@ from rainmer.resize import resize_bilinear
 __all__ = ["SPEC_HELP", "CallableRestorer", "FunctionRestorer", "Restorer", "resolve"]
 
 SPEC_HELP = (
-    "none, median, rainmer:WEIGHTS, prenet:WEIGHTS, torchscript:FILE, results:FOLDER, "
-    "python:module:callable"
+    "none, median, rainmer:WEIGHTS, prenet:WEIGHTS, brn:WEIGHTS, rcdnet:WEIGHTS, idt:WEIGHTS, "
+    "drsformer:WEIGHTS, torchscript:FILE, results:FOLDER, python:module:callable"
 )
 
 

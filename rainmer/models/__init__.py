@@ -11,6 +11,7 @@ from typing import Any
 
 from rainmer.config import nearest
 from rainmer.errors import SpecError, WeightsError
+from rainmer.models.brn import BRN, BRNConfig
 from rainmer.models.network import Network, refuse_mismatch
 from rainmer.models.prenet import PReNet
 from rainmer.models.rainmer import Rainmer
@@ -23,6 +24,8 @@ from rainmer.models.weights import (
 )
 
 __all__ = [
+    "BRN",
+    "BRNConfig",
     "Network",
     "PReNet",
     "Rainmer",
@@ -34,7 +37,7 @@ __all__ = [
     "weights_fingerprint",
 ]
 
-_NETWORKS: dict[str, type[Network]] = {"prenet": PReNet, "rainmer": Rainmer}
+_NETWORKS: dict[str, type[Network]] = {network.name: network for network in (PReNet, Rainmer, BRN)}
 
 
 def network_names() -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rainmer.errors import WeightsError
 
-__all__ = ["Network", "clean_state_dict", "refuse_mismatch"]
+__all__ = ["Network", "clean_state_dict", "refuse_mismatch", "translate_official"]
 
 _LISTED = 3
 
@@ -116,6 +116,25 @@ def refuse_mismatch(
     ]
     if problems:
         raise WeightsError(f"the weights do not fit {network}: {'; '.join(problems)}")
+
+
+def translate_official(
+    network: Network, names: Mapping[str, str], weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Check published weights and bring them to the keys and shapes of a network of ours.
+
+    Args:
+        network: What the weights are for.
+        names: The published key of every weight, by ours.
+        weights: The published weights under bare keys.
+
+    Raises:
+        WeightsError: Keys are missing or of another network, or shapes differ.
+    """
+    own = network.state_dict()
+    expected = {official: own[name].shape for name, official in names.items()}
+    refuse_mismatch(network.name, expected, weights)
+    return {name: weights[key].reshape(own[name].shape) for name, key in names.items()}
 
 
 def _same_shape(a: torch.Size, b: torch.Size) -> bool:

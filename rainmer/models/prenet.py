@@ -16,14 +16,13 @@ from rainmer.config import nearest
 from rainmer.errors import ConfigError
 from rainmer.models.layers import conv3x3
 from rainmer.models.network import Network, clean_state_dict, refuse_mismatch
+from rainmer.models.recurrent import GATES, ResidualUnit, lstm_step, stack_gates
 
 __all__ = ["PReNet"]
 
 _CHANNELS = 3
 _WIDTH = 32
 _RESIDUAL_UNITS = 5
-_GATES = "ifog"
-"""Order of the gates in the stacked convolution: the three with a logistic function first."""
 
 _AnyPReNet = TypeVar("_AnyPReNet", bound="PReNet")
 
@@ -49,8 +48,8 @@ class PReNet(Network):
         self.iterations = iterations
         self.entry = conv3x3(2 * _CHANNELS, _WIDTH, bias=True)
         # One convolution computes the four gates of the LSTM from the input and the hidden state.
-        self.gates = conv3x3(2 * _WIDTH, len(_GATES) * _WIDTH, bias=True)
-        self.residuals = nn.ModuleList(_ResidualUnit(_WIDTH) for _ in range(_RESIDUAL_UNITS))
+        self.gates = conv3x3(2 * _WIDTH, len(GATES) * _WIDTH, bias=True)
+        self.residuals = nn.ModuleList(ResidualUnit(_WIDTH) for _ in range(_RESIDUAL_UNITS))
         self.output = conv3x3(_WIDTH, _CHANNELS, bias=True)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -76,15 +75,7 @@ class PReNet(Network):
             gates = F.conv2d(features, weight, self.gates.bias, padding=1)
         else:
             gates = self.gates(torch.cat((features, hidden), dim=1))
-        logistic, candidate = gates[:, :-_WIDTH], gates[:, -_WIDTH:]
-        if gates.requires_grad:
-            logistic, candidate = logistic.sigmoid(), candidate.tanh()
-        else:
-            logistic, candidate = logistic.sigmoid_(), candidate.tanh_()
-        write, forget, read = logistic.chunk(len(_GATES) - 1, dim=1)
-        cell = write * candidate if cell is None else (forget * cell).addcmul_(write, candidate)
-        squashed = cell.tanh()
-        return (read * squashed if squashed.requires_grad else squashed.mul_(read)), cell
+        return lstm_step(gates, cell)
 
     def config_mapping(self) -> dict[str, Any]:
         """Return the options as plain values."""
@@ -115,23 +106,8 @@ class PReNet(Network):
         weights = clean_state_dict(state_dict)
         refuse_mismatch(self.name, _official_shapes(), weights)
         own = {ours: weights[theirs] for ours, theirs in _official_names().items()}
-        for kind in ("weight", "bias"):
-            own[f"gates.{kind}"] = torch.cat([weights[f"conv_{gate}.0.{kind}"] for gate in _GATES])
+        own.update({f"gates.{kind}": value for kind, value in stack_gates(weights).items()})
         self.load_state_dict(own)
-
-
-class _ResidualUnit(nn.Module):
-    """Two convolutions, each followed by a ReLU, around which the input is added."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = conv3x3(channels, channels, bias=True)
-        self.conv2 = conv3x3(channels, channels, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
-        branch: Tensor = self.conv2(self.conv1(x).relu_()).relu_()
-        return (branch + x if branch.requires_grad else branch.add_(x)).relu_()
 
 
 def _official_names() -> dict[str, str]:
@@ -151,7 +127,7 @@ def _official_shapes() -> dict[str, torch.Size]:
     with torch.device("meta"):
         own = PReNet().state_dict()
     shapes = {theirs: own[ours].shape for ours, theirs in _official_names().items()}
-    for gate in _GATES:
+    for gate in GATES:
         shapes[f"conv_{gate}.0.weight"] = torch.Size((_WIDTH, 2 * _WIDTH, 3, 3))
         shapes[f"conv_{gate}.0.bias"] = torch.Size((_WIDTH,))
     return shapes

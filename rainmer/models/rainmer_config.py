@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
-from rainmer.config import nearest, to_mapping
+from rainmer.config import check_integer, nearest, to_mapping
 from rainmer.errors import ConfigError
 from rainmer.models.layers import COMPENSATOR_STEPS, TopkTies, kept_entries
 
@@ -94,10 +94,10 @@ class RainmerConfig:
     compensator_steps: int = 4
 
     def __post_init__(self) -> None:
-        _check_integer("dim", self.dim, 2)
+        check_integer("dim", self.dim, 2)
         if self.dim % 2:
             raise ConfigError(f"dim is {self.dim}, but must be even: downsampling halves it")
-        _check_integer("base_dim", self.base_dim, _SMALLEST_BASE_DIM)
+        check_integer("base_dim", self.base_dim, _SMALLEST_BASE_DIM)
         for field in ("num_blocks", "heads"):
             self._set(field, _integer_per_level(field, getattr(self, field)))
         self._set("ffn_expansion", _expansion(self.ffn_expansion, self.dim))
@@ -112,7 +112,7 @@ class RainmerConfig:
             raise ConfigError(
                 f"entry_stride is {self.entry_stride!r}, but must be one of {choices}"
             )
-        _check_integer("compensator_steps", self.compensator_steps, 1)
+        check_integer("compensator_steps", self.compensator_steps, 1)
         if self.compensator_steps > COMPENSATOR_STEPS:
             raise ConfigError(
                 f"compensator_steps is {self.compensator_steps}, "
@@ -207,13 +207,6 @@ class RainmerConfig:
         return to_mapping(self)
 
 
-def _check_integer(field: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{field} is {value!r}, but must be a whole number")
-    if value < least:
-        raise ConfigError(f"{field} is {value}, but must be at least {least}")
-
-
 def _check_flag(field: str, value: object) -> None:
     if not isinstance(value, bool):
         raise ConfigError(f"{field} is {value!r}, but must be true or false")
@@ -228,7 +221,7 @@ def _integer_per_level(field: str, values: object) -> tuple[int, ...]:
     if not isinstance(values, list | tuple) or len(values) != _LEVELS:
         raise ConfigError(f"{field} is {values!r}, but must be a list of {_LEVELS} whole numbers")
     for level, value in enumerate(values):
-        _check_integer(f"{field}[{level}]", value, 1)
+        check_integer(f"{field}[{level}]", value, 1)
     return tuple(values)
 
 

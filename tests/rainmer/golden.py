@@ -10,7 +10,7 @@ import functools
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,31 +67,64 @@ def config_of(official: Mapping[str, Any], **overrides: Any) -> RainmerConfig:
 def rule_model(config: RainmerConfig, seed: int) -> Rainmer:
     """Build a network with the weights of the fill rule, in eval mode."""
     model = Rainmer(config)
-    own = model.state_dict()
-    filled = {
-        name: fill(official, tuple(own[name].shape), seed)
+    shapes = {
+        official: model.state_dict()[name].shape
         for name, official in model.official_names().items()
     }
-    model.load_state_dict(filled)
+    weights = rule_weights(shapes, seed)
+    model.load_state_dict({ours: weights[key] for ours, key in model.official_names().items()})
     return model.eval()
+
+
+def rule_weights(shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, Tensor]:
+    """Make up published weights from their keys and shapes."""
+    return {key: fill(key, tuple(shape), seed) for key, shape in shapes.items()}
+
+
+def stored_weights(name: str) -> dict[str, Tensor]:
+    """Read a file of stored weights, which are float16 there; counters are integers."""
+    weights = load_file(shared_golden(name))
+    return {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
 
 
 @functools.lru_cache(maxsize=4000)
 def fill(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
     """Make up a weight from its published key (see the README beside the files)."""
+    if key.endswith("num_batches_tracked"):
+        return torch.tensor(0)
     generator = np.random.RandomState((zlib.crc32(key.encode()) + seed) % 2**32)
     noise = generator.standard_normal(shape).astype(np.float32)
+    if key.endswith("running_var"):
+        noise = np.abs(noise)
     offset, scale = _offset_and_scale(key, shape)
     return torch.from_numpy(np.float32(offset) + np.float32(scale) * noise)
 
 
+_BY_LAST_PART = {
+    "running_var": (1, 0.2),
+    "running_mean": (0, 0.05),
+    "temperature": (2, 0.5),
+    "attns": (0.25, 0.05),
+    "chr_z": (1, 0.5),
+    "detg_z": (1, 0.5),
+    "relative_position_bias_table": (0, 0.5),
+    "tau": (0.5, 0.05),
+    "m_step": (1, 0.1),
+    "b_step": (5, 0.5),
+    "cz": (1 / 9, 0.02),
+    "c0": (0.01, 0.02),
+    "c": (0.01, 0.02),
+}
+
+
 def _offset_and_scale(key: str, shape: tuple[int, ...]) -> tuple[float, float]:
     last = key.rpartition(".")[2]
-    named = {"temperature": (2, 0.5), "attns": (0.25, 0.05), "chr_z": (1, 0.5), "detg_z": (1, 0.5)}
-    if last in named:
-        return named[last]
+    if last in _BY_LAST_PART:
+        return _BY_LAST_PART[last]
     if len(shape) == 1:
-        return (1, 0.1) if last == "weight" else (0, 0.1)
+        if last != "weight":
+            return 0, 0.1
+        return (0.2, 0.05) if key.startswith("proxNet_") else (1, 0.1)
     return 0, _gain(key) / math.sqrt(math.prod(shape[1:]))
 
 
@@ -102,4 +135,6 @@ def _gain(key: str) -> float:
         return 6
     if ".se." in key:
         return 3
-    return 0.1 if key == "output.weight" else 1
+    if key in ("output.weight", "output_proj.proj.0.weight"):
+        return 0.1
+    return 0.5 if ".attn.qkv.to_" in key or ".attn.proj.weight" in key else 1
