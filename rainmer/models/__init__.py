@@ -16,6 +16,7 @@ from rainmer.models.network import Network, refuse_mismatch
 from rainmer.models.prenet import PReNet
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import RainmerConfig
+from rainmer.models.rcdnet import RCDNet, RCDNetConfig
 from rainmer.models.weights import (
     WeightsFile,
     read_weights_file,
@@ -28,6 +29,8 @@ __all__ = [
     "BRNConfig",
     "Network",
     "PReNet",
+    "RCDNet",
+    "RCDNetConfig",
     "Rainmer",
     "RainmerConfig",
     "build",
@@ -37,7 +40,9 @@ __all__ = [
     "weights_fingerprint",
 ]
 
-_NETWORKS: dict[str, type[Network]] = {network.name: network for network in (PReNet, Rainmer, BRN)}
+_NETWORKS: dict[str, type[Network]] = {
+    network.name: network for network in (BRN, PReNet, Rainmer, RCDNet)
+}
 
 
 def network_names() -> list[str]:

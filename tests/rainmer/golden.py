@@ -67,13 +67,15 @@ def config_of(official: Mapping[str, Any], **overrides: Any) -> RainmerConfig:
 def rule_model(config: RainmerConfig, seed: int) -> Rainmer:
     """Build a network with the weights of the fill rule, in eval mode."""
     model = Rainmer(config)
-    shapes = {
-        official: model.state_dict()[name].shape
-        for name, official in model.official_names().items()
-    }
-    weights = rule_weights(shapes, seed)
+    weights = rule_weights(official_shapes(model), seed)
     model.load_state_dict({ours: weights[key] for ours, key in model.official_names().items()})
     return model.eval()
+
+
+def official_shapes(model: Any) -> dict[str, torch.Size]:
+    """Return the published keys of a network that has `official_names`, with our shapes."""
+    own = model.state_dict()
+    return {official: own[name].shape for name, official in model.official_names().items()}
 
 
 def rule_weights(shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, Tensor]:
