@@ -49,7 +49,8 @@ class Derainer:
         tile: Side of the tiles in pixels; None restores whole frames while they fit.
         overlap: Overlap of neighbouring tiles in pixels.
         batch: Most frames (or tiles) of one network call.
-        blend: How overlapping tiles are merged: `smooth`, or `mean` as in the paper's protocol.
+        blend: How overlapping tiles are merged: `smooth`, or `mean` as in the paper's protocol;
+            that has `score` for IDT.
 
     Attributes:
         name: Short name for reports and file names.
@@ -82,7 +83,7 @@ class Derainer:
         if not isinstance(batch, int) or batch < 1:
             raise RainmerError(f"batch must be a whole number of at least 1, but is {batch!r}")
         if blend not in get_args(Blend):
-            raise RainmerError(f"blend must be smooth or mean, but is {blend!r}")
+            raise RainmerError(f"blend must be {' or '.join(get_args(Blend))}, but is {blend!r}")
         if tile is not None and not 0 <= overlap < tile:
             raise RainmerError(f"overlap must be in 0..tile-1, but is {overlap} of tile {tile}")
         self.device = resolve_device(device)

@@ -10,9 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Blend", "blend_window", "merge_tiles", "pad_to_multiple", "split_tiles", "tile_starts"]
+__all__ = [
+    "Blend",
+    "blend_window",
+    "merge_tiles",
+    "pad_to_least",
+    "pad_to_multiple",
+    "score_map",
+    "split_tiles",
+    "tile_starts",
+]
 
-Blend = Literal["smooth", "mean"]
+Blend = Literal["smooth", "mean", "score"]
+
+_SCORE_OFFSET = 1e-3
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
@@ -72,14 +83,18 @@ def merge_tiles(
         places: The T places (top, left).
         size_hw: Size of the whole frames.
         overlap: Width of the ramp of `smooth`, in pixels.
-        blend: `smooth` weighs by raised cosines towards the seams, `mean` equally (the paper's).
+        blend: `smooth` weighs by raised cosines towards the seams, `mean` equally (the paper's),
+            `score` by the nearness to the tile's centre (the paper's for IDT).
 
     Returns:
         (B, C, H, W) of the tiles' type.
     """
     by_place = tiles.reshape(len(places), -1, *tiles.shape[1:])  # (T, B, C, h, w)
     tile_hw = (tiles.shape[-2], tiles.shape[-1])
-    window = blend_window(tile_hw, overlap if blend == "smooth" else 0, tiles.device)
+    if blend == "score":
+        window = score_map(tile_hw, tiles.device)
+    else:
+        window = blend_window(tile_hw, overlap if blend == "smooth" else 0, tiles.device)
     merged = torch.zeros(by_place.shape[1:-2] + size_hw, device=tiles.device)
     weights = torch.zeros(size_hw, device=tiles.device)
     for place, tile in zip(places, by_place, strict=True):
@@ -106,12 +121,37 @@ def blend_window(tile_hw: tuple[int, int], overlap: int, device: torch.device) -
     return torch.outer(*ramps).to(device)
 
 
+@functools.lru_cache(maxsize=16)
+def score_map(tile_hw: tuple[int, int], device: torch.device) -> Tensor:
+    """Return the weights (h, w) of one tile of IDT: one over the distance to the centre.
+
+    `1 / sqrt((i - h/2)^2 + (j - w/2)^2 + 1e-3)`, from Rainmer's evaluation protocol (section 5).
+    The centre is that of pixel h/2, so the map of an even side is not symmetric.
+    """
+    rows, columns = (torch.arange(side, dtype=torch.float32) - side / 2 for side in tile_hw)
+    squares = rows.square()[:, None] + columns.square()
+    return torch.rsqrt(squares + _SCORE_OFFSET).to(device)
+
+
 def pad_to_multiple(batch: Tensor, multiple: int) -> Tensor:
     """Pad (B, C, H, W) at the bottom and the right so that both sides divide by `multiple`.
 
     By reflection; along a side too short to be reflected, the last pixel is repeated.
     """
     bottom, right = (-side % multiple for side in batch.shape[-2:])
+    return _pad(batch, bottom, right)
+
+
+def pad_to_least(batch: Tensor, least: int) -> Tensor:
+    """Pad (B, C, H, W) at the bottom and the right so that no side is shorter than `least`.
+
+    As `pad_to_multiple` does.
+    """
+    bottom, right = (max(least - side, 0) for side in batch.shape[-2:])
+    return _pad(batch, bottom, right)
+
+
+def _pad(batch: Tensor, bottom: int, right: int) -> Tensor:
     sides = batch.shape[-2:]
     for padding, side in zip(((0, 0, 0, bottom), (0, right, 0, 0)), sides, strict=True):
         if any(padding):

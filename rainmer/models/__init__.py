@@ -12,6 +12,7 @@ from typing import Any
 from rainmer.config import nearest
 from rainmer.errors import SpecError, WeightsError
 from rainmer.models.brn import BRN, BRNConfig
+from rainmer.models.idt import IDT, IDTConfig
 from rainmer.models.network import Network, refuse_mismatch
 from rainmer.models.prenet import PReNet
 from rainmer.models.rainmer import Rainmer
@@ -26,7 +27,9 @@ from rainmer.models.weights import (
 
 __all__ = [
     "BRN",
+    "IDT",
     "BRNConfig",
+    "IDTConfig",
     "Network",
     "PReNet",
     "RCDNet",
@@ -41,7 +44,7 @@ __all__ = [
 ]
 
 _NETWORKS: dict[str, type[Network]] = {
-    network.name: network for network in (BRN, PReNet, Rainmer, RCDNet)
+    network.name: network for network in (BRN, IDT, PReNet, Rainmer, RCDNet)
 }
 
 

@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from rainmer.tiling import blend_window, merge_tiles, pad_to_multiple, split_tiles, tile_starts
+from rainmer.tiling import (
+    blend_window,
+    merge_tiles,
+    pad_to_least,
+    pad_to_multiple,
+    score_map,
+    split_tiles,
+    tile_starts,
+)
 
 
 @given(length=st.integers(1, 300), tile=st.integers(1, 80), share=st.floats(0, 0.99))
@@ -24,7 +32,7 @@ def test_an_overlap_as_large_as_the_tile_is_refused():
     height=st.integers(1, 70),
     width=st.integers(1, 70),
     overlap=st.integers(0, 15),
-    blend=st.sampled_from(["smooth", "mean"]),
+    blend=st.sampled_from(["smooth", "mean", "score"]),
 )
 def test_merging_untouched_tiles_gives_the_frame_back(height, width, overlap, blend):
     batch = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
@@ -60,12 +68,22 @@ def test_starts_equal_the_official_ones(reference, case):
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize(("case", "overlap"), [("m1", 0), ("m2", 6)])
-def test_plain_merge_equals_the_official_one(reference, case, overlap):
+@pytest.mark.parametrize(("blend", "output"), [("mean", "plain"), ("score", "score")])
+def test_merge_equals_the_official_one(reference, case, overlap, blend, output):
     golden = load_file(reference / "golden" / "tiling.safetensors")
     places = [(t, w) for t in tile_starts(40, 16, overlap) for w in tile_starts(52, 16, overlap)]
     tiles = golden[f"in/crops/{case}"].clamp(0, 1)
-    merged = merge_tiles(tiles, places, (40, 52), overlap=overlap, blend="mean")
-    torch.testing.assert_close(merged[0], golden[f"out/merge/{case}/plain"], atol=1e-6, rtol=0)
+    merged = merge_tiles(tiles, places, (40, 52), overlap=overlap, blend=blend)
+    torch.testing.assert_close(merged[0], golden[f"out/merge/{case}/{output}"], atol=1e-6, rtol=0)
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("side", [16, 24, 128])
+def test_score_map_equals_the_official_one(reference, side):
+    golden = load_file(reference / "golden" / "tiling.safetensors")
+    scores = score_map((side, side), torch.device("cpu"))
+    torch.testing.assert_close(scores, golden[f"out/score_map/{side}x{side}"][0])
+    assert scores.argmax() == side // 2 * side + side // 2
 
 
 @pytest.mark.parametrize(
@@ -81,3 +99,13 @@ def test_padding_keeps_the_frame_in_the_corner(size, expected):
 def test_padding_reflects():
     padded = pad_to_multiple(torch.arange(5.0).reshape(1, 1, 1, 5).repeat(1, 1, 5, 1), 8)
     assert padded[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((5, 9), (8, 9)), ((8, 8), (8, 8)), ((1, 20), (8, 20))]
+)
+def test_padding_to_a_least_size(size, expected):
+    batch = torch.rand(1, 3, *size)
+    padded = pad_to_least(batch, 8)
+    assert padded.shape[-2:] == expected
+    torch.testing.assert_close(padded[..., : size[0], : size[1]], batch)
