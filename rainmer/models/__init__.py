@@ -12,6 +12,7 @@ from typing import Any
 from rainmer.config import nearest
 from rainmer.errors import SpecError, WeightsError
 from rainmer.models.brn import BRN, BRNConfig
+from rainmer.models.drsformer import DRSformer, DRSformerConfig
 from rainmer.models.idt import IDT, IDTConfig
 from rainmer.models.network import Network, refuse_mismatch
 from rainmer.models.prenet import PReNet
@@ -29,6 +30,8 @@ __all__ = [
     "BRN",
     "IDT",
     "BRNConfig",
+    "DRSformer",
+    "DRSformerConfig",
     "IDTConfig",
     "Network",
     "PReNet",
@@ -44,7 +47,7 @@ __all__ = [
 ]
 
 _NETWORKS: dict[str, type[Network]] = {
-    network.name: network for network in (BRN, IDT, PReNet, Rainmer, RCDNet)
+    network.name: network for network in (BRN, DRSformer, IDT, PReNet, Rainmer, RCDNet)
 }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from rainmer.errors import ConfigError, WeightsError
 from rainmer.models.rainmer_config import RainmerConfig
 
-__all__ = ["config_from_official", "official_name"]
+__all__ = ["backbone_options", "config_from_official", "official_name"]
 
 # Applied in this order to our keys.
 _RENAMES = (
@@ -91,19 +91,26 @@ def config_from_official(weights: Mapping[str, Tensor]) -> RainmerConfig:
         WeightsError: An option cannot be told; says which.
     """
     try:
-        return RainmerConfig(**_sizes(weights), **_prompt_options(weights))
+        base_dim = weights["disentangle.encoder_q.Atom.degra_enc.0.weight"].shape[0]
+        options = {"base_dim": base_dim, **backbone_options(weights)}
+        return RainmerConfig(**options, **_prompt_options(weights))
     except KeyError:
         return RainmerConfig(**_prompt_options(weights))
     except (ConfigError, IndexError) as error:
         raise WeightsError(f"the weights do not fit rainmer: {error}") from error
 
 
-def _sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def backbone_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read the options of the backbone, which is DRSformer's too, off published weights.
+
+    Raises:
+        KeyError, IndexError: Weights are missing, or have other shapes.
+        WeightsError: An option cannot be told; says which.
+    """
     dim = weights["patch_embed.proj.weight"].shape[0]
     hidden = [weights[f"{level}.0.ffn.project_in.weight"].shape[0] // 2 for level in _LEVELS]
     return {
         "dim": dim,
-        "base_dim": weights["disentangle.encoder_q.Atom.degra_enc.0.weight"].shape[0],
         "num_blocks": tuple(_count_blocks(weights, level) for level in _LEVELS),
         "heads": tuple(weights[f"{level}.0.attn.temperature"].shape[0] for level in _LEVELS),
         "ffn_expansion": _expansion(dim, hidden),

@@ -240,7 +240,7 @@ def test_fingerprint_sees_what_decides_the_output():
 
 
 def test_registry():
-    assert models.network_names() == ["brn", "idt", "prenet", "rainmer", "rcdnet"]
+    assert models.network_names() == ["brn", "drsformer", "idt", "prenet", "rainmer", "rcdnet"]
     built = models.build("rainmer", dim=8, base_dim=16, num_blocks=[1, 1, 1, 1])
     assert isinstance(built, Rainmer)
     assert (built.name, built.size_multiple, built.takes_query) == ("rainmer", 8, True)
