@@ -49,7 +49,7 @@ __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_DERAINER = "median"
+DEFAULT_DERAINER = "rainmer-s"
 EMBEDDED_LIMIT = 96  # images of the embedded set, to keep a first run short
 CONTROL = "median"
 
@@ -215,8 +215,6 @@ def _limit(options: argparse.Namespace, data: DetectionSet) -> int | None:
 def _derainers(options: argparse.Namespace) -> list[Derainer]:
     """Build the derainers asked for, and the control."""
     specs = [] if options.derain is None else options.derain or [DEFAULT_DERAINER]
-    if options.derain == []:
-        _log.info("no trained derainer is shipped yet: --derain alone is %s", DEFAULT_DERAINER)
     if not options.no_control:
         specs = [*specs, CONTROL]
     derainers: dict[str, Derainer] = {}

@@ -30,7 +30,7 @@ from rainmer.resize import resize_bilinear
 __all__ = ["SPEC_HELP", "CallableRestorer", "FunctionRestorer", "Restorer", "resolve"]
 
 SPEC_HELP = (
-    "none, median, rainmer:WEIGHTS, prenet:WEIGHTS, torchscript:FILE, results:FOLDER, "
+    "rainmer-s, none, median, rainmer:WEIGHTS, prenet:WEIGHTS, torchscript:FILE, results:FOLDER, "
     "python:module:callable"
 )
 
@@ -279,6 +279,8 @@ def resolve(spec: str) -> Restorer:
         return _python_callable(rest)
     if kind == "torchscript" and rest:
         return _torchscript(Path(rest))
+    if spec in models.shipped_names():
+        return NetworkRestorer(models.load(spec), spec)
     if kind in models.network_names() and rest:
         return NetworkRestorer(models.load(spec), _network_name(kind, Path(rest)))
     raise SpecError(f"unknown derainer {spec!r}: expected one of {SPEC_HELP}")

@@ -136,7 +136,7 @@ class TrainConfig:
             not.
         archive: Entries of the archives that negatives are chosen from.
         optimiser: How weights are changed.
-        init: Weights to start from; None: fresh ones.
+        init: Weights to start from: a file, or a shipped name; None: fresh ones.
         precision: "bf16" computes the network in bfloat16 where that is safe (autocast).
         compile: Compile the network (`torch.compile`).
         checkpointing: Recompute activations in the backward pass: less memory, a third slower.

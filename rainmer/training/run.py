@@ -356,7 +356,8 @@ def seed_everything(seed: int) -> None:
 def _network(config: TrainConfig) -> models.Network:
     network = config.build_network()
     if config.init is not None:
-        start = models.load(f"{config.network}:{config.init}")
+        shipped = config.init in models.shipped_names()
+        start = models.load(config.init if shipped else f"{config.network}:{config.init}")
         if start.config_mapping() != network.config_mapping():
             raise ConfigError(f"init: {config.init} is of another configuration than model")
         network = start
