@@ -50,7 +50,10 @@ def test_detection_speaks_to_ultralytics_in_one_place():
 @pytest.mark.parametrize(
     ("package", "blocked"),
     [
-        ("rainmer, rainmer.align", ["ultralytics", "pandas", "matplotlib", "jinja2", "pycocotools"]),
+        (
+            "rainmer, rainmer.align",
+            ["ultralytics", "pandas", "matplotlib", "jinja2", "pycocotools"],
+        ),
         ("detection", ["ultralytics", "pandas", "matplotlib", "jinja2", "pycocotools"]),
         ("eval", ["ultralytics", "matplotlib"]),
     ],
