@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer import models
-from rainmer.errors import ImageError, RainmerError, SpecError, WeightsError
+from rainmer.errors import ImageError, RainmerError, SpecError
+from rainmer.exported import EXPORTED
 from rainmer.files import file_sha256, match_key
 from rainmer.frames import list_images, quantize, read_image, to_batch
 from rainmer.models.rainmer import QUERY_SIZE_HW
@@ -30,7 +31,7 @@ from rainmer.resize import resize_bilinear
 __all__ = ["SPEC_HELP", "CallableRestorer", "FunctionRestorer", "Restorer", "resolve"]
 
 SPEC_HELP = (
-    "rainmer-s, none, median, rainmer:WEIGHTS, prenet:WEIGHTS, torchscript:FILE, results:FOLDER, "
+    "rainmer-s, none, median, rainmer:WEIGHTS, prenet:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, results:FOLDER, "
     "python:module:callable"
 )
 
@@ -277,8 +278,15 @@ def resolve(spec: str) -> Restorer:
         return ResultsRestorer(Path(rest))
     if kind == "python" and rest:
         return _python_callable(rest)
-    if kind == "torchscript" and rest:
-        return _torchscript(Path(rest))
+    if kind in EXPORTED and rest:
+        exported = EXPORTED[kind](Path(rest))
+        return FunctionRestorer(
+            exported.function,
+            exported.name,
+            fingerprint=_digest(kind, file_sha256(Path(rest))),
+            size_multiple=exported.size_multiple,
+            tileable=True,
+        )
     if spec in models.shipped_names():
         return NetworkRestorer(models.load(spec), spec)
     if kind in models.network_names() and rest:
@@ -303,24 +311,6 @@ def _python_callable(target: str) -> CallableRestorer:
     if not callable(function):
         raise SpecError(f"python:{target} is not callable")
     return CallableRestorer(function, attribute)
-
-
-def _torchscript(path: Path) -> FunctionRestorer:
-    if not path.is_file():
-        raise WeightsError(f"no file {path}")
-    try:
-        module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0]
-        raise WeightsError(f"{path} is not a TorchScript file: {reason}") from error
-    # The file does not say which sides it accepts; U-shaped restorers want multiples of 8.
-    return FunctionRestorer(
-        module,
-        path.stem,
-        fingerprint=_digest("torchscript", file_sha256(path)),
-        size_multiple=8,
-        tileable=True,
-    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -63,9 +63,9 @@ def load(spec: str) -> Network:
 
     Args:
         spec: A name of `shipped_names()`, or `NAME:FILE`, the name one of `network_names()`. The
-            file is one of ours, or a published checkpoint; the options of the latter are read off its keys and shapes. What
-            leaves no trace there is as in `from_official` of the network: to load such an
-            ablation, call that with a configuration.
+            file is one of ours, or a published checkpoint; the options of the latter are read off
+            its keys and shapes. What leaves no trace there is as in `from_official` of the
+            network: to load such an ablation, call that with a configuration.
 
     Raises:
         SpecError: The spec is of another form, or there is no network of that name.

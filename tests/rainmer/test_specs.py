@@ -94,10 +94,10 @@ def test_incomplete_python_specs(spec):
 
 
 @pytest.mark.parametrize(
-    "spec", ["", "medain", "prenet:", "rainmr:w.pth", "results:", "spandrel:x"]
+    "spec", ["", "medain", "prenet:", "rainmr:w.pth", "results:", "spandrel:"]
 )
 def test_unknown_specs_list_what_is_known(spec):
-    with pytest.raises(SpecError, match="expected one of none, median, rainmer:WEIGHTS"):
+    with pytest.raises(SpecError, match="expected one of rainmer-s, none, median, rainmer:WEIGHTS"):
         Derainer(spec, device="cpu")
 
 
@@ -166,3 +166,77 @@ def test_results_that_do_not_fit(tmp_path):
         Derainer(f"results:{tmp_path}", device="cpu")([frame()], names=["a"])
     with pytest.raises(RainmerError, match="1 names for 2 frames"):
         derainer([frame(), frame()], names=["a"])
+
+
+def onnx_file(path, channels=3):
+    """Write a network that halves its input."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper
+
+    shape = ["batch", channels, "height", "width"]
+    half = helper.make_tensor("half", TensorProto.FLOAT, [1], [0.5])
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["rainy", "half"], ["restored"])],
+        "halve",
+        [helper.make_tensor_value_info("rainy", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("restored", TensorProto.FLOAT, shape)],
+        [half],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+def test_an_onnx_network(tmp_path):
+    derainer = Derainer(f"onnx:{onnx_file(tmp_path / 'halve.onnx')}", device="cpu")
+    image = frame(13, 17)
+    assert derainer.name == "halve"
+    assert derainer.cacheable
+    assert np.abs(derainer(image) - image / 2.0).max() <= 1
+
+
+def test_a_file_that_is_not_onnx(tmp_path):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "junk.onnx").write_bytes(b"junk")
+    with pytest.raises(WeightsError, match=r"junk\.onnx is not an ONNX file") as caught:
+        Derainer(f"onnx:{tmp_path / 'junk.onnx'}", device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_published_weights_that_spandrel_recognises(tmp_path):
+    pytest.importorskip("spandrel")
+    from spandrel.architectures.NAFNet import NAFNet
+
+    torch.manual_seed(0)
+    network = NAFNet(
+        img_channel=3, width=8, middle_blk_num=1, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1]
+    ).eval()
+    torch.save(network.state_dict(), tmp_path / "nafnet.pth")
+    derainer = Derainer(f"spandrel:{tmp_path / 'nafnet.pth'}", device="cpu")
+    image = torch.rand(1, 3, 24, 32)
+    with torch.no_grad():
+        expected = network(image).clamp(0, 1)
+    torch.testing.assert_close(derainer(image), expected, rtol=0, atol=1e-5)
+
+
+def test_weights_that_spandrel_does_not_recognise(tmp_path):
+    pytest.importorskip("spandrel")
+    torch.save({"a": torch.zeros(3)}, tmp_path / "own.pth")
+    with pytest.raises(WeightsError, match="does not recognise these weights"):
+        Derainer(f"spandrel:{tmp_path / 'own.pth'}", device="cpu")
+
+
+@pytest.mark.parametrize(("kind", "module"), [("onnx", "onnxruntime"), ("spandrel", "spandrel")])
+def test_a_missing_package_is_named(tmp_path, monkeypatch, kind, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / "x.pth").write_bytes(b"x")
+    with pytest.raises(SpecError, match=rf"pip install 'rainmer\[{kind}\]'"):
+        Derainer(f"{kind}:{tmp_path / 'x.pth'}", device="cpu")
+
+
+def test_the_shipped_derainer_has_a_name():
+    derainer = Derainer("rainmer-s", device="cpu")
+    assert derainer.name == "rainmer-s"
+    image = frame(20, 24)
+    assert derainer(image).shape == image.shape
