@@ -60,7 +60,7 @@ def _onnx(path: Path) -> Exported:
     ]
     try:
         session = runtime.InferenceSession(str(path), providers=providers)
-    except Exception as error:  # noqa: BLE001 (the runtime has an exception type for each reason)
+    except Exception as error:
         reason = first_sentence(str(error))
         raise WeightsError(f"{path} is not an ONNX file that can be run: {reason}") from error
     return Exported(_OnnxFunction(session, path), path.stem, _UNKNOWN_MULTIPLE)
@@ -90,9 +90,11 @@ def _spandrel(path: Path) -> Exported:
     weights = load_state_dict_file(path)
     try:
         descriptor = spandrel.ModelLoader().load_from_state_dict(dict(weights))
-    except Exception as error:  # noqa: BLE001 (architectures raise anything on foreign weights)
+    except Exception as error:
         reason = first_sentence(str(error)) or type(error).__name__
-        raise WeightsError(f"{path}: spandrel does not recognise these weights: {reason}") from error
+        raise WeightsError(
+            f"{path}: spandrel does not recognise these weights: {reason}"
+        ) from error
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
         raise WeightsError(f"{path} holds {descriptor.architecture.name}, which takes a mask too")
     if descriptor.scale != 1 or {descriptor.input_channels, descriptor.output_channels} != {3}:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -147,39 +147,43 @@ class Trainer:
         rainy, clean, query, query_clean, blurred = (
             unit_range(tensor.to(self.device, non_blocking=True)) for tensor in batch
         )
-        rainy = rainy.contiguous(memory_format=torch.channels_last)
-        contrast = None
-        if self.views:
-            flips = random.Random(f"{self.config.seed}/flip/{self.iteration}")
-            contrast = make_contrast(
-                query, query_clean, blurred, self.archives, self.views,
-                flips if self._flips else None,
-            )  # fmt: skip
-            self.archives.add(gather(query), gather(query_clean))
-        context = contextlib.nullcontext()
-        if isinstance(self._runner, DistributedDataParallel) and not synchronise:
-            context = self._runner.no_sync()  # type: ignore[assignment]
-        with context:
+        contrast = self._contrast(query, query_clean, blurred) if self.views else None
+        with self._local_gradients(not synchronise):
             with self._autocast():
-                prompted = query if self.config.prompted else None
-                output = self._runner(rainy, prompted, contrast)
-            pixel = PIXEL_LOSSES[self.config.pixel_loss](output.restored.float(), clean)
-            total = pixel.total
-            views = contrast_losses(output.logits)
-            extra = views.total()
-            if extra is not None:
-                total = total + self.config.contrast_weight * extra
+                output = self._runner(
+                    rainy.contiguous(memory_format=torch.channels_last),
+                    query if self.config.prompted else None,
+                    contrast,
+                )
+            total, logged = self._losses(output, clean)
             torch.autograd.backward(total / parts)
-        logged = {"total": total, **pixel.parts}
-        logged.update(
-            {f"{name}": loss for name, loss in views._asdict().items() if loss is not None}
-        )
         # One transfer for all of them.
-        values = self._mean_over_processes(
-            torch.stack([v.detach().float() for v in logged.values()])
-        )
-        losses = dict(zip(logged, values.tolist(), strict=True))
+        values = torch.stack([value.detach().float() for value in logged.values()])
+        losses = dict(zip(logged, self._mean_over_processes(values).tolist(), strict=True))
         return losses, math.isfinite(losses["total"])
+
+    def _contrast(self, query: Tensor, query_clean: Tensor, blurred: Tensor) -> Contrast:
+        """Choose positives and negatives from the archives, then add the batch to them."""
+        flips = random.Random(f"{self.config.seed}/flip/{self.iteration}") if self._flips else None
+        contrast = make_contrast(query, query_clean, blurred, self.archives, self.views, flips)
+        self.archives.add(gather(query), gather(query_clean))
+        return contrast
+
+    def _losses(self, output: TrainingOutput, clean: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what is minimised, and what is logged."""
+        pixel = PIXEL_LOSSES[self.config.pixel_loss](output.restored.float(), clean)
+        views = contrast_losses(output.logits)
+        total, extra = pixel.total, views.total()
+        if extra is not None:
+            total = total + self.config.contrast_weight * extra
+        logged = {name: loss for name, loss in views._asdict().items() if loss is not None}
+        return total, {"total": total, **pixel.parts, **logged}
+
+    def _local_gradients(self, local: bool) -> contextlib.AbstractContextManager[Any]:
+        """Let processes keep their gradients to themselves until the last pass of a step."""
+        if local and isinstance(self._runner, DistributedDataParallel):
+            return self._runner.no_sync()
+        return contextlib.nullcontext()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision == "fp32":
@@ -239,7 +243,7 @@ class Trainer:
             self.average.load_state_dict(state["average"])
 
     @contextlib.contextmanager
-    def averaged(self) -> Any:  # noqa: ANN401
+    def averaged(self) -> Iterator[models.Network]:
         """Give the network its averaged weights within the block, if there are any."""
         if self.average is None:
             yield self.network

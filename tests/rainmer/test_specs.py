@@ -93,9 +93,7 @@ def test_incomplete_python_specs(spec):
         Derainer(spec, device="cpu")
 
 
-@pytest.mark.parametrize(
-    "spec", ["", "medain", "prenet:", "rainmr:w.pth", "results:", "spandrel:"]
-)
+@pytest.mark.parametrize("spec", ["", "medain", "prenet:", "rainmr:w.pth", "results:", "spandrel:"])
 def test_unknown_specs_list_what_is_known(spec):
     with pytest.raises(SpecError, match="expected one of rainmer-s, none, median, rainmer:WEIGHTS"):
         Derainer(spec, device="cpu")
