@@ -31,8 +31,8 @@ from rainmer.resize import resize_bilinear
 __all__ = ["SPEC_HELP", "CallableRestorer", "FunctionRestorer", "Restorer", "resolve"]
 
 SPEC_HELP = (
-    "rainmer-s, none, median, rainmer:WEIGHTS, prenet:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, results:FOLDER, "
-    "python:module:callable"
+    "rainmer-s, none, median, rainmer:WEIGHTS, prenet:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, "
+    "torchscript:FILE, results:FOLDER, python:module:callable"
 )
 
 
