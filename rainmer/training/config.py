@@ -73,12 +73,14 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """AdamW, or Adam where nothing decays, with a schedule.
+    """AdamW, which is Adam where nothing decays, with a schedule.
 
     Attributes:
         lr: Highest learning rate.
         cycles: Cosine cycles in optimiser steps; none: one over all stages, down to `lowest`.
         lowest: Learning rate at the end, if there are no cycles.
+        milestones: Optimiser steps after which the rate is multiplied by `decay` instead.
+        decay: See `milestones`.
         warmup: Optimiser steps over which the rate rises from 0, multiplying the schedule.
         betas: Of both optimisers.
         weight_decay: Of the backbone's parameters.
@@ -90,12 +92,18 @@ class OptimiserConfig:
     lr: float = 3e-4
     cycles: tuple[Cycle, ...] = ()
     lowest: float = 1e-6
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.1
     warmup: int = 0
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     encoder_weight_decay: float = 0.01
     encoder_lr: float | None = None
     clip: float | None = 0.01
+
+    def __post_init__(self) -> None:
+        if self.cycles and self.milestones:
+            raise ConfigError("optimiser: give cycles or milestones, not both")
 
 
 @dataclass(frozen=True, kw_only=True)

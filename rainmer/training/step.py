@@ -25,7 +25,7 @@ from rainmer.training.config import TrainConfig
 from rainmer.training.contrast import ContrastiveRainmer, TrainingOutput
 from rainmer.training.losses import PIXEL_LOSSES, contrast_losses
 from rainmer.training.negatives import Archives, Contrast, gather, make_contrast
-from rainmer.training.schedule import cyclic_cosine
+from rainmer.training.schedule import cyclic_cosine, step_decay
 
 __all__ = ["StepResult", "Trainer", "is_encoder"]
 
@@ -198,9 +198,7 @@ class Trainer:
 
     def _set_rates(self) -> None:
         config = self.config.optimiser
-        rate = cyclic_cosine(
-            self.iteration, config.lr, self.config.cycles, accumulate=self.config.accumulate
-        )
+        rate = self._rate()
         warmup = config.warmup * self.config.accumulate
         if self.iteration <= warmup:
             rate *= self.iteration / warmup
@@ -210,6 +208,14 @@ class Trainer:
         for optimiser in encoder:
             for group in optimiser.param_groups:
                 group["lr"] = rate if config.encoder_lr is None else config.encoder_lr
+
+    def _rate(self) -> float:
+        config, accumulate = self.config.optimiser, self.config.accumulate
+        if config.milestones:
+            return step_decay(
+                self.iteration, config.lr, config.milestones, config.decay, accumulate=accumulate
+            )
+        return cyclic_cosine(self.iteration, config.lr, self.config.cycles, accumulate=accumulate)
 
     def _update(self) -> float:
         """Clip and step; returns the gradient's norm, not finite if nothing was changed."""
