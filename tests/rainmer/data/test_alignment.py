@@ -45,7 +45,7 @@ from rainmer.data.properties import PairProperties
 from rainmer.errors import DatasetError, ImageError
 from rainmer.files import match_key
 from rainmer.frames import decode_image, encode_image, read_image, write_image
-from tests.rainmer.models.golden import COPIES
+from tests.rainmer.golden import COPIES
 
 
 @pytest.fixture(scope="module")
