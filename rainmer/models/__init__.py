@@ -75,9 +75,9 @@ def load(spec: str) -> Network:
         spec = f"{read_weights_file(shipped_weights(spec)).network}:{shipped_weights(spec)}"
     name, separator, path = spec.partition(":")
     if not separator or not path:
-        shipped = ", ".join(shipped_names())
         raise SpecError(
-            f"{spec!r} does not name weights: expected {shipped}, or NAME:FILE, like rainmer:FILE"
+            f"{spec!r} does not name weights: expected NAME:FILE, like rainmer:FILE, "
+            f"or {' or '.join(shipped_names())}"
         )
     network = _network(name)
     content = read_weights_file(path)
