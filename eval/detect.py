@@ -6,7 +6,6 @@ python -m eval.detect --derain prenet:prenet.pth --data set.yaml --detector yolo
 from __future__ import annotations
 
 import argparse
-import datetime
 import logging
 import os
 import shlex
@@ -22,7 +21,9 @@ from tqdm import tqdm
 from detection.yolo.harness import ValidationHarness
 from eval.cache import CachedDerainer, default_cache_folder
 from eval.comparison import Comparison, Settings, compare, row_specs
-from eval.output import describe_environment, write_comparison
+from eval.derainers import CONTROL, build_derainers
+from eval.files import describe_environment, now
+from eval.output import write_comparison
 from eval.report import Report, render_report
 from eval.rows import RowSpec, Stopwatch
 from eval.selection import select_strips
@@ -41,7 +42,7 @@ from rainmer.cli import (
     run_command,
     stage_options,
 )
-from rainmer.errors import DatasetError, SpecError
+from rainmer.errors import DatasetError
 from rainmer.files import make_folder, write_text
 from rainmer.specs import SPEC_HELP
 
@@ -51,7 +52,6 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_DERAINER = "median"
 EMBEDDED_LIMIT = 96  # images of the embedded set, to keep a first run short
-CONTROL = "median"
 
 _EXAMPLE = """\
   python -m eval.detect --derain prenet:prenet-rain100h.pth --data set.yaml --detector yolov8n.pt
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         per_class=comparison.per_class,
         strips=strips,
         command=shlex.join(["python", "-m", "eval.detect", *(argv or sys.argv[1:])]),
-        date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        date=now(),
         protocol=_protocol(detector, settings),
         notes=comparison.notes,
         environment=environment,
@@ -219,15 +219,7 @@ def _derainers(options: argparse.Namespace) -> list[Derainer]:
         _log.info("no trained derainer is shipped yet: --derain alone is %s", DEFAULT_DERAINER)
     if not options.no_control:
         specs = [*specs, CONTROL]
-    derainers: dict[str, Derainer] = {}
-    for spec in dict.fromkeys(specs):
-        derainer = Derainer(spec, **stage_options(options))
-        if derainer.name in derainers:
-            raise SpecError(
-                f"two derainers are called {derainer.name!r}; rename one of their files"
-            )
-        derainers[derainer.name] = derainer
-    return list(derainers.values())
+    return build_derainers(specs, stage_options(options))
 
 
 def _progress(data: DetectionSet, specs: Sequence[RowSpec], *, quiet: bool) -> tqdm[Any]:
