@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from eval.cache import default_cache_folder
+from eval.cli import (
+    add_run_options,
+    advance,
+    cache_folder,
+    chosen_options,
+    command_line,
+    progress_bar,
+)
 from eval.files import describe_environment, now
 from eval.restoration.comparison import Comparison, RowResult, Settings, compare_sets
 from eval.restoration.methods import Method, build_methods
@@ -30,8 +33,6 @@ from eval.restoration.texts import format_text
 from rainmer.cli import (
     add_stage_options,
     make_parser,
-    non_negative_int,
-    positive_int,
     resolve_device,
     run_command,
     stage_options,
@@ -71,15 +72,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder / "rows",
         options.conventions,
         unrounded=options.protocol == "paper",
-        cache=None if options.no_cache else Path(options.cache or default_cache_folder()),
+        cache=cache_folder(options),
         device=device,
     )
     settings = Settings(
         conventions=options.conventions, resamples=options.resamples, seed=options.seed
     )
-    with _progress(sets, methods, quiet=options.quiet) as bar:
+    with progress_bar(_total(sets, methods), quiet=options.quiet) as bar:
         comparison = compare_sets(
-            sets, methods, runner, settings, lambda label, images: _advance(bar, label, images)
+            sets, methods, runner, settings, lambda label, images: advance(bar, label, images)
         )
     strips = select_strips(
         comparison.rows,
@@ -103,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         scenes=comparison.scenes,
         results=comparison.rows,
         strips=strips,
-        command=shlex.join(["python", "-m", "eval.restore", *(argv or sys.argv[1:])]),
+        command=command_line("eval.restore", argv),
         date=now(),
         protocol=_protocol(options, settings),
         notes=comparison.notes,
@@ -156,24 +157,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="stage: as the stage derains, scored as 8-bit files; paper: as the paper's code, "
         f"tiles of {PAPER_TILE} where both sides are longer, no overlap, not rounded",
     )
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N images of a set")
     parser.add_argument(
         "--allow-missing",
         action="store_true",
         help="take results: that lack images; their rows say so",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/restore/SETS")
-    parser.add_argument(
-        "--resamples",
-        type=non_negative_int,
-        default=1000,
-        help="bootstrap resamples; 0: no intervals",
-    )
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the bootstrap")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where derained frames are kept")
-    parser.add_argument("--no-cache", action="store_true", help="keep no derained frames")
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress, warnings only")
+    add_run_options(parser, out="runs/restore/SETS", limit="images of each set")
     add_stage_options(parser)
     stage_overlap = parser.get_default("overlap")
     parser.set_defaults(overlap=None)
@@ -200,17 +189,10 @@ def _run_name(sets: Sequence[RestorationSet]) -> str:
     return f"{sets[0].label[:_LONGEST_NAME]}-and-{len(sets) - 1}-more"
 
 
-def _progress(
-    sets: Sequence[RestorationSet], methods: Sequence[Method], *, quiet: bool
-) -> tqdm[Any]:
+def _total(sets: Sequence[RestorationSet], methods: Sequence[Method]) -> int:
+    """Return the number of images that all rows have together."""
     missing = sum(len(names) for method in methods for names in method.missing.values())
-    total = sum(len(one.images) for one in sets) * (1 + len(methods)) - missing
-    return tqdm(total=total, unit="image", disable=quiet, delay=2, dynamic_ncols=True)
-
-
-def _advance(bar: tqdm[Any], label: str, images: int) -> None:
-    bar.set_description(label, refresh=False)
-    bar.update(images)
+    return sum(len(one.images) for one in sets) * (1 + len(methods)) - missing
 
 
 def _derained(runner: RowRunner, row: RowResult, frame: Frame, name: str) -> Frame:
@@ -221,16 +203,11 @@ def _derained(runner: RowRunner, row: RowResult, frame: Frame, name: str) -> Fra
 
 def _resolved(options: argparse.Namespace, methods: Sequence[Method]) -> dict[str, Any]:
     """Return what was run, in full: options, and digests of what files held."""
-    chosen = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in sorted(vars(options).items())
-        if name not in ("quiet", "json")
-    }
     prints = {
         method.name: {label: one.fingerprint for label, one in method.derainers.items()}
         for method in methods
     }
-    return {**chosen, "derainers": prints}
+    return {**chosen_options(options), "derainers": prints}
 
 
 def _protocol(options: argparse.Namespace, settings: Settings) -> dict[str, object]:
