@@ -28,7 +28,14 @@ from rainmer.frames import list_images, quantize, read_image, to_batch
 from rainmer.models.rainmer import QUERY_SIZE_HW
 from rainmer.resize import resize_bilinear
 
-__all__ = ["SPEC_HELP", "CallableRestorer", "FunctionRestorer", "Restorer", "resolve"]
+__all__ = [
+    "SPEC_HELP",
+    "CallableRestorer",
+    "FunctionRestorer",
+    "Restorer",
+    "ResultsRestorer",
+    "resolve",
+]
 
 SPEC_HELP = (
     "rainmer-s, none, median, rainmer:WEIGHTS, prenet:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, "
@@ -229,9 +236,7 @@ class ResultsRestorer:
             SpecError: There is none, there are several, or another frame has it.
         """
         key = match_key(name)
-        found = self._by_key.get(key) or (
-            self._by_key.get(key.rpartition("/")[2], []) if self._is_flat else []
-        )
+        found = self._candidates(key)
         if len(found) != 1:
             problem = f"{len(found)} images are" if found else "no image is"
             raise SpecError(f"{problem} named {Path(name).with_suffix('')} in {self._folder}")
@@ -239,6 +244,25 @@ class ResultsRestorer:
         if owner != key:
             raise SpecError(f"{found[0]} is the result of both {owner} and {key}; use subfolders")
         return found[0]
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Return the names that have no result.
+
+        Raises:
+            SpecError: A name has several results, or two names share one.
+        """
+        lacking = []
+        for name in names:
+            if self._candidates(match_key(name)):
+                self.find(name)
+            else:
+                lacking.append(name)
+        return lacking
+
+    def _candidates(self, key: str) -> list[Path]:
+        return self._by_key.get(key) or (
+            self._by_key.get(key.rpartition("/")[2], []) if self._is_flat else []
+        )
 
 
 def make_query(batch: Tensor) -> Tensor:

@@ -151,6 +151,14 @@ def test_a_flat_result_serves_one_frame_only(tmp_path):
         derainer([frame()], names=["night/01.png"])
 
 
+def test_missing_results_are_told(tmp_path):
+    derainer = write_results(tmp_path, "a.png", "c.png", "c.jpg")
+    assert derainer.missing(["a.jpg", "b.png", "x/B.png"]) == ["b.png", "x/B.png"]
+    with pytest.raises(SpecError, match="2 images are named"):
+        derainer.missing(["c.png"])
+    assert Derainer("none", device="cpu").missing(["a.png"]) == []
+
+
 def test_results_that_do_not_fit(tmp_path):
     derainer = write_results(tmp_path, "a.png")
     with pytest.raises(SpecError, match="needs file names"):
