@@ -32,15 +32,22 @@ RowInput = Literal["rainy", "derained", "clean", "derained_clean"]
 
 @dataclass(frozen=True)
 class RowSpec:
-    """Which pixels a row shows to the detector."""
+    """Which pixels a row shows to the detector.
+
+    A row with `union` shows it both the derained image and the one that was derained, and unites
+    what it finds.
+    """
 
     input: RowInput
     derainer: CachedDerainer | None = None
+    union: bool = False
 
     @property
     def derainer_name(self) -> str:
-        """Name of the derainer; empty where there is none."""
-        return self.derainer.name if self.derainer else ""
+        """Name of the derainer; empty where there is none; `union-NAME` of a union."""
+        if self.derainer is None:
+            return ""
+        return f"union-{self.derainer.name}" if self.union else self.derainer.name
 
     @property
     def label(self) -> str:

@@ -39,7 +39,7 @@ __all__ = [
 
 SPEC_HELP = (
     "rainmer-s, none, median, rainmer:WEIGHTS, prenet:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, "
-    "torchscript:FILE, results:FOLDER, python:module:callable"
+    "torchscript:FILE, results:FOLDER, python:module:callable, blend:A:SPEC"
 )
 
 
@@ -265,6 +265,41 @@ class ResultsRestorer:
         )
 
 
+class BlendRestorer:
+    """A share of another restorer's output, the rest of the frame as it was.
+
+    y = share * restored + (1 - share) * rainy: what the restorer does wrong is weaker, and so is
+    what it does right. In all but its name it behaves as the restorer that it blends.
+
+    Args:
+        share: Weight of the restored frame, 0..1.
+        restorer: Whose output is blended.
+    """
+
+    def __init__(self, share: float, restorer: Restorer) -> None:
+        self.share = share
+        self.restorer = restorer
+        self.name = f"blend-{share:g}-{restorer.name}"
+        self.fingerprint = _digest("blend", share, restorer.fingerprint)
+        self.size_multiple = restorer.size_multiple
+        self.tileable = restorer.tileable
+        self.needs_names = restorer.needs_names
+        self.cacheable = restorer.cacheable
+
+    def to(self, device: torch.device) -> None:
+        """Move the restorer."""
+        self.restorer.to(device)
+
+    def prompts(self, batch: Tensor) -> Tensor | None:
+        """Return what the restorer computes once per frame."""
+        return self.restorer.prompts(batch)
+
+    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+        """Restore and blend. What is restored is clamped first: users see it clamped too."""
+        restored = self.restorer.restore(batch, prompts, names).to(batch.dtype).clamp(0.0, 1.0)
+        return torch.lerp(batch, restored, self.share)
+
+
 def make_query(batch: Tensor) -> Tensor:
     """Shrink whole frames (B, 3, H, W), RGB, 0..1 to the queries (B, 3, 128, 128) of an encoder.
 
@@ -300,6 +335,8 @@ def resolve(spec: str) -> Restorer:
         return FunctionRestorer(median_filter, "median")
     if kind == "results" and rest:
         return ResultsRestorer(Path(rest))
+    if kind == "blend":
+        return _blend(rest)
     if kind == "python" and rest:
         return _python_callable(rest)
     if kind in EXPORTED and rest:
@@ -320,6 +357,19 @@ def resolve(spec: str) -> Restorer:
 
 def _network_name(kind: str, weights: Path) -> str:
     return weights.stem if weights.stem.startswith(kind) else f"{kind}-{weights.stem}"
+
+
+def _blend(target: str) -> BlendRestorer:
+    share, _, spec = target.partition(":")
+    try:
+        weight = float(share)
+    except ValueError:
+        weight = -1.0
+    if not (0.0 <= weight <= 1.0 and spec):
+        raise SpecError(
+            f"blend:{target}: expected blend:A:SPEC with A in 0..1, such as blend:0.5:median"
+        )
+    return BlendRestorer(weight, resolve(spec))
 
 
 def _python_callable(target: str) -> CallableRestorer:

@@ -246,3 +246,64 @@ def test_the_shipped_derainer_has_a_name():
     assert derainer.name == "rainmer-s"
     image = frame(20, 24)
     assert derainer(image).shape == image.shape
+
+
+def test_a_blend_lies_between_the_rainy_and_the_derained_frame():
+    image = frame()
+    median = Derainer("median", device="cpu")(image).astype(float)
+    derainer = Derainer("blend:0.25:median", device="cpu")
+    assert derainer.name == "blend-0.25-median"
+    expected = 0.25 * median + 0.75 * image
+    assert np.abs(derainer(image) - expected).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize(("share", "same_as"), [("0", "none"), ("1", "median"), ("1.0", "median")])
+def test_the_ends_of_a_blend_are_its_parts(share, same_as):
+    image = frame()
+    blended = Derainer(f"blend:{share}:median", device="cpu")(image)
+    np.testing.assert_array_equal(blended, Derainer(same_as, device="cpu")(image))
+
+
+def test_a_blend_is_of_the_clamped_frame(own_module):
+    spec = own_module("def bright(batch):\n    return batch + 5.0\n") + "bright"
+    black = np.zeros((8, 8, 3), np.uint8)
+    assert np.unique(Derainer(f"blend:0.2:{spec}", device="cpu")(black)).tolist() == [51]
+
+
+def test_a_blend_is_cached_as_what_it_blends(own_module, tmp_path):
+    text = "def f(batch):\n    return batch\n"
+    assert not Derainer("blend:0.5:" + own_module(text) + "f", device="cpu").cacheable
+    write_image(tmp_path / "theirs" / "a.png", frame())
+    results = Derainer(f"blend:0.5:results:{tmp_path / 'theirs'}", device="cpu")
+    assert results.needs_names
+    assert not results.cacheable
+    one, same, more, other = (
+        Derainer(spec, device="cpu")
+        for spec in ("blend:0.5:median", "blend:0.50:median", "blend:0.6:median", "blend:0.5:none")
+    )
+    assert one.cacheable
+    assert one.fingerprint == same.fingerprint
+    assert len({d.fingerprint for d in (one, more, other, Derainer("median", device="cpu"))}) == 4
+
+
+def test_blends_of_results_follow_the_file_names(tmp_path):
+    rainy, theirs = frame(seed=1), frame(seed=2)
+    write_image(tmp_path / "theirs" / "a.png", theirs)
+    blended = Derainer(f"blend:0.5:results:{tmp_path / 'theirs'}", device="cpu")([rainy], ["a.jpg"])
+    expected = (rainy.astype(float) + theirs) / 2
+    assert np.abs(blended[0] - expected).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["blend", "blend:", "blend:0.5", "blend:0.5:", "blend:half:median", "blend:1.5:median",
+     "blend:nan:median", "blend:-0.1:median", "blend:median:0.5"],
+)  # fmt: skip
+def test_blends_that_make_no_sense(spec):
+    with pytest.raises(SpecError, match="blend:A:SPEC"):
+        Derainer(spec, device="cpu")
+
+
+def test_a_blend_of_something_unknown_names_that():
+    with pytest.raises(SpecError, match="unknown derainer 'medain'"):
+        Derainer("blend:0.5:medain", device="cpu")

@@ -156,6 +156,14 @@ def test_the_query_is_the_whole_frame_even_in_tiles(rainmer_file, monkeypatch):
     torch.testing.assert_close(seen[0], queries)
 
 
+def test_a_network_in_a_blend_keeps_its_query_padding_and_tiles(rainmer_file):
+    image = frame(70, 51)
+    options = {"device": "cpu", "tile": 32, "overlap": 8}
+    derained = Derainer(f"rainmer:{rainmer_file}", **options)(image).astype(float)
+    blended = Derainer(f"blend:0.5:rainmer:{rainmer_file}", **options)(image)
+    assert np.abs(blended - (derained + image) / 2).max() <= 1.0
+
+
 def test_tiles_of_a_local_network_equal_the_whole_frame():
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 3, 5, padding=2)  # sees 2 pixels around: less than the overlap's ramp
