@@ -138,7 +138,7 @@ class TrainConfig:
         stages: How long, with which crops.
         accumulate: Forward passes of one optimiser step.
         seed: Of weights, order, crops and rain.
-        pixel_loss: Loss of the restored crops.
+        pixel_loss: Loss of the restored crops; "own": that which the network brings along.
         contrast_weight: Factor on the contrastive losses; 0: none.
         prompted: Whether the network restores with prompts; the published run without views does
             not.
@@ -190,7 +190,9 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must be above 0")
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema is {self.ema}, but must be 0 or more and below 1")
-        self.build_network(on="meta")
+        network = self.build_network("meta")
+        if self.pixel_loss == "own" and not hasattr(network, "training_loss"):
+            raise ConfigError(f"pixel_loss: {self.network} has no loss of its own")
 
     @property
     def steps(self) -> int:

@@ -62,6 +62,18 @@ class _Plain(nn.Module):
         return TrainingOutput(self.network(image), {})
 
 
+class _OwnLoss(nn.Module):
+    """The loss that a network brings along, of rainy and clean crops (B, 3, H, W), 0..1."""
+
+    def __init__(self, network: models.Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, clean: Tensor) -> Tensor:
+        loss: Tensor = self.network.training_loss(image, clean)  # type: ignore[operator]
+        return loss
+
+
 class Trainer:
     """A network with its optimisers, archives and counters.
 
@@ -85,7 +97,7 @@ class Trainer:
             if config.contrast_weight and config.prompted:
                 self.views = network.config.views
         else:
-            self.model = _Plain(network)
+            self.model = (_OwnLoss if config.pixel_loss == "own" else _Plain)(network)
         if not self.views and isinstance(self.model, ContrastiveRainmer):
             self.model.momentum_encoder = None
         self.archives = Archives(self.views, config.archive, config.data.query, self.device)
@@ -147,13 +159,14 @@ class Trainer:
         rainy, clean, query, query_clean, blurred = (
             unit_range(tensor.to(self.device, non_blocking=True)) for tensor in batch
         )
+        rainy = rainy.contiguous(memory_format=torch.channels_last)
         contrast = self._contrast(query, query_clean, blurred) if self.views else None
         with self._local_gradients(not synchronise):
             with self._autocast():
-                output = self._runner(
-                    rainy.contiguous(memory_format=torch.channels_last),
-                    query if self.config.prompted else None,
-                    contrast,
+                output = (
+                    self._runner(rainy, clean)
+                    if self.config.pixel_loss == "own"
+                    else self._runner(rainy, query if self.config.prompted else None, contrast)
                 )
             total, logged = self._losses(output, clean)
             torch.autograd.backward(total / parts)
@@ -169,8 +182,12 @@ class Trainer:
         self.archives.add(gather(query), gather(query_clean))
         return contrast
 
-    def _losses(self, output: TrainingOutput, clean: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _losses(
+        self, output: TrainingOutput | Tensor, clean: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what is minimised, and what is logged."""
+        if isinstance(output, Tensor):
+            return output, {"total": output}
         pixel = PIXEL_LOSSES[self.config.pixel_loss](output.restored.float(), clean)
         views = contrast_losses(output.logits)
         total, extra = pixel.total, views.total()
