@@ -20,7 +20,19 @@ from pycocotools.cocoeval import COCOeval
 
 from rainmer.data.annotations import Annotation
 
-__all__ = ["ClassMatches", "Evaluation", "GroundTruth", "ImageMatches"]
+__all__ = [
+    "AREAS",
+    "ClassMatches",
+    "Evaluation",
+    "GroundTruth",
+    "ImageMatches",
+    "corrected_ap50",
+]
+
+FloatArray = npt.NDArray[np.float64]
+
+AREAS = ("all", "small", "medium", "large")
+"""COCO's area ranges: small is below 32x32 pixels, large above 96x96."""
 
 _STATS = ("mAP", "mAP50", "mAP75", "mAP_small", "mAP_medium", "mAP_large")
 _AR_STAT = 8  # COCOeval.stats: average recall at 100 detections
@@ -55,12 +67,16 @@ class GroundTruth:
 class ImageMatches:
     """What became of one image's boxes at a fixed confidence and IoU 0.5.
 
-    `found` and `false` are detections (COCO results), `missed` are annotations.
+    `found`, `false` and `ignored` (they lie on crowds) are detections: COCO results with an `id`
+    that numbers the row's results from 1. `found_objects`, in the order of `found`, and `missed`
+    are annotations.
     """
 
     found: tuple[Mapping[str, Any], ...]
     false: tuple[Mapping[str, Any], ...]
     missed: tuple[Annotation, ...]
+    found_objects: tuple[Annotation, ...]
+    ignored: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -98,30 +114,22 @@ class Evaluation:
             )
         }
         self._annotations = {a["id"]: a for a in truth.annotations}
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = _coco(truth, truth.annotations)
-            self._eval = COCOeval(coco, _coco(truth, self._results.values()), "bbox")
-            self._eval.params.imgIds = list(truth.image_ids)
-            # Categories without objects have no AP; leaving them out changes no number.
-            present = sorted({a["category_id"] for a in truth.annotations})
-            self._eval.params.catIds = present
-            self._eval.evaluate()
+        # Categories without objects have no AP; leaving them out changes no number.
+        present = sorted({a["category_id"] for a in truth.annotations})
+        self._eval = _matched(truth, self._results.values(), present)
         # COCOeval sorts and makes unique what it is given; positions follow its order.
         self.image_ids: tuple[int, ...] = tuple(int(i) for i in self._eval.params.imgIds)
         self._positions = {image_id: n for n, image_id in enumerate(self.image_ids)}
         self.category_ids: tuple[int, ...] = tuple(int(i) for i in self._eval.params.catIds)
-        images, areas = len(self.image_ids), len(self._eval.params.areaRng)
-        # (category, area, image) of dicts or None
-        self._matches = np.empty((len(self.category_ids), areas, images), dtype=object)
-        if self._matches.size:
-            self._matches.ravel()[:] = self._eval.evalImgs
+        self._matches = _match_table(self._eval)
+        self._scores: dict[frozenset[int], _Scores] = {}
 
     def summary(self, image_ids: Iterable[int]) -> dict[str, float | None]:
         """Return mAP, mAP50, mAP75, mAP_small, mAP_medium, mAP_large and AR of some images.
 
         Fractions 0..1; None where there is no object of the kind.
         """
-        stats = self._accumulated(image_ids).stats
+        stats = self._scores_of(frozenset(image_ids)).stats
         values = {name: float(stats[i]) for i, name in enumerate(_STATS)}
         values["AR"] = float(stats[_AR_STAT])
         return {name: value if value >= 0 else None for name, value in values.items()}
@@ -129,7 +137,7 @@ class Evaluation:
     def per_class(self, image_ids: Iterable[int]) -> list[dict[str, Any]]:
         """Return AP, AP50 and number of boxes of each class in some images, by category id."""
         wanted = frozenset(image_ids)
-        precision = self._accumulated(wanted).eval["precision"]
+        precision = self._scores_of(wanted).precision[:, :, _ALL_AREAS]
         boxes = dict.fromkeys(self.category_ids, 0)
         for annotation in self.truth.annotations:
             boxes[annotation["category_id"]] += annotation["image_id"] in wanted
@@ -137,11 +145,20 @@ class Evaluation:
             {
                 "class": self.truth.categories[category],
                 "boxes": boxes[category],
-                "AP": _mean_precision(precision[:, :, k, _ALL_AREAS, _MOST_DETECTIONS]),
-                "AP50": _mean_precision(precision[:1, :, k, _ALL_AREAS, _MOST_DETECTIONS]),
+                "AP": _defined(precision[:, k].mean()),
+                "AP50": _defined(precision[0, k]),
             }
             for k, category in enumerate(self.category_ids)
         ]
+
+    def ap50(self, image_ids: Iterable[int]) -> FloatArray:
+        """Return AP at IoU 0.5 in some images, fractions 0..1, by class and area.
+
+        Returns:
+            (K, 4): classes as `category_ids`, areas as `AREAS`; NaN where there is no object.
+        """
+        precision: FloatArray = self._scores_of(frozenset(image_ids)).precision[0].copy()
+        return precision
 
     def counts(self, image_ids: Iterable[int], conf: float) -> dict[str, int]:
         """Return tp, fp and fn at a fixed confidence and IoU 0.5 over some images."""
@@ -162,6 +179,8 @@ class Evaluation:
         position = self._positions[image_id]
         found: list[Mapping[str, Any]] = []
         false: list[Mapping[str, Any]] = []
+        ignored: list[Mapping[str, Any]] = []
+        found_objects: list[Annotation] = []
         missed: list[Annotation] = []
         for match in self._matches[:, _ALL_AREAS, position]:
             if match is None:
@@ -169,17 +188,25 @@ class Evaluation:
             matched_objects = set()
             for column, number in enumerate(match["dtIds"]):
                 result = self._results[number]
-                if result["score"] < conf or match["dtIgnore"][0, column]:
+                if result["score"] < conf:
                     continue
                 partner = int(match["dtMatches"][0, column])
-                (found if partner else false).append(result)
-                matched_objects.add(partner)
+                if match["dtIgnore"][0, column]:
+                    ignored.append(result)
+                elif partner:
+                    found.append(result)
+                    found_objects.append(self._annotations[partner])
+                    matched_objects.add(partner)
+                else:
+                    false.append(result)
             missed += [
                 self._annotations[number]
-                for number, ignored in zip(match["gtIds"], match["gtIgnore"], strict=True)
-                if not ignored and number not in matched_objects
+                for number, is_crowd in zip(match["gtIds"], match["gtIgnore"], strict=True)
+                if not is_crowd and number not in matched_objects
             ]
-        return ImageMatches(tuple(found), tuple(false), tuple(missed))
+        return ImageMatches(
+            tuple(found), tuple(false), tuple(missed), tuple(found_objects), tuple(ignored)
+        )
 
     def class_matches(self) -> list[ClassMatches]:
         """Return the matches of each class with objects, in the order of `category_ids`."""
@@ -211,19 +238,99 @@ class Evaluation:
             objects,
         )
 
-    def _accumulated(self, image_ids: Iterable[int]) -> COCOeval:
-        """Run COCOeval's accumulation and summary over the matches of some images only."""
-        wanted = frozenset(image_ids)
-        positions = [n for n, image_id in enumerate(self.image_ids) if image_id in wanted]
-        part = copy.copy(self._eval)
-        part.params = copy.copy(self._eval.params)
-        part.params.imgIds = [self.image_ids[n] for n in positions]
-        part._paramsEval = part.params
-        part.evalImgs = list(self._matches[:, :, positions].ravel())
-        with contextlib.redirect_stdout(io.StringIO()):
-            part.accumulate()
-            part.summarize()
-        return part
+    def _scores_of(self, image_ids: frozenset[int]) -> _Scores:
+        """Return the scores of some images: accumulated once, asked for several times."""
+        if image_ids not in self._scores:
+            part = _accumulated(self._eval, self._matches, image_ids)
+            with contextlib.redirect_stdout(io.StringIO()):
+                part.summarize()
+            self._scores[image_ids] = _Scores(part.stats, _mean_precision(part))
+        return self._scores[image_ids]
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """COCOeval's numbers for some images.
+
+    Attributes:
+        stats: (12,) of its summary; -1 where undefined.
+        precision: (T, K, 4): AP per IoU threshold, class and area at 100 detections; NaN where
+            there is no object.
+    """
+
+    stats: FloatArray
+    precision: FloatArray
+
+
+def corrected_ap50(
+    truth: GroundTruth,
+    results: Iterable[Mapping[str, Any]],
+    category_ids: Sequence[int],
+    groups: Sequence[Iterable[int]],
+) -> list[FloatArray]:
+    """Compute AP at IoU 0.5 alone, of many variants of a row: a fifth of the cost of all numbers.
+
+    Args:
+        truth: What the results are scored against.
+        results: COCO results.
+        category_ids: The classes that count, without repetition, in ascending order.
+        groups: Image ids of each group of images to score.
+
+    Returns:
+        For each group (K, 4), as `Evaluation.ap50`.
+    """
+    numbered = [
+        {**result, "id": number, "iscrowd": 0, "area": _area(result["bbox"])}
+        for number, result in enumerate(results, start=1)
+    ]
+    evaluation = _matched(truth, numbered, category_ids, only_ap50=True)
+    matches = _match_table(evaluation)
+    return [
+        _mean_precision(_accumulated(evaluation, matches, frozenset(group)))[0] for group in groups
+    ]
+
+
+def _matched(
+    truth: GroundTruth,
+    results: Iterable[Mapping[str, Any]],
+    category_ids: Sequence[int],
+    *,
+    only_ap50: bool = False,
+) -> COCOeval:
+    """Run COCOeval's matching; with `only_ap50` at the one IoU and limit that AP50 needs."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(_coco(truth, truth.annotations), _coco(truth, results), "bbox")
+        evaluation.params.imgIds = list(truth.image_ids)
+        evaluation.params.catIds = list(category_ids)
+        if only_ap50:
+            evaluation.params.iouThrs = evaluation.params.iouThrs[:1]
+            evaluation.params.maxDets = evaluation.params.maxDets[_MOST_DETECTIONS:]
+        evaluation.evaluate()
+    return evaluation
+
+
+def _match_table(evaluation: COCOeval) -> npt.NDArray[np.object_]:
+    """Return COCOeval's matches as (category, area, image) of dicts or None."""
+    params = evaluation.params
+    table = np.empty((len(params.catIds), len(params.areaRng), len(params.imgIds)), dtype=object)
+    if table.size:
+        table.ravel()[:] = evaluation.evalImgs
+    return table
+
+
+def _accumulated(
+    evaluation: COCOeval, matches: npt.NDArray[np.object_], image_ids: frozenset[int]
+) -> COCOeval:
+    """Run COCOeval's accumulation over the matches of some images only."""
+    positions = [n for n, image_id in enumerate(evaluation.params.imgIds) if image_id in image_ids]
+    part = copy.copy(evaluation)
+    part.params = copy.copy(evaluation.params)
+    part.params.imgIds = [evaluation.params.imgIds[n] for n in positions]
+    part._paramsEval = part.params
+    part.evalImgs = list(matches[:, :, positions].ravel())
+    with contextlib.redirect_stdout(io.StringIO()):
+        part.accumulate()
+    return part
 
 
 def _coco(truth: GroundTruth, annotations: Iterable[Mapping[str, Any]]) -> COCO:
@@ -237,7 +344,12 @@ def _area(bbox: Sequence[float]) -> float:
     return float(bbox[2]) * float(bbox[3])
 
 
-def _mean_precision(precision: npt.NDArray[np.float64]) -> float | None:
-    """Average precisions (..., 101 recalls); -1 marks a class without objects."""
-    valid = precision[precision > -1]
-    return float(valid.mean()) if valid.size else None
+def _mean_precision(evaluation: COCOeval) -> FloatArray:
+    """Return AP (T, K, areas) at the most detections; COCOeval's -1 becomes NaN."""
+    precision: FloatArray = evaluation.eval["precision"][..., _MOST_DETECTIONS].mean(axis=1)
+    precision[precision < 0] = np.nan
+    return precision
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

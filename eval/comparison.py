@@ -17,6 +17,7 @@ from eval.coco import ClassMatches, Evaluation, GroundTruth
 from eval.rows import ImageResult, MeasuringDetector, RowSpec, Stopwatch, run_row
 from eval.sets import DetectionSet
 from eval.truth import CategoryMatch, match_categories, pseudo_truth, set_truth
+from eval.union import unite_runs
 
 __all__ = ["Comparison", "NamedDetector", "RowResult", "Settings", "compare"]
 
@@ -45,6 +46,10 @@ class Settings:
     """Bootstrap resamples of the intervals; 0 leaves intervals out."""
     seed: int = 0
     """Seed of the bootstrap."""
+    union_iou: float = 0.7
+    """IoU of the NMS that unites two rows; that of the detector's own NMS."""
+    union_max_det: int = 300
+    """Most boxes of one image in a united row; that of the detector's own NMS."""
 
 
 @dataclass(frozen=True)
@@ -89,19 +94,25 @@ class Comparison:
 
 
 def row_specs(
-    data: DetectionSet, derainers: Sequence[CachedDerainer], needs_names: Sequence[bool]
+    data: DetectionSet,
+    derainers: Sequence[CachedDerainer],
+    needs_names: Sequence[bool],
+    *,
+    union: bool = False,
 ) -> list[RowSpec]:
     """List the rows: rainy, clean, then each derainer on the rainy and on the clean images.
 
-    Precomputed results exist for the rainy images only, so they get no row on clean ones.
+    Precomputed results exist for the rainy images only, so they get no row on clean ones. With
+    `union`, each derained row is followed by its union with the row that was not derained.
     """
     specs = [RowSpec("rainy")]
     if data.has_clean:
         specs.append(RowSpec("clean"))
+    unions = (False, True) if union else (False,)
     for derainer, precomputed in zip(derainers, needs_names, strict=True):
-        specs.append(RowSpec("derained", derainer))
+        specs += [RowSpec("derained", derainer, united) for united in unions]
         if data.has_clean and not precomputed:
-            specs.append(RowSpec("derained_clean", derainer))
+            specs += [RowSpec("derained_clean", derainer, united) for united in unions]
     return specs
 
 
@@ -120,7 +131,7 @@ def compare(
     Args:
         data: The set.
         detector: The measuring harness.
-        specs: The rows, rainy first; see `row_specs`.
+        specs: The rows, rainy first; see `row_specs`. A union comes after both its parts.
         folder: Where unfinished and finished rows are kept, for resuming.
         settings: Confidences and bootstrap.
         watch: Gains the seconds spent in decoding and detecting.
@@ -135,8 +146,12 @@ def compare(
     if data.annotations is not None:
         match = match_categories(data.categories, detector.names, data.aliases)
         set_truth(data, match)  # what makes a set useless is said before the work, not after
-    runs = {}
+    runs: dict[RowSpec, Mapping[int, ImageResult]] = {}
     for spec in specs:
+        if spec.union:
+            runs[spec] = _united(spec, runs, settings)
+            progress(spec.label, len(data.samples))
+            continue
         runs[spec] = run_row(
             spec,
             data,
@@ -161,6 +176,17 @@ def compare(
         per_class=_per_class(data, rows),
         pseudo_labels=match is None,
         notes=_notes(data, match, specs),
+    )
+
+
+def _united(
+    spec: RowSpec, runs: Mapping[RowSpec, Mapping[int, ImageResult]], settings: Settings
+) -> dict[int, ImageResult]:
+    return unite_runs(
+        runs[RowSpec("clean" if spec.shows_clean else "rainy")],
+        runs[RowSpec(spec.input, spec.derainer)],
+        iou_threshold=settings.union_iou,
+        max_det=settings.union_max_det,
     )
 
 
@@ -367,7 +393,7 @@ def _notes(data: DetectionSet, match: CategoryMatch | None, specs: Sequence[RowS
         notes.append(f"{match.unused} classes of the detector are not in the set and do not count")
     if not data.has_clean:
         notes.append("no clean images: no ceiling, no PSNR, no test on dry frames")
-    derained = {s.derainer_name for s in specs if s.input == "derained"}
+    derained = {s.derainer_name for s in specs if s.input == "derained" and not s.union}
     dry = {s.derainer_name for s in specs if s.input == "derained_clean"}
     if data.has_clean and derained - dry:
         notes.append(f"not measured on clean images: {', '.join(sorted(derained - dry))}")

@@ -6,25 +6,30 @@ python -m eval.detect --derain prenet:prenet.pth --data set.yaml --detector yolo
 from __future__ import annotations
 
 import argparse
-import datetime
 import logging
 import os
-import shlex
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from detection.yolo.harness import ValidationHarness
-from eval.cache import CachedDerainer, default_cache_folder
+from eval.cache import CachedDerainer
+from eval.cli import (
+    add_run_options,
+    advance,
+    cache_folder,
+    chosen_options,
+    command_line,
+    progress_bar,
+)
 from eval.comparison import Comparison, Settings, compare, row_specs
-from eval.output import describe_environment, write_comparison
+from eval.derainers import CONTROL, build_derainers
+from eval.files import describe_environment, now
+from eval.output import write_comparison
 from eval.report import Report, render_report
-from eval.rows import RowSpec, Stopwatch
+from eval.rows import Stopwatch
 from eval.selection import select_strips
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_weights
@@ -35,13 +40,12 @@ from rainmer.cli import (
     add_stage_options,
     fraction,
     make_parser,
-    non_negative_int,
     positive_int,
     resolve_device,
     run_command,
     stage_options,
 )
-from rainmer.errors import DatasetError, SpecError
+from rainmer.errors import DatasetError
 from rainmer.files import make_folder, write_text
 from rainmer.specs import SPEC_HELP
 
@@ -49,9 +53,8 @@ __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_DERAINER = "median"
+DEFAULT_DERAINER = "rainmer-s"
 EMBEDDED_LIMIT = 96  # images of the embedded set, to keep a first run short
-CONTROL = "median"
 
 _EXAMPLE = """\
   python -m eval.detect --derain prenet:prenet-rain100h.pth --data set.yaml --detector yolov8n.pt
@@ -72,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         inputs.detector, device, imgsz=inputs.imgsz, allow_download=options.allow_download
     )
     derainers = _derainers(options)
-    cache = None if options.no_cache else Path(options.cache or default_cache_folder())
+    cache = cache_folder(options)
     cached = [CachedDerainer(derainer, cache) for derainer in derainers]
     specs = row_specs(data, cached, [derainer.needs_names for derainer in derainers])
     name = f"{data.name}-{Path(inputs.detector).stem}"
@@ -84,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=options.seed,
     )
     watch = Stopwatch()
-    with _progress(data, specs, quiet=options.quiet) as bar:
+    with progress_bar(len(data.samples) * len(specs), quiet=options.quiet) as bar:
         comparison = compare(
             data,
             detector,
@@ -92,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             folder / "rows",
             settings,
             watch=watch,
-            progress=lambda label, images: _advance(bar, label, images),
+            progress=lambda label, images: advance(bar, label, images),
         )
     strips = select_strips(comparison, settings.count_conf)
     elapsed = {
@@ -110,8 +113,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows=comparison.table,
         per_class=comparison.per_class,
         strips=strips,
-        command=shlex.join(["python", "-m", "eval.detect", *(argv or sys.argv[1:])]),
-        date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        command=command_line("eval.detect", argv),
+        date=now(),
         protocol=_protocol(detector, settings),
         notes=comparison.notes,
         environment=environment,
@@ -154,8 +157,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--allow-download", action="store_true", help="fetch published detector weights by name"
     )
     parser.add_argument("--conditions", nargs="+", metavar="NAME", help="only these conditions")
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N images")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/detect/SET-DETECTOR")
     parser.add_argument("--imgsz", type=positive_int, help="detector input in pixels; default: 640")
     parser.add_argument(
         "--conf", type=fraction, default=0.25, help="confidence of the TP/FP/FN counts"
@@ -167,19 +168,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="confidence of pseudo-labels, for sets without boxes",
     )
     parser.add_argument(
-        "--resamples",
-        type=non_negative_int,
-        default=1000,
-        help="bootstrap resamples; 0: no intervals",
-    )
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the bootstrap")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where derained frames are kept")
-    parser.add_argument("--no-cache", action="store_true", help="keep no derained frames")
-    parser.add_argument(
         "--no-control", action="store_true", help=f"leave the control ({CONTROL}) out"
     )
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress, warnings only")
+    add_run_options(parser, out="runs/detect/SET-DETECTOR", limit="images")
     add_stage_options(parser)
     return parser.parse_args(argv)
 
@@ -215,29 +206,9 @@ def _limit(options: argparse.Namespace, data: DetectionSet) -> int | None:
 def _derainers(options: argparse.Namespace) -> list[Derainer]:
     """Build the derainers asked for, and the control."""
     specs = [] if options.derain is None else options.derain or [DEFAULT_DERAINER]
-    if options.derain == []:
-        _log.info("no trained derainer is shipped yet: --derain alone is %s", DEFAULT_DERAINER)
     if not options.no_control:
         specs = [*specs, CONTROL]
-    derainers: dict[str, Derainer] = {}
-    for spec in dict.fromkeys(specs):
-        derainer = Derainer(spec, **stage_options(options))
-        if derainer.name in derainers:
-            raise SpecError(
-                f"two derainers are called {derainer.name!r}; rename one of their files"
-            )
-        derainers[derainer.name] = derainer
-    return list(derainers.values())
-
-
-def _progress(data: DetectionSet, specs: Sequence[RowSpec], *, quiet: bool) -> tqdm[Any]:
-    total = len(data.samples) * len(specs)
-    return tqdm(total=total, unit="image", disable=quiet, delay=2, dynamic_ncols=True)
-
-
-def _advance(bar: tqdm[Any], label: str, images: int) -> None:
-    bar.set_description(label, refresh=False)
-    bar.update(images)
+    return build_derainers(specs, stage_options(options))
 
 
 def _resolved(
@@ -247,13 +218,8 @@ def _resolved(
     detector: ValidationHarness,
 ) -> dict[str, Any]:
     """Return what was run, in full: options, and digests of what files held."""
-    chosen = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in sorted(vars(options).items())
-        if name not in ("quiet", "json")
-    }
     return {
-        **chosen,
+        **chosen_options(options),
         "data": str(inputs.data),
         "detector": inputs.detector,
         "imgsz": detector.imgsz,

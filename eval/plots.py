@@ -1,27 +1,13 @@
-"""The report's figures, drawn with matplotlib as SVG that lives inside a page.
-
-Figures carry no background, and their ink is a placeholder that becomes the page's text colour, so
-one figure reads well on light and on dark. Bars and points are mid-tones for the same reason.
-"""
+"""The figures of a detection run."""
 
 from __future__ import annotations
 
-import contextlib
-import html
-import io
-import os
-import re
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from collections.abc import Sequence
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
+from eval.figures import INK, WIDTH, color_of, legend, marker_of, ruled, short, styled
 from eval.tables import (
     Row,
     conditions,
@@ -32,15 +18,12 @@ from eval.tables import (
     is_control,
     number,
     row_label,
-    shorten,
     sort_rows,
     typographic,
 )
-from rainmer.files import write_bytes
 
-__all__ = ["class_changes", "count_shown", "gain_scatter", "save_png", "score_bars", "to_svg"]
+__all__ = ["class_changes", "count_shown", "gain_scatter", "score_bars"]
 
-INK = "#16212c"
 _FADED = 0.45
 _COLORS = {
     "rainy": "#7489a6",
@@ -49,66 +32,12 @@ _COLORS = {
     "derained_clean": "#9477c9",
 }
 _LOSS = "#d9603b"
-_SERIES = (
-    "#16a085",
-    "#d9603b",
-    "#5a8dd6",
-    "#c9991f",
-    "#a86cc4",
-    "#7d9a3c",
-    "#d4679f",
-    "#94714f",
-    "#37a3c2",
-    "#8a8f98",
-)
-_MARKERS = "osD^vPX*"
-_STYLE = {
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "legend.frameon": False,
-    "savefig.facecolor": "none",
-    "svg.fonttype": "none",
-    "text.color": INK,
-    "text.parse_math": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
-_WIDTH = 9.2
 _ROW_HEIGHT = 0.3
-_LONGEST_NAME = 34
 _CLASSES = 12
 _FEW_BOXES = 10
-_PNG_DPI = 160
-
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
 
 
-@contextlib.contextmanager
-def _style() -> Iterator[None]:
-    """Draw in the report's style, whatever the process uses elsewhere."""
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # A browser finds glyphs for names in any script; matplotlib only measures them here.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        yield
-
-
-def _styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    @wraps(draw)
-    def styled(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        with _style():
-            return draw(*args, **kwargs)
-
-    return styled
-
-
-@_styled
+@styled
 def score_bars(rows: Sequence[Row]) -> Figure:
     """Draw the mAP of every row as bars, one block per condition.
 
@@ -124,7 +53,7 @@ def score_bars(rows: Sequence[Row]) -> Figure:
         [row for row in ordered if row.get("condition") == name] for name in conditions(ordered)
     ]
     height = sum(_ROW_HEIGHT * len(block) + 0.3 for block in blocks) + 0.5
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     grid = figure.add_gridspec(len(blocks), 1, height_ratios=[len(block) + 0.6 for block in blocks])
     limit = 1.22 * max(_reach(row, block) for block in blocks for row in block) or 1.0
     for index, block in enumerate(blocks):
@@ -132,7 +61,7 @@ def score_bars(rows: Sequence[Row]) -> Figure:
         _draw_block(axes, block)
         axes.set_xlim(0, min(limit, 118))
         if len(blocks) > 1:
-            axes.set_title(_short(str(block[0].get("condition"))), loc="left", fontweight="bold")
+            axes.set_title(short(str(block[0].get("condition"))), loc="left", fontweight="bold")
         if index < len(blocks) - 1:
             axes.tick_params(labelbottom=False)
         else:
@@ -182,7 +111,7 @@ def _draw_block(axes: Axes, block: Sequence[Row]) -> None:
             va="center",
         )
     _draw_references(axes, block)
-    axes.set_yticks(range(len(block)), [_short(row_label(row)) for row in block])
+    axes.set_yticks(range(len(block)), [short(row_label(row)) for row in block])
     axes.set_ylim(len(block) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -216,11 +145,7 @@ def _draw_references(axes: Axes, block: Sequence[Row]) -> None:
             )
 
 
-def _short(name: str) -> str:
-    return shorten(name, _LONGEST_NAME)
-
-
-@_styled
+@styled
 def class_changes(classes: Sequence[Row]) -> Figure | None:
     """Draw what deraining changes per class: the largest gains and losses of AP, sorted.
 
@@ -235,7 +160,7 @@ def class_changes(classes: Sequence[Row]) -> Figure | None:
     shown = _select_changes(classes)
     if not shown:
         return None
-    figure = Figure(figsize=(_WIDTH, 0.24 * len(shown) + 0.75), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.24 * len(shown) + 0.75), layout="constrained")
     axes = figure.add_subplot()
     for position, row in enumerate(shown):
         _draw_change(axes, position, row)
@@ -285,7 +210,7 @@ def _frame_changes(axes: Axes, shown: Sequence[Row]) -> None:
     room = 0.11 * max(high - low, 1.0)
     axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0.1 * room))
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    names = [f"{_short(str(row.get('class')))} ({format_count(row.get('boxes'))})" for row in shown]
+    names = [f"{short(str(row.get('class')))} ({format_count(row.get('boxes'))})" for row in shown]
     axes.set_yticks(range(len(shown)), names)
     axes.set_xlabel("change of AP against rainy (points)")
     axes.axvline(0, color=INK, linewidth=1)
@@ -295,7 +220,7 @@ def _frame_changes(axes: Axes, shown: Sequence[Row]) -> None:
     axes.set_axisbelow(True)
 
 
-@_styled
+@styled
 def gain_scatter(rows: Sequence[Row]) -> Figure | None:
     """Draw gain of PSNR, and of SSIM, against gain of mAP: one point per derainer and condition.
 
@@ -313,15 +238,15 @@ def gain_scatter(rows: Sequence[Row]) -> Figure | None:
         return None
     names = list(dict.fromkeys(str(row["derainer"]) for _, ps in panels for row, _ in ps))
     places = list(dict.fromkeys(str(row["condition"]) for _, ps in panels for row, _ in ps))
-    figure = Figure(figsize=(_WIDTH, 3.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     for index, (title, points) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), index + 1)
         for row, gain in points:
-            color = _SERIES[names.index(str(row["derainer"])) % len(_SERIES)]
-            marker = _MARKERS[places.index(str(row["condition"])) % len(_MARKERS)]
+            color = color_of(names.index(str(row["derainer"])))
+            marker = marker_of(places.index(str(row["condition"])))
             _draw_point(axes, row, gain, color, marker)
         _frame_scatter(axes, title, labelled=index == 0)
-    figure.legend(handles=_legend(names, places), loc="outside right upper")
+    figure.legend(handles=legend(names, places), loc="outside right upper")
     return figure
 
 
@@ -351,62 +276,4 @@ def _frame_scatter(axes: Axes, title: str, *, labelled: bool) -> None:
     if labelled:
         axes.set_ylabel("gain of mAP (points)")
     axes.margins(0.12)
-    axes.axhline(0, color=INK, linewidth=1, alpha=0.7)
-    axes.axvline(0, color=INK, linewidth=1, alpha=0.7)
-    axes.grid(color=INK, alpha=0.13, linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def _legend(names: Sequence[str], places: Sequence[str]) -> list[Line2D]:
-    """Return the legend's entries: a colour per derainer, a marker per condition."""
-    entries = [
-        Line2D([], [], color=_SERIES[i % len(_SERIES)], marker="o", ls="none", label=_short(name))
-        for i, name in enumerate(names)
-    ]
-    if len(places) > 1:
-        entries += [
-            Line2D([], [], color=INK, marker=_MARKERS[i % len(_MARKERS)], ls="none", label=name)
-            for i, name in enumerate(map(_short, places))
-        ]
-    return entries
-
-
-def to_svg(figure: Figure, name: str, alt: str) -> str:
-    """Render a figure as an `<svg>` element for the inside of a page.
-
-    Args:
-        figure: One of this module's figures.
-        name: Letters, digits and hyphens, another for every figure of a page: it goes before all
-            ids, so that no two figures share one.
-        alt: What the figure shows, for readers who do not see it.
-
-    Returns:
-        The element without XML header. Ink is `currentColor`; text keeps the page's font.
-    """
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with _style():
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<style\b.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'\b(?:xlink:)?href="#', f'href="#{name}-', svg)
-    svg = svg.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
-    svg = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1var(--font)", svg)
-    opening = f'<svg class="plot" role="img" aria-label="{html.escape(alt)}"'
-    view_box = re.search(r'viewBox="[^"]*"', svg)
-    shape = view_box.group() if view_box else ""
-    return f'{opening} {shape} xmlns="http://www.w3.org/2000/svg">{svg[svg.index(">") + 1 :]}'
-
-
-def save_png(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as PNG on white, for a README.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    buffer = io.BytesIO()
-    with _style():
-        figure.savefig(buffer, format="png", dpi=_PNG_DPI, facecolor="white")
-    write_bytes(path, buffer.getvalue())
+    ruled(axes)

@@ -1,22 +1,17 @@
-"""The report of a detection run: one HTML file that says first what was found, then shows it all.
-
-It needs nothing beside itself: figures are inline SVG, pictures inline JPEG, and no script runs.
-"""
+"""The report of a detection run: one page that says first what was found, then shows it all."""
 
 from __future__ import annotations
 
-import base64
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval import plots
-from eval.strips import COLORS, Panel, Strip, count_outcomes, encode_panel
+from eval.figures import to_svg
+from eval.page import as_text, render_page, strip_group
+from eval.strips import COLORS, Strip
 from eval.tables import (
     COLUMNS,
     UNDEFINED,
@@ -37,7 +32,6 @@ from eval.tables import (
     number,
     row_label,
     sort_rows,
-    typographic,
     used_columns,
 )
 from eval.verdicts import Verdict, control_warning, effect_of, headline, judge, rain_sentence
@@ -111,19 +105,11 @@ def render_report(report: Report) -> str:
     Returns:
         The page's text, to be written as UTF-8.
     """
-    environment = Environment(
-        loader=PackageLoader("eval"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["minus"] = typographic
-    environment.filters["intervals"] = _set_intervals
     rows = sort_rows(report.rows)
     main = conditions(rows)[0] if rows else "all"
     verdicts = judge(rows)
-    return environment.get_template("report.html").render(
+    return render_page(
+        "report.html",
         report=report,
         headline=headline(rows),
         rain=rain_sentence(rows, main),
@@ -139,24 +125,9 @@ def render_report(report: Report) -> str:
         figures=_figures(rows, report.per_class, verdicts, main),
         strips=_strip_groups(report.strips),
         colors=COLORS,
-        config=_as_text(report.config),
-        environment=_as_text(report.environment),
+        config=as_text(report.config),
+        environment=as_text(report.environment),
     )
-
-
-def _set_intervals(text: str) -> Markup:
-    """Set a sentence's intervals apart, each kept on one line, with real minus signs."""
-    parts = re.split(r"(\[-?\d[\d.]*, -?\d[\d.]*\])", text.replace(" %", "\N{NO-BREAK SPACE}%"))
-    return Markup("").join(
-        Markup('<span class="interval">{}</span>').format(typographic(part))
-        if index % 2
-        else typographic(part)
-        for index, part in enumerate(parts)
-    )
-
-
-def _as_text(mapping: Mapping[str, object]) -> str:
-    return json.dumps(mapping, indent=2, default=str, ensure_ascii=False) if mapping else ""
 
 
 def _tiles(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> list[dict[str, str]]:
@@ -316,14 +287,12 @@ def _figures(
     """Draw the page's figures: bars of mAP, changes per class and derainer, and the scatter."""
     bars = ""
     if rows:
-        bars = plots.to_svg(
-            plots.score_bars(rows), "bars", "Bars of mAP for every row of the table"
-        )
+        bars = to_svg(plots.score_bars(rows), "bars", "Bars of mAP for every row of the table")
     scatter = plots.gain_scatter(rows)
     gains = "Gain of PSNR and SSIM against gain of mAP, one point per derainer and condition"
     return {
         "bars": Markup(bars),
-        "scatter": Markup(plots.to_svg(scatter, "scatter", gains)) if scatter else "",
+        "scatter": Markup(to_svg(scatter, "scatter", gains)) if scatter else "",
         "classes": _class_figures(per_class, verdicts, condition),
     }
 
@@ -344,7 +313,7 @@ def _class_figures(
         figure = plots.class_changes(chosen)
         if figure is not None:
             alt = f"Change of AP per class with {one.derainer}, in points"
-            svg = plots.to_svg(figure, f"classes-{len(figures)}", alt)
+            svg = to_svg(figure, f"classes-{len(figures)}", alt)
             caption = _caption_changes(chosen)
             figures.append({"name": one.derainer, "svg": Markup(svg), "caption": caption})
     return figures
@@ -366,7 +335,7 @@ def _strip_groups(strips: Sequence[Strip]) -> list[dict[str, Any]]:
     for kind, title in _STRIP_GROUPS:
         chosen = [strip for strip in ordered if _direction(strip) == kind]
         if chosen:
-            groups.append({"kind": kind, "title": title, "strips": list(map(_show_strip, chosen))})
+            groups.append(strip_group(kind, title, chosen))
     return groups
 
 
@@ -374,31 +343,3 @@ def _direction(strip: Strip) -> str:
     if strip.gain > 0:
         return "gain"
     return "loss" if strip.gain < 0 else "same"
-
-
-def _show_strip(strip: Strip) -> dict[str, Any]:
-    return {
-        "image": strip.image,
-        "condition": strip.condition,
-        "derainer": strip.derainer,
-        "gain": _gain(strip),
-        "panels": [_show_panel(strip, panel) for panel in strip.panels],
-    }
-
-
-def _gain(strip: Strip) -> str:
-    if not strip.gain:
-        return "no change"
-    unit = strip.unit.removesuffix("s") if abs(strip.gain) == 1 else strip.unit
-    return f"{strip.gain:+.4g} {unit}"
-
-
-def _show_panel(strip: Strip, panel: Panel) -> dict[str, str]:
-    counts = count_outcomes(panel.marks)
-    content = base64.b64encode(encode_panel(panel)).decode("ascii")
-    return {
-        "title": panel.title,
-        "counts": counts,
-        "alt": f"{strip.image}, {panel.title}: {counts}",
-        "source": f"data:image/jpeg;base64,{content}",
-    }

@@ -6,9 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -17,6 +15,7 @@ import numpy as np
 
 from detection.types import Detections
 from eval.cache import CachedDerainer, Derained
+from eval.prefetch import read_ahead
 from eval.sets import DetectionSet, Sample
 from rainmer.errors import ImageError
 from rainmer.files import append_line, read_lines
@@ -30,20 +29,25 @@ __all__ = ["ImageResult", "MeasuringDetector", "RowSpec", "Stopwatch", "run_row"
 
 RowInput = Literal["rainy", "derained", "clean", "derained_clean"]
 
-_READ_AHEAD = 2  # batches decoded while one is computed
-
 
 @dataclass(frozen=True)
 class RowSpec:
-    """Which pixels a row shows to the detector."""
+    """Which pixels a row shows to the detector.
+
+    A row with `union` shows it both the derained image and the one that was derained, and unites
+    what it finds.
+    """
 
     input: RowInput
     derainer: CachedDerainer | None = None
+    union: bool = False
 
     @property
     def derainer_name(self) -> str:
-        """Name of the derainer; empty where there is none."""
-        return self.derainer.name if self.derainer else ""
+        """Name of the derainer; empty where there is none; `union-NAME` of a union."""
+        if self.derainer is None:
+            return ""
+        return f"union-{self.derainer.name}" if self.union else self.derainer.name
 
     @property
     def label(self) -> str:
@@ -137,7 +141,8 @@ def run_row(
             progress(len(samples))
         else:
             pending.append((samples, batch.input_hw))
-    for loaded, input_hw in _read_ahead(spec, pending, watch):
+    batches = read_ahead(lambda item: (_load(spec, item[0], watch), item[1]), pending)
+    for loaded, input_hw in batches:
         batch_results = _run_batch(spec, loaded, input_hw, detector, watch, progress)
         append_line(path, *(asdict(result) for result in batch_results))
         results.update({result.image_id: result for result in batch_results})
@@ -152,22 +157,6 @@ class _Loaded:
     frame: Frame | None = None
     clean: Frame | None = None
     error: str | None = None
-
-
-def _read_ahead(
-    spec: RowSpec, batches: Sequence[tuple[list[Sample], tuple[int, int]]], watch: Stopwatch
-) -> Iterator[tuple[list[_Loaded], tuple[int, int]]]:
-    """Decode batches in a thread while earlier ones are computed, a bounded number ahead."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting: deque[tuple[Future[list[_Loaded]], tuple[int, int]]] = deque()
-        for samples, input_hw in batches:
-            waiting.append((pool.submit(_load, spec, samples, watch), input_hw))
-            if len(waiting) > _READ_AHEAD:
-                future, size = waiting.popleft()
-                yield future.result(), size
-        while waiting:
-            future, size = waiting.popleft()
-            yield future.result(), size
 
 
 def _load(spec: RowSpec, samples: Sequence[Sample], watch: Stopwatch) -> list[_Loaded]:

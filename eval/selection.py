@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.changes import compare_rows, rank_changes
 from eval.comparison import Comparison, RowResult
 from eval.sets import ALL, Sample
 from eval.strips import Mark, Outcome, Panel, Strip
@@ -23,7 +24,8 @@ def select_strips(comparison: Comparison, conf: float) -> list[Strip]:
 
     An image's change is its number of objects found at confidence `conf` and IoU 0.5, derained
     minus rainy; among equals, the one with fewer false detections gained goes first. Controls get
-    strips only when there is no other derainer.
+    strips only when there is no other derainer, unions none at all: they have no image of their
+    own.
 
     Args:
         comparison: A finished comparison.
@@ -32,7 +34,9 @@ def select_strips(comparison: Comparison, conf: float) -> list[Strip]:
     Returns:
         For each of up to three derainers its best gains, then its worst losses.
     """
-    derained = [row for row in comparison.rows if row.spec.input == "derained"]
+    derained = [
+        row for row in comparison.rows if row.spec.input == "derained" and not row.spec.union
+    ]
     wanted = [row for row in derained if row.spec.derainer_name not in CONTROLS] or derained
     return [
         strip for row in wanted[:_MOST_DERAINERS] for strip in _strips_of(comparison, row, conf)
@@ -40,26 +44,19 @@ def select_strips(comparison: Comparison, conf: float) -> list[Strip]:
 
 
 def _strips_of(comparison: Comparison, row: RowResult, conf: float) -> list[Strip]:
-    rainy = comparison.rows[0]
-    changes = []
-    for sample in comparison.data.samples:
-        before = rainy.evaluation.image_matches(sample.image_id, conf)
-        after = row.evaluation.image_matches(sample.image_id, conf)
-        found = len(after.found) - len(before.found)
-        false = len(after.false) - len(before.false)
-        changes.append((found, -false, sample))
-    changes.sort(key=lambda change: (-change[0], -change[1], change[2].key))
-    gains = [change for change in changes if change[0] > 0][:_MOST_GAINS]
-    losses = [change for change in reversed(changes) if change[0] < 0][:_MOST_LOSSES]
+    samples = {sample.image_id: sample for sample in comparison.data.samples}
+    ranked = rank_changes(compare_rows(comparison.rows[0].evaluation, row.evaluation, conf))
+    gains = [change for change in ranked if change.gain > 0][:_MOST_GAINS]
+    losses = [change for change in reversed(ranked) if change.gain < 0][:_MOST_LOSSES]
     return [
         Strip(
-            image=sample.key,
-            condition=_condition_of(comparison, sample),
+            image=samples[change.image_id].key,
+            condition=_condition_of(comparison, samples[change.image_id]),
             derainer=row.spec.derainer_name,
-            gain=found,
-            panels=_panels(comparison, row, sample, conf),
+            gain=change.gain,
+            panels=_panels(comparison, row, samples[change.image_id], conf),
         )
-        for found, _, sample in gains + losses
+        for change in gains + losses
     ]
 
 

@@ -82,11 +82,24 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One picture of a strip: a frame (H, W, 3), uint8, RGB, with its marks."""
+    """One picture of a strip.
+
+    Attributes:
+        title: What it is, such as `rainy`.
+        frame: The picture (H, W, 3), uint8, RGB.
+        marks: Boxes to draw on it.
+        caption: What is said of it; None counts the marks.
+    """
 
     title: str
     frame: Frame
     marks: Sequence[Mark] = ()
+    caption: str | None = None
+
+    @property
+    def facts(self) -> str:
+        """The caption, or how many boxes of each outcome there are."""
+        return count_outcomes(self.marks) if self.caption is None else self.caption
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +261,7 @@ def draw_strip(strip: Strip) -> Frame:
     left = 0
     for panel, picture in zip(strip.panels, pictures, strict=True):
         canvas.paste(Image.fromarray(picture), (left, _TITLE_HEIGHT))
-        title = f"{panel.title}: {count_outcomes(panel.marks)}"
+        title = f"{panel.title}: {panel.facts}"
         while title and _font().getlength(title) > picture.shape[1]:
             title = shorten(title, len(title) - 1)
         draw.text((left, _TITLE_HEIGHT / 2), title, fill=(20, 28, 36), font=_font(), anchor="lm")

@@ -159,8 +159,8 @@ def _format_outcomes(row: Row) -> str:
 
 
 def is_control(row: Row) -> bool:
-    """Tell whether a row's derainer is a control (identity or median filter)."""
-    return row.get("derainer") in CONTROLS
+    """Tell whether a row's derainer is a control (identity or median filter), or its union."""
+    return str(row.get("derainer")).removeprefix("union-") in CONTROLS
 
 
 def row_label(row: Row) -> str:

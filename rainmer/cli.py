@@ -29,6 +29,7 @@ __all__ = [
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 _USER_ERRNOS = {
@@ -138,6 +139,10 @@ def run_command(command: Callable[[Sequence[str] | None], None]) -> None:
             command(None)
     except RainmerError as error:
         _end(str(error))
+    except BrokenPipeError:
+        # The reader of the output has had enough, as `head` does: nothing more is written to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_BROKEN_PIPE)
     except OSError as error:
         if error.errno not in _USER_ERRNOS:
             raise

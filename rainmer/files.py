@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ __all__ = [
     "append_line",
     "atomic_write",
     "file_sha256",
+    "fits_pattern",
     "make_folder",
     "match_key",
     "read_lines",
@@ -110,6 +112,17 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def fits_pattern(path: str | os.PathLike[str], pattern: str) -> bool:
+    """Tell whether a path, or its last part alone, fits a shell pattern.
+
+    Example:
+        >>> fits_pattern("night/a.png", "night/*"), fits_pattern("night/a.png", "a.*")
+        (True, True)
+    """
+    name = PurePosixPath(path)
+    return fnmatch.fnmatch(name.as_posix(), pattern) or fnmatch.fnmatch(name.name, pattern)
 
 
 def match_key(path: str | os.PathLike[str]) -> str:

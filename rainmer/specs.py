@@ -21,17 +21,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer import models
-from rainmer.errors import ImageError, RainmerError, SpecError, WeightsError
+from rainmer.errors import ImageError, RainmerError, SpecError
+from rainmer.exported import EXPORTED
 from rainmer.files import file_sha256, match_key
 from rainmer.frames import list_images, quantize, read_image, to_batch
 from rainmer.models.rainmer import QUERY_SIZE_HW
 from rainmer.resize import resize_bilinear
 
-__all__ = ["SPEC_HELP", "CallableRestorer", "FunctionRestorer", "Restorer", "resolve"]
+__all__ = [
+    "SPEC_HELP",
+    "CallableRestorer",
+    "FunctionRestorer",
+    "Restorer",
+    "ResultsRestorer",
+    "resolve",
+]
 
 SPEC_HELP = (
-    "none, median, rainmer:WEIGHTS, prenet:WEIGHTS, brn:WEIGHTS, rcdnet:WEIGHTS, idt:WEIGHTS, "
-    "drsformer:WEIGHTS, torchscript:FILE, results:FOLDER, python:module:callable"
+    "rainmer-s, none, median, rainmer:WEIGHTS, prenet:WEIGHTS, brn:WEIGHTS, rcdnet:WEIGHTS, "
+    "idt:WEIGHTS, drsformer:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
+    "results:FOLDER, python:module:callable, blend:A:SPEC"
 )
 
 
@@ -228,9 +237,7 @@ class ResultsRestorer:
             SpecError: There is none, there are several, or another frame has it.
         """
         key = match_key(name)
-        found = self._by_key.get(key) or (
-            self._by_key.get(key.rpartition("/")[2], []) if self._is_flat else []
-        )
+        found = self._candidates(key)
         if len(found) != 1:
             problem = f"{len(found)} images are" if found else "no image is"
             raise SpecError(f"{problem} named {Path(name).with_suffix('')} in {self._folder}")
@@ -238,6 +245,60 @@ class ResultsRestorer:
         if owner != key:
             raise SpecError(f"{found[0]} is the result of both {owner} and {key}; use subfolders")
         return found[0]
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Return the names that have no result.
+
+        Raises:
+            SpecError: A name has several results, or two names share one.
+        """
+        lacking = []
+        for name in names:
+            if self._candidates(match_key(name)):
+                self.find(name)
+            else:
+                lacking.append(name)
+        return lacking
+
+    def _candidates(self, key: str) -> list[Path]:
+        return self._by_key.get(key) or (
+            self._by_key.get(key.rpartition("/")[2], []) if self._is_flat else []
+        )
+
+
+class BlendRestorer:
+    """A share of another restorer's output, the rest of the frame as it was.
+
+    y = share * restored + (1 - share) * rainy: what the restorer does wrong is weaker, and so is
+    what it does right. In all but its name it behaves as the restorer that it blends.
+
+    Args:
+        share: Weight of the restored frame, 0..1.
+        restorer: Whose output is blended.
+    """
+
+    def __init__(self, share: float, restorer: Restorer) -> None:
+        self.share = share
+        self.restorer = restorer
+        self.name = f"blend-{share:g}-{restorer.name}"
+        self.fingerprint = _digest("blend", share, restorer.fingerprint)
+        self.size_multiple = restorer.size_multiple
+        self.tileable = restorer.tileable
+        self.needs_names = restorer.needs_names
+        self.cacheable = restorer.cacheable
+
+    def to(self, device: torch.device) -> None:
+        """Move the restorer."""
+        self.restorer.to(device)
+
+    def prompts(self, batch: Tensor) -> Tensor | None:
+        """Return what the restorer computes once per frame."""
+        return self.restorer.prompts(batch)
+
+    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+        """Restore and blend. What is restored is clamped first: users see it clamped too."""
+        restored = self.restorer.restore(batch, prompts, names).to(batch.dtype).clamp(0.0, 1.0)
+        return torch.lerp(batch, restored, self.share)
 
 
 def make_query(batch: Tensor) -> Tensor:
@@ -275,10 +336,21 @@ def resolve(spec: str) -> Restorer:
         return FunctionRestorer(median_filter, "median")
     if kind == "results" and rest:
         return ResultsRestorer(Path(rest))
+    if kind == "blend":
+        return _blend(rest)
     if kind == "python" and rest:
         return _python_callable(rest)
-    if kind == "torchscript" and rest:
-        return _torchscript(Path(rest))
+    if kind in EXPORTED and rest:
+        exported = EXPORTED[kind](Path(rest))
+        return FunctionRestorer(
+            exported.function,
+            exported.name,
+            fingerprint=_digest(kind, file_sha256(Path(rest))),
+            size_multiple=exported.size_multiple,
+            tileable=True,
+        )
+    if spec in models.shipped_names():
+        return NetworkRestorer(models.load(spec), spec)
     if kind in models.network_names() and rest:
         return NetworkRestorer(models.load(spec), _network_name(kind, Path(rest)))
     raise SpecError(f"unknown derainer {spec!r}: expected one of {SPEC_HELP}")
@@ -286,6 +358,19 @@ def resolve(spec: str) -> Restorer:
 
 def _network_name(kind: str, weights: Path) -> str:
     return weights.stem if weights.stem.startswith(kind) else f"{kind}-{weights.stem}"
+
+
+def _blend(target: str) -> BlendRestorer:
+    share, _, spec = target.partition(":")
+    try:
+        weight = float(share)
+    except ValueError:
+        weight = -1.0
+    if not (0.0 <= weight <= 1.0 and spec):
+        raise SpecError(
+            f"blend:{target}: expected blend:A:SPEC with A in 0..1, such as blend:0.5:median"
+        )
+    return BlendRestorer(weight, resolve(spec))
 
 
 def _python_callable(target: str) -> CallableRestorer:
@@ -301,24 +386,6 @@ def _python_callable(target: str) -> CallableRestorer:
     if not callable(function):
         raise SpecError(f"python:{target} is not callable")
     return CallableRestorer(function, attribute)
-
-
-def _torchscript(path: Path) -> FunctionRestorer:
-    if not path.is_file():
-        raise WeightsError(f"no file {path}")
-    try:
-        module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0]
-        raise WeightsError(f"{path} is not a TorchScript file: {reason}") from error
-    # The file does not say which sides it accepts; U-shaped restorers want multiples of 8.
-    return FunctionRestorer(
-        module,
-        path.stem,
-        fingerprint=_digest("torchscript", file_sha256(path)),
-        size_multiple=8,
-        tileable=True,
-    )
 
 
 def _first_line(error: BaseException) -> str:

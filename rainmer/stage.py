@@ -18,12 +18,13 @@ from rainmer import __version__
 from rainmer.cli import resolve_device
 from rainmer.errors import ImageError, RainmerError, SpecError
 from rainmer.frames import download, quantize, unit_range, upload
-from rainmer.specs import CallableRestorer, Restorer, resolve
+from rainmer.specs import CallableRestorer, Restorer, ResultsRestorer, resolve
 from rainmer.tiling import Blend, merge_tiles, pad_to_multiple, split_tiles
 
-__all__ = ["Derainer", "Precision"]
+__all__ = ["Derainer", "Precision", "TileBy"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
+TileBy = Literal["long", "short"]
 
 _log = logging.getLogger(__name__)
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -51,6 +52,8 @@ class Derainer:
         batch: Most frames (or tiles) of one network call.
         blend: How overlapping tiles are merged: `smooth`, or `mean` as in the paper's protocol;
             that has `score` for IDT.
+        tile_by: The side of a frame that must exceed `tile` for the frame to be tiled: `long`, or
+            `short` as in the paper's protocol.
 
     Attributes:
         name: Short name for reports and file names.
@@ -77,6 +80,7 @@ class Derainer:
         batch: int = 8,
         *,
         blend: Blend = "smooth",
+        tile_by: TileBy = "long",
     ) -> None:
         if precision != "fp32" and precision not in _AUTOCAST:
             raise RainmerError(f"precision must be fp32, bf16 or fp16, but is {precision!r}")
@@ -84,6 +88,8 @@ class Derainer:
             raise RainmerError(f"batch must be a whole number of at least 1, but is {batch!r}")
         if blend not in get_args(Blend):
             raise RainmerError(f"blend must be {' or '.join(get_args(Blend))}, but is {blend!r}")
+        if tile_by not in get_args(TileBy):
+            raise RainmerError(f"tile_by must be long or short, but is {tile_by!r}")
         if tile is not None and not 0 <= overlap < tile:
             raise RainmerError(f"overlap must be in 0..tile-1, but is {overlap} of tile {tile}")
         self.device = resolve_device(device)
@@ -92,6 +98,7 @@ class Derainer:
         self.overlap = overlap
         self.batch = batch
         self.blend = blend
+        self.tile_by = tile_by
         self._restorer = self._make_restorer(spec)
         self._restorer.to(self.device)
         # Most pixels of one call; known only after a call that did not fit.
@@ -129,9 +136,22 @@ class Derainer:
     @property
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change whenever the output may."""
-        tiles = (self.tile, self.overlap, self.blend) if self.tile else None
+        tiles: tuple[object, ...] | None = None
+        if self.tile:
+            tiles = (self.tile, self.overlap, self.blend)
+            tiles += () if self.tile_by == "long" else (self.tile_by,)
         parts = (__version__, self._restorer.fingerprint, self.precision, tiles)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Return those of the frames' file names that have no precomputed result.
+
+        Only a derainer that needs names may lack any.
+
+        Raises:
+            SpecError: A name has several results, or two names share one.
+        """
+        return self._restorer.missing(names) if isinstance(self._restorer, ResultsRestorer) else []
 
     def __repr__(self) -> str:
         return f"Derainer({self.name!r}, device={str(self.device)!r}, precision={self.precision!r})"
@@ -255,7 +275,10 @@ class Derainer:
         if not self._restorer.tileable:
             return None
         side = self.tile
-        if self._pixel_budget is not None and height * width > self._pixel_budget:
+        fits = self._pixel_budget is None or height * width <= self._pixel_budget
+        if fits and self.tile_by == "short" and side is not None and min(height, width) <= side:
+            return None
+        if self._pixel_budget is not None and not fits:
             multiple = self._restorer.size_multiple
             fitting = int(self._pixel_budget**0.5) // multiple * multiple
             side = min(side, fitting) if side else fitting

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import hashlib
 import json
 import os
@@ -32,7 +31,7 @@ from rainmer.data.annotations import (
     read_yolo,
 )
 from rainmer.errors import ConfigError, DatasetError, ImageError
-from rainmer.files import match_key
+from rainmer.files import fits_pattern, match_key
 from rainmer.frames import image_size_hw, list_images
 
 __all__ = ["ALL", "DetectionSet", "Sample", "SetConfig", "check_name", "load_set"]
@@ -407,7 +406,7 @@ def _conditions(
 
 def _belongs(sample: Sample, rule: ConditionRule, attributes: Mapping[str, Any]) -> bool:
     if isinstance(rule, str):
-        return fnmatch.fnmatch(sample.key, rule) or fnmatch.fnmatch(Path(sample.key).name, rule)
+        return fits_pattern(sample.key, rule)
     if isinstance(rule, list):
         names = {match_key(name) for name in rule}
         return match_key(sample.key) in names or match_key(Path(sample.key).name) in names

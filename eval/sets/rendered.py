@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import json
 import sys
@@ -21,7 +20,7 @@ from rainmer.data.rain import RainRenderer, rain_config
 from rainmer.data.rain.folder import CLEAN, RAINY, RenderJob, render_folder
 from rainmer.data.rain.instances import RenderedScene, rendered_instances
 from rainmer.errors import DatasetError
-from rainmer.files import make_folder, write_text
+from rainmer.files import fits_pattern, make_folder, write_text
 
 __all__ = [
     "RainSpec",
@@ -145,12 +144,7 @@ def _choose(rain: RainSpec, scenes: Sequence[Scene]) -> dict[str, list[Scene]]:
     """Return which scenes get which preset."""
     if isinstance(rain.preset, dict):
         chosen = {
-            preset: [
-                scene
-                for scene in scenes
-                if fnmatch.fnmatch(scene.name, pattern)
-                or fnmatch.fnmatch(Path(scene.name).name, pattern)
-            ]
+            preset: [scene for scene in scenes if fits_pattern(scene.name, pattern)]
             for preset, pattern in rain.preset.items()
         }
         for preset, part in chosen.items():

@@ -8,7 +8,6 @@ that training goes on after an interruption exactly as without one.
 from __future__ import annotations
 
 import abc
-import fnmatch
 import random
 import threading
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from rainmer.data.layouts import Mode, Pair, find_pairs
 from rainmer.data.rain import RainRenderer, rain_config
 from rainmer.data.rain.config import Range
 from rainmer.errors import ConfigError, DatasetError, ImageError
+from rainmer.files import fits_pattern
 from rainmer.frames import Frame, list_images, quantize, read_image, to_batch
 
 __all__ = [
@@ -196,9 +196,7 @@ class RenderedSource(Source):
         self._seed = seed
         root = Path(config.images)
         self.images = [
-            path
-            for path in list_images(root)
-            if fnmatch.fnmatch(path.relative_to(root).as_posix(), config.files)
+            path for path in list_images(root) if fits_pattern(path.relative_to(root), config.files)
         ]
         if not self.images:
             raise DatasetError(f"data.rendered.{name}: no images below {root}")

@@ -19,6 +19,7 @@ from rainmer.models.prenet import PReNet
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import RainmerConfig
 from rainmer.models.rcdnet import RCDNet, RCDNetConfig
+from rainmer.models.shipped import shipped_names, shipped_weights
 from rainmer.models.weights import (
     WeightsFile,
     read_weights_file,
@@ -43,6 +44,7 @@ __all__ = [
     "load",
     "network_names",
     "save_weights",
+    "shipped_names",
     "weights_fingerprint",
 ]
 
@@ -74,18 +76,23 @@ def load(spec: str) -> Network:
     """Load a network with its weights, ready for inference (eval mode, on the CPU).
 
     Args:
-        spec: `NAME:FILE`, the name one of `network_names()`. The file is one of ours, or a
-            published checkpoint; the options of the latter are read off its keys and shapes. What
-            leaves no trace there is as in `from_official` of the network: to load such an
-            ablation, call that with a configuration.
+        spec: A name of `shipped_names()`, or `NAME:FILE`, the name one of `network_names()`. The
+            file is one of ours, or a published checkpoint; the options of the latter are read off
+            its keys and shapes. What leaves no trace there is as in `from_official` of the
+            network: to load such an ablation, call that with a configuration.
 
     Raises:
         SpecError: The spec is of another form, or there is no network of that name.
         WeightsError: The file is missing, damaged, unsafe, or of another network.
     """
+    if spec in shipped_names():
+        spec = f"{read_weights_file(shipped_weights(spec)).network}:{shipped_weights(spec)}"
     name, separator, path = spec.partition(":")
     if not separator or not path:
-        raise SpecError(f"{spec!r} does not name weights: expected NAME:FILE, like rainmer:FILE")
+        raise SpecError(
+            f"{spec!r} does not name weights: expected NAME:FILE, like rainmer:FILE, "
+            f"or {' or '.join(shipped_names())}"
+        )
     network = _network(name)
     content = read_weights_file(path)
     try:

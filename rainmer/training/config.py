@@ -73,12 +73,14 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """AdamW, or Adam where nothing decays, with a schedule.
+    """AdamW, which is Adam where nothing decays, with a schedule.
 
     Attributes:
         lr: Highest learning rate.
         cycles: Cosine cycles in optimiser steps; none: one over all stages, down to `lowest`.
         lowest: Learning rate at the end, if there are no cycles.
+        milestones: Optimiser steps after which the rate is multiplied by `decay` instead.
+        decay: See `milestones`.
         warmup: Optimiser steps over which the rate rises from 0, multiplying the schedule.
         betas: Of both optimisers.
         weight_decay: Of the backbone's parameters.
@@ -90,12 +92,18 @@ class OptimiserConfig:
     lr: float = 3e-4
     cycles: tuple[Cycle, ...] = ()
     lowest: float = 1e-6
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.1
     warmup: int = 0
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     encoder_weight_decay: float = 0.01
     encoder_lr: float | None = None
     clip: float | None = 0.01
+
+    def __post_init__(self) -> None:
+        if self.cycles and self.milestones:
+            raise ConfigError("optimiser: give cycles or milestones, not both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +138,13 @@ class TrainConfig:
         stages: How long, with which crops.
         accumulate: Forward passes of one optimiser step.
         seed: Of weights, order, crops and rain.
-        pixel_loss: Loss of the restored crops.
+        pixel_loss: Loss of the restored crops; "own": that which the network brings along.
         contrast_weight: Factor on the contrastive losses; 0: none.
         prompted: Whether the network restores with prompts; the published run without views does
             not.
         archive: Entries of the archives that negatives are chosen from.
         optimiser: How weights are changed.
-        init: Weights to start from; None: fresh ones.
+        init: Weights to start from: a file, or a shipped name; None: fresh ones.
         precision: "bf16" computes the network in bfloat16 where that is safe (autocast).
         compile: Compile the network (`torch.compile`).
         checkpointing: Recompute activations in the backward pass: less memory, a third slower.
@@ -182,7 +190,9 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must be above 0")
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema is {self.ema}, but must be 0 or more and below 1")
-        self.build_network(on="meta")
+        network = self.build_network("meta")
+        if self.pixel_loss == "own" and not hasattr(network, "training_loss"):
+            raise ConfigError(f"pixel_loss: {self.network} has no loss of its own")
 
     @property
     def steps(self) -> int:

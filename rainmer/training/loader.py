@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -58,15 +58,14 @@ class Loader:
         self._max_unreadable = max_unreadable
         self._pool = ThreadPoolExecutor(threads, initializer=_one_thread) if threads else None
 
-    def batches(self, numbers: Sequence[range], shape: SampleShape) -> Iterator[Batch]:
+    def batches(self, numbers: Iterable[range], shape: SampleShape) -> Iterator[Batch]:
         """Load the batches of these sample numbers; each process loads its own part of each.
 
         Raises:
             DatasetError: Too many samples are unreadable.
         """
         waiting: deque[list[Future[Sample]] | range] = deque()
-        coming = iter(numbers)
-        for batch in coming:
+        for batch in numbers:
             waiting.append(self._submit(batch, shape))
             if len(waiting) > _AHEAD:
                 yield self._collect(waiting.popleft(), shape)

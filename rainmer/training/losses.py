@@ -110,7 +110,8 @@ def _l1(restored: Tensor, target: Tensor) -> PixelLoss:
     return PixelLoss(distance, {"l1": distance})
 
 
-PixelLossName = Literal["charbonnier_ssim", "l1_ssim", "negative_ssim", "l1"]
+PixelLossName = Literal["charbonnier_ssim", "l1_ssim", "negative_ssim", "l1", "own"]
+"""Names of `PIXEL_LOSSES`; "own" is the `training_loss` that a network brings along."""
 
 PIXEL_LOSSES: dict[str, Callable[[Tensor, Tensor], PixelLoss]] = {
     "charbonnier_ssim": _charbonnier_ssim,

@@ -13,6 +13,7 @@ import numpy as np
 
 from rainmer.files import append_line, atomic_write, read_lines
 from rainmer.frames import Frame, write_image
+from rainmer.training.plots import draw_curves
 
 __all__ = ["Record"]
 
@@ -62,26 +63,7 @@ class Record:
 
     def draw_curves(self) -> None:
         """Draw losses and scores over the steps as `curves.png`. Raises OutputError."""
-        import matplotlib.figure
-
-        groups = {
-            "loss": ("total", "charbonnier", "l1", "ssim_term"),
-            "contrastive loss": ("chromatic", "degradation"),
-            "PSNR in dB": tuple(n for row in self._rows for n in row if n.startswith("psnr")),
-            "learning rate": ("lr",),
-        }
-        figure = matplotlib.figure.Figure(figsize=(10, 7), layout="constrained")
-        for axes, (title, names) in zip(figure.subplots(2, 2).flat, groups.items(), strict=True):
-            for name in dict.fromkeys(names):
-                points = [(row["step"], row[name]) for row in self._rows if row.get(name)]
-                if points:
-                    axes.plot(*zip(*points, strict=True), label=name, linewidth=1)
-            axes.set_title(title)
-            axes.set_xlabel("step")
-            if axes.lines:
-                axes.legend(fontsize="small")
-        with atomic_write(self.folder / "curves.png") as temporary:
-            figure.savefig(temporary, dpi=110)
+        draw_curves(self._rows, self.folder / "curves.png")
 
     def write_strip(self, name: str, step: int, rows: Sequence[Sequence[Frame]]) -> None:
         """Write pictures side by side, one row below the other, equal in size within each row."""

@@ -214,16 +214,12 @@ class _Run:
     def _batches(self, end: int) -> Iterator[list[Batch]]:
         """Yield the batches of each step up to `end`, stage by stage."""
         for stage, steps, first_sample in self._segments(end):
-            per_step = stage.batch * self.config.accumulate
-            numbers = [
-                range(start, start + stage.batch)
-                for step in range(steps)
-                for start in range(
-                    first_sample + step * per_step,
-                    first_sample + (step + 1) * per_step,
-                    stage.batch,
-                )
-            ]
+            starts = range(
+                first_sample,
+                first_sample + steps * self.config.accumulate * stage.batch,
+                stage.batch,
+            )
+            numbers = (range(start, start + stage.batch) for start in starts)
             negatives = self.config.data.negatives if self.trainer.views else 0
             shape = sample_shape(stage, self.config.data.query, negatives)
             batches = self.loader.batches(numbers, shape)
@@ -356,7 +352,8 @@ def seed_everything(seed: int) -> None:
 def _network(config: TrainConfig) -> models.Network:
     network = config.build_network()
     if config.init is not None:
-        start = models.load(f"{config.network}:{config.init}")
+        shipped = config.init in models.shipped_names()
+        start = models.load(config.init if shipped else f"{config.network}:{config.init}")
         if start.config_mapping() != network.config_mapping():
             raise ConfigError(f"init: {config.init} is of another configuration than model")
         network = start

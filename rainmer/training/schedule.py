@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rainmer.errors import ConfigError
 
-__all__ = ["Cycle", "cyclic_cosine"]
+__all__ = ["Cycle", "cyclic_cosine", "step_decay"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +69,23 @@ def cyclic_cosine(
             return cycle.lowest + swing * (1 + math.cos(math.pi * progress)) / 2
         start += length
     raise ConfigError(f"the learning rate is not defined beyond iteration {start}: add a cycle")
+
+
+def step_decay(
+    iteration: int, highest: float, milestones: Sequence[int], factor: float, *, accumulate: int = 1
+) -> float:
+    """Return the learning rate of an iteration: multiplied by a factor after each milestone.
+
+    Args:
+        iteration: Count of forward passes, from 1 on.
+        highest: Learning rate before the first milestone.
+        milestones: Optimiser steps after which the rate falls.
+        factor: What it is multiplied by.
+        accumulate: Forward passes of an optimiser step.
+
+    Example:
+        >>> step_decay(11, 1.0, [10, 20], 0.5), step_decay(21, 1.0, [10, 20], 0.5)
+        (0.5, 0.25)
+    """
+    passed = sum(iteration > milestone * accumulate for milestone in milestones)
+    return float(highest * factor**passed)

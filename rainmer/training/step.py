@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from rainmer.training.config import TrainConfig
 from rainmer.training.contrast import ContrastiveRainmer, TrainingOutput
 from rainmer.training.losses import PIXEL_LOSSES, contrast_losses
 from rainmer.training.negatives import Archives, Contrast, gather, make_contrast
-from rainmer.training.schedule import cyclic_cosine
+from rainmer.training.schedule import cyclic_cosine, step_decay
 
 __all__ = ["StepResult", "Trainer", "is_encoder"]
 
@@ -62,6 +62,18 @@ class _Plain(nn.Module):
         return TrainingOutput(self.network(image), {})
 
 
+class _OwnLoss(nn.Module):
+    """The loss that a network brings along, of rainy and clean crops (B, 3, H, W), 0..1."""
+
+    def __init__(self, network: models.Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, clean: Tensor) -> Tensor:
+        loss: Tensor = self.network.training_loss(image, clean)  # type: ignore[operator]
+        return loss
+
+
 class Trainer:
     """A network with its optimisers, archives and counters.
 
@@ -85,7 +97,7 @@ class Trainer:
             if config.contrast_weight and config.prompted:
                 self.views = network.config.views
         else:
-            self.model = _Plain(network)
+            self.model = (_OwnLoss if config.pixel_loss == "own" else _Plain)(network)
         if not self.views and isinstance(self.model, ContrastiveRainmer):
             self.model.momentum_encoder = None
         self.archives = Archives(self.views, config.archive, config.data.query, self.device)
@@ -148,38 +160,47 @@ class Trainer:
             unit_range(tensor.to(self.device, non_blocking=True)) for tensor in batch
         )
         rainy = rainy.contiguous(memory_format=torch.channels_last)
-        contrast = None
-        if self.views:
-            flips = random.Random(f"{self.config.seed}/flip/{self.iteration}")
-            contrast = make_contrast(
-                query, query_clean, blurred, self.archives, self.views,
-                flips if self._flips else None,
-            )  # fmt: skip
-            self.archives.add(gather(query), gather(query_clean))
-        context = contextlib.nullcontext()
-        if isinstance(self._runner, DistributedDataParallel) and not synchronise:
-            context = self._runner.no_sync()  # type: ignore[assignment]
-        with context:
+        contrast = self._contrast(query, query_clean, blurred) if self.views else None
+        with self._local_gradients(not synchronise):
             with self._autocast():
-                prompted = query if self.config.prompted else None
-                output = self._runner(rainy, prompted, contrast)
-            pixel = PIXEL_LOSSES[self.config.pixel_loss](output.restored.float(), clean)
-            total = pixel.total
-            views = contrast_losses(output.logits)
-            extra = views.total()
-            if extra is not None:
-                total = total + self.config.contrast_weight * extra
+                output = (
+                    self._runner(rainy, clean)
+                    if self.config.pixel_loss == "own"
+                    else self._runner(rainy, query if self.config.prompted else None, contrast)
+                )
+            total, logged = self._losses(output, clean)
             torch.autograd.backward(total / parts)
-        logged = {"total": total, **pixel.parts}
-        logged.update(
-            {f"{name}": loss for name, loss in views._asdict().items() if loss is not None}
-        )
         # One transfer for all of them.
-        values = self._mean_over_processes(
-            torch.stack([v.detach().float() for v in logged.values()])
-        )
-        losses = dict(zip(logged, values.tolist(), strict=True))
+        values = torch.stack([value.detach().float() for value in logged.values()])
+        losses = dict(zip(logged, self._mean_over_processes(values).tolist(), strict=True))
         return losses, math.isfinite(losses["total"])
+
+    def _contrast(self, query: Tensor, query_clean: Tensor, blurred: Tensor) -> Contrast:
+        """Choose positives and negatives from the archives, then add the batch to them."""
+        flips = random.Random(f"{self.config.seed}/flip/{self.iteration}") if self._flips else None
+        contrast = make_contrast(query, query_clean, blurred, self.archives, self.views, flips)
+        self.archives.add(gather(query), gather(query_clean))
+        return contrast
+
+    def _losses(
+        self, output: TrainingOutput | Tensor, clean: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what is minimised, and what is logged."""
+        if isinstance(output, Tensor):
+            return output, {"total": output}
+        pixel = PIXEL_LOSSES[self.config.pixel_loss](output.restored.float(), clean)
+        views = contrast_losses(output.logits)
+        total, extra = pixel.total, views.total()
+        if extra is not None:
+            total = total + self.config.contrast_weight * extra
+        logged = {name: loss for name, loss in views._asdict().items() if loss is not None}
+        return total, {"total": total, **pixel.parts, **logged}
+
+    def _local_gradients(self, local: bool) -> contextlib.AbstractContextManager[Any]:
+        """Let processes keep their gradients to themselves until the last pass of a step."""
+        if local and isinstance(self._runner, DistributedDataParallel):
+            return self._runner.no_sync()
+        return contextlib.nullcontext()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision == "fp32":
@@ -194,9 +215,7 @@ class Trainer:
 
     def _set_rates(self) -> None:
         config = self.config.optimiser
-        rate = cyclic_cosine(
-            self.iteration, config.lr, self.config.cycles, accumulate=self.config.accumulate
-        )
+        rate = self._rate()
         warmup = config.warmup * self.config.accumulate
         if self.iteration <= warmup:
             rate *= self.iteration / warmup
@@ -206,6 +225,14 @@ class Trainer:
         for optimiser in encoder:
             for group in optimiser.param_groups:
                 group["lr"] = rate if config.encoder_lr is None else config.encoder_lr
+
+    def _rate(self) -> float:
+        config, accumulate = self.config.optimiser, self.config.accumulate
+        if config.milestones:
+            return step_decay(
+                self.iteration, config.lr, config.milestones, config.decay, accumulate=accumulate
+            )
+        return cyclic_cosine(self.iteration, config.lr, self.config.cycles, accumulate=accumulate)
 
     def _update(self) -> float:
         """Clip and step; returns the gradient's norm, not finite if nothing was changed."""
@@ -239,7 +266,7 @@ class Trainer:
             self.average.load_state_dict(state["average"])
 
     @contextlib.contextmanager
-    def averaged(self) -> Any:  # noqa: ANN401
+    def averaged(self) -> Iterator[models.Network]:
         """Give the network its averaged weights within the block, if there are any."""
         if self.average is None:
             yield self.network

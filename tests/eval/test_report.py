@@ -1,51 +1,16 @@
 import math
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from eval.plots import class_changes, gain_scatter, save_png, score_bars, to_svg
+from eval.figures import save_png, to_svg
+from eval.plots import class_changes, gain_scatter, score_bars
 from eval.report import Report, render_report
 from eval.strips import Mark, Panel, Strip
 from eval.verdicts import control_warning, headline, judge, rain_sentence
 from rainmer.frames import read_image
-
-VOID = {"meta", "img", "br", "hr", "input", "link"}
-
-
-class Page(HTMLParser):
-    """Reads a page, checks that tags are balanced, and keeps tags and text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.words = [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open, f"not closed: {self.open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open, f"closes nothing: {tag}"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
-
-    def all(self, name):
-        return [attrs for tag, attrs in self.tags if tag == name]
+from tests.eval.pages import Page, check_self_contained
 
 
 def row(kind, derainer="", condition="all", *, mean_ap=0.2, delta=None, half=0.02, **more):
@@ -249,15 +214,7 @@ def test_what_the_rain_takes(delta, words):
 
 
 def test_page_is_whole_and_self_contained(whole):
-    page = Page(whole)
-    assert whole.startswith("<!DOCTYPE html>")
-    for _, attrs in page.tags:
-        for name in ("src", "href", "xlink:href"):
-            value = attrs.get(name) or "#"
-            assert value.startswith(("#", "data:image/jpeg;base64,")), value
-    assert not page.all("script")
-    assert not page.all("link")
-    assert not re.search(r"@import|url\((?!#)", whole)
+    check_self_contained(whole)
 
 
 def test_ids_are_unique_and_references_resolve():

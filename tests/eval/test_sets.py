@@ -1,6 +1,8 @@
 """Sets: what fits together is used, what does not is named, and nothing vanishes in silence."""
 
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -362,3 +364,12 @@ def test_the_development_set(shared_data):
     data = load_set(shared_data / "coco128-rain100h" / "set.yaml")
     assert (len(data.samples), len(data.annotations)) == (128, 929)
     assert not data.defects.lines()
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    command = [sys.executable, "-m", "eval.sets", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # as `head` does, before anything is written
+        text = process.stderr.read().decode()
+    assert text == ""
+    assert process.returncode == 141

@@ -93,11 +93,9 @@ def test_incomplete_python_specs(spec):
         Derainer(spec, device="cpu")
 
 
-@pytest.mark.parametrize(
-    "spec", ["", "medain", "prenet:", "rainmr:w.pth", "results:", "spandrel:x"]
-)
+@pytest.mark.parametrize("spec", ["", "medain", "prenet:", "rainmr:w.pth", "results:", "spandrel:"])
 def test_unknown_specs_list_what_is_known(spec):
-    with pytest.raises(SpecError, match="expected one of none, median, rainmer:WEIGHTS"):
+    with pytest.raises(SpecError, match="expected one of rainmer-s, none, median, rainmer:WEIGHTS"):
         Derainer(spec, device="cpu")
 
 
@@ -153,6 +151,14 @@ def test_a_flat_result_serves_one_frame_only(tmp_path):
         derainer([frame()], names=["night/01.png"])
 
 
+def test_missing_results_are_told(tmp_path):
+    derainer = write_results(tmp_path, "a.png", "c.png", "c.jpg")
+    assert derainer.missing(["a.jpg", "b.png", "x/B.png"]) == ["b.png", "x/B.png"]
+    with pytest.raises(SpecError, match="2 images are named"):
+        derainer.missing(["c.png"])
+    assert Derainer("none", device="cpu").missing(["a.png"]) == []
+
+
 def test_results_that_do_not_fit(tmp_path):
     derainer = write_results(tmp_path, "a.png")
     with pytest.raises(SpecError, match="needs file names"):
@@ -166,3 +172,138 @@ def test_results_that_do_not_fit(tmp_path):
         Derainer(f"results:{tmp_path}", device="cpu")([frame()], names=["a"])
     with pytest.raises(RainmerError, match="1 names for 2 frames"):
         derainer([frame(), frame()], names=["a"])
+
+
+def onnx_file(path, channels=3):
+    """Write a network that halves its input."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper
+
+    shape = ["batch", channels, "height", "width"]
+    half = helper.make_tensor("half", TensorProto.FLOAT, [1], [0.5])
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["rainy", "half"], ["restored"])],
+        "halve",
+        [helper.make_tensor_value_info("rainy", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("restored", TensorProto.FLOAT, shape)],
+        [half],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+def test_an_onnx_network(tmp_path):
+    derainer = Derainer(f"onnx:{onnx_file(tmp_path / 'halve.onnx')}", device="cpu")
+    image = frame(13, 17)
+    assert derainer.name == "halve"
+    assert derainer.cacheable
+    assert np.abs(derainer(image) - image / 2.0).max() <= 1
+
+
+def test_a_file_that_is_not_onnx(tmp_path):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "junk.onnx").write_bytes(b"junk")
+    with pytest.raises(WeightsError, match=r"junk\.onnx is not an ONNX file") as caught:
+        Derainer(f"onnx:{tmp_path / 'junk.onnx'}", device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_published_weights_that_spandrel_recognises(tmp_path):
+    pytest.importorskip("spandrel")
+    from spandrel.architectures.NAFNet import NAFNet
+
+    torch.manual_seed(0)
+    network = NAFNet(
+        img_channel=3, width=8, middle_blk_num=1, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1]
+    ).eval()
+    torch.save(network.state_dict(), tmp_path / "nafnet.pth")
+    derainer = Derainer(f"spandrel:{tmp_path / 'nafnet.pth'}", device="cpu")
+    image = torch.rand(1, 3, 24, 32)
+    with torch.no_grad():
+        expected = network(image).clamp(0, 1)
+    torch.testing.assert_close(derainer(image), expected, rtol=0, atol=1e-5)
+
+
+def test_weights_that_spandrel_does_not_recognise(tmp_path):
+    pytest.importorskip("spandrel")
+    torch.save({"a": torch.zeros(3)}, tmp_path / "own.pth")
+    with pytest.raises(WeightsError, match="does not recognise these weights"):
+        Derainer(f"spandrel:{tmp_path / 'own.pth'}", device="cpu")
+
+
+@pytest.mark.parametrize(("kind", "module"), [("onnx", "onnxruntime"), ("spandrel", "spandrel")])
+def test_a_missing_package_is_named(tmp_path, monkeypatch, kind, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / "x.pth").write_bytes(b"x")
+    with pytest.raises(SpecError, match=rf"pip install 'rainmer\[{kind}\]'"):
+        Derainer(f"{kind}:{tmp_path / 'x.pth'}", device="cpu")
+
+
+def test_the_shipped_derainer_has_a_name():
+    derainer = Derainer("rainmer-s", device="cpu")
+    assert derainer.name == "rainmer-s"
+    image = frame(20, 24)
+    assert derainer(image).shape == image.shape
+
+
+def test_a_blend_lies_between_the_rainy_and_the_derained_frame():
+    image = frame()
+    median = Derainer("median", device="cpu")(image).astype(float)
+    derainer = Derainer("blend:0.25:median", device="cpu")
+    assert derainer.name == "blend-0.25-median"
+    expected = 0.25 * median + 0.75 * image
+    assert np.abs(derainer(image) - expected).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize(("share", "same_as"), [("0", "none"), ("1", "median"), ("1.0", "median")])
+def test_the_ends_of_a_blend_are_its_parts(share, same_as):
+    image = frame()
+    blended = Derainer(f"blend:{share}:median", device="cpu")(image)
+    np.testing.assert_array_equal(blended, Derainer(same_as, device="cpu")(image))
+
+
+def test_a_blend_is_of_the_clamped_frame(own_module):
+    spec = own_module("def bright(batch):\n    return batch + 5.0\n") + "bright"
+    black = np.zeros((8, 8, 3), np.uint8)
+    assert np.unique(Derainer(f"blend:0.2:{spec}", device="cpu")(black)).tolist() == [51]
+
+
+def test_a_blend_is_cached_as_what_it_blends(own_module, tmp_path):
+    text = "def f(batch):\n    return batch\n"
+    assert not Derainer("blend:0.5:" + own_module(text) + "f", device="cpu").cacheable
+    write_image(tmp_path / "theirs" / "a.png", frame())
+    results = Derainer(f"blend:0.5:results:{tmp_path / 'theirs'}", device="cpu")
+    assert results.needs_names
+    assert not results.cacheable
+    one, same, more, other = (
+        Derainer(spec, device="cpu")
+        for spec in ("blend:0.5:median", "blend:0.50:median", "blend:0.6:median", "blend:0.5:none")
+    )
+    assert one.cacheable
+    assert one.fingerprint == same.fingerprint
+    assert len({d.fingerprint for d in (one, more, other, Derainer("median", device="cpu"))}) == 4
+
+
+def test_blends_of_results_follow_the_file_names(tmp_path):
+    rainy, theirs = frame(seed=1), frame(seed=2)
+    write_image(tmp_path / "theirs" / "a.png", theirs)
+    blended = Derainer(f"blend:0.5:results:{tmp_path / 'theirs'}", device="cpu")([rainy], ["a.jpg"])
+    expected = (rainy.astype(float) + theirs) / 2
+    assert np.abs(blended[0] - expected).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["blend", "blend:", "blend:0.5", "blend:0.5:", "blend:half:median", "blend:1.5:median",
+     "blend:nan:median", "blend:-0.1:median", "blend:median:0.5"],
+)  # fmt: skip
+def test_blends_that_make_no_sense(spec):
+    with pytest.raises(SpecError, match="blend:A:SPEC"):
+        Derainer(spec, device="cpu")
+
+
+def test_a_blend_of_something_unknown_names_that():
+    with pytest.raises(SpecError, match="unknown derainer 'medain'"):
+        Derainer("blend:0.5:medain", device="cpu")

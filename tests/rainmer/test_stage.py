@@ -156,6 +156,14 @@ def test_the_query_is_the_whole_frame_even_in_tiles(rainmer_file, monkeypatch):
     torch.testing.assert_close(seen[0], queries)
 
 
+def test_a_network_in_a_blend_keeps_its_query_padding_and_tiles(rainmer_file):
+    image = frame(70, 51)
+    options = {"device": "cpu", "tile": 32, "overlap": 8}
+    derained = Derainer(f"rainmer:{rainmer_file}", **options)(image).astype(float)
+    blended = Derainer(f"blend:0.5:rainmer:{rainmer_file}", **options)(image)
+    assert np.abs(blended - (derained + image) / 2).max() <= 1.0
+
+
 def test_tiles_of_a_local_network_equal_the_whole_frame():
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 3, 5, padding=2)  # sees 2 pixels around: less than the overlap's ramp
@@ -269,12 +277,31 @@ def test_fingerprint_follows_weights_and_settings(rainmer_file, tmp_path):
         Derainer(f"rainmer:{other}", device="cpu"),
         Derainer(spec, device="cpu", precision="bf16"),
         Derainer(spec, device="cpu", tile=64),
+        Derainer(spec, device="cpu", tile=64, tile_by="short"),
         Derainer("median", device="cpu"),
     ]
-    assert len({base, *(derainer.fingerprint for derainer in different)}) == 5
+    assert len({base, *(derainer.fingerprint for derainer in different)}) == 6
 
 
 @pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("tile_by", "height", "side"),
+    [("long", 32, 32), ("short", 32, 80), ("short", 33, 32), ("long", 33, 32)],
+)
+def test_which_side_decides_on_tiles(tile_by, height, side):
+    derainer = Derainer("none", device="cpu", tile=32, overlap=0, tile_by=tile_by)
+    seen = []
+    derainer._restorer.tileable = True
+    derainer._restorer.function = lambda batch: seen.append(batch.shape[-1]) or batch
+    derainer(frame(height, 80))
+    assert set(seen) == {side}
+
+
+def test_an_unknown_side_is_refused():
+    with pytest.raises(RainmerError, match="tile_by must be long or short"):
+        Derainer("none", device="cpu", tile_by="both")
+
+
 @pytest.mark.parametrize("run", ["whole_padded", "tiles", "tiles_overlap", "tiles_overlap_lowtie"])
 def test_equals_the_official_evaluation(reference, run):
     golden_folder = reference / "golden"

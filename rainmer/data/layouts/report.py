@@ -17,7 +17,7 @@ from rainmer.data.layouts.table import Layout, Mode
 from rainmer.errors import ImageError
 from rainmer.frames import image_size_hw
 
-__all__ = ["Report", "check", "to_json", "to_lines"]
+__all__ = ["Report", "check", "pairs_of_equal_size", "to_json", "to_lines"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def check(
     complete = [*found.pairs, *found.skipped]
     usable, counts = found.pairs, None
     if sizes:
-        usable, counts = _of_equal_size(found.pairs, defects, progress=progress)
+        usable, counts = pairs_of_equal_size(found.pairs, defects, progress=progress)
     _compare("rainy images", found.listed, found.layout.pairs, defects)
     _compare("clean images", _clean_count(complete), found.layout.clean_images, defects)
     return Report(
@@ -102,10 +102,16 @@ def _compare(what: str, count: int, published: int | None, defects: Defects) -> 
         defects.note(f"other number of {what} than published", f"{count} instead of {published}")
 
 
-def _of_equal_size(
-    pairs: Sequence[Pair], defects: Defects, *, progress: bool
+def pairs_of_equal_size(
+    pairs: Sequence[Pair], defects: Defects, *, progress: bool = False
 ) -> tuple[list[Pair], dict[str, int]]:
-    """Return the pairs of readable images of one size, and how many there are of each size."""
+    """Return the pairs of readable images of one size, and how many there are of each size.
+
+    Args:
+        pairs: What to look at; of each image only the header is read.
+        defects: Gains an error for every other pair, with the names of its files.
+        progress: Show a bar.
+    """
     size_of = functools.lru_cache(maxsize=None)(image_size_hw)  # many share one clean image
     usable: list[Pair] = []
     counts: dict[str, int] = {}
@@ -117,7 +123,7 @@ def _of_equal_size(
             defects.error("image that cannot be read", str(error))
             continue
         if rainy != clean:
-            sizes = f"{_size(rainy)}, clean {_size(clean)}"
+            sizes = f"{_size(rainy)}, clean {_size(clean)} in {pair.clean}"
             defects.error("rainy and clean image of different size", f"{pair.name}: {sizes}")
             continue
         usable.append(pair)

@@ -604,7 +604,9 @@ def test_sizes(tmp_path):
     report = check("folders", tmp_path, sizes=True)
     assert (report.pairs, report.clean_images, report.sizes) == (2, 2, {"20x10": 2})
     assert report.defects.errors == {
-        "rainy and clean image of different size": ["input/3: 20x10, clean 21x10"],
+        "rainy and clean image of different size": [
+            f"input/3: 20x10, clean 21x10 in {tmp_path / 'target/3.png'}"
+        ],
         "image that cannot be read": [
             f"{tmp_path / 'input/4.png'} cannot be decoded: damaged, or not an image"
         ],

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rainmer.errors import ConfigError
-from rainmer.training.schedule import Cycle, cyclic_cosine
+from rainmer.training.schedule import Cycle, cyclic_cosine, step_decay
 
 from ..golden import COPIES, read_golden
 
@@ -51,3 +51,8 @@ def test_the_end_of_a_cycle_belongs_to_it():
 def test_a_cycle_has_steps():
     with pytest.raises(ConfigError, match="0 steps"):
         Cycle(steps=0, lowest=0.0)
+
+
+def test_steps_fall_after_their_milestones():
+    rates = [step_decay(t, 1.0, [2, 3], 0.1, accumulate=2) for t in range(1, 9)]
+    assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])

@@ -1,0 +1,79 @@
+"""What the measuring commands share: options, the progress bar, and what is told of a run."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from eval.cache import default_cache_folder
+from rainmer.cli import non_negative_int, positive_int
+
+__all__ = [
+    "add_run_options",
+    "advance",
+    "cache_folder",
+    "chosen_options",
+    "command_line",
+    "progress_bar",
+]
+
+_HOW_TO_PRINT = ("quiet", "json")
+
+
+def add_run_options(parser: argparse.ArgumentParser, *, out: str, limit: str) -> None:
+    """Add the options that say where results go, how much is measured, and what is printed.
+
+    Args:
+        parser: The command's parser.
+        out: The default folder, in words.
+        limit: What a limit counts, in words.
+    """
+    parser.add_argument("--limit", type=positive_int, metavar="N", help=f"at most N {limit}")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"default: {out}")
+    parser.add_argument(
+        "--resamples",
+        type=non_negative_int,
+        default=1000,
+        help="bootstrap resamples; 0: no intervals",
+    )
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the bootstrap")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where derained frames are kept")
+    parser.add_argument("--no-cache", action="store_true", help="keep no derained frames")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress, warnings only")
+
+
+def cache_folder(options: argparse.Namespace) -> Path | None:
+    """Return the root of the cache of derained frames; None without one."""
+    return None if options.no_cache else Path(options.cache or default_cache_folder())
+
+
+def chosen_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options as plain data, without those that only change what is printed."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in sorted(vars(options).items())
+        if name not in _HOW_TO_PRINT
+    }
+
+
+def command_line(module: str, argv: Sequence[str] | None) -> str:
+    """Return the command as it could be typed again."""
+    return shlex.join(["python", "-m", module, *(argv or sys.argv[1:])])
+
+
+def progress_bar(total: int, *, quiet: bool) -> tqdm[Any]:
+    """Return a bar that counts images, and shows up only when it takes longer."""
+    return tqdm(total=total, unit="image", disable=quiet, delay=2, dynamic_ncols=True)
+
+
+def advance(bar: tqdm[Any], label: str, images: int) -> None:
+    """Count images that are done in the row of a label."""
+    bar.set_description(label, refresh=False)
+    bar.update(images)

@@ -1,0 +1,234 @@
+"""The report of a restoration run: one page with the paper's tables, gains, and the worst cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+from eval.figures import to_svg
+from eval.page import as_text, render_page, strip_group
+from eval.restoration.comparison import RowResult
+from eval.restoration.plots import MOST_POINTS, image_scatter
+from eval.restoration.scores import key_of
+from eval.restoration.strips import Strips
+from eval.restoration.tables import DIGITS, RAINY, format_change, format_score, paper_table
+from eval.strips import Strip
+from eval.tables import CONTROLS, UNDEFINED, Row, format_count, format_ms, number
+from rainmer.metrics import Convention
+
+__all__ = ["Report", "render_report"]
+
+_STRIP_TITLES = {
+    "worst": "The images that gain least",
+    "lowest": "The lowest PSNR after deraining",
+    "best": "The images that gain most",
+    "unscored": "Without clean images to compare with",
+}
+_MOST_SCENE_LINES = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that a report shows.
+
+    Attributes:
+        rows: Rows of metrics.json.
+        scenes: Rows of scenes.csv.
+        results: The rows with the scores of each image, for the scatter; may be empty.
+        conventions: How images were scored; the first is the main one.
+        strips: Pictures to show.
+        command: The command line that made this.
+        date: When, in words.
+        protocol: Facts of the measurement.
+        notes: Sentences on the data.
+        environment: Versions and devices.
+        config: The resolved configuration.
+        elapsed: Seconds of each part of the run.
+    """
+
+    rows: Sequence[Row]
+    conventions: Sequence[Convention]
+    scenes: Sequence[Row] = ()
+    results: Sequence[RowResult] = ()
+    strips: Strips = field(default_factory=lambda: Strips([], [], [], []))
+    command: str = ""
+    date: str = ""
+    protocol: Mapping[str, object] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    environment: Mapping[str, object] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict)
+    elapsed: Mapping[str, float] = field(default_factory=dict)
+
+
+def render_report(report: Report) -> str:
+    """Render a report as one self-contained HTML page: no other file, no network, no script.
+
+    Args:
+        report: What to show. Names may hold any characters; they are escaped.
+
+    Returns:
+        The page's text, to be written as UTF-8.
+    """
+    main = report.conventions[0]
+    tables = [table for c in report.conventions if (table := paper_table(report.rows, c))]
+    sets = list(dict.fromkeys(str(row["set"]) for row in report.rows))
+    return render_page(
+        "restoration.html",
+        report=report,
+        headline=headline(report.rows, main),
+        sets=sets,
+        main=main,
+        tiles=_tiles(report.rows, main),
+        tables=tables,
+        gains=[_gain_table(report.rows, convention) for convention in report.conventions],
+        scenes=_scene_table(report.scenes, report.conventions),
+        scatter=_scatter(report.results, main),
+        most_points=MOST_POINTS,
+        strips=_strip_groups(report.strips),
+        config=as_text(report.config),
+        environment=as_text(report.environment),
+    )
+
+
+def headline(rows: Sequence[Row], convention: Convention) -> str:
+    """Say the main result in one line: the method with the largest mean gain of PSNR.
+
+    Args:
+        rows: Rows of metrics.json.
+        convention: Whose PSNR decides.
+    """
+    key = key_of("psnr", convention)
+    best = _best_method(rows, key)
+    if best is None:
+        derained = any(row["derainer"] for row in rows)
+        return "No score could be given" if derained else "No derainer was measured"
+    name, gains = best
+    if len(gains) > 1:
+        mean = sum(number(row[f"delta_{key}"]) or 0.0 for row in gains) / len(gains)
+        verb = "gains" if mean >= 0 else "loses"
+        return f"{name} {verb} {abs(mean):.2f} dB of PSNR on average over {len(gains)} sets"
+    change = number(gains[0][f"delta_{key}"]) or 0.0
+    text = format_change(gains[0], key, DIGITS["psnr"]).lstrip("+-")
+    verb = "gains" if change >= 0 else "loses"
+    size, _, interval = text.partition(" ")
+    if change < 0 and interval:
+        low, high = (-(number(gains[0][f"delta_{key}_{end}"]) or 0.0) for end in ("high", "low"))
+        interval = f"[{low:.2f}, {high:.2f}]"
+    return f"{name} {verb} {size} dB of PSNR {interval} on {gains[0]['set']}".replace("  ", " ")
+
+
+def _best_method(rows: Sequence[Row], key: str) -> tuple[str, list[Row]] | None:
+    """Return the derainer with the largest mean gain over its sets; controls come last."""
+    gains: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["derainer"] and number(row[f"delta_{key}"]) is not None:
+            gains.setdefault(str(row["derainer"]), []).append(row)
+    if not gains:
+        return None
+
+    def order(name: str) -> tuple[bool, int, float]:
+        values = [number(row[f"delta_{key}"]) or 0.0 for row in gains[name]]
+        return name not in CONTROLS, len(values), sum(values) / len(values)
+
+    name = max(gains, key=order)
+    return name, gains[name]
+
+
+def _tiles(rows: Sequence[Row], convention: Convention) -> list[dict[str, str]]:
+    """Return the large numbers at the top, of the best method on the first set it has."""
+    psnr, ssim = key_of("psnr", convention), key_of("ssim", convention)
+    best = _best_method(rows, psnr)
+    if best is None:
+        return []
+    row = best[1][0]
+    rainy = next(one for one in rows if one["set"] == row["set"] and not one["derainer"])
+    change = format_change(row, psnr, DIGITS["psnr"])
+    tiles = [
+        ("rainy", format_score(rainy[psnr], 2), f"dB of the rainy images of {row['set']}"),
+        ("derained", format_score(row[psnr], 2), f"dB with {best[0]}: {change}"),
+        ("rainy", format_score(rainy[ssim], 4), "SSIM of the rainy images"),
+        ("derained", format_score(row[ssim], 4), "SSIM derained"),
+        ("", format_ms(row["ms_per_image"]), "ms to derain an image"),
+    ]
+    return [
+        {"kind": kind, "value": value, "about": about}
+        for kind, value, about in tiles
+        if value != UNDEFINED
+    ]
+
+
+def _gain_table(rows: Sequence[Row], convention: Convention) -> dict[str, Any]:
+    """Return the lines of each set in one convention: scores and changes with intervals."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(str(row["set"]), []).append(_gain_line(row, convention))
+    return {"convention": convention, "groups": list(groups.items())}
+
+
+def _gain_line(row: Row, convention: Convention) -> dict[str, Any]:
+    keys = {metric: key_of(metric, convention) for metric in DIGITS}
+    images = format_count(row["images"])
+    if row["images"] != row["set_images"]:
+        images += f" of {format_count(row['set_images'])}"
+    return {
+        "label": row["derainer"] or RAINY,
+        "kind": row["input"],
+        "control": row["derainer"] in CONTROLS,
+        "scores": [format_score(row[keys[m]], digits) for m, digits in DIGITS.items()],
+        "equal": _equal(row, keys["psnr"]),
+        "changes": [
+            {"text": format_change(row, keys[m], digits), "effect": _effect(row, keys[m])}
+            for m, digits in DIGITS.items()
+        ],
+        "images": images,
+        "scenes": format_count(row["scenes"]),
+        "ms": format_ms(row["ms_per_image"]),
+    }
+
+
+def _equal(row: Row, key: str) -> str:
+    """Say how many images equal the clean ones, and the mean PSNR of the others."""
+    infinite = format_count(row[f"{key}_infinite"])
+    if infinite in ("0", UNDEFINED):
+        return ""
+    others = number(row[f"{key}_of_others"])
+    return f"{infinite} equal" + ("" if others is None else f", the others {others:.2f}")
+
+
+def _effect(row: Row, key: str) -> str:
+    """Judge a change by its interval: `helps`, `harms`, or `unclear`."""
+    low, high = number(row[f"delta_{key}_low"]), number(row[f"delta_{key}_high"])
+    if low is None or high is None or low <= 0 <= high:
+        return "unclear"
+    return "helps" if low > 0 else "harms"
+
+
+def _scene_table(scenes: Sequence[Row], conventions: Sequence[Convention]) -> dict[str, Any] | None:
+    """Return the mean scores of each scene in the main convention, of not too many scenes."""
+    if not scenes or len(scenes) > _MOST_SCENE_LINES:
+        return None
+    keys = {metric: key_of(metric, conventions[0]) for metric in DIGITS}
+    lines = [
+        (
+            f"{row['set']}: {row['scene']}",
+            row["derainer"] or RAINY,
+            [format_score(row[keys[m]], digits) for m, digits in DIGITS.items()]
+            + [format_count(row["images"])],
+        )
+        for row in sorted(scenes, key=lambda row: (str(row["set"]), str(row["scene"])))
+    ]
+    return {"titles": ["PSNR", "SSIM", "images"], "lines": lines}
+
+
+def _scatter(results: Sequence[RowResult], convention: Convention) -> Markup | None:
+    figure = image_scatter(results, key_of("psnr", convention))
+    alt = "Gain of PSNR of each image against the PSNR of the rainy image"
+    return None if figure is None else Markup(to_svg(figure, "scatter", alt))
+
+
+def _strip_groups(strips: Strips) -> list[dict[str, Any]]:
+    groups: dict[str, list[Strip]] = strips._asdict()
+    return [strip_group("", _STRIP_TITLES[name], group) for name, group in groups.items() if group]
