@@ -291,8 +291,13 @@ class _MovingAverage:
     def update(self, network: models.Network) -> None:
         self.updates += 1
         factor = min(self.factor, self.updates / (self.updates + 10))
-        own = list(self.weights.values())
-        torch._foreach_lerp_(own, list(network.state_dict().values()), 1 - factor)
+        current = network.state_dict()
+        averaged = [key for key, value in current.items() if value.is_floating_point()]
+        torch._foreach_lerp_(
+            [self.weights[key] for key in averaged], [current[key] for key in averaged], 1 - factor
+        )
+        for key in current.keys() - set(averaged):  # counters of batch norm
+            self.weights[key].copy_(current[key])
 
     def state_dict(self) -> dict[str, Any]:
         return {"weights": self.weights, "updates": self.updates}

@@ -49,6 +49,8 @@ def test_a_base_is_extended(tmp_path, config_file):
         ("name.x=1", "nothing of that name"),
         ("data.pairs.columns.layout=[", "not YAML"),
         ("pixel_loss=l2", "not one of"),
+        ("pixel_loss=own", "rainmer has no loss of its own"),
+        ("optimiser={cycles: [{steps: 9, lowest: 0.0}], milestones: [3]}", "not both"),
     ],
 )
 def test_wrong_changes_are_refused(config_file, change, words):

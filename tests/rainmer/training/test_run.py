@@ -294,6 +294,8 @@ def rainy_psnr(pairs):
     [
         {"network": "prenet", "variant": None, "model": {"iterations": 2},
          "pixel_loss": "negative_ssim"},
+        {"network": "rcdnet", "variant": None, "model": {"stages": 2}, "pixel_loss": "own"},
+        {"network": "brn", "variant": None, "model": {"iterations": 2}},
         {"prompted": False},
         {"variant": "wochr"},
         {"variant": "wodetg"},
