@@ -112,9 +112,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = make_folder(options.out)
     method = _method(options.method)
     sets = _embed(found, network, options)
+    views = tqdm(views_of(network), desc="maps", unit="view", disable=options.quiet, delay=2)
     results = [
-        _view_result(view, index, sets, method, options.seed)
-        for index, view in enumerate(views_of(network))
+        _view_result(view, index, sets, method, options.seed) for index, view in enumerate(views)
     ]
     _write_csv(out / "views.csv", sets, results)
     derainer = {"spec": options.derain, "name": name, "fingerprint": fingerprint}
@@ -351,7 +351,7 @@ def _draw(out: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewResult])
     members = torch.repeat_interleave(torch.tensor([len(one.drawn) for one in sets]))
     for result in results:
         title = f"{result.name.capitalize()} view, {_METHOD_TITLES[result.projection.method]}"
-        figure = map_figure(result.projection, members, names, title, _verdict(result))
+        figure = map_figure(result.projection, members, names, title, _short_verdict(result))
         save_figure(out / f"map-{result.name}.png", figure)
         title = f"{result.name.capitalize()} view, similarity of sets"
         figure = similarity_figure(result.similarity, names, title)
@@ -372,6 +372,16 @@ def _verdict(result: ViewResult) -> str:
     )
 
 
+def _short_verdict(result: ViewResult) -> str:
+    one = result.separability
+    if one is None:
+        return ""
+    return (
+        f"set of a held-out image by nearest centroid: {one.accuracy:.1%} right, "
+        f"chance {one.chance:.1%}; silhouette {one.silhouette:.2f}"
+    )
+
+
 def _print(sets: Sequence[EmbeddedSet], results: Sequence[ViewResult], out: Path) -> None:
     width = max(len(one.images.name) for one in sets)
     for result in results:
@@ -379,10 +389,11 @@ def _print(sets: Sequence[EmbeddedSet], results: Sequence[ViewResult], out: Path
         print(f"{result.name}: {_verdict(result)}")
         print(f"  mean cosines between sets: min {low:.3f}, max {high:.3f}")
         for one, values in zip(sets, result.similarity.tolist(), strict=True):
-            cells = " ".join(f"{value:6.3f}" for value in values)
+            cells = " ".join(f"{round(value, 3) + 0.0:6.3f}" for value in values)
             print(f"  {one.images.name:{width}}  {cells}")
     count = sum(len(one.drawn) for one in sets)
-    print(f"embedded {count} images of {len(sets)} sets; results in {out}")
+    noun = "set" if len(sets) == 1 else "sets"
+    print(f"embedded {count} images of {len(sets)} {noun}; results in {out}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ __all__ = ["Separability", "mean_cosines", "measure_separability"]
 _REPEATS = 20
 _RESAMPLES = 2000
 _INTERVAL = (0.025, 0.975)
+_SMALLEST_DISTANCE = 1e-12  # below, vectors are equal but for rounding
 
 
 def mean_cosines(sets: Sequence[Tensor]) -> Tensor:
@@ -81,7 +82,8 @@ def measure_separability(sets: Sequence[Tensor], *, seed: int = 0) -> Separabili
     """
     if len(sets) < 2:
         return None
-    sets = [vectors.double() for vectors in sets]
+    # Again of unit length: float32 is off by 1e-7, more than some distances.
+    sets = [F.normalize(vectors.double(), dim=1) for vectors in sets]
     chance = torch.Generator().manual_seed(seed)
     named = _held_out_shares(sets, chance)
     correct = [shares[:, index] for index, shares in enumerate(named)]
@@ -135,6 +137,6 @@ def _silhouettes(sets: Sequence[Tensor]) -> list[Tensor]:
         own = distances[:, index] * len(vectors) / (len(vectors) - 1)  # not to itself
         distances[:, index] = torch.inf
         others = distances.min(1).values
-        larger = torch.maximum(own, others).clamp(min=torch.finfo(torch.float64).eps)
+        larger = torch.maximum(own, others).clamp(min=_SMALLEST_DISTANCE)
         silhouettes.append((others - own) / larger)
     return silhouettes

@@ -82,7 +82,7 @@ def map_figure(
         else:
             axes.grid(color=_INK, alpha=0.08, linewidth=0.8)
         _set_title(axes, title, subtitle)
-        _draw_legend(figure, names, members.bincount(minlength=len(names)).tolist())
+        _draw_legend(axes, names, members.bincount(minlength=len(names)).tolist())
     return figure
 
 
@@ -114,17 +114,18 @@ def _frame_sphere(axes: Axes) -> None:
     axes.grid(color=_INK, alpha=0.12, linewidth=0.8)
 
 
-def _draw_legend(figure: Figure, names: Sequence[str], counts: Sequence[int]) -> None:
+def _draw_legend(axes: Axes, names: Sequence[str], counts: Sequence[int]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], linestyle="", marker=_marker(index), color=_color(index), markersize=7)
         for index in range(len(names))
     ]
-    legend = figure.legend(
+    legend = axes.legend(
         handles,
         [str(index) for index in range(len(names))],
-        loc="outside right upper",
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.02),
         ncols=math.ceil(len(names) / _LEGEND_ROWS),
         handletextpad=0.3,
         alignment="left",
@@ -162,11 +163,11 @@ def _write_values(axes: Axes, matrix: Tensor, digits: int, font_size: float) -> 
     low, high = float(matrix.min()), float(matrix.max())
     for row, values in enumerate(matrix.tolist()):
         for column, value in enumerate(values):
-            light = high > low and (value - low) / (high - low) > 0.6
+            light = high > low and (value - low) / (high - low) > 0.65
             axes.text(
                 column,
                 row,
-                f"{value:.{digits}f}",
+                f"{round(value, digits) + 0.0:.{digits}f}",  # without a minus before zero
                 ha="center",
                 va="center",
                 fontsize=font_size,
@@ -195,7 +196,7 @@ def _style() -> Iterator[None]:
 
 def _set_title(axes: Axes, title: str, subtitle: str) -> None:
     axes.set_title(f"{title}\n", loc="left", fontweight="bold")
-    axes.annotate(
+    line = axes.annotate(
         subtitle,
         (0, 1),
         xytext=(0, 6),
@@ -203,6 +204,7 @@ def _set_title(axes: Axes, title: str, subtitle: str) -> None:
         textcoords="offset points",
         fontsize=9,
     )
+    line.set_in_layout(False)  # it may reach beyond the axes, which then would shrink
 
 
 def _color(index: int) -> str:

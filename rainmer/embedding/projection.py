@@ -126,12 +126,12 @@ def _tsne(vectors: Tensor) -> Projection:
     except ImportError as error:
         raise _not_installed("tsne", "scikit-learn") from error
     perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # equal vectors have no principal axes to start from
-        # Between unit vectors the chord grows with the angle: Euclidean distance will do.
-        points = TSNE(perplexity=perplexity, init="pca", random_state=_SEED).fit_transform(
-            vectors.double().numpy()
-        )
+    # Equal vectors have no principal axes: scikit-learn divides by zero and crashes on the NaN.
+    start = "random" if bool((vectors == vectors[0]).all()) else "pca"
+    # Between unit vectors the chord grows with the angle: Euclidean distance will do.
+    points = TSNE(perplexity=perplexity, init=start, random_state=_SEED).fit_transform(
+        vectors.double().numpy()
+    )
     settings = {"perplexity": perplexity, "seed": _SEED}
     return Projection(torch.from_numpy(points).double(), "tsne", ("t-SNE 1", "t-SNE 2"), settings)
 
