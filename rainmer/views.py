@@ -147,7 +147,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
     parser.add_argument(
-        "--mode", choices=("train", "test"), help="for layouts of a training and a test set"
+        "--mode", choices=("train", "test"), help="for names that mean a training and a test set"
     )
     parser.add_argument(
         "--images", type=positive_int, default=500, metavar="N", help="of each set; default: 500"

@@ -141,10 +141,9 @@ def similarity_figure(matrix: Tensor, names: Sequence[str], title: str) -> Figur
 
     count = len(names)
     digits = 2 if float(matrix.max() - matrix.min()) >= 0.1 else 3
-    # Room for the longest value, whatever its font: three digits, a point and a sign.
-    side = count * (0.72 if count <= 12 else 0.5)
+    side = count * (0.72 if count <= 12 else 0.5)  # inches; a value must fit into a cell
     with _style():
-        figure = Figure(figsize=(max(4.2, side + 2.8), max(3.4, side + 1.7)), layout="constrained")
+        figure = Figure(figsize=(max(5.6, side + 2.8), max(3.4, side + 1.7)), layout="constrained")
         axes = figure.add_subplot()
         image = axes.imshow(matrix.numpy(), cmap="viridis")
         axes.spines[:].set_visible(False)

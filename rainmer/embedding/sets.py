@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rainmer.data.layouts import Mode, find_pairs
+from rainmer.data.layouts import Layout, Mode, find_layout, find_pairs
 from rainmer.errors import ConfigError, DatasetError, OutputError
 from rainmer.frames import IMAGE_SUFFIXES
 from rainmer.inputs import find_inputs, real_path
@@ -38,7 +38,7 @@ def find_set(text: str, *, mode: Mode | None = None, out: Path | None = None) ->
         text: `NAME:IMAGES`, where IMAGES is a folder (with its subfolders), a file or a glob; or
             `NAME:LAYOUT:ROOT` with a layout of `rainmer.data.layouts`, of which the rainy images
             are taken.
-        mode: For layouts whose name means a training and a test set.
+        mode: Which is meant by the name of a training and a test set; other names ignore it.
         out: Folder of results; what lies in it is no input.
 
     Raises:
@@ -52,9 +52,16 @@ def find_set(text: str, *, mode: Mode | None = None, out: Path | None = None) ->
         raise ConfigError(f"{text!r} is not NAME:FOLDER or NAME:LAYOUT:ROOT, such as snow:photos/")
     layout, colon, root = source.partition(":")
     if colon and not os.path.exists(os.path.expanduser(source)):
-        pairs = find_pairs(layout, os.path.expanduser(root), mode=mode)
+        pairs = find_pairs(_layout(layout, mode), os.path.expanduser(root))
         return ImageSet(name, source, [pair.rainy for pair in pairs])
     return ImageSet(name, source, _images(os.path.expanduser(source), out))
+
+
+def _layout(name: str, mode: Mode | None) -> Layout:
+    try:
+        return find_layout(name, mode)
+    except ConfigError:
+        return find_layout(name)  # there is none of this mode, but perhaps of the other
 
 
 def _images(source: str, out: Path | None) -> list[Path]:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-import rainmer.embedding.projection
+import rainmer.views
+from rainmer.embedding import default_method
 from rainmer.errors import (
     ConfigError,
     DatasetError,
@@ -64,8 +65,18 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def views(weights, tmp_path):
-    def run(*sets, more=("--method", "pca"), spec="rainmer:{weights}/tiny.safetensors", out="out"):
+def views(weights, tmp_path, monkeypatch):
+    """Run the command on sets; figures take longest and are drawn only where a test wants them."""
+
+    def run(
+        *sets,
+        more=("--method", "pca"),
+        spec="rainmer:{weights}/tiny.safetensors",
+        out="out",
+        draw=False,
+    ):
+        if not draw:
+            monkeypatch.setattr(rainmer.views, "_draw", lambda *_: None)
         arguments = ["--derain", spec.format(weights=weights), "--sets", *sets]
         arguments += ["--out", tmp_path / out, "--device", "cpu", "--quiet", *more]
         main(list(map(str, arguments)))
@@ -95,7 +106,7 @@ def vectors(rows):
 
 
 def test_two_sets_become_vectors_numbers_and_figures(views, folders, capsys):
-    out = views(*both(folders))
+    out = views(*both(folders), draw=True)
     assert sorted(path.name for path in out.iterdir()) == sorted(
         [*FIGURES, "views.csv", "views.json"]
     )
@@ -140,14 +151,14 @@ def test_equal_sets_are_not_separated(views, folders):
 
 
 def test_a_single_set_has_a_map_but_nothing_to_separate(views, folders):
-    out = views(f"red:{folders['red']}")
+    out = views(f"red:{folders['red']}", draw=True)
     one = measures(out)["views"]["chromatic"]
     assert one["separability"] is None
     assert len(one["similarity"]) == 1
 
 
 def test_a_network_with_one_view(views, folders):
-    out = views(*both(folders), spec="rainmer:{weights}/wochr.safetensors")
+    out = views(*both(folders), spec="rainmer:{weights}/wochr.safetensors", draw=True)
     assert list(measures(out)["views"]) == ["degradation"]
     assert not (out / "map-chromatic.png").exists()
 
@@ -183,7 +194,7 @@ def test_drawing_with_replacement_measures_distinct_images(views, folders):
 def test_a_second_run_replaces_results_and_does_not_read_them(views, folders, tmp_path):
     paint(tmp_path / "mine", (10, 200, 10), 3)
     for _ in range(2):
-        out = views(f"mine:{tmp_path / 'mine'}", out="mine/out")
+        out = views(f"mine:{tmp_path / 'mine'}", out="mine/out", draw=True)
         assert measures(out)["sets"][0]["images"] == 3
 
 
@@ -210,10 +221,10 @@ def test_a_method_that_was_asked_for_is_not_replaced(views, folders, monkeypatch
 )
 def test_maps_of_the_extra(views, folders, more, method, package):
     pytest.importorskip(package, reason="needs the extra: rainmer[views]")
-    out = views(*both(folders), more=more)
+    out = views(*both(folders), more=more, draw=True)
     assert measures(out)["views"]["chromatic"]["map"]["method"] == method
     if method == "umap":
-        assert rainmer.embedding.projection.default_method() == "umap"
+        assert default_method() == "umap"
         for row in rows_of(out):
             assert -180 <= float(row["map_x"]) <= 180
             assert 0 <= float(row["map_y"]) <= 180
@@ -232,7 +243,7 @@ def spoilt(tmp_path):
 
 def test_broken_images_are_skipped_counted_and_named_at_the_end(views, folders, spoilt, tmp_path):
     with pytest.raises(ImageError, match="2 of 15 files could not be read in full") as raised:
-        views(f"spoilt:{spoilt}", *both(folders)[:1])
+        views(f"spoilt:{spoilt}", *both(folders)[:1], draw=True)
     assert "cut.png is truncated" in str(raised.value)
     assert "empty.png is empty" in str(raised.value)
     content = measures(tmp_path / "out")

@@ -34,6 +34,17 @@ def test_the_rainy_images_of_a_layout(folder):
     assert [path.parent.name for path in found.paths] == ["rain"]
 
 
+def test_the_mode_decides_only_where_a_name_means_two_layouts(tmp_path):
+    for part in ("train/rainy", "train/gt", "test/rainy", "test/gt"):
+        name = "0001_set1_0.png" if part.endswith("gt") else "0001_00_set1_0.png"
+        write_image(tmp_path / "GTAV-balance" / part / name, np.zeros((4, 4, 3), np.uint8))
+    train, test, other = (
+        find_set(f"mine:{name}:{tmp_path}", mode=mode).paths[0].parts[-3]
+        for name, mode in (("gtav", "train"), ("gtav", "test"), ("gtavcrop", "train"))
+    )
+    assert (train, test, other) == ("train", "test", "test")
+
+
 def test_a_folder_with_a_colon_is_a_folder_first(folder):
     write_image(folder / "x:y" / "d.png", np.zeros((4, 4, 3), np.uint8))
     assert names(find_set(f"mine:{folder}/x:y")) == ["d.png"]
