@@ -15,9 +15,10 @@ FORBIDDEN = {
 }
 ALLOWED = {
     "rainmer/data/alignment/plots.py": {"matplotlib"},
+    "rainmer/embedding/plots.py": {"matplotlib"},
     "rainmer/training/plots.py": {"matplotlib"},
 }
-"""Figures of two commands; matplotlib is imported inside the functions that draw."""
+"""Figures of commands; matplotlib is imported inside the functions that draw."""
 
 
 def imported_modules(path):
@@ -57,6 +58,7 @@ def test_detection_speaks_to_ultralytics_in_one_place():
             "rainmer, rainmer.align, rainmer.train",
             ["ultralytics", "pandas", "matplotlib", "jinja2", "pycocotools"],
         ),
+        ("rainmer.views", ["ultralytics", "pandas", "matplotlib", "sklearn", "umap"]),
         ("detection", ["ultralytics", "pandas", "matplotlib", "jinja2", "pycocotools"]),
         ("eval", ["ultralytics", "matplotlib"]),
     ],
