@@ -165,7 +165,8 @@ def _gain_table(rows: Sequence[Row], convention: Convention) -> dict[str, Any]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(str(row["set"]), []).append(_gain_line(row, convention))
-    return {"convention": convention, "groups": list(groups.items())}
+    scenes = any(row["scenes"] is not None for row in rows)
+    return {"convention": convention, "groups": list(groups.items()), "scenes": scenes}
 
 
 def _gain_line(row: Row, convention: Convention) -> dict[str, Any]:
