@@ -155,7 +155,7 @@ def measure_gains(
         for row in comparison.rows
         if row.spec.input == "derained"
     }
-    matches = {
+    matches: dict[tuple[str, str], Sequence[ClassMatches]] = {
         (row.spec.input, row.spec.derainer_name): row.evaluation.class_matches()
         for row in comparison.rows
     }
