@@ -13,7 +13,7 @@ construction, so it draws every relation through the origin.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,32 +51,43 @@ class _Point:
     samples: Mapping[str, FloatArray]
 
 
-def correlate(sets: Sequence[SetGains], seed: int = 0) -> list[dict[str, Any]]:
+def correlate(
+    sets: Sequence[SetGains],
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[dict[str, Any]]:
     """Return every correlation as a flat row, pooled ones first.
 
     Args:
         sets: The gains of each set.
         seed: Resamples of different sets are joined in an order that depends on it.
+        progress: Called with the steps done and their number.
 
     Returns:
         Rows with `scope`, `set`, `condition`, `derainer`, `points`, `restoration`, `detection`,
         `n`, each coefficient with `_low` and `_high`, and `note`: why one is missing.
     """
-    conditions = list(dict.fromkeys(name for one in sets for name in one.conditions))
-    table: list[dict[str, Any]] = []
-    for condition in conditions:
-        members = [one for one in sets if condition in one.conditions]
-        if len(members) > 1:
-            joined = _joined(members, condition, seed)
-            table += _over_points(joined, {"scope": "pooled", "set": "", "condition": condition})
+    steps = [*_pooled(sets, seed)]
     for one in sets:
         for condition, gains in one.conditions.items():
             place = {"scope": "set", "set": one.name, "condition": condition}
-            table += _over_points(_points(gains), place)
+            steps.append(_over_points(_points(gains), place))
     for one in sets:
-        for condition, gains in one.conditions.items():
-            table += _over_images(one, condition, gains)
+        steps += [_over_images(one, name, gains) for name, gains in one.conditions.items()]
+    table: list[dict[str, Any]] = []
+    for done, step in enumerate(steps, start=1):
+        table += step  # generators: the work is done here
+        progress(done, len(steps))
     return table
+
+
+def _pooled(sets: Sequence[SetGains], seed: int) -> Iterator[Iterator[dict[str, Any]]]:
+    """Yield the rows of each condition that several sets have."""
+    for condition in dict.fromkeys(name for one in sets for name in one.conditions):
+        members = [one for one in sets if condition in one.conditions]
+        if len(members) > 1:
+            place = {"scope": "pooled", "set": "", "condition": condition}
+            yield _over_points(_joined(members, condition, seed), place)
 
 
 def _points(gains: ConditionGains) -> list[_Point]:
@@ -102,7 +113,7 @@ def _joined(members: Sequence[SetGains], condition: str, seed: int) -> list[_Poi
     return joined
 
 
-def _over_points(points: Sequence[_Point], place: Mapping[str, str]) -> Iterable[dict[str, Any]]:
+def _over_points(points: Sequence[_Point], place: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     derainers = [point for point in points if not point.row["control"]]
     populations = [(POPULATIONS[0], derainers)]
     if len(derainers) < len(points):
@@ -139,7 +150,7 @@ def _correlate_points(points: Sequence[_Point], restoration: str, detection: str
     return _filled(x, y, samples)
 
 
-def _over_images(one: SetGains, condition: str, gains: ConditionGains) -> Iterable[dict[str, Any]]:
+def _over_images(one: SetGains, condition: str, gains: ConditionGains) -> Iterator[dict[str, Any]]:
     for derainer, images in one.images.items():
         y = images.detection[gains.positions]
         for restoration in RESTORATION:

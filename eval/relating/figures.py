@@ -109,7 +109,7 @@ def _draw_lines(
     labels = [f"{shorten(name, _LONGEST_NAME)} ({n})" for n, name in enumerate(names, start=1)]
     axes.set_xticks(range(len(names)), labels, rotation=32, ha="right", rotation_mode="anchor")
     axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.set_ylabel(MEASURES[key].title)
+    axes.set_ylabel(MEASURES[key].title, labelpad=8)
     _finish(axes)
 
 
@@ -134,7 +134,7 @@ def _draw_scatter(
     axes.axhline(0, color=INK, linewidth=1, alpha=0.7)
     axes.axvline(0, color=INK, linewidth=1, alpha=0.7)
     axes.set_xlabel(MEASURES[key].title)
-    axes.set_ylabel(MEASURES["delta_mAP"].title)
+    axes.set_ylabel(MEASURES["delta_mAP"].title, labelpad=8)
     axes.margins(0.08)
     _finish(axes)
     if not count:

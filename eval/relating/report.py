@@ -26,7 +26,6 @@ from eval.relating.words import (
     headline,
     main_correlation,
 )
-from eval.sets import ALL
 from eval.tables import UNDEFINED, Row, conditions, format_count, typographic
 
 __all__ = ["RelationReport", "render_relation"]
