@@ -1,0 +1,209 @@
+"""Correlation coefficients: of points by scipy, and of all resamples of a bootstrap at once.
+
+| kind | what it asks | definition |
+| --- | --- | --- |
+| `pearson` | do the points lie on a line? | covariance over the product of the deviations |
+| `spearman` | does one order follow the other? | Pearson of the ranks, ties share their mean rank |
+| `kendall` | in how many pairs do the orders agree? | tau-b, which corrects for ties |
+
+tau-b is (C - D) / sqrt(A B), with C and D the pairs in equal and in opposite order, A and B the
+pairs that are no tie in x and in y (M. G. Kendall, The treatment of ties in ranking problems,
+Biometrika 1945). The numbers are those of scipy.stats and of `pandas.DataFrame.corr`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+__all__ = ["KINDS", "Kind", "coefficient", "is_constant", "resampled_points", "resampled_weights"]
+
+FloatArray = npt.NDArray[np.float64]
+
+Kind = Literal["pearson", "spearman", "kendall"]
+
+KINDS: tuple[Kind, ...] = ("pearson", "spearman", "kendall")
+
+_SAME = 1e-9  # of the largest value: differences below are rounding, not gain
+_CHUNK = 250  # resamples at once
+
+
+def is_constant(values: FloatArray) -> bool:
+    """Tell whether values (N,) differ by nothing but rounding; a constant correlates with nothing.
+
+    >>> is_constant(np.array([0.1 + 0.2, 0.3, 0.3]))
+    True
+    """
+    return bool(np.ptp(values) <= _SAME * np.abs(values).max()) if values.size else True
+
+
+def coefficient(x: FloatArray, y: FloatArray, kind: Kind) -> float:
+    """Return one coefficient of points, -1..1.
+
+    Args:
+        x: (N,) finite values.
+        y: (N,) finite values.
+        kind: Which coefficient.
+
+    Returns:
+        NaN when x or y is constant, or with fewer than 2 points.
+
+    Example:
+        >>> x, y = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])
+        >>> [round(coefficient(x, y, kind), 3) for kind in KINDS]
+        [0.8, 0.8, 0.667]
+    """
+    if len(x) < 2 or is_constant(x) or is_constant(y):
+        return float("nan")
+    function = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
+    return float(function[kind](x, y).statistic)
+
+
+def resampled_points(x: FloatArray, y: FloatArray, kind: Kind) -> FloatArray:
+    """Return the coefficient of each row of points whose values themselves were resampled.
+
+    Args:
+        x: (R, N): the N points' values in each of R resamples.
+        y: (R, N).
+        kind: Which coefficient.
+
+    Returns:
+        (R,); NaN where a value is undefined, or where x or y is constant.
+    """
+    parts = [slice(start, start + _CHUNK) for start in range(0, len(x), _CHUNK)]
+    return np.concatenate([_points(x[part], y[part], kind) for part in parts] or [np.zeros(0)])
+
+
+def _points(x: FloatArray, y: FloatArray, kind: Kind) -> FloatArray:
+    if kind == "kendall":
+        return _kendall_of_points(x, y)
+    if kind == "spearman":
+        # scipy gives NaN to a whole row that holds one, as wanted here.
+        x, y = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
+    scale_x, scale_y = np.abs(x).max(axis=1), np.abs(y).max(axis=1)
+    x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+    varied = (np.ptp(x, axis=1) > _SAME * scale_x) & (np.ptp(y, axis=1) > _SAME * scale_y)
+    return _ratio((x * y).sum(axis=1), (x * x).sum(axis=1), (y * y).sum(axis=1), varied)
+
+
+def _kendall_of_points(x: FloatArray, y: FloatArray) -> FloatArray:
+    first, second = np.triu_indices(x.shape[1], 1)
+    order_x, order_y = np.sign(x[:, first] - x[:, second]), np.sign(y[:, first] - y[:, second])
+    agreement = (order_x * order_y).sum(axis=1)
+    untied_x, untied_y = np.abs(order_x).sum(axis=1), np.abs(order_y).sum(axis=1)
+    return _ratio(agreement, untied_x, untied_y, (untied_x > 0) & (untied_y > 0))
+
+
+def resampled_weights(x: FloatArray, y: FloatArray, weights: FloatArray, kind: Kind) -> FloatArray:
+    """Return the coefficient of points that count a different number of times in each resample.
+
+    The same as repeating each point as often as its weight says, without doing so.
+
+    Args:
+        x: (N,) finite values.
+        y: (N,) finite values.
+        weights: (R, N) whole numbers: how often each point is in each resample.
+        kind: Which coefficient.
+
+    Returns:
+        (R,); NaN where x or y is constant among the points drawn.
+    """
+    compute = {"pearson": _pearson, "spearman": _spearman, "kendall": _kendall}[kind]
+    parts = [weights[start : start + _CHUNK] for start in range(0, len(weights), _CHUNK)]
+    return np.concatenate([compute(x, y, part) for part in parts] or [np.zeros(0)])
+
+
+def _pearson(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
+    return _weighted_pearson((x - x.mean())[None], (y - y.mean())[None], weights)
+
+
+def _spearman(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
+    return _weighted_pearson(_mid_ranks(x, weights), _mid_ranks(y, weights), weights)
+
+
+def _mid_ranks(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return each value's mean rank (R, N) within each resample, counted from its middle."""
+    _, group, counts = _grouped(values, weights)
+    ranks = counts.cumsum(axis=1) - 0.5 * counts - 0.5 * counts.sum(axis=1, keepdims=True)
+    return np.asarray(ranks[:, group])
+
+
+def _grouped(
+    values: FloatArray, weights: FloatArray
+) -> tuple[int, npt.NDArray[np.intp], FloatArray]:
+    """Return the number of distinct values, each value's place among them, and their weights."""
+    distinct, group = np.unique(values, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(len(distinct)))
+    return len(distinct), group, np.add.reduceat(weights[:, order], starts, axis=1)
+
+
+def _weighted_pearson(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
+    """Correlate (1, N) or (R, N) values, near 0 in the mean, under weights (R, N)."""
+    total = weights.sum(axis=1)
+    mean_x, mean_y = (weights * x).sum(axis=1) / total, (weights * y).sum(axis=1) / total
+    square_x = (weights * x * x).sum(axis=1) / total - mean_x**2
+    square_y = (weights * y * y).sum(axis=1) / total - mean_y**2
+    product = (weights * x * y).sum(axis=1) / total - mean_x * mean_y
+    # Differences of large sums leave rounding where there is no variance.
+    varied = (square_x > 1e-12 * (x * x).max()) & (square_y > 1e-12 * (y * y).max())
+    return _ratio(product, square_x, square_y, varied)
+
+
+def _kendall(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
+    """Count pairs in order of x, with the weights seen so far in a tree over the values of y."""
+    groups_x, place_x, counts_x = _grouped(x, weights)
+    groups_y, place_y, counts_y = _grouped(y, weights)
+    columns = np.ascontiguousarray(weights.T)
+    tree = _SumTree(groups_y, len(weights))
+    agreement = np.zeros(len(weights))
+    members = np.split(np.argsort(place_x, kind="stable"), np.bincount(place_x).cumsum()[:-1])
+    assert len(members) == groups_x
+    for group in members:
+        for i in group:  # points of equal x do not see each other: they are ties
+            agreement += columns[i] * tree.balance(place_y[i])
+        for i in group:
+            tree.add(place_y[i], columns[i])
+    pairs = weights.sum(axis=1) ** 2
+    untied_x = 0.5 * (pairs - (counts_x**2).sum(axis=1))
+    untied_y = 0.5 * (pairs - (counts_y**2).sum(axis=1))
+    return _ratio(agreement, untied_x, untied_y, (untied_x > 0) & (untied_y > 0))
+
+
+class _SumTree:
+    """Sums over the first k of K places, for all resamples at once (P. Fenwick, 1994)."""
+
+    def __init__(self, places: int, resamples: int) -> None:
+        self._nodes = np.zeros((places + 1, resamples))
+        self._total = np.zeros(resamples)
+
+    def add(self, place: int, amount: FloatArray) -> None:
+        """Add an amount (R,) at a place."""
+        self._total += amount
+        node = place + 1
+        while node < len(self._nodes):
+            self._nodes[node] += amount
+            node += node & -node
+
+    def balance(self, place: int) -> FloatArray:
+        """Return what lies below a place minus what lies above it."""
+        return self._first(place) + self._first(place + 1) - self._total
+
+    def _first(self, count: int) -> FloatArray:
+        total = np.zeros(self._nodes.shape[1])
+        while count:
+            total += self._nodes[count]
+            count -= count & -count
+        return total
+
+
+def _ratio(
+    product: FloatArray, first: FloatArray, second: FloatArray, defined: npt.NDArray[np.bool_]
+) -> FloatArray:
+    """Return product / sqrt(first second) within -1..1; NaN where it is not defined."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = product / np.sqrt(first * second)
+    return np.where(defined, np.clip(ratio, -1.0, 1.0), np.nan)
