@@ -22,7 +22,7 @@ from tqdm import tqdm
 from detection.yolo.harness import ValidationHarness
 from eval.cache import CachedDerainer, default_cache_folder
 from eval.comparison import Settings, compare
-from eval.output import describe_environment
+from eval.files import describe_environment
 from eval.relating.correlations import correlate
 from eval.relating.derainers import PLACEHOLDER, Derainers
 from eval.relating.gains import measure_gains

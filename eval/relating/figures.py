@@ -14,7 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from eval.plots import _MARKERS, _SERIES, INK, _styled
+from eval.figures import INK, color_of, marker_of, styled
 from eval.relating.words import MEASURES
 from eval.tables import Row, number, shorten
 from rainmer.files import write_bytes
@@ -38,7 +38,7 @@ def order_derainers(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-@_styled
+@styled
 def relation_figure(rows: Sequence[Row]) -> Figure:
     """Draw gains per derainer (PSNR, mAP), and the gain of mAP against PSNR and SSIM.
 
@@ -65,7 +65,7 @@ def relation_figure(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def condition_scatters(groups: Sequence[tuple[str, Sequence[Row]]]) -> Figure:
     """Draw the gain of mAP against the gain of PSNR, conditions side by side on equal axes.
 
@@ -152,7 +152,7 @@ def _points(rows: Sequence[Row], name: str, key: str) -> list[tuple[float, float
 
 
 def _look(index: int) -> tuple[str, str]:
-    return _SERIES[index % len(_SERIES)], _MARKERS[index % len(_MARKERS)]
+    return color_of(index), marker_of(index)
 
 
 def _draw_marker(axes: Axes, x: float, y: float, color: str, marker: str, *, hollow: bool) -> None:
@@ -211,5 +211,5 @@ def save_svg(figure: Figure, path: str | os.PathLike[str]) -> None:
     buffer = io.StringIO()
     figure.set_facecolor("white")
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    _styled(FigureCanvasSVG(figure).print_svg)(buffer, metadata=nothing)
+    styled(FigureCanvasSVG(figure).print_svg)(buffer, metadata=nothing)
     write_bytes(path, buffer.getvalue().encode())

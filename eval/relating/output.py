@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from eval.comparison import SCORES
-from eval.plots import save_png
+from eval.figures import save_png
 from eval.relating.figures import relation_figure, save_svg
 from eval.relating.gains import SetGains, f1_score
 from eval.sets import ALL, DetectionSet

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.plots import to_svg
+from eval.figures import to_svg
+from eval.page import as_text, render_page
 from eval.relating.coefficients import KINDS
 from eval.relating.correlations import POPULATIONS
 from eval.relating.figures import condition_scatters, order_derainers, relation_figure
@@ -26,7 +24,7 @@ from eval.relating.words import (
     headline,
     main_correlation,
 )
-from eval.tables import UNDEFINED, Row, conditions, format_count, typographic
+from eval.tables import UNDEFINED, Row, conditions, format_count
 
 __all__ = ["RelationReport", "render_relation"]
 
@@ -82,20 +80,10 @@ def render_relation(report: RelationReport) -> str:
     Returns:
         The page's text, to be written as UTF-8.
     """
-    loader = PackageLoader("eval")
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["minus"] = typographic
-    environment.filters["intervals"] = _set_intervals
     names = conditions(report.rows)
-    return environment.get_template("relation.html").render(
+    return render_page(
+        "relation.html",
         report=report,
-        style=_shared_style(environment, loader),
         headline=headline(report.correlations),
         lead=agreement_sentence(report.rows),
         caution=caution(report.correlations),
@@ -107,32 +95,9 @@ def render_relation(report: RelationReport) -> str:
         scopes=_scopes(report.correlations, names),
         coefficients=_coefficients(report.correlations),
         images=_image_table(report.correlations, names),
-        config=_as_text(report.config),
-        environment=_as_text(report.environment),
+        config=as_text(report.config),
+        environment=as_text(report.environment),
     )
-
-
-def _shared_style(environment: Environment, loader: PackageLoader) -> Markup:
-    """Return the style sheet of eval.detect's report, which is kept in its template."""
-    source, _, _ = loader.get_source(environment, "report.html")
-    found = re.search(r"<style>(.*?)</style>", source, flags=re.DOTALL)
-    assert found, "report.html holds the style of all reports"
-    return Markup(found.group(1))
-
-
-def _set_intervals(text: str) -> Markup:
-    """Set intervals apart, each kept on one line, with real minus signs."""
-    parts = re.split(r"(\[-?\d[\d.]*, -?\d[\d.]*\])", text.replace(" %", "\N{NO-BREAK SPACE}%"))
-    return Markup("").join(
-        Markup('<span class="interval">{}</span>').format(typographic(part))
-        if index % 2
-        else typographic(part)
-        for index, part in enumerate(parts)
-    )
-
-
-def _as_text(mapping: Mapping[str, object]) -> str:
-    return json.dumps(mapping, indent=2, default=str, ensure_ascii=False) if mapping else ""
 
 
 def _tiles(correlations: Sequence[Row]) -> list[dict[str, str]]:

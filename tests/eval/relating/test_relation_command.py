@@ -84,7 +84,9 @@ def test_pandas_finds_the_same_correlations_over_images(finished):
     chosen = correlations[correlations["scope"] == "images"]
     assert len(chosen) == 2 * 3 * 5 * 4
     for _, one in chosen.iterrows():
-        members = images["conditions"].str.split("|").map(lambda c: one["condition"] in c)
+        members = (
+            images["conditions"].str.split("|").map(lambda c, name=one["condition"]: name in c)
+        )
         own = (images["set"] == one["set"]) & (images["derainer"] == one["derainer"])
         points = images[own & members]
         assert one["n"] == len(points)
