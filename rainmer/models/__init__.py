@@ -13,6 +13,7 @@ from rainmer.config import nearest
 from rainmer.errors import SpecError, WeightsError
 from rainmer.models.network import Network, refuse_mismatch
 from rainmer.models.prenet import PReNet
+from rainmer.models.promptir import PromptIR
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import RainmerConfig
 from rainmer.models.shipped import shipped_names, shipped_weights
@@ -36,7 +37,9 @@ __all__ = [
     "weights_fingerprint",
 ]
 
-_NETWORKS: dict[str, type[Network]] = {"prenet": PReNet, "rainmer": Rainmer}
+_NETWORKS: dict[str, type[Network]] = {
+    network.name: network for network in (PReNet, PromptIR, Rainmer)
+}
 
 
 def network_names() -> list[str]:
