@@ -11,6 +11,7 @@ from typing import Any
 
 from rainmer.config import nearest
 from rainmer.errors import SpecError, WeightsError
+from rainmer.models.airnet import AirNet
 from rainmer.models.network import Network, refuse_mismatch
 from rainmer.models.prenet import PReNet
 from rainmer.models.promptir import PromptIR
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 _NETWORKS: dict[str, type[Network]] = {
-    network.name: network for network in (PReNet, PromptIR, Rainmer)
+    network.name: network for network in (AirNet, PReNet, PromptIR, Rainmer)
 }
 
 

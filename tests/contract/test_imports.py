@@ -55,7 +55,7 @@ def test_detection_speaks_to_ultralytics_in_one_place():
     [
         (
             "rainmer, rainmer.align, rainmer.train",
-            ["ultralytics", "pandas", "matplotlib", "jinja2", "pycocotools"],
+            ["ultralytics", "pandas", "matplotlib", "jinja2", "pycocotools", "torchvision"],
         ),
         ("detection", ["ultralytics", "pandas", "matplotlib", "jinja2", "pycocotools"]),
         ("eval", ["ultralytics", "matplotlib"]),
