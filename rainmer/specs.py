@@ -32,6 +32,7 @@ __all__ = ["SPEC_HELP", "CallableRestorer", "FunctionRestorer", "Restorer", "res
 
 SPEC_HELP = (
     "rainmer-s, none, median, rainmer:WEIGHTS, prenet:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, "
+    "promptir:WEIGHTS, airnet:WEIGHTS, efficientderain:WEIGHTS, "
     "torchscript:FILE, results:FOLDER, python:module:callable"
 )
 

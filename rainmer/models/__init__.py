@@ -12,6 +12,7 @@ from typing import Any
 from rainmer.config import nearest
 from rainmer.errors import SpecError, WeightsError
 from rainmer.models.airnet import AirNet
+from rainmer.models.efficientderain import EfficientDeRain
 from rainmer.models.network import Network, refuse_mismatch
 from rainmer.models.prenet import PReNet
 from rainmer.models.promptir import PromptIR
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 _NETWORKS: dict[str, type[Network]] = {
-    network.name: network for network in (AirNet, PReNet, PromptIR, Rainmer)
+    network.name: network for network in (AirNet, EfficientDeRain, PReNet, PromptIR, Rainmer)
 }
 
 
