@@ -38,8 +38,8 @@ __all__ = [
 ]
 
 SPEC_HELP = (
-    "rainmer-s, none, median, rainmer:WEIGHTS, prenet:WEIGHTS, brn:WEIGHTS, rcdnet:WEIGHTS, "
-    "idt:WEIGHTS, drsformer:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
+    "rainmer-s, none, median, NETWORK:WEIGHTS (rainmer, prenet, brn, rcdnet, idt, drsformer, "
+    "promptir, airnet, efficientderain), spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
     "results:FOLDER, python:module:callable, blend:A:SPEC"
 )
 

@@ -11,11 +11,14 @@ from typing import Any
 
 from rainmer.config import nearest
 from rainmer.errors import SpecError, WeightsError
+from rainmer.models.airnet import AirNet
 from rainmer.models.brn import BRN, BRNConfig
 from rainmer.models.drsformer import DRSformer, DRSformerConfig
+from rainmer.models.efficientderain import EfficientDeRain
 from rainmer.models.idt import IDT, IDTConfig
 from rainmer.models.network import Network, refuse_mismatch
 from rainmer.models.prenet import PReNet
+from rainmer.models.promptir import PromptIR
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import RainmerConfig
 from rainmer.models.rcdnet import RCDNet, RCDNetConfig
@@ -49,7 +52,18 @@ __all__ = [
 ]
 
 _NETWORKS: dict[str, type[Network]] = {
-    network.name: network for network in (BRN, DRSformer, IDT, PReNet, Rainmer, RCDNet)
+    network.name: network
+    for network in (
+        AirNet,
+        BRN,
+        DRSformer,
+        EfficientDeRain,
+        IDT,
+        PReNet,
+        PromptIR,
+        Rainmer,
+        RCDNet,
+    )
 }
 
 

@@ -35,7 +35,7 @@ __all__ = [
 
 _FORMAT = "rainmer"
 _FORMAT_VERSION = "1"
-_PICKLE_SUFFIXES = (".pth", ".pt", ".tar")
+_PICKLE_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt")
 _LOAD_ERRORS = (
     pickle.UnpicklingError,
     struct.error,
@@ -72,7 +72,7 @@ def read_weights_file(path: str | os.PathLike[str]) -> WeightsFile:
     """Read a weights file of ours, or a published one, onto the CPU.
 
     Args:
-        path: `.safetensors`, or a pickle of tensors (`.pth`, `.pt`, `.tar`).
+        path: `.safetensors`, or a pickle of tensors (`.pth`, `.pt`, `.tar`, `.ckpt`).
 
     Raises:
         WeightsError: The file is missing, empty, damaged, of another kind, or a pickle that would

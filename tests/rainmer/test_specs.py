@@ -95,7 +95,7 @@ def test_incomplete_python_specs(spec):
 
 @pytest.mark.parametrize("spec", ["", "medain", "prenet:", "rainmr:w.pth", "results:", "spandrel:"])
 def test_unknown_specs_list_what_is_known(spec):
-    with pytest.raises(SpecError, match="expected one of rainmer-s, none, median, rainmer:WEIGHTS"):
+    with pytest.raises(SpecError, match="expected one of rainmer-s, none, median, NETWORK:WEIGHTS"):
         Derainer(spec, device="cpu")
 
 

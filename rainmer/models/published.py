@@ -1,0 +1,171 @@
+"""Networks whose published checkpoints hold our weights under other names, and nothing else."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from rainmer.config import from_mapping, to_mapping
+from rainmer.errors import ConfigError
+from rainmer.models.network import Network, clean_state_dict, refuse_mismatch
+
+__all__ = ["PublishedNetwork", "check_counts", "count_modules", "published_weights"]
+
+_CONTAINERS = ("state_dict", "params", "net")
+"""Where training checkpoints have the weights, besides "model"."""
+_WRAPPER = "net."
+"""What training modules, such as Lightning's, call the network that they train."""
+
+_AnyPublished = TypeVar("_AnyPublished", bound="PublishedNetwork")
+
+
+class PublishedNetwork(Network):
+    """A network with a configuration class and a table of the published names of its weights.
+
+    Args:
+        config: The options, an instance of `config_class`; default: the published size.
+    """
+
+    config_class: ClassVar[type[Any]]
+    """A frozen dataclass, the defaults of which are the published size."""
+    renames: ClassVar[Sequence[tuple[str, str]]]
+    """Patterns and replacements that turn our keys into the published ones, applied in order."""
+    without_effect: ClassVar[str]
+    """Pattern of the published keys that no output depends on: accepted, and left out."""
+    config: Any
+
+    def __init__(self, config: Any = None) -> None:  # noqa: ANN401 (of each network's own class)
+        super().__init__()
+        self.config = self.config_class() if config is None else config
+
+    @classmethod
+    @abc.abstractmethod
+    def options_of(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Read the options off published keys and shapes.
+
+        Raises:
+            LookupError: A key is missing, or a shape has fewer sizes than it should.
+        """
+
+    def config_mapping(self) -> dict[str, Any]:
+        """Return the options as plain values."""
+        return to_mapping(self.config)
+
+    @classmethod
+    def from_mapping(cls: type[_AnyPublished], mapping: Mapping[str, Any]) -> _AnyPublished:
+        """Build the network from the fields of its configuration; raises ConfigError."""
+        return cls(from_mapping(cls.config_class, mapping, cls.name))
+
+    @classmethod
+    def from_official(
+        cls: type[_AnyPublished],
+        state_dict: Mapping[str, Any],
+        config: Any = None,  # noqa: ANN401
+    ) -> _AnyPublished:
+        """Build the network with the weights of a published checkpoint.
+
+        Args:
+            state_dict: A state dict, or a training checkpoint that has one inside.
+            config: The options; by default they are read off the keys and shapes.
+
+        Raises:
+            WeightsError: The keys or shapes are of another network or configuration.
+        """
+        weights = published_weights(state_dict)
+        with torch.device("meta"):  # a wrong file is refused before memory is taken
+            model = cls(config or cls._config_of(weights))
+        translated = model._translate(weights)
+        model.to_empty(device="cpu").load_state_dict(translated)
+        return model
+
+    def load_official(self, state_dict: Mapping[str, Any]) -> None:
+        """Load the weights of a published checkpoint of the same configuration.
+
+        Raises:
+            WeightsError: Keys are missing or of another network, or shapes differ.
+        """
+        self.load_state_dict(self._translate(published_weights(state_dict)))
+
+    def official_names(self) -> dict[str, str]:
+        """Return the published key of every weight, by our key."""
+        return {name: self._official_name(name) for name in self.state_dict()}
+
+    def _official_name(self, name: str) -> str:
+        for pattern, replacement in self.renames:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    @classmethod
+    def _config_of(cls, weights: Mapping[str, Tensor]) -> Any:  # noqa: ANN401
+        """Return what the weights tell; where they do not, the published size.
+
+        Loading then lists what differs from that.
+        """
+        try:
+            return cls.config_class(**cls.options_of(weights))
+        except (LookupError, ConfigError):
+            return cls.config_class()
+
+    def _translate(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Check published weights and bring them to our keys and shapes."""
+        own, names = self.state_dict(), self.official_names()
+        expected = {official: own[name].shape for name, official in names.items()}
+        ignorable = [key for key in weights if re.fullmatch(self.without_effect, key)]
+        refuse_mismatch(self.name, expected, weights, ignorable)
+        return {name: weights[key].reshape(own[name].shape) for name, key in names.items()}
+
+
+def published_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Take the weights out of a published checkpoint, under the network's own keys.
+
+    Args:
+        checkpoint: A state dict, or a training checkpoint with one under "state_dict" (Lightning),
+            "params" (BasicSR), "net" or "model". Prefixes that wrappers leave go.
+
+    Raises:
+        WeightsError: The checkpoint holds something other than tensors by name.
+
+    Example:
+        >>> list(published_weights({"epoch": 3, "state_dict": {"net.conv.bias": torch.zeros(1)}}))
+        ['conv.bias']
+    """
+    inside = [checkpoint[entry] for entry in _CONTAINERS if entry in checkpoint]
+    container = next((entry for entry in inside if isinstance(entry, Mapping)), checkpoint)
+    weights = clean_state_dict(container)
+    if all(key.startswith(_WRAPPER) for key in weights):
+        return {key.removeprefix(_WRAPPER): value for key, value in weights.items()}
+    return weights
+
+
+def count_modules(weights: Mapping[str, Tensor], pattern: str) -> int:
+    """Return how many keys `pattern` names when 0, 1, 2, ... take the place of its `{}`.
+
+    Example:
+        >>> count_modules({"level.0.bias": torch.zeros(1)}, "level.{}.bias")
+        1
+    """
+    count = 0
+    while pattern.format(count) in weights:
+        count += 1
+    return count
+
+
+def check_counts(config: Any) -> None:  # noqa: ANN401 (any dataclass)
+    """Check that all whole numbers in the fields of a configuration are above 0.
+
+    Raises:
+        ConfigError: A value is 0 or negative, or not a number; names the field.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                raise ConfigError(f"{field.name} is {value!r}, but must hold numbers")
+            if not number > 0:
+                raise ConfigError(f"{field.name} is {value!r}, but must be above 0")
