@@ -26,7 +26,7 @@ _NAME = "rainy-street"
 _RAIN = {"day-heavy": "day-*", "night-heavy": "night-*"}
 _CONDITIONS = {"day": "day-*", "night": "night-*"}
 # Modules of this package that have no part in how scenes look.
-_OTHERS = frozenset({"detector.py", "embedded.py", "train_detector.py"})
+_OTHERS = frozenset({"__main__.py", "detector.py", "embedded.py", "train_detector.py"})
 
 
 def street_set(
