@@ -20,8 +20,10 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from detection.yolo.harness import ValidationHarness
+from eval.breakdown_report import breakdown_section
 from eval.cache import CachedDerainer, default_cache_folder
 from eval.comparison import Comparison, Settings, compare, row_specs
+from eval.diagnosis import Diagnosis, diagnose, write_diagnosis
 from eval.output import describe_environment, write_comparison
 from eval.report import Report, render_report
 from eval.rows import RowSpec, Stopwatch
@@ -74,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     derainers = _derainers(options)
     cache = None if options.no_cache else Path(options.cache or default_cache_folder())
     cached = [CachedDerainer(derainer, cache) for derainer in derainers]
-    specs = row_specs(data, cached, [derainer.needs_names for derainer in derainers])
+    needs_names = [derainer.needs_names for derainer in derainers]
+    specs = row_specs(data, cached, needs_names, union=options.union)
     name = f"{data.name}-{Path(inputs.detector).stem}"
     folder = make_folder(options.out or Path("runs", "detect", name))
     settings = Settings(
@@ -82,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         pseudo_conf=options.pseudo_conf,
         resamples=options.resamples,
         seed=options.seed,
+        union_iou=detector.iou,
+        union_max_det=detector.max_det,
     )
     watch = Stopwatch()
     with _progress(data, specs, quiet=options.quiet) as bar:
@@ -95,6 +100,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             progress=lambda label, images: _advance(bar, label, images),
         )
     strips = select_strips(comparison, settings.count_conf)
+    diagnosis = Diagnosis([], [], [])
+    if not options.no_breakdown:
+        diagnosis = diagnose(comparison, settings.count_conf)
     elapsed = {
         "derain": sum(derainer.busy_s for derainer in cached),
         "detect": watch.detect_s,
@@ -104,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = _resolved(options, inputs, derainers, detector)
     environment = describe_environment(device)
     write_comparison(folder, comparison, config=config, environment=environment, elapsed=elapsed)
+    write_diagnosis(folder, diagnosis)
     report = Report(
         set_name=data.name,
         detector=Path(inputs.detector).name,
@@ -118,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config=config,
         elapsed=elapsed,
         pseudo_labels=comparison.pseudo_labels,
+        breakdown=breakdown_section(diagnosis),
     )
     write_text(folder / "report.html", render_report(report))
     _print_result(comparison, folder, as_json=options.json)
@@ -178,6 +188,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--no-control", action="store_true", help=f"leave the control ({CONTROL}) out"
     )
+    parser.add_argument(
+        "--union",
+        action="store_true",
+        help="add a row for each derainer: detections of rainy and derained images together",
+    )
+    parser.add_argument("--no-breakdown", action="store_true", help="leave errors by kind out")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress, warnings only")
     add_stage_options(parser)

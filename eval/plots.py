@@ -38,7 +38,15 @@ from eval.tables import (
 )
 from rainmer.files import write_bytes
 
-__all__ = ["class_changes", "count_shown", "gain_scatter", "save_png", "score_bars", "to_svg"]
+__all__ = [
+    "class_changes",
+    "count_shown",
+    "gain_scatter",
+    "save_png",
+    "score_bars",
+    "styled",
+    "to_svg",
+]
 
 INK = "#16212c"
 _FADED = 0.45
@@ -99,16 +107,18 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+def styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Make a function that draws do so in the report's style."""
+
     @wraps(draw)
-    def styled(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+    def in_style(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         with _style():
             return draw(*args, **kwargs)
 
-    return styled
+    return in_style
 
 
-@_styled
+@styled
 def score_bars(rows: Sequence[Row]) -> Figure:
     """Draw the mAP of every row as bars, one block per condition.
 
@@ -220,7 +230,7 @@ def _short(name: str) -> str:
     return shorten(name, _LONGEST_NAME)
 
 
-@_styled
+@styled
 def class_changes(classes: Sequence[Row]) -> Figure | None:
     """Draw what deraining changes per class: the largest gains and losses of AP, sorted.
 
@@ -295,7 +305,7 @@ def _frame_changes(axes: Axes, shown: Sequence[Row]) -> None:
     axes.set_axisbelow(True)
 
 
-@_styled
+@styled
 def gain_scatter(rows: Sequence[Row]) -> Figure | None:
     """Draw gain of PSNR, and of SSIM, against gain of mAP: one point per derainer and condition.
 
