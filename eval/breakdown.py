@@ -18,7 +18,6 @@ would. Crowds are no objects here, and what COCOeval ignores on them is no error
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask
 
-from eval.coco import AREAS, Evaluation, FloatArray, ImageMatches, corrected_ap50
+from eval.coco import AREAS, Evaluation, FloatArray, ImageMatches
 from rainmer.data.annotations import Annotation
 
 __all__ = [
@@ -250,10 +249,7 @@ def _repaired(
         left, missed = correct(matches[image_id], found, kinds)
         results += left
         removed |= missed
-    truth = evaluation.truth
-    kept = tuple(a for a in truth.annotations if a["id"] not in removed)
-    truth = dataclasses.replace(truth, annotations=kept)
-    return corrected_ap50(truth, results, evaluation.category_ids, groups)
+    return evaluation.corrected_ap50(results, removed, groups)
 
 
 def break_down(

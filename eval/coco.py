@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,6 @@ __all__ = [
     "Evaluation",
     "GroundTruth",
     "ImageMatches",
-    "corrected_ap50",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -114,6 +114,9 @@ class Evaluation:
             )
         }
         self._annotations = {a["id"]: a for a in truth.annotations}
+        self._objects: dict[tuple[int, int], list[Annotation]] = {}
+        for annotation in truth.annotations:
+            self._objects.setdefault(_pair(annotation), []).append(annotation)
         # Categories without objects have no AP; leaving them out changes no number.
         present = sorted({a["category_id"] for a in truth.annotations})
         self._eval = _matched(truth, self._results.values(), present)
@@ -159,6 +162,62 @@ class Evaluation:
         """
         precision: FloatArray = self._scores_of(frozenset(image_ids)).precision[0].copy()
         return precision
+
+    def corrected_ap50(
+        self,
+        results: Iterable[Mapping[str, Any]],
+        removed: Collection[int],
+        groups: Sequence[Iterable[int]],
+    ) -> list[FloatArray]:
+        """Compute AP at IoU 0.5 of a corrected version of this row.
+
+        Where nothing was corrected of a class in an image, its matches stay; the rest is matched
+        again by COCOeval.
+
+        Args:
+            results: Detections of `image_matches`, the very objects or corrected copies, in order
+                of their `id`. What is left out is gone.
+            removed: Ids of objects that are gone.
+            groups: Image ids of each group of images to score.
+
+        Returns:
+            For each group (K, 4), as `ap50`.
+        """
+        by_pair: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+        changed = {_pair(self._annotations[number]) for number in removed}
+        kept = set()
+        for result in results:
+            by_pair.setdefault(_pair(result), []).append(result)
+            if result is self._results[result["id"]]:
+                kept.add(result["id"])
+            else:
+                changed.add(_pair(result))
+        changed |= {_pair(result) for n, result in self._results.items() if n not in kept}
+        part = _at_half_iou(self._eval)
+        table = self._half_iou_matches.copy()
+        for k, category in enumerate(self.category_ids):
+            images = sorted(image_id for image_id, other in changed if other == category)
+            if images:
+                objects = [a for i in images for a in self._objects.get((i, category), ())]
+                truth = GroundTruth(
+                    tuple(images),
+                    self.truth.categories,
+                    tuple(a for a in objects if a["id"] not in removed),
+                )
+                found = [result for i in images for result in by_pair.get((i, category), ())]
+                again = _matched(truth, _with_areas(found), [category], only_ap50=True)
+                table[k][:, [self._positions[i] for i in images]] = _match_table(again)[0]
+        return [_mean_precision(_accumulated(part, table, frozenset(g)))[0] for g in groups]
+
+    @cached_property
+    def _half_iou_matches(self) -> npt.NDArray[np.object_]:
+        """The table of matches at IoU 0.5 alone."""
+        table = np.empty_like(self._matches)
+        for place, match in np.ndenumerate(self._matches):
+            if match is not None:
+                at_half = {key: match[key][:1] for key in ("dtMatches", "dtIgnore")}
+                table[place] = {**match, **at_half}
+        return table
 
     def counts(self, image_ids: Iterable[int], conf: float) -> dict[str, int]:
         """Return tp, fp and fn at a fixed confidence and IoU 0.5 over some images."""
@@ -262,34 +321,6 @@ class _Scores:
     precision: FloatArray
 
 
-def corrected_ap50(
-    truth: GroundTruth,
-    results: Iterable[Mapping[str, Any]],
-    category_ids: Sequence[int],
-    groups: Sequence[Iterable[int]],
-) -> list[FloatArray]:
-    """Compute AP at IoU 0.5 alone, of many variants of a row: a fifth of the cost of all numbers.
-
-    Args:
-        truth: What the results are scored against.
-        results: COCO results.
-        category_ids: The classes that count, without repetition, in ascending order.
-        groups: Image ids of each group of images to score.
-
-    Returns:
-        For each group (K, 4), as `Evaluation.ap50`.
-    """
-    numbered = [
-        {**result, "id": number, "iscrowd": 0, "area": _area(result["bbox"])}
-        for number, result in enumerate(results, start=1)
-    ]
-    evaluation = _matched(truth, numbered, category_ids, only_ap50=True)
-    matches = _match_table(evaluation)
-    return [
-        _mean_precision(_accumulated(evaluation, matches, frozenset(group)))[0] for group in groups
-    ]
-
-
 def _matched(
     truth: GroundTruth,
     results: Iterable[Mapping[str, Any]],
@@ -303,10 +334,18 @@ def _matched(
         evaluation.params.imgIds = list(truth.image_ids)
         evaluation.params.catIds = list(category_ids)
         if only_ap50:
-            evaluation.params.iouThrs = evaluation.params.iouThrs[:1]
-            evaluation.params.maxDets = evaluation.params.maxDets[_MOST_DETECTIONS:]
+            evaluation = _at_half_iou(evaluation)
         evaluation.evaluate()
     return evaluation
+
+
+def _at_half_iou(evaluation: COCOeval) -> COCOeval:
+    """Return a copy whose parameters hold the one IoU and limit of detections of AP50."""
+    part = copy.copy(evaluation)
+    part.params = copy.copy(evaluation.params)
+    part.params.iouThrs = evaluation.params.iouThrs[:1]
+    part.params.maxDets = evaluation.params.maxDets[_MOST_DETECTIONS:]
+    return part
 
 
 def _match_table(evaluation: COCOeval) -> npt.NDArray[np.object_]:
@@ -338,6 +377,14 @@ def _coco(truth: GroundTruth, annotations: Iterable[Mapping[str, Any]]) -> COCO:
     coco.dataset = {**truth.to_coco(), "annotations": [dict(a) for a in annotations]}
     coco.createIndex()
     return coco
+
+
+def _pair(item: Mapping[str, Any]) -> tuple[int, int]:
+    return item["image_id"], item["category_id"]
+
+
+def _with_areas(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{**result, "area": _area(result["bbox"])} for result in results]
 
 
 def _area(bbox: Sequence[float]) -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detection.yolo.harness import ValidationHarness
+from eval.breakdown_report import breakdown_section
 from eval.cache import CachedDerainer
 from eval.cli import (
     add_run_options,
@@ -26,6 +27,7 @@ from eval.cli import (
 )
 from eval.comparison import Comparison, Settings, compare, row_specs
 from eval.derainers import CONTROL, build_derainers
+from eval.diagnosis import Diagnosis, diagnose, write_diagnosis
 from eval.files import describe_environment, now
 from eval.output import write_comparison
 from eval.report import Report, render_report
@@ -77,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     derainers = _derainers(options)
     cache = cache_folder(options)
     cached = [CachedDerainer(derainer, cache) for derainer in derainers]
-    specs = row_specs(data, cached, [derainer.needs_names for derainer in derainers])
+    needs_names = [derainer.needs_names for derainer in derainers]
+    specs = row_specs(data, cached, needs_names, union=options.union)
     name = f"{data.name}-{Path(inputs.detector).stem}"
     folder = make_folder(options.out or Path("runs", "detect", name))
     settings = Settings(
@@ -85,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         pseudo_conf=options.pseudo_conf,
         resamples=options.resamples,
         seed=options.seed,
+        union_iou=detector.iou,
+        union_max_det=detector.max_det,
     )
     watch = Stopwatch()
     with progress_bar(len(data.samples) * len(specs), quiet=options.quiet) as bar:
@@ -98,6 +103,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             progress=lambda label, images: advance(bar, label, images),
         )
     strips = select_strips(comparison, settings.count_conf)
+    diagnosis = Diagnosis([], [], [])
+    if not options.no_breakdown:
+        diagnosis = diagnose(comparison, settings.count_conf)
     elapsed = {
         "derain": sum(derainer.busy_s for derainer in cached),
         "detect": watch.detect_s,
@@ -107,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = _resolved(options, inputs, derainers, detector)
     environment = describe_environment(device)
     write_comparison(folder, comparison, config=config, environment=environment, elapsed=elapsed)
+    write_diagnosis(folder, diagnosis)
     report = Report(
         set_name=data.name,
         detector=Path(inputs.detector).name,
@@ -121,6 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config=config,
         elapsed=elapsed,
         pseudo_labels=comparison.pseudo_labels,
+        breakdown=breakdown_section(diagnosis),
     )
     write_text(folder / "report.html", render_report(report))
     _print_result(comparison, folder, as_json=options.json)
@@ -170,6 +180,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--no-control", action="store_true", help=f"leave the control ({CONTROL}) out"
     )
+    parser.add_argument(
+        "--union",
+        action="store_true",
+        help="add a row for each derainer: detections of rainy and derained images together",
+    )
+    parser.add_argument("--no-breakdown", action="store_true", help="leave errors by kind out")
     add_run_options(parser, out="runs/detect/SET-DETECTOR", limit="images")
     add_stage_options(parser)
     return parser.parse_args(argv)

@@ -79,6 +79,7 @@ class Report:
         elapsed: Seconds of each part of the run.
         pseudo_labels: True when the truth is the detector's own detections on clean images: the
             numbers are then agreement with these, not accuracy.
+        breakdown: The section on errors, from `eval.breakdown_report`; empty leaves it out.
     """
 
     set_name: str
@@ -94,6 +95,7 @@ class Report:
     config: Mapping[str, object] = field(default_factory=dict)
     elapsed: Mapping[str, float] = field(default_factory=dict)
     pseudo_labels: bool = False
+    breakdown: Mapping[str, Any] = field(default_factory=dict)
 
 
 def render_report(report: Report) -> str:

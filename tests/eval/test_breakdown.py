@@ -212,7 +212,7 @@ def test_no_objects_and_no_detections():
 
 
 SEEDS = st.integers(0, 10_000)
-CHEAP = settings(max_examples=20, deadline=None)
+CHEAP = settings(max_examples=12, deadline=None)
 
 
 def crowded_case(seed):
@@ -269,6 +269,26 @@ def test_with_no_error_mended_ap50_stays(seed):
     left = [d for m in matches for d in correct(m, find_errors(m), ())[0]]
     same = Evaluation(truth, left).ap50(truth.image_ids)
     np.testing.assert_array_equal(same, evaluation.ap50(truth.image_ids))
+
+
+@CHEAP
+@given(seed=SEEDS, kinds=st.sets(st.sampled_from(KINDS), min_size=1))
+def test_matching_only_what_was_corrected_equals_matching_all(seed, kinds):
+    truth, results = crowded_case(seed)
+    evaluation = Evaluation(truth, results)
+    left, out = [], set()
+    for image_id in evaluation.image_ids:
+        matches = evaluation.image_matches(image_id, 0.0)
+        detections, missed = correct(matches, find_errors(matches), kinds)
+        left += detections
+        out |= missed
+    kept = tuple(a for a in truth.annotations if a["id"] not in out)
+    whole = Evaluation(GroundTruth(truth.image_ids, truth.categories, kept), left)
+    for group in (truth.image_ids, truth.image_ids[1::2]):
+        expected = dict(zip(whole.category_ids, whole.ap50(group).tolist(), strict=True))
+        (after,) = repaired_ap50(evaluation, kinds, [group])
+        for category, values in zip(evaluation.category_ids, after, strict=True):
+            np.testing.assert_array_equal(values, expected.get(category, [np.nan] * 4))
 
 
 @CHEAP

@@ -285,3 +285,28 @@ def test_the_clean_row_equals_stock_val(shared_data, tmp_path):
         stock_map, abs=1e-3
     )
     assert stock_map > 0.4
+
+
+def test_errors_by_kind_and_unions_are_rows(tmp_path, detector):
+    file = write_tree(tmp_path / "set", images=4)
+    out = tmp_path / "run"
+    main(arguments(file, detector, out, "--derain", "blend:0.5:median", "--union"))
+    names = {"median", "union-median", "blend-0.5-median", "union-blend-0.5-median"}
+    rows = pd.read_csv(out / "metrics.csv", keep_default_na=False)
+    assert set(rows["derainer"]) == names | {""}
+    errors = pd.read_csv(out / "breakdown.csv", keep_default_na=False)
+    assert set(errors["derainer"]) == names | {""}
+    main_rows = errors[(errors["class"] == "all") & (errors["size"] == "all")]
+    for _, row in rows.iterrows():
+        own = main_rows[
+            (main_rows["condition"] == row["condition"])
+            & (main_rows["input"] == row["input"])
+            & (main_rows["derainer"] == row["derainer"])
+        ]
+        assert own[own["kind"] != "missed"]["count"].sum() == row["fp"]
+    assert set(pd.read_csv(out / "changes.csv")["input"]) == {"clean", "derained", "derained_clean"}
+    assert pd.read_csv(out / "image_changes.csv")["rank"].max() == 4
+    assert 'id="errors"' in (out / "report.html").read_text()
+    main(arguments(file, detector, out, "--no-breakdown"))
+    assert not (out / "breakdown.csv").exists()
+    assert 'id="errors"' not in (out / "report.html").read_text()
