@@ -38,8 +38,7 @@ __all__ = [
 ]
 
 SPEC_HELP = (
-    "rainmer-s, none, median, NETWORK:WEIGHTS (rainmer, prenet, brn, rcdnet, idt, drsformer, "
-    "promptir, airnet, efficientderain), spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
+    "rainmer-s, none, median, NETWORK:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
     "results:FOLDER, python:module:callable, blend:A:SPEC"
 )
 

@@ -8,7 +8,7 @@ from eval.breakdown_report import breakdown_section, error_bars
 from eval.cache import CachedDerainer
 from eval.comparison import Settings, compare, row_specs
 from eval.diagnosis import Diagnosis, diagnose, write_diagnosis
-from eval.plots import to_svg
+from eval.figures import to_svg
 from eval.report import render_report
 from eval.rows import RowSpec
 from eval.selection import select_strips
