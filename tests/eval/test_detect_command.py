@@ -114,7 +114,7 @@ def test_derain_alone_means_the_default_and_conditions_restrict(tmp_path, detect
         )
     )
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert {row["derainer"] for row in rows} == {"", "median"}
+    assert {row["derainer"] for row in rows} == {"", "median", "rainmer-s"}
     assert {row["condition"] for row in rows} == {"all", "night"}
     assert {row["images"] for row in rows} == {2}
 
