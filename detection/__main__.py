@@ -32,7 +32,7 @@ from rainmer.cli import (
 from rainmer.errors import OutputError, RainmerError
 from rainmer.frames import Frame, write_image
 from rainmer.inputs import raise_failures, real_path
-from rainmer.specs import SPEC_HELP
+from rainmer.specs import DEFAULT_DERAINER, SPEC_HELP
 from rainmer.video import VideoWriter
 
 _EXAMPLE = """\
@@ -78,7 +78,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "source", nargs="+", help="images, folders, globs, videos, camera number, stream address"
     )
-    parser.add_argument("--derain", required=True, metavar="SPEC", help=f"one of {SPEC_HELP}")
+    parser.add_argument(
+        "--derain",
+        default=DEFAULT_DERAINER,
+        metavar="SPEC",
+        help=f"one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
+    )
     parser.add_argument(
         "--detector",
         required=True,

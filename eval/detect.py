@@ -49,13 +49,12 @@ from rainmer.cli import (
 )
 from rainmer.errors import DatasetError
 from rainmer.files import make_folder, write_text
-from rainmer.specs import SPEC_HELP
+from rainmer.specs import DEFAULT_DERAINER, SPEC_HELP
 
 __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_DERAINER = "rainmer-s"
 EMBEDDED_LIMIT = 96  # images of the embedded set, to keep a first run short
 
 _EXAMPLE = """\

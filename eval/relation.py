@@ -46,11 +46,10 @@ from rainmer.cli import (
 )
 from rainmer.errors import DatasetError, OutputError, RainmerError
 from rainmer.files import make_folder, write_text
-from rainmer.specs import SPEC_HELP
+from rainmer.specs import DEFAULT_DERAINER, SPEC_HELP
 
 __all__ = ["main"]
 
-DEFAULT_DERAINER = "rainmer-s"
 CONTROLS = ("none", "median")
 
 _LONGEST_NAME = 80

@@ -1,4 +1,4 @@
-"""`python -m rainmer.derain INPUT ... --out DIR --derain SPEC`: derain images, folders and videos.
+"""`python -m rainmer.derain INPUT ... --out DIR`: derain images, folders and videos.
 
 Files are decoded and encoded by a few threads beside the derainer, which is then what takes the
 time. The same command continues an interrupted run: a hidden record in the output folder says which
@@ -34,7 +34,7 @@ from rainmer.errors import ImageError, OutputError, SpecError
 from rainmer.files import make_folder, write_text
 from rainmer.frames import IMAGE_SUFFIXES, Frame, read_image, write_image
 from rainmer.inputs import find_inputs, raise_failures, real_path
-from rainmer.specs import SPEC_HELP
+from rainmer.specs import DEFAULT_DERAINER, SPEC_HELP
 from rainmer.stage import Derainer
 from rainmer.video import WRITABLE_SUFFIXES, VideoWriter, is_video, open_video
 
@@ -45,7 +45,7 @@ RECORD_NAME = ".derain.json"
 
 _THREADS = min(4, os.cpu_count() or 1)
 _EXAMPLE = """\
-  python -m rainmer.derain rainy/ drive.mp4 --out derained --derain prenet:prenet.pth
+  python -m rainmer.derain rainy/ drive.mp4 --out derained
   python -m rainmer.derain 'shots/**/*.jpg' --out derained --derain median --side-by-side"""
 
 
@@ -75,8 +75,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             also when some inputs could not be read to their end; all other results are kept.
     """
     options = _parse(argv)
-    if options.derain is None:
-        raise SpecError(f"choose a derainer with --derain SPEC: one of {SPEC_HELP}")
     jobs = find_jobs(options.input, options.out, options.suffix)[: options.limit]
     derainer = Derainer(options.derain, **stage_options(options))
     due = _due_jobs(jobs, options, derainer)
@@ -98,7 +96,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "input", nargs="+", metavar="INPUT", help="image, video, folder, or a glob in quotes"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
-    parser.add_argument("--derain", metavar="SPEC", help=f"what derains: one of {SPEC_HELP}")
+    parser.add_argument(
+        "--derain",
+        default=DEFAULT_DERAINER,
+        metavar="SPEC",
+        help=f"what derains: one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
+    )
     parser.add_argument(
         "--suffix", type=_image_suffix, help="type of the results of images; default: the input's"
     )

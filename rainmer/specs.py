@@ -29,6 +29,7 @@ from rainmer.models.rainmer import QUERY_SIZE_HW
 from rainmer.resize import resize_bilinear
 
 __all__ = [
+    "DEFAULT_DERAINER",
     "SPEC_HELP",
     "CallableRestorer",
     "FunctionRestorer",
@@ -36,6 +37,9 @@ __all__ = [
     "ResultsRestorer",
     "resolve",
 ]
+
+DEFAULT_DERAINER = "rainmer-s"
+"""What commands take where no derainer is named."""
 
 SPEC_HELP = (
     "rainmer-s, none, median, NETWORK:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "

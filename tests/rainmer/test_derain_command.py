@@ -379,9 +379,12 @@ def test_inputs_that_are_not_there(tmp_path, name, message):
         derain(tmp_path / name, "--out", tmp_path / "out")
 
 
-def test_no_derainer(rainy, tmp_path):
-    with pytest.raises(SpecError, match="--derain SPEC: one of none, median"):
-        main([str(rainy), "--out", str(tmp_path / "out")])
+def test_the_default_derainer(rainy, tmp_path, capsys):
+    main([str(rainy), "--out", str(tmp_path / "out"), "--limit", "1"])
+    assert "by rainmer-s" in capsys.readouterr().out
+
+
+def test_an_unknown_derainer(rainy, tmp_path):
     with pytest.raises(SpecError, match="unknown derainer 'medain'"):
         derain(rainy, "--out", tmp_path / "out", spec="medain")
     assert not (tmp_path / "out").exists()
