@@ -127,7 +127,6 @@ def _figures(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
         "conditions": Markup(to_svg(condition_scatters(groups), "conditions", by_condition))
         if groups
         else "",
-        "derainers": order_derainers(main),
     }
 
 

@@ -138,7 +138,7 @@ def headline(correlations: Sequence[Row]) -> str:
     if low is None or high is None:
         return f"Gain of PSNR and gain of mAP: {size}, without an interval"
     if low <= 0 <= high:
-        return f"The gain of PSNR does not tell the gain of mAP: {size}"
+        return f"No measurable relation of the gain of PSNR with the gain of mAP: {size}"
     more = "larger" if low > 0 else "smaller"
     return f"A larger gain of PSNR goes with a {more} gain of mAP: {size}"
 

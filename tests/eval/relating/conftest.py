@@ -8,6 +8,7 @@ import eval.relation
 from tests.eval.trees import RectangleDetector, write_tree
 
 FILTERS = [f"python:tests.eval.relating.filters:{name}" for name in ("gauss", "erode", "bright")]
+NO_FIGURES = {"main": "", "conditions": ""}
 
 
 class RectangleHarness(RectangleDetector):
@@ -42,13 +43,20 @@ def write_set(root, name, *, images=8, **options):
     return file
 
 
-def run(out, sets, *more, derain=FILTERS, detector="rect.pt"):
-    """Run the command with the rectangle detector and return its folder."""
+def run(out, sets, *more, derain=FILTERS, detector="rect.pt", figures=False):
+    """Run the command with the rectangle detector and return its folder.
+
+    Figures take most of the time of such a small run; they are drawn where a test looks at them.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        if not figures:
+            for name in ("relation_figure", "save_png", "save_svg"):
+                patch.setattr(f"eval.relating.output.{name}", lambda *drawn: None)
+            patch.setattr("eval.relating.report._figures", lambda *rows: NO_FIGURES)
         patch.setattr(eval.relation, "ValidationHarness", RectangleHarness)
+        asked = ["--derain", *derain] if derain else []
         eval.relation.main(
-            ["--derain", *derain, "--sets", *map(str, sets), "--detector", detector,
-             "--out", str(out), "--device", "cpu", "--resamples", "60", "--no-cache", "--quiet",
-             *more]
+            [*asked, "--sets", *map(str, sets), "--detector", detector, "--out", str(out),
+             "--device", "cpu", "--resamples", "60", "--no-cache", "--quiet", *more]
         )  # fmt: skip
     return out
