@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.plots import save_png
+from eval.figures import save_png
 from eval.relating.correlations import correlate
 from eval.relating.figures import condition_scatters, order_derainers, relation_figure, save_svg
 from eval.relating.gains import (
