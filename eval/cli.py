@@ -12,9 +12,10 @@ from typing import Any
 from tqdm import tqdm
 
 from eval.cache import default_cache_folder
-from rainmer.cli import non_negative_int, positive_int
+from rainmer.cli import fraction, non_negative_int, positive_int
 
 __all__ = [
+    "add_detector_options",
     "add_run_options",
     "advance",
     "cache_folder",
@@ -26,13 +27,37 @@ __all__ = [
 _HOW_TO_PRINT = ("quiet", "json")
 
 
-def add_run_options(parser: argparse.ArgumentParser, *, out: str, limit: str) -> None:
+def add_detector_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which detector runs, how, and on which conditions of a set."""
+    parser.add_argument(
+        "--detector",
+        metavar="WEIGHTS",
+        help="whatever ultralytics loads; its .pt files run code when loaded, so trust them; "
+        "default: the embedded detector",
+    )
+    parser.add_argument(
+        "--allow-download", action="store_true", help="fetch published detector weights by name"
+    )
+    parser.add_argument("--conditions", nargs="+", metavar="NAME", help="only these conditions")
+    parser.add_argument("--imgsz", type=positive_int, help="detector input in pixels; default: 640")
+    parser.add_argument(
+        "--pseudo-conf",
+        type=fraction,
+        default=0.25,
+        help="confidence of pseudo-labels, for sets without boxes",
+    )
+
+
+def add_run_options(
+    parser: argparse.ArgumentParser, *, out: str, limit: str, printed: str = "the rows as JSON"
+) -> None:
     """Add the options that say where results go, how much is measured, and what is printed.
 
     Args:
         parser: The command's parser.
         out: The default folder, in words.
         limit: What a limit counts, in words.
+        printed: What `--json` prints, in words.
     """
     parser.add_argument("--limit", type=positive_int, metavar="N", help=f"at most N {limit}")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"default: {out}")
@@ -45,7 +70,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, out: str, limit: str) ->
     parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the bootstrap")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where derained frames are kept")
     parser.add_argument("--no-cache", action="store_true", help="keep no derained frames")
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.add_argument("--json", action="store_true", help=f"print {printed}")
     parser.add_argument("--quiet", action="store_true", help="no progress, warnings only")
 
 

@@ -18,6 +18,7 @@ from detection.yolo.harness import ValidationHarness
 from eval.breakdown_report import breakdown_section
 from eval.cache import CachedDerainer
 from eval.cli import (
+    add_detector_options,
     add_run_options,
     advance,
     cache_folder,
@@ -42,7 +43,6 @@ from rainmer.cli import (
     add_stage_options,
     fraction,
     make_parser,
-    positive_int,
     resolve_device,
     run_command,
     stage_options,
@@ -156,25 +156,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data", metavar="YAML", help="rainy detection set; default: the embedded street scenes"
     )
-    parser.add_argument(
-        "--detector",
-        metavar="WEIGHTS",
-        help="whatever ultralytics loads; its .pt files run code when loaded, so trust them; "
-        "default: the embedded detector",
-    )
-    parser.add_argument(
-        "--allow-download", action="store_true", help="fetch published detector weights by name"
-    )
-    parser.add_argument("--conditions", nargs="+", metavar="NAME", help="only these conditions")
-    parser.add_argument("--imgsz", type=positive_int, help="detector input in pixels; default: 640")
+    add_detector_options(parser)
     parser.add_argument(
         "--conf", type=fraction, default=0.25, help="confidence of the TP/FP/FN counts"
-    )
-    parser.add_argument(
-        "--pseudo-conf",
-        type=fraction,
-        default=0.25,
-        help="confidence of pseudo-labels, for sets without boxes",
     )
     parser.add_argument(
         "--no-control", action="store_true", help=f"leave the control ({CONTROL}) out"

@@ -6,11 +6,8 @@ python -m eval.relation --derain prenet:prenet.pth --sets day.yaml night.yaml --
 from __future__ import annotations
 
 import argparse
-import datetime
 import logging
 import os
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,9 +17,18 @@ from typing import Any
 from tqdm import tqdm
 
 from detection.yolo.harness import ValidationHarness
-from eval.cache import CachedDerainer, default_cache_folder
+from eval.cache import CachedDerainer
+from eval.cli import (
+    add_detector_options,
+    add_run_options,
+    advance,
+    cache_folder,
+    chosen_options,
+    command_line,
+    progress_bar,
+)
 from eval.comparison import Settings, compare
-from eval.files import describe_environment
+from eval.files import describe_environment, now
 from eval.relating.correlations import correlate
 from eval.relating.derainers import PLACEHOLDER, Derainers
 from eval.relating.gains import measure_gains
@@ -38,8 +44,6 @@ from rainmer.cli import (
     add_stage_options,
     fraction,
     make_parser,
-    non_negative_int,
-    positive_int,
     resolve_device,
     run_command,
     stage_options,
@@ -85,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise DatasetError(f"no set could be measured: {_reasons(bench)}")
     relation = _relation(bench)
     write_relation(bench.folder, relation)
-    command = shlex.join(["python", "-m", "eval.relation", *(argv or sys.argv[1:])])
-    page = render_relation(_report(bench, relation, command))
+    page = render_relation(_report(bench, relation, command_line("eval.relation", argv)))
     write_text(bench.folder / "report.html", page)
     _print_result(relation, bench.folder, as_json=options.json)
     _end_with_defects(bench)
@@ -112,12 +115,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="rainy detection sets with clean images, with or without boxes; default: the "
         "embedded street scenes",
     )
-    parser.add_argument(
-        "--detector",
-        metavar="WEIGHTS",
-        help="whatever ultralytics loads; its .pt files run code when loaded, so trust them; "
-        "default: the embedded detector",
-    )
+    add_detector_options(parser)
     parser.add_argument(
         "--labeller",
         metavar="WEIGHTS",
@@ -125,36 +123,16 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "default: the detector itself, as in the paper",
     )
     parser.add_argument(
-        "--pseudo-conf", type=fraction, default=0.25, help="confidence of pseudo-labels"
-    )
-    parser.add_argument(
-        "--allow-download", action="store_true", help="fetch published detector weights by name"
-    )
-    parser.add_argument("--conditions", nargs="+", metavar="NAME", help="only these conditions")
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="at most N images a set")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="default: runs/relation/SETS-DETECTOR"
-    )
-    parser.add_argument("--imgsz", type=positive_int, help="detector input in pixels; default: 640")
-    parser.add_argument(
         "--conf", type=fraction, default=0.25, help="confidence of the F1 of single images"
     )
-    parser.add_argument(
-        "--resamples",
-        type=non_negative_int,
-        default=1000,
-        help="bootstrap resamples; 0: no intervals",
-    )
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="seed of the bootstrap")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where derained frames are kept")
-    parser.add_argument("--no-cache", action="store_true", help="keep no derained frames")
     parser.add_argument(
         "--no-control",
         action="store_true",
         help=f"leave the controls ({', '.join(CONTROLS)}) out",
     )
-    parser.add_argument("--json", action="store_true", help="print metrics.json")
-    parser.add_argument("--quiet", action="store_true", help="no progress, warnings only")
+    add_run_options(
+        parser, out="runs/relation/SETS-DETECTOR", limit="images a set", printed="metrics.json"
+    )
     add_stage_options(parser)
     return parser.parse_args(argv)
 
@@ -188,10 +166,10 @@ def _set_up(options: argparse.Namespace) -> _Bench:
     }
     detector = ValidationHarness(detector_name, device, **more)
     labeller = ValidationHarness(options.labeller, device, **more) if options.labeller else None
-    cache = None if options.no_cache else Path(options.cache or default_cache_folder())
     specs = [] if options.derain is None else options.derain or [DEFAULT_DERAINER]
     controls = [] if options.no_control else CONTROLS
-    derainers = Derainers(list(dict.fromkeys([*specs, *controls])), stage_options(options), cache)
+    chosen = list(dict.fromkeys([*specs, *controls]))
+    derainers = Derainers(chosen, stage_options(options), cache_folder(options))
     if not derainers.names:
         raise RainmerError("--no-control and no --derain: there is nothing to compare")
     sets, failures = _load_sets(options)
@@ -241,8 +219,7 @@ def _progress(bench: _Bench) -> tqdm[Any]:
         len(data.samples) * (rows + (bench.labeller is not None and data.annotations is None))
         for data in bench.sets
     )
-    quiet = bench.options.quiet
-    return tqdm(total=total, unit="image", disable=quiet, delay=2, dynamic_ncols=True)
+    return progress_bar(total, quiet=bench.options.quiet)
 
 
 def _measure(bench: _Bench, data: DetectionSet, bar: tqdm[Any]) -> None:
@@ -250,9 +227,8 @@ def _measure(bench: _Bench, data: DetectionSet, bar: tqdm[Any]) -> None:
     options = bench.options
     rows_folder = bench.folder / "rows" / data.name
 
-    def advance(label: str, images: int) -> None:
-        bar.set_description(f"{data.name}: {label}", refresh=False)
-        bar.update(images)
+    def count(label: str, images: int) -> None:
+        advance(bar, f"{data.name}: {label}", images)
 
     cached = bench.derainers.for_set(data.name)
     truth = "the set's boxes" if data.annotations is not None else _OWN_LABELS
@@ -264,7 +240,7 @@ def _measure(bench: _Bench, data: DetectionSet, bar: tqdm[Any]) -> None:
             options.pseudo_conf,
             rows_folder,
             watch=bench.watch,
-            progress=lambda images: advance("labels", images),
+            progress=lambda images: count("labels", images),
         )
     busy = sum(derainer.busy_s for derainer in cached)
     # Intervals are made with the gains; derained clean images are not needed for them.
@@ -276,7 +252,7 @@ def _measure(bench: _Bench, data: DetectionSet, bar: tqdm[Any]) -> None:
         rows_folder,
         settings,
         watch=bench.watch,
-        progress=advance,
+        progress=count,
     )
     bench.derain_s += sum(derainer.busy_s for derainer in cached) - busy
     bar.set_description(f"{data.name}: bootstrap")
@@ -325,13 +301,8 @@ def _relation(bench: _Bench) -> Relation:
 
 def _resolved(bench: _Bench) -> dict[str, Any]:
     """Return what was run, in full: options, and digests of what files held."""
-    chosen = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in sorted(vars(bench.options).items())
-        if name not in ("quiet", "json")
-    }
     return {
-        **chosen,
+        **chosen_options(bench.options),
         "detector": bench.detector_name,
         "imgsz": bench.detector.imgsz,
         "detector_fingerprint": bench.detector.fingerprint,
@@ -362,7 +333,7 @@ def _report(bench: _Bench, relation: Relation, command: str) -> RelationReport:
             "bootstrap resamples": options.resamples,
         },
         command=command,
-        date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        date=now(),
         environment=relation.environment,
         config=relation.config,
     )

@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
 
 from eval.comparison import SCORES
 from eval.figures import save_png
+from eval.files import SCHEMA, write_table
 from eval.relating.figures import relation_figure, save_svg
 from eval.relating.gains import SetGains, f1_score
 from eval.sets import ALL, DetectionSet
 from rainmer.files import write_text
 
-__all__ = ["SCHEMA", "Relation", "SetFacts", "main_rows", "write_relation"]
-
-SCHEMA = 1
-"""Number of the form of metrics.json; it grows when a field changes its meaning."""
+__all__ = ["Relation", "SetFacts", "main_rows", "write_relation"]
 
 _COUNTS = ("tp", "fp", "fn")
 
@@ -91,7 +88,7 @@ def write_relation(folder: Path, relation: Relation) -> None:
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     images = [row for one in relation.sets for row in _image_rows(one)]
     for name, table in (("relation", rows), ("correlations", correlations), ("images", images)):
-        write_text(folder / f"{name}.csv", pd.DataFrame(table).to_csv(index=False))
+        write_table(folder / f"{name}.csv", table)
     write_text(folder / "config.yaml", yaml.safe_dump(dict(relation.config), sort_keys=False))
     figure = relation_figure(main_rows(rows))
     save_png(figure, folder / "relation.png")
