@@ -25,6 +25,7 @@ from rainmer.models.network import Network
 from rainmer.models.prenet import PReNet
 
 __all__ = [
+    "LOAD_ERRORS",
     "WeightsFile",
     "first_sentence",
     "load_state_dict_file",
@@ -36,7 +37,7 @@ __all__ = [
 _FORMAT = "rainmer"
 _FORMAT_VERSION = "1"
 _PICKLE_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt")
-_LOAD_ERRORS = (
+LOAD_ERRORS = (
     pickle.UnpicklingError,
     struct.error,
     AttributeError,
@@ -205,7 +206,7 @@ def _read_pickle(file: Path) -> Mapping[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that the file is not as torch writes it
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise WeightsError(_explain(file, error)) from error
     if not isinstance(content, Mapping):
         raise WeightsError(f"{file} holds a {type(content).__name__}, not a state dict")

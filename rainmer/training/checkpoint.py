@@ -15,7 +15,7 @@ import torch
 
 from rainmer.errors import OutputError, WeightsError
 from rainmer.files import atomic_write
-from rainmer.models.weights import first_sentence
+from rainmer.models.weights import LOAD_ERRORS, first_sentence
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
@@ -54,7 +54,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except LOAD_ERRORS as error:
         raise WeightsError(f"{path} is damaged: {first_sentence(str(error))}") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise WeightsError(f"{path} is no checkpoint of a training run")

@@ -41,14 +41,17 @@ class ContrastiveRainmer(nn.Module):
     Args:
         network: What is trained.
         momentum: How much of itself the copy keeps at each forward pass.
+        contrastive: Whether views are compared; without that there is no copy.
     """
 
-    def __init__(self, network: Rainmer, *, momentum: float = _MOMENTUM) -> None:
+    def __init__(
+        self, network: Rainmer, *, momentum: float = _MOMENTUM, contrastive: bool = True
+    ) -> None:
         super().__init__()
         self.network = network
         self.momentum = momentum
         self.momentum_encoder: ViewEncoder | None = None
-        if network.config.views:
+        if contrastive and network.config.views:
             self.momentum_encoder = copy.deepcopy(network.encoder)
             assert self.momentum_encoder is not None
             self.momentum_encoder.requires_grad_(False)

@@ -71,7 +71,7 @@ def ssim(restored: Tensor, target: Tensor) -> Tensor:
 def _blur(images: Tensor) -> Tensor:
     """Filter every channel with the window: the outer product of two vectors, one after another."""
     batch, channels, height, width = images.shape
-    window = _window().to(images)
+    window = _window(images.device)
     planes = images.reshape(batch * channels, 1, height, width)
     rows = F.conv2d(planes, window[None, None, :, None], padding=(_WINDOW // 2, 0))
     blurred = F.conv2d(rows, window[None, None, None, :], padding=(0, _WINDOW // 2))
@@ -79,10 +79,10 @@ def _blur(images: Tensor) -> Tensor:
 
 
 @functools.cache
-def _window() -> Tensor:
+def _window(device: torch.device) -> Tensor:
     offsets = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
     window = torch.exp(-offsets.square() / (2 * _SIGMA**2))
-    return (window / window.sum()).float()
+    return (window / window.sum()).float().to(device)
 
 
 def _charbonnier_ssim(restored: Tensor, target: Tensor) -> PixelLoss:

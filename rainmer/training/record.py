@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rainmer.files import append_line, atomic_write, read_lines
+from rainmer.files import append_line, atomic_write, read_lines, write_text
 from rainmer.frames import Frame, write_image
 from rainmer.training.plots import draw_curves
 
@@ -36,9 +37,7 @@ class Record:
         self._lines = folder / "log.jsonl"
         self._board = _tensorboard(folder)
         kept = [line for line in read_lines(self._lines) if line.get("step", 0) <= step]
-        self._lines.unlink(missing_ok=True)
-        if kept:
-            append_line(self._lines, *kept)
+        write_text(self._lines, "".join(json.dumps(line) + "\n" for line in kept))
         self._rows: list[dict[str, Any]] = kept
 
     def add(self, step: int, values: Mapping[str, float]) -> None:

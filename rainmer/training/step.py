@@ -93,13 +93,11 @@ class Trainer:
         self.views: Sequence[str] = ()
         self.model: nn.Module
         if isinstance(network, models.Rainmer):
-            self.model = ContrastiveRainmer(network)
             if config.contrast_weight and config.prompted:
                 self.views = network.config.views
+            self.model = ContrastiveRainmer(network, contrastive=bool(self.views))
         else:
             self.model = (_OwnLoss if config.pixel_loss == "own" else _Plain)(network)
-        if not self.views and isinstance(self.model, ContrastiveRainmer):
-            self.model.momentum_encoder = None
         self.archives = Archives(self.views, config.archive, config.data.query, self.device)
         self.optimisers = _optimisers(network, config)
         self.average = _MovingAverage(network, config.ema) if config.ema else None
