@@ -15,7 +15,14 @@ import yaml
 
 from rainmer.errors import ConfigError
 
-__all__ = ["check_integer", "from_mapping", "nearest", "read_yaml", "to_mapping"]
+__all__ = [
+    "check_integer",
+    "from_mapping",
+    "nearest",
+    "read_yaml",
+    "refuse_unknown_options",
+    "to_mapping",
+]
 
 Config = TypeVar("Config")
 
@@ -68,6 +75,18 @@ def from_mapping(cls: type[Config], mapping: Mapping[str, Any], where: str = "")
         if name not in values and not has_default:
             raise ConfigError(f"{_at(where, name)}missing; it has no default")
     return cls(**values)
+
+
+def refuse_unknown_options(what: str, mapping: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Check that a mapping names options only, for classes that check their values themselves.
+
+    Raises:
+        ConfigError: A key is no option; names the most similar one.
+    """
+    names = set(known)
+    for key in mapping:
+        if key not in names:
+            raise ConfigError(f"{what} has no option {key!r}: {nearest(str(key), names)}")
 
 
 def to_mapping(config: Any) -> dict[str, Any]:  # noqa: ANN401 (any dataclass)

@@ -19,7 +19,7 @@ from rainmer.models.idt import IDT, IDTConfig
 from rainmer.models.network import Network, refuse_mismatch
 from rainmer.models.prenet import PReNet
 from rainmer.models.promptir import PromptIR
-from rainmer.models.rainmer import Rainmer
+from rainmer.models.rainmer import Rainmer, SparseUNet
 from rainmer.models.rainmer_config import RainmerConfig
 from rainmer.models.rcdnet import RCDNet, RCDNetConfig
 from rainmer.models.shipped import shipped_names, shipped_weights
@@ -43,6 +43,7 @@ __all__ = [
     "RCDNetConfig",
     "Rainmer",
     "RainmerConfig",
+    "SparseUNet",
     "build",
     "load",
     "network_names",

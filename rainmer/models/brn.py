@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rainmer.config import check_integer, from_mapping, to_mapping
+from rainmer.config import check_integer
 from rainmer.models.layers import conv3x3
-from rainmer.models.network import Network, clean_state_dict, refuse_mismatch
+from rainmer.models.network import ConfiguredNetwork, clean_state_dict, refuse_mismatch
 from rainmer.models.recurrent import GATES, ResidualUnit, lstm_step, stack_gates
 
 __all__ = ["BRN", "BRNConfig"]
@@ -82,7 +82,7 @@ class _Branch(nn.Module):
         return _State(self.output(features), hidden, cell)
 
 
-class BRN(Network):
+class BRN(ConfiguredNetwork):
     """The bilateral recurrent network (section 2 of the baselines' specification).
 
     The rain branch goes first in each iteration; its new image and state steer the background
@@ -100,10 +100,11 @@ class BRN(Network):
     name = "brn"
     size_multiple = 1
     takes_query = False
+    config_class = BRNConfig
+    config: BRNConfig
 
     def __init__(self, config: BRNConfig | None = None) -> None:
-        super().__init__()
-        self.config = config or BRNConfig()
+        super().__init__(config)
         self.rain = _Branch(2, _RAIN_UNITS)
         self.background = _Branch(3, _BACKGROUND_UNITS)
 
@@ -118,15 +119,6 @@ class BRN(Network):
             images = (image, background.image, rain.image)
             background = self.background(images, background, rain.hidden)
         return background.image
-
-    def config_mapping(self) -> dict[str, Any]:
-        """Return the option as plain values."""
-        return to_mapping(self.config)
-
-    @classmethod
-    def from_mapping(cls: type[_AnyBRN], mapping: Mapping[str, Any]) -> _AnyBRN:
-        """Build the network from the field of `BRNConfig`; raises ConfigError."""
-        return cls(from_mapping(BRNConfig, mapping, cls.name))
 
     @classmethod
     def from_official(cls: type[_AnyBRN], state_dict: Mapping[str, Any]) -> _AnyBRN:

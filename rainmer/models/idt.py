@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, cast
@@ -19,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rainmer.config import check_integer, from_mapping, to_mapping
+from rainmer.config import check_integer
 from rainmer.errors import ConfigError, ImageError, WeightsError
 from rainmer.models.layers import conv3x3, depthwise_conv
-from rainmer.models.network import Network, clean_state_dict, translate_official
+from rainmer.models.network import RenamedNetwork, clean_state_dict, rename
 from rainmer.tiling import merge_tiles, pad_to_least, split_tiles
 
 __all__ = ["IDT", "IDTConfig"]
@@ -306,7 +305,7 @@ def _cut(x: Tensor, window: int) -> Tensor:
     return grid.transpose(2, 3)
 
 
-class IDT(Network):
+class IDT(RenamedNetwork):
     """The image deraining transformer.
 
     It is built for square images of one size. Smaller ones are padded by reflection; larger ones
@@ -326,10 +325,12 @@ class IDT(Network):
     name = "idt"
     size_multiple = 1  # it pads, and cuts tiles, itself
     takes_query = False
+    config_class = IDTConfig
+    config: IDTConfig
 
     def __init__(self, config: IDTConfig | None = None) -> None:
-        super().__init__()
-        self.config = config = config or IDTConfig()
+        super().__init__(config)
+        config = self.config
         dim = config.dim
         self.embedding = conv3x3(_CHANNELS, dim, bias=True)
         heads = iter(config.heads)
@@ -415,15 +416,6 @@ class IDT(Network):
             features = blocks(torch.cat((raised, skipped.pop()), dim=-1))
         return cast(Tensor, self.output(_channels_first(features)) + image)
 
-    def config_mapping(self) -> dict[str, Any]:
-        """Return the options as plain values."""
-        return to_mapping(self.config)
-
-    @classmethod
-    def from_mapping(cls: type[_AnyIDT], mapping: Mapping[str, Any]) -> _AnyIDT:
-        """Build the network from the fields of `IDTConfig`; raises ConfigError."""
-        return cls(from_mapping(IDTConfig, mapping, cls.name))
-
     @classmethod
     def from_official(cls: type[_AnyIDT], state_dict: Mapping[str, Any]) -> _AnyIDT:
         """Build the network of a published checkpoint; its options are read off the shapes.
@@ -438,18 +430,8 @@ class IDT(Network):
         model.load_official(state_dict)
         return model
 
-    def load_official(self, state_dict: Mapping[str, Any]) -> None:
-        """Load published weights.
-
-        Raises:
-            WeightsError: Keys are missing or of another network, or shapes differ.
-        """
-        weights = clean_state_dict(state_dict)
-        self.load_state_dict(translate_official(self, self.official_names(), weights))
-
-    def official_names(self) -> dict[str, str]:
-        """Return the published key of every weight, by our key."""
-        return {name: _official_name(name) for name in self.state_dict()}
+    def _official_name(self, name: str) -> str:
+        return rename(name, _RENAMES)
 
 
 def _initialise(module: nn.Module) -> None:
@@ -490,12 +472,6 @@ _RENAMES = (
     (r"\.feed_forward\.reduce\.", ".mlp.linear2.0."),
 )
 """From our keys to the published ones."""
-
-
-def _official_name(name: str) -> str:
-    for pattern, replacement in _RENAMES:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 _IMAGE_SIZES = {1: 64, 3: 128}

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from rainmer.config import from_mapping, to_mapping
 from rainmer.errors import WeightsError
 
-__all__ = ["Network", "clean_state_dict", "refuse_mismatch", "translate_official"]
+__all__ = [
+    "ConfiguredNetwork",
+    "Network",
+    "RenamedNetwork",
+    "clean_state_dict",
+    "refuse_mismatch",
+    "rename",
+    "translate_official",
+]
 
 _LISTED = 3
+
+_AnyConfigured = TypeVar("_AnyConfigured", bound="ConfiguredNetwork")
 
 
 class Network(nn.Module, abc.ABC):
@@ -50,6 +62,63 @@ class Network(nn.Module, abc.ABC):
         Raises:
             WeightsError: The checkpoint is of another network.
         """
+
+
+class ConfiguredNetwork(Network):
+    """A network whose options are a frozen dataclass.
+
+    Args:
+        config: The options, an instance of `config_class`; default: the published size.
+    """
+
+    config_class: ClassVar[type[Any]]
+    """The dataclass; its defaults are the published size."""
+    config: Any
+
+    def __init__(self, config: Any = None) -> None:  # noqa: ANN401 (of each network's own class)
+        super().__init__()
+        self.config = self.config_class() if config is None else config
+
+    def config_mapping(self) -> dict[str, Any]:
+        """Return the options as plain values."""
+        return to_mapping(self.config)
+
+    @classmethod
+    def from_mapping(cls: type[_AnyConfigured], mapping: Mapping[str, Any]) -> _AnyConfigured:
+        """Build the network from the fields of its configuration; raises ConfigError."""
+        return cls(from_mapping(cls.config_class, mapping, cls.name))
+
+
+class RenamedNetwork(ConfiguredNetwork):
+    """A network whose published checkpoints hold our weights under other names."""
+
+    @abc.abstractmethod
+    def _official_name(self, name: str) -> str:
+        """Return the published key of one of ours."""
+
+    def official_names(self) -> dict[str, str]:
+        """Return the published key of every weight, statistics included, by our key."""
+        return {name: self._official_name(name) for name in self.state_dict()}
+
+    def load_official(self, state_dict: Mapping[str, Any]) -> None:
+        """Load the weights of a published checkpoint of the same configuration.
+
+        Raises:
+            WeightsError: Keys are missing or of another network, or shapes differ.
+        """
+        weights = clean_state_dict(state_dict)
+        self.load_state_dict(translate_official(self, self.official_names(), weights))
+
+
+def rename(name: str, patterns: Iterable[tuple[str, str]]) -> str:
+    r"""Apply patterns and their replacements to a key, one after the other.
+
+    >>> rename("encoder1.0.norm1.weight", [(r"^encoder(\d)", r"encoder_level\1"), ("norm", "ln")])
+    'encoder_level1.0.ln1.weight'
+    """
+    for pattern, replacement in patterns:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def clean_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -119,7 +188,10 @@ def refuse_mismatch(
 
 
 def translate_official(
-    network: Network, names: Mapping[str, str], weights: Mapping[str, Tensor]
+    network: Network,
+    names: Mapping[str, str],
+    weights: Mapping[str, Tensor],
+    ignorable: Iterable[str] = (),
 ) -> dict[str, Tensor]:
     """Check published weights and bring them to the keys and shapes of a network of ours.
 
@@ -127,13 +199,14 @@ def translate_official(
         network: What the weights are for.
         names: The published key of every weight, by ours.
         weights: The published weights under bare keys.
+        ignorable: Published keys that may be there without being taken.
 
     Raises:
         WeightsError: Keys are missing or of another network, or shapes differ.
     """
     own = network.state_dict()
     expected = {official: own[name].shape for name, official in names.items()}
-    refuse_mismatch(network.name, expected, weights)
+    refuse_mismatch(network.name, expected, weights, ignorable)
     return {name: weights[key].reshape(own[name].shape) for name, key in names.items()}
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rainmer.config import nearest
+from rainmer.config import refuse_unknown_options
 from rainmer.errors import ConfigError
 from rainmer.models.layers import conv3x3
 from rainmer.models.network import Network, clean_state_dict, refuse_mismatch
@@ -84,10 +84,7 @@ class PReNet(Network):
     @classmethod
     def from_mapping(cls: type[_AnyPReNet], mapping: Mapping[str, Any]) -> _AnyPReNet:
         """Build the network from plain values; raises ConfigError."""
-        for key in mapping:
-            if key != "iterations":
-                choices = nearest(str(key), ["iterations"])
-                raise ConfigError(f"PReNet has no option {key!r}: {choices}")
+        refuse_unknown_options("PReNet", mapping, ["iterations"])
         return cls(**mapping)
 
     @classmethod

@@ -11,9 +11,8 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from rainmer.config import from_mapping, to_mapping
 from rainmer.errors import ConfigError
-from rainmer.models.network import Network, clean_state_dict, refuse_mismatch
+from rainmer.models.network import RenamedNetwork, clean_state_dict, rename, translate_official
 
 __all__ = ["PublishedNetwork", "check_counts", "count_modules", "published_weights"]
 
@@ -25,24 +24,13 @@ _WRAPPER = "net."
 _AnyPublished = TypeVar("_AnyPublished", bound="PublishedNetwork")
 
 
-class PublishedNetwork(Network):
-    """A network with a configuration class and a table of the published names of its weights.
+class PublishedNetwork(RenamedNetwork):
+    """A network with a table of the published names of its weights."""
 
-    Args:
-        config: The options, an instance of `config_class`; default: the published size.
-    """
-
-    config_class: ClassVar[type[Any]]
-    """A frozen dataclass, the defaults of which are the published size."""
     renames: ClassVar[Sequence[tuple[str, str]]]
     """Patterns and replacements that turn our keys into the published ones, applied in order."""
     without_effect: ClassVar[str]
     """Pattern of the published keys that no output depends on: accepted, and left out."""
-    config: Any
-
-    def __init__(self, config: Any = None) -> None:  # noqa: ANN401 (of each network's own class)
-        super().__init__()
-        self.config = self.config_class() if config is None else config
 
     @classmethod
     @abc.abstractmethod
@@ -52,15 +40,6 @@ class PublishedNetwork(Network):
         Raises:
             LookupError: A key is missing, or a shape has fewer sizes than it should.
         """
-
-    def config_mapping(self) -> dict[str, Any]:
-        """Return the options as plain values."""
-        return to_mapping(self.config)
-
-    @classmethod
-    def from_mapping(cls: type[_AnyPublished], mapping: Mapping[str, Any]) -> _AnyPublished:
-        """Build the network from the fields of its configuration; raises ConfigError."""
-        return cls(from_mapping(cls.config_class, mapping, cls.name))
 
     @classmethod
     def from_official(
@@ -92,14 +71,8 @@ class PublishedNetwork(Network):
         """
         self.load_state_dict(self._translate(published_weights(state_dict)))
 
-    def official_names(self) -> dict[str, str]:
-        """Return the published key of every weight, by our key."""
-        return {name: self._official_name(name) for name in self.state_dict()}
-
     def _official_name(self, name: str) -> str:
-        for pattern, replacement in self.renames:
-            name = re.sub(pattern, replacement, name)
-        return name
+        return rename(name, self.renames)
 
     @classmethod
     def _config_of(cls, weights: Mapping[str, Tensor]) -> Any:  # noqa: ANN401
@@ -114,11 +87,8 @@ class PublishedNetwork(Network):
 
     def _translate(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Check published weights and bring them to our keys and shapes."""
-        own, names = self.state_dict(), self.official_names()
-        expected = {official: own[name].shape for name, official in names.items()}
         ignorable = [key for key in weights if re.fullmatch(self.without_effect, key)]
-        refuse_mismatch(self.name, expected, weights, ignorable)
-        return {name: weights[key].reshape(own[name].shape) for name, key in names.items()}
+        return translate_official(self, self.official_names(), weights, ignorable)
 
 
 def published_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

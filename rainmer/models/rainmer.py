@@ -30,12 +30,19 @@ from rainmer.models.layers import (
     conv3x3,
     global_average,
 )
-from rainmer.models.network import Network, clean_state_dict, refuse_mismatch
+from rainmer.models.network import Network, clean_state_dict, translate_official
 from rainmer.models.rainmer_config import RainmerConfig
 from rainmer.models.rainmer_official import config_from_official, official_name
 from rainmer.tiling import pad_to_multiple
 
-__all__ = ["QUERY_SIZE_HW", "Rainmer", "ViewEncoder", "prompts_of_maps"]
+__all__ = [
+    "QUERY_SIZE_HW",
+    "Rainmer",
+    "SparseUNet",
+    "ViewEncoder",
+    "check_image",
+    "prompts_of_maps",
+]
 
 QUERY_SIZE_HW = (128, 128)
 """Size of the query image: the whole frame, its aspect ratio ignored."""
@@ -218,7 +225,78 @@ class TransformerBlock(nn.Module):
         return cast(Tensor, x + self.feed_forward(self.norm2(x)))
 
 
-class Rainmer(Network):
+class SparseUNet(Network):
+    """The U-shape of sparse transformer blocks, which Rainmer shares with DRSformer (section 3)."""
+
+    checkpointing = False
+    """Whether training computes the blocks' activations twice instead of keeping them."""
+
+    def _build(self, config: RainmerConfig) -> None:
+        """Make the layers, in the order of the published networks."""
+        self.stride = config.entry_stride
+        self.size_multiple = _DOWNSAMPLING * self.stride
+        width1, width2, width3, width4 = config.widths
+        entry_channels = _CHANNELS * self.stride**2
+        self.embedding = conv3x3(entry_channels, width1, bias=False)
+        self.compensator = FeatureCompensator(width1, config.compensator_steps)
+        self.encoder1 = _level(config, 0, width1)
+        self.down1 = Downsample(width1)
+        self.encoder2 = _level(config, 1, width2)
+        self.down2 = Downsample(width2)
+        self.encoder3 = _level(config, 2, width3)
+        self.down3 = Downsample(width3)
+        self.bottleneck = _level(config, 3, width4)
+        self.up3 = Upsample(width4)
+        self.reduce3 = channel_conv(width4, width3, bias=config.bias)
+        self.decoder3 = _level(config, 2, width3, prompted=True)
+        self.up2 = Upsample(width3)
+        self.reduce2 = channel_conv(width3, width2, bias=config.bias)
+        self.decoder2 = _level(config, 1, width2, prompted=True)
+        self.up1 = Upsample(width2)
+        # The last decoder level is as wide as both its inputs together: nothing is reduced.
+        self.decoder1 = _level(config, 0, width2, prompted=True)
+        self.refinement = FeatureCompensator(width2, config.compensator_steps)
+        self.output = conv3x3(width2, entry_channels, bias=config.bias)
+
+    def _fuse(self, image: Tensor, features: Tensor) -> Tensor:
+        """Return the features (B, dim, H/s, W/s) that enter the first level."""
+        return features
+
+    def _restore(self, image: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """Run the U-shape; sides fit `size_multiple`. Training uses this path too."""
+        image = _channels_last(image)
+        features = self.compensator(self.embedding(_enter(image, self.stride)))
+        level1 = self._run(self.encoder1, self._fuse(image, features))
+        level2 = self._run(self.encoder2, self.down1(level1))
+        level3 = self._run(self.encoder3, self.down2(level2))
+        features = self._run(self.bottleneck, self.down3(level3))
+        features = self.reduce3(torch.cat((self.up3(features), level3), dim=1))
+        features = self._run(self.decoder3, features, prompts)
+        features = self.reduce2(torch.cat((self.up2(features), level2), dim=1))
+        features = self._run(self.decoder2, features, prompts)
+        features = torch.cat((self.up1(features), level1), dim=1)
+        features = self._run(self.decoder1, features, prompts)
+        return _leave(self.output(self.refinement(features)), self.stride) + image
+
+    def _run(self, blocks: nn.ModuleList, x: Tensor, prompts: Tensor | None = None) -> Tensor:
+        for block in blocks:
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, prompts, use_reentrant=False)
+            else:
+                x = block(x, prompts)
+        return x
+
+
+def _level(
+    config: RainmerConfig, level: int, width: int, *, prompted: bool = False
+) -> nn.ModuleList:
+    heads, count = config.heads[level], config.num_blocks[level]
+    return nn.ModuleList(
+        TransformerBlock(width, heads, config, prompted=prompted) for _ in range(count)
+    )
+
+
+class Rainmer(SparseUNet):
     """The network of sections 1 to 4; inference only needs what is here.
 
     The momentum copy of the encoder, which contrastive training adds, is not a part of it: the
@@ -242,39 +320,11 @@ class Rainmer(Network):
     def __init__(self, config: RainmerConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or RainmerConfig()
-        self.checkpointing = False
-        """Whether training computes the blocks' activations twice instead of keeping them."""
-        self.size_multiple = _DOWNSAMPLING * config.entry_stride
-        width1, width2, width3, width4 = config.widths
-        entry_channels = _CHANNELS * config.entry_stride**2
-        self.embedding = conv3x3(entry_channels, width1, bias=False)
-        self.compensator = FeatureCompensator(width1, config.compensator_steps)
-        self.encoder1 = self._level(0, width1)
-        self.down1 = Downsample(width1)
-        self.encoder2 = self._level(1, width2)
-        self.down2 = Downsample(width2)
-        self.encoder3 = self._level(2, width3)
-        self.down3 = Downsample(width3)
-        self.bottleneck = self._level(3, width4)
-        self.up3 = Upsample(width4)
-        self.reduce3 = channel_conv(width4, width3, bias=config.bias)
-        self.decoder3 = self._level(2, width3, prompted=True)
-        self.up2 = Upsample(width3)
-        self.reduce2 = channel_conv(width3, width2, bias=config.bias)
-        self.decoder2 = self._level(1, width2, prompted=True)
-        self.up1 = Upsample(width2)
-        # The last decoder level is as wide as both its inputs together: nothing is reduced.
-        self.decoder1 = self._level(0, width2, prompted=True)
-        self.refinement = FeatureCompensator(width2, config.compensator_steps)
-        self.output = conv3x3(width2, entry_channels, bias=config.bias)
+        self._build(config)
         needs_encoder = config.spatial_channel or bool(config.prompt_views)
         self.encoder = ViewEncoder(config) if needs_encoder else None
-        self.interaction = LocationChannelInteraction(width1) if config.spatial_channel else None
-
-    def _level(self, level: int, width: int, *, prompted: bool = False) -> nn.ModuleList:
-        heads, count = self.config.heads[level], self.config.num_blocks[level]
-        return nn.ModuleList(
-            TransformerBlock(width, heads, self.config, prompted=prompted) for _ in range(count)
+        self.interaction = (
+            LocationChannelInteraction(config.dim) if config.spatial_channel else None
         )
 
     def forward(
@@ -296,7 +346,7 @@ class Rainmer(Network):
         Raises:
             ImageError: The shapes do not fit each other.
         """
-        _check_image("image", image)
+        check_image("image", image)
         if prompts is None:
             prompts = self.prompts(self.default_query(image) if query is None else query)
         elif query is not None:
@@ -320,7 +370,7 @@ class Rainmer(Network):
         Returns:
             Unit-length vectors (B, P, base_dim), chromatic first; P is 0 without prompting views.
         """
-        _check_image("query", query)
+        check_image("query", query)
         if self.encoder is None or not self.config.prompt_views:
             return query.new_zeros(query.shape[0], 0, self.config.base_dim)
         return prompts_of_maps(self.encoder(_channels_last(query)))
@@ -340,33 +390,10 @@ class Rainmer(Network):
                 f"{' or '.join(map(str, sorted(counts)))}, {self.config.base_dim})"
             )
 
-    def _restore(self, image: Tensor, prompts: Tensor) -> Tensor:
-        """Run the U-shape of section 3; sides fit `size_multiple`. Training uses this path too."""
-        image = _channels_last(image)
-        stride = self.config.entry_stride
-        features = self.compensator(self.embedding(_enter(image, stride)))
-        if self.interaction is not None and self.encoder is not None:
-            features = self.interaction(self.encoder.location(image), features)
-        level1 = self._run(self.encoder1, features)
-        level2 = self._run(self.encoder2, self.down1(level1))
-        level3 = self._run(self.encoder3, self.down2(level2))
-        features = self._run(self.bottleneck, self.down3(level3))
-        features = self.reduce3(torch.cat((self.up3(features), level3), dim=1))
-        features = self._run(self.decoder3, features, prompts)
-        features = self.reduce2(torch.cat((self.up2(features), level2), dim=1))
-        features = self._run(self.decoder2, features, prompts)
-        features = torch.cat((self.up1(features), level1), dim=1)
-        features = self._run(self.decoder1, features, prompts)
-        correction = self.output(self.refinement(features))
-        return _leave(correction, stride) + image
-
-    def _run(self, blocks: nn.ModuleList, x: Tensor, prompts: Tensor | None = None) -> Tensor:
-        for block in blocks:
-            if self.checkpointing and self.training:
-                x = checkpoint(block, x, prompts, use_reentrant=False)
-            else:
-                x = block(x, prompts)
-        return x
+    def _fuse(self, image: Tensor, features: Tensor) -> Tensor:
+        if self.interaction is None or self.encoder is None:
+            return features
+        return cast(Tensor, self.interaction(self.encoder.location(image), features))
 
     def config_mapping(self) -> dict[str, Any]:
         """Return the options as plain values."""
@@ -416,13 +443,10 @@ class Rainmer(Network):
     def _translate_official(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Check published weights and bring them to our keys and shapes."""
         weights = {k: v for k, v in weights.items() if not k.startswith(_MOMENTUM_ENCODER)}
-        own = self.state_dict()
         names = self.official_names()
-        expected = {official: own[name].shape for name, official in names.items()}
-        surplus = weights.keys() - expected.keys()
+        surplus = weights.keys() - set(names.values())
         ignorable = self._names_without_effect() if surplus else ()
-        refuse_mismatch(self.name, expected, weights, ignorable)
-        return {name: weights[key].reshape(own[name].shape) for name, key in names.items()}
+        return translate_official(self, names, weights, ignorable)
 
     def official_names(self) -> dict[str, str]:
         """Return the published key of every weight, by our key."""
@@ -449,6 +473,7 @@ def _channels_last(image: Tensor) -> Tensor:
     return image.contiguous(memory_format=torch.channels_last)
 
 
-def _check_image(role: str, image: Tensor) -> None:
+def check_image(role: str, image: Tensor) -> None:
+    """Refuse other shapes than (B, 3, H, W). Raises ImageError."""
     if image.ndim != 4 or image.shape[1] != _CHANNELS:
         raise ImageError(f"the {role} has shape {tuple(image.shape)}, expected (B, 3, H, W)")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
-from rainmer.config import check_integer, nearest, to_mapping
+from rainmer.config import check_integer, nearest, refuse_unknown_options, to_mapping
 from rainmer.errors import ConfigError
 from rainmer.models.layers import COMPENSATOR_STEPS, TopkTies, kept_entries
 
@@ -196,10 +196,8 @@ class RainmerConfig:
             ConfigError: A key is no field (names the most similar one), or a value is wrong.
         """
         # Values are checked by the constructor, for code that calls it directly too.
-        fields = {field.name for field in dataclasses.fields(cls)}
-        for key in mapping:
-            if key not in fields:
-                raise ConfigError(f"Rainmer has no option {key!r}: {nearest(str(key), fields)}")
+        names = (field.name for field in dataclasses.fields(cls))
+        refuse_unknown_options("Rainmer", mapping, names)
         return cls(**mapping)
 
     def to_mapping(self) -> dict[str, Any]:

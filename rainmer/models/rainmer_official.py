@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from rainmer.errors import ConfigError, WeightsError
+from rainmer.models.network import rename
 from rainmer.models.rainmer_config import RainmerConfig
 
 __all__ = ["backbone_options", "config_from_official", "official_name"]
@@ -76,8 +76,7 @@ def official_name(name: str, config: RainmerConfig) -> str:
     if config.prompt_gate in _PROMPT_DIRECTIONS:
         direction = _PROMPT_DIRECTIONS[config.prompt_gate]
         name = name.replace(".prompt_term.direction", f".prompt_term.{direction}")
-    for pattern, replacement in _RENAMES:
-        name = re.sub(pattern, replacement, name)
+    name = rename(name, _RENAMES)
     return name.replace(".prompt_term.", _PROMPT_OWNERS[config.prompt_position])
 
 

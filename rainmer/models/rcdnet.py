@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rainmer.config import check_integer, from_mapping, to_mapping
+from rainmer.config import check_integer
 from rainmer.models.layers import conv3x3
-from rainmer.models.network import Network, clean_state_dict, translate_official
+from rainmer.models.network import RenamedNetwork, clean_state_dict
 
 __all__ = ["RCDNet", "RCDNetConfig", "RainDecomposition", "rcdnet_loss"]
 
@@ -117,7 +117,7 @@ class _MapNet(_BackgroundNet):
         return (super().forward(x) - self.threshold).relu()
 
 
-class RCDNet(Network):
+class RCDNet(RenamedNetwork):
     """The unfolded network. It works on values 0..255 inside; images are 0..1 as everywhere.
 
     In training its batch norms use, and update, the statistics of the batch.
@@ -139,10 +139,12 @@ class RCDNet(Network):
     name = "rcdnet"
     size_multiple = 1
     takes_query = False
+    config_class = RCDNetConfig
+    config: RCDNetConfig
 
     def __init__(self, config: RCDNetConfig | None = None) -> None:
-        super().__init__()
-        self.config = config = config or RCDNetConfig()
+        super().__init__(config)
+        config = self.config
         extra = config.extra_channels
         width = _CHANNELS + extra
         self.entry_dictionary = nn.Parameter(_initial_dictionary())
@@ -195,15 +197,6 @@ class RCDNet(Network):
         decomposition.backgrounds.append(self.exit_net(state)[:, :_CHANNELS])
         return decomposition
 
-    def config_mapping(self) -> dict[str, Any]:
-        """Return the options as plain values."""
-        return to_mapping(self.config)
-
-    @classmethod
-    def from_mapping(cls: type[_AnyRCDNet], mapping: Mapping[str, Any]) -> _AnyRCDNet:
-        """Build the network from the fields of `RCDNetConfig`; raises ConfigError."""
-        return cls(from_mapping(RCDNetConfig, mapping, cls.name))
-
     @classmethod
     def from_official(cls: type[_AnyRCDNet], state_dict: Mapping[str, Any]) -> _AnyRCDNet:
         """Build the network of a published checkpoint; its options are read off the shapes.
@@ -215,18 +208,8 @@ class RCDNet(Network):
         model.load_official(state_dict)
         return model
 
-    def load_official(self, state_dict: Mapping[str, Any]) -> None:
-        """Load published weights, statistics of the batch norms included.
-
-        Raises:
-            WeightsError: Keys are missing or of another network, or shapes differ.
-        """
-        weights = clean_state_dict(state_dict)
-        self.load_state_dict(translate_official(self, self.official_names(), weights))
-
-    def official_names(self) -> dict[str, str]:
-        """Return the published key of every weight and statistic, by our key."""
-        return {name: _official_name(name) for name in self.state_dict()}
+    def _official_name(self, name: str) -> str:
+        return ".".join(_OWN_PARTS.get(part, part) for part in name.split("."))
 
 
 def rcdnet_loss(decomposition: RainDecomposition, rainy: Tensor, clean: Tensor) -> Tensor:
@@ -281,10 +264,6 @@ _OWN_PARTS = {
     "norm2": "4",
 }
 """What the published keys call the parts of ours; other parts are the same."""
-
-
-def _official_name(name: str) -> str:
-    return ".".join(_OWN_PARTS.get(part, part) for part in name.split("."))
 
 
 def _config_of(weights: Mapping[str, Tensor]) -> RCDNetConfig:

@@ -104,7 +104,7 @@ class _Run:
         seed_everything(config.seed)
         network = _network(config).to(device)
         network.to(memory_format=torch.channels_last)
-        if isinstance(network, models.Rainmer):
+        if isinstance(network, models.SparseUNet):
             network.checkpointing = config.checkpointing
         self.trainer = Trainer(network, config)
         sources = make_sources(config.data, seed=config.seed)
