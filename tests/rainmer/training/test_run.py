@@ -19,6 +19,7 @@ from rainmer.config import from_mapping
 from rainmer.errors import ConfigError, DatasetError, OutputError, RainmerError, WeightsError
 from rainmer.files import read_lines
 from rainmer.frames import write_image
+from rainmer.models import rainmer as rainmer_module
 from rainmer.training import step as step_module
 from rainmer.training.checkpoint import read_checkpoint
 from rainmer.training.config import TrainConfig
@@ -321,6 +322,22 @@ def test_checkpointing_changes_nothing_but_memory(tmp_path, run_mapping):
     run(run_mapping, tmp_path / "recomputed")
     kept, recomputed = losses(tmp_path / "kept"), losses(tmp_path / "recomputed")
     assert kept == pytest.approx(recomputed, rel=1e-5)
+
+
+def test_checkpointing_reaches_drsformer(tmp_path, run_mapping):
+    sizes = {"dim": 8, "num_blocks": [1, 1, 1, 1], "heads": [1, 1, 1, 1]}
+    run_mapping.update(network="drsformer", variant=None, model=sizes, checkpointing=True)
+    seen = []
+    recompute = rainmer_module.checkpoint
+
+    def counting(block, *arguments, **options):
+        seen.append(block)
+        return recompute(block, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rainmer_module, "checkpoint", counting)
+        run(run_mapping, tmp_path / "run", max_steps=1)
+    assert len(seen) == 7  # a block at each of three levels down and up, and in the bottleneck
 
 
 def test_a_run_starts_from_given_weights(tmp_path, run_mapping):
