@@ -30,7 +30,7 @@ from rainmer.models.layers import (
 )
 
 if TYPE_CHECKING:
-    from rainmer.models.rainmer import PromptTerm, TransformerBlock
+    from rainmer.models.rainmer import PromptAttention, PromptTerm, TransformerBlock
 
 __all__ = ["FusedCompensator", "FusedTransformerBlock"]
 
@@ -167,7 +167,7 @@ class _StripwiseAttention(nn.Module):
             values[images, rows.own] = qkv[..., 2 * channels :]
             both = qkv[..., : 2 * channels].flatten(1, 2).float()  # B, HW, 2C: q and k
             squares[images] += (both * both).sum(1)
-            q, k = both.unflatten(-1, (2, attention.heads, width)).permute(2, 0, 3, 1, 4)
+            q, k = both.view(*both.shape[:2], 2, attention.heads, width).permute(2, 0, 3, 1, 4)
             products[images] += q.transpose(-2, -1) @ k
         q_norm, k_norm = squares.sqrt().view(count, 2, attention.heads, width).unbind(1)
         maps = attention.combine_maps(attention.scale_products(products, q_norm, k_norm))
@@ -184,13 +184,16 @@ class _FusedPrompts(_Folded):
 
     def __init__(self, term: PromptTerm) -> None:
         super().__init__()
-        gates = [cast(nn.Sequential, attention.gate) for attention in term.attentions]
+        self.attentions = [cast("PromptAttention", attention) for attention in term.attentions]
+        gates = [attention.gate for attention in self.attentions]
         first = [cast(nn.Conv2d, gate[0]) for gate in gates]
         last = [cast(nn.Conv2d, gate[2]) for gate in gates]
         dtype = first[0].weight.dtype
         self._keep("gate_in", torch.cat([_matrix(conv) for conv in first], 1).t(), dtype)
         self._keep("gate_in_bias", torch.cat([cast(Tensor, conv.bias) for conv in first]), dtype)
-        self._keep("gate_out", torch.block_diag(*[_matrix(conv) for conv in last]).t(), dtype)
+        matrices = [_matrix(conv) for conv in last]
+        gate_out = torch.block_diag(*matrices)  # type: ignore[no-untyped-call]
+        self._keep("gate_out", gate_out.t(), dtype)
         self._keep("gate_out_bias", torch.cat([cast(Tensor, conv.bias) for conv in last]), dtype)
         self.term = term
 
@@ -207,7 +210,7 @@ class _FusedPrompts(_Folded):
                 share.to(dtype)[:, None, None, None],
             )
             for prompt, attention, share in zip(
-                prompts.unbind(1), self.term.attentions, shares, strict=True
+                prompts.unbind(1), self.attentions, shares, strict=True
             )
         ]
 
@@ -216,7 +219,7 @@ class _FusedPrompts(_Folded):
         hidden = F.gelu(F.linear(pixels, self.gate_in, self.gate_in_bias))
         gates = F.linear(hidden, self.gate_out, self.gate_out_bias).sigmoid_()
         for i, (value, share) in enumerate(values):
-            bias = self.term.attentions[i].value.bias
+            bias = self.attentions[i].value.bias
             spread = torch.addcmul(bias, gates[..., i : i + 1], value)
             total.addcmul_(F.silu(spread, inplace=True), share)
 
@@ -235,10 +238,15 @@ class _FusedHalf(_Folded):
         half: 0 or 1.
     """
 
+    expand: Tensor
+    expand_bias: Tensor | None
     fine: Tensor
+    fine_bias: Tensor | None
     coarse: Tensor
+    coarse_bias: Tensor | None
     fine_pairs: Tensor
     coarse_pairs: Tensor
+    pairs_bias: Tensor | None
     reduce: Tensor
 
     def __init__(self, feed_forward: MixedScaleFeedForward, half: int) -> None:
@@ -325,7 +333,7 @@ class _FusedFeedForward(nn.Module):
         normalized = _norm(self.norm, pixels)
         kept = pixels[:, rows.within(given)]
         mixed = kept.new_empty(*kept.shape[:3], 2 * self.width)
-        for half, part in zip(self.halves, mixed.split(self.width, dim=-1), strict=True):
+        for half, part in zip(self.halves, mixed.chunk(2, dim=-1), strict=True):
             half(normalized, given, rows, part)
         mixed.relu_()
         torch.addmm(
@@ -406,8 +414,8 @@ class _FusedStep(_Folded):
 
     def __init__(self, step: CompensatorStep) -> None:
         super().__init__()
-        channels, dtype = step.merge.out_channels, step.merge.weight.dtype
-        merges = list(_matrix(step.merge).split(channels))
+        dtype = step.merge.weight.dtype
+        merges = list(_matrix(step.merge).chunk(len(step.operations)))
         self.operations = nn.ModuleList()
         for i, operation in enumerate(step.operations):
             if isinstance(operation, Separable):
@@ -446,21 +454,23 @@ class _FusedSeparable(_Folded):
     """`Separable` up to its last 1x1 convolution."""
 
     matrix: Tensor
+    first: Tensor | None
+    last: Tensor | None
 
     def __init__(self, operation: Separable) -> None:
         super().__init__()
         dtype = operation.pointwise1.weight.dtype
         matrix = _matrix(operation.pointwise1)
-        self.pointwise = operation.depthwise1.kernel_size == (1, 1)
-        if self.pointwise:
+        pointwise = operation.depthwise1.kernel_size == (1, 1)
+        if pointwise:
             matrix = _diagonal(operation.depthwise1) @ matrix
         self._keep("matrix", matrix.t(), dtype)
         for name, conv in (("first", operation.depthwise1), ("last", operation.depthwise2)):
-            self._keep(name, None if self.pointwise else conv.weight, dtype)
+            self._keep(name, None if pointwise else conv.weight, dtype)
 
     def forward(self, pixels: Tensor, given: _Rows, rows: _Rows) -> Tensor:
         """Map the given pixels (B, h, W, C) to rows among them (B, H, W, C)."""
-        if self.pointwise:
+        if self.first is None or self.last is None:  # of size 1, and merged into the matrices
             return F.linear(pixels[:, rows.within(given)], self.matrix).relu_()
         between = rows.grown(self.last.shape[-1] // 2)
         hidden = F.linear(_filter(pixels, given, between, self.first), self.matrix).relu_()

@@ -76,7 +76,7 @@ class ViewEncoder(nn.Module):
 
     def location(self, image: Tensor) -> Tensor:
         """Return the location map (B, dim, H/s, W/s) of an image (B, 3, H, W), s: entry stride."""
-        return cast(Tensor, self.compensator(self.embedding(_enter(image, self.stride))))
+        return cast(Tensor, self.compensator(_embed(self.embedding, image, self.stride)))
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return the maps (B, base_dim, H/s, W/s) of an image (B, 3, H, W) by the views' names.
@@ -236,8 +236,6 @@ class SparseUNet(Network):
 
     checkpointing = False
     """Whether training computes the blocks' activations twice instead of keeping them."""
-    fused = False
-    """Whether this is what `fuse` returned."""
 
     def _build(self, config: RainmerConfig) -> None:
         """Make the layers, in the order of the published networks."""
@@ -271,8 +269,10 @@ class SparseUNet(Network):
 
         Linear maps that follow each other are merged (`rainmer.models.fused`), so its weights have
         other names and shapes. It is on the same device, has no gradients, and cannot be trained
-        or saved.
+        or saved. A fused network is returned as it is.
         """
+        if self.fused:
+            return self
         fused = copy.deepcopy(self).eval().requires_grad_(False)
         fused.fused = True
         for module in list(fused.modules()):
@@ -290,7 +290,7 @@ class SparseUNet(Network):
     def _restore(self, image: Tensor, prompts: Tensor | None = None) -> Tensor:
         """Run the U-shape; sides fit `size_multiple`. Training uses this path too."""
         image = _channels_last(image)
-        features = self.compensator(self.embedding(_enter(image, self.stride)))
+        features = self.compensator(_embed(self.embedding, image, self.stride))
         level1 = self._run(self.encoder1, self._interact(image, features))
         level2 = self._run(self.encoder2, self.down1(level1))
         level3 = self._run(self.encoder3, self.down2(level2))
@@ -486,8 +486,11 @@ class Rainmer(SparseUNet):
             return set(Rainmer(complete).official_names().values())
 
 
-def _enter(image: Tensor, stride: int) -> Tensor:
-    return image if stride == 1 else _channels_last(F.pixel_unshuffle(image, stride))
+def _embed(embedding: nn.Module, image: Tensor, stride: int) -> Tensor:
+    """Turn an image into features, in the type of the weights."""
+    image = image.to(next(embedding.parameters()).dtype)
+    entering = image if stride == 1 else _channels_last(F.pixel_unshuffle(image, stride))
+    return cast(Tensor, embedding(entering))
 
 
 def _leave(correction: Tensor, stride: int) -> Tensor:
