@@ -47,6 +47,11 @@ __all__ = ["main"]
 PAPER_TILE = 512
 PAPER_OVERLAP = 0
 
+_SCORED = {
+    "paper": "as the derainer gives it",
+    "stage": "rounded to 8 bits, as saved in a PNG file",
+    "truncate": "rounded down to 8 bits",
+}
 _LONGEST_NAME = 80
 _DEFAULT_CONVENTIONS = ["official", "matlab"]
 _EXAMPLE = """\
@@ -162,6 +167,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="take results: that lack images; their rows say so",
     )
+    parser.add_argument(
+        "--truncate",
+        action="store_true",
+        help="round derained frames down to 8 bits, as published numbers of PReNet are",
+    )
     add_run_options(parser, out="runs/restore/SETS", limit="images of each set")
     add_stage_options(parser)
     stage_overlap = parser.get_default("overlap")
@@ -169,6 +179,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     options.conventions = list(dict.fromkeys(options.conventions))
     is_paper = options.protocol == "paper"
+    if is_paper and options.truncate:
+        parser.error("--truncate is of 8-bit frames, but --protocol paper scores unrounded ones")
     if options.overlap is None:
         options.overlap = PAPER_OVERLAP if is_paper else stage_overlap
     if options.tile is None and is_paper:
@@ -179,7 +191,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _stage(options: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of the derainers."""
     paper = {"blend": "mean", "tile_by": "short"} if options.protocol == "paper" else {}
-    return {**stage_options(options), **paper}
+    return {**stage_options(options), **paper, "truncate": options.truncate}
 
 
 def _run_name(sets: Sequence[RestorationSet]) -> str:
@@ -217,9 +229,7 @@ def _protocol(options: argparse.Namespace, settings: Settings) -> dict[str, obje
         tiles = f"{options.tile} px where {side} longer, overlap {options.overlap} px"
     return {
         "protocol": options.protocol,
-        "scored": "as the derainer gives it"
-        if options.protocol == "paper"
-        else "rounded to 8 bits, as saved in a PNG file",
+        "scored": _SCORED["truncate" if options.truncate else options.protocol],
         "tiles": tiles,
         "query of Rainmer's encoder": "the whole frame, resized to 128x128 on 8 bits",
         "precision": options.precision,

@@ -289,6 +289,10 @@ def to_frames(batch: Tensor) -> list[Frame]:
     return download(quantize(batch))
 
 
-def quantize(batch: Tensor) -> Tensor:
-    """Round a float batch of range 0..1 to uint8 levels on its device (clamped, half to even)."""
-    return batch.float().clamp(0.0, 1.0).mul(255.0).round_().to(torch.uint8)
+def quantize(batch: Tensor, *, truncate: bool = False) -> Tensor:
+    """Round a float batch of range 0..1 to uint8 levels on its device (clamped, half to even).
+
+    With `truncate` always down, as the conversion of NumPy does it.
+    """
+    levels = batch.float().clamp(0.0, 1.0).mul(255.0)
+    return (levels if truncate else levels.round_()).to(torch.uint8)

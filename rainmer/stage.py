@@ -57,6 +57,8 @@ class Derainer:
         compiled: Whether networks run under torch.compile, on CUDA as graphs of kernels. The first
             frame of each size then takes minutes (see `warm_up`); sides are padded to multiples of
             32. Networks that cannot be compiled run as they are, with one warning.
+        truncate: Whether uint8 results are rounded down, as published numbers of PReNet and others
+            of its time are of such images, and not to the nearest level.
 
     Attributes:
         name: Short name for reports and file names.
@@ -85,6 +87,7 @@ class Derainer:
         blend: Blend = "smooth",
         tile_by: TileBy = "long",
         compiled: bool = False,
+        truncate: bool = False,
     ) -> None:
         if precision != "fp32" and precision not in _AUTOCAST:
             raise RainmerError(f"precision must be fp32, bf16 or fp16, but is {precision!r}")
@@ -105,6 +108,7 @@ class Derainer:
         self.tile_by = tile_by
         self._restorer = self._make_restorer(spec)
         self.compiled = compiled
+        self.truncate = truncate
         dtype = _AUTOCAST.get(precision, torch.float32)
         self._restorer.prepare(self.device, dtype, compiled=compiled)
         # Most pixels of one call; known only after a call that did not fit.
@@ -148,6 +152,7 @@ class Derainer:
             tiles += () if self.tile_by == "long" else (self.tile_by,)
         parts: tuple[object, ...] = (__version__, self._restorer.fingerprint, self.precision, tiles)
         parts += ("compiled",) if self.compiled else ()
+        parts += ("truncate",) if self.truncate else ()
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def warm_up(self, height: int, width: int, batch: int | None = None) -> None:
@@ -227,7 +232,10 @@ class Derainer:
                 chosen_names = [names[i] for i in chosen] if names is not None else None
                 result = self._restore_batch(unit_range(batch), chosen_names)
                 self._check_finite(result, frames[chosen[0]])
-                result = quantize(result) if batch.dtype == torch.uint8 else result.to(batch.dtype)
+                if batch.dtype == torch.uint8:
+                    result = quantize(result, truncate=self.truncate)
+                else:
+                    result = result.to(batch.dtype)
                 for i, frame in zip(chosen, _download(result, frames[chosen[0]]), strict=True):
                     restored[i] = frame
         return restored

@@ -251,6 +251,11 @@ def test_quantize_clamps_and_rounds_half_to_even():
     assert quantize(torch.tensor([0.5], dtype=torch.bfloat16)).dtype == torch.uint8
 
 
+def test_quantize_rounds_down_if_asked_to():
+    levels = torch.tensor([-1.0, 0.9 / 255, 1.1 / 255, 254.9 / 255, 1.0, 7.0])
+    assert quantize(levels, truncate=True).tolist() == [0, 0, 1, 254, 255, 255]
+
+
 def test_reverse_channels_is_its_own_inverse(picture):
     turned = reverse_channels(picture)
     assert np.array_equal(turned, picture[..., ::-1])

@@ -361,3 +361,14 @@ def test_reduced_precision_of_a_fused_network_stays_near():
     rounded = derainer(frame).astype(float)
     assert next(derainer._restorer.network.parameters()).dtype == torch.bfloat16
     assert 0 < np.abs(exact - rounded).mean() < 1
+
+
+def test_results_are_rounded_down_if_asked_to():
+    def add(batch):
+        return batch + 0.7 / 255
+
+    frame = np.full((4, 4, 3), 100, np.uint8)
+    nearest, down = (Derainer(add, device="cpu", truncate=truncate) for truncate in (False, True))
+    assert nearest(frame).tolist() == np.full((4, 4, 3), 101).tolist()
+    assert down(frame).tolist() == frame.tolist()
+    assert nearest.fingerprint != down.fingerprint

@@ -100,6 +100,19 @@ def test_the_paper_s_protocol(tmp_path):
     assert (stage["blend"], stage["tile_by"]) == ("mean", "short")
 
 
+def test_frames_may_be_rounded_down(tmp_path):
+    root = write_pairs(tmp_path / "set", 2)
+    scores = []
+    for more in ((), ("--truncate",)):
+        out = tmp_path / f"run{len(more)}"
+        main(arguments(out, [f"folders:{root}"], *more, derain=("blend:0.5:median",)))
+        rows = json.loads((out / "metrics.json").read_text())["rows"]
+        scores.append([row["psnr_official"] for row in rows])
+        assert ("rounded down" in (out / "report.html").read_text()) == bool(more)
+    assert scores[0][0] == scores[1][0]  # the rainy input is what it is
+    assert scores[0][1] != scores[1][1]
+
+
 def test_one_convention(tmp_path):
     root = write_pairs(tmp_path / "set", 2)
     main(arguments(tmp_path / "run", [f"folders:{root}"], "--conventions", "rgb", "rgb"))
@@ -162,6 +175,7 @@ def test_constant_and_equal_images(tmp_path, capsys):
         (["folders:{root}"], ["--device", "cuda:77"], "no device"),
         (["folders:{root}"], ["--tile", "16"], "overlap"),
         (["folders:{root}"], ["--limit", "0"], "--limit"),
+        (["folders:{root}"], ["--protocol", "paper", "--truncate"], "--truncate is of 8-bit"),
         (["folders:{root}"], ["--derain", "medain"], "unknown derainer 'medain'"),
         (["folders:{root}"], ["--derain", "results:{root}/empty"], "no such folder"),
         (["folders:{root}"], ["--derain", "results:{root}/target"], None),
