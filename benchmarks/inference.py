@@ -5,14 +5,17 @@ python -m benchmarks.inference --networks published rainmer-s --sizes 128x128 25
 The variants take turns in one process with the same weights and frames; medians over rounds, as
 ratios to the plain reading (`benchmarks.plain`). The floor is what the fused network would take if
 its products ran at the rate of a large matrix product, or if its operators' bytes moved at the
-rate of a large copy, both measured here; caches may beat the second one.
+rate of a large copy, both measured here; caches may beat the second one. On a GPU two variants in
+bfloat16 are added, and the times are of the device, which each call is waited for.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +35,13 @@ from benchmarks.measuring import (
 from benchmarks.plain import plain
 from eval.files import describe_environment
 from rainmer.cli import make_parser, positive_int, resolve_device, run_command
+from rainmer.compiling import Compiled
 from rainmer.files import write_text
 from rainmer.models.rainmer import Rainmer
 
 VARIANTS = ("plain", "network", "fused")
+GPU_VARIANTS = ("bf16", "compiled")
+"""Besides, on a GPU: the fused network in bfloat16, without and with torch.compile."""
 
 
 def main() -> None:
@@ -48,11 +54,12 @@ def main() -> None:
         f"{device}, {options.threads} threads: matrix products {rates['gemm'] / 1e9:.0f} GFLOP/s, "
         f"copies {rates['copy'] / 1e9:.0f} GB/s"
     )
-    print(_HEADER)
+    print("seconds: medians of the rounds (times as fast as plain)")
     rows = []
     for name in options.networks:
         network = build(name).requires_grad_(False).to(device)
-        networks = {v: make_variant(network, v) for v in VARIANTS if v in options.variants}
+        variants = options.variants + (list(GPU_VARIANTS) if device.type == "cuda" else [])
+        networks = {variant: make_variant(network, variant) for variant in variants}
         for height, width in options.sizes:
             for batch in options.batches:
                 image = torch.rand(
@@ -88,15 +95,24 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_variant(network: Rainmer, variant: str) -> Rainmer:
-    """Return a variant of a network, see `VARIANTS`."""
+def make_variant(network: Rainmer, variant: str) -> Callable[[Tensor], Tensor]:
+    """Return a variant of a network, see `VARIANTS` and `GPU_VARIANTS`."""
     if variant == "plain":
         return plain(network)
-    return network.fuse() if variant == "fused" else network.to(memory_format=torch.channels_last)
+    if variant == "network":
+        return copy.deepcopy(network).to(memory_format=torch.channels_last)
+    fused = network.fuse()
+    if variant == "fused":
+        return fused
+    fused = fused.to(torch.bfloat16)
+    return Compiled(fused) if variant == "compiled" else fused
 
 
 def _measure(
-    networks: dict[str, Rainmer], image: Tensor, rounds: int, rates: dict[str, float]
+    networks: dict[str, Callable[[Tensor], Tensor]],
+    image: Tensor,
+    rounds: int,
+    rates: dict[str, float],
 ) -> dict[str, Any]:
     """Time the variants on one batch."""
     with torch.inference_mode():
@@ -110,46 +126,40 @@ def _measure(
             image.device,
         )
         row: dict[str, Any] = {"seconds": seconds}
-        if "plain" in networks and "fused" in networks:
-            row["difference"] = float((outputs["plain"] - outputs["fused"]).abs().max())
-        for name, network in networks.items():
-            flops, moved = count_work(lambda network=network: network(image))  # type: ignore[misc]
-            row[f"{name}_gflop"], row[f"{name}_gb"] = flops / 1e9, moved / 1e9
+        first = next(iter(outputs))
+        row["difference"] = {
+            name: float((output - outputs[first]).abs().max())
+            for name, output in outputs.items()
+            if name != first
+        }
         if "fused" in networks:
-            row["floor_products_s"] = row["fused_gflop"] * 1e9 / rates["gemm"]
-            row["floor_bytes_s"] = row["fused_gb"] * 1e9 / rates["copy"]
+            flops, moved = count_work(lambda: networks["fused"](image))
+            row["fused_gflop"], row["fused_gb"] = flops / 1e9, moved / 1e9
+            row["floor_products_s"] = flops / rates["gemm"]
+            row["floor_bytes_s"] = moved / rates["copy"]
     return row
 
 
-_HEADER = (
-    "network          frame    batch   plain s network s   fused s  network x  fused x  "
-    "difference  GFLOP  floor s (products, bytes)"
-)
-
-
 def _format(row: dict[str, Any]) -> str:
+    """Put a row into two lines."""
     seconds = row["seconds"]
-    medians = [
-        f"{statistics.median(seconds[v]):9.3f}" if v in seconds else " " * 9 for v in VARIANTS
+    columns = []
+    for name, taken in seconds.items():
+        column = f"{name} {statistics.median(taken):.4f}"
+        if "plain" in seconds and name != "plain":
+            column += f" ({median_ratio(seconds['plain'], taken):.2f}x)"
+        columns.append(column)
+    lines = [
+        f"{row['network']} {row['width']}x{row['height']} batch {row['batch']}: "
+        + ", ".join(columns)
     ]
-    ratios = [
-        f"{median_ratio(seconds['plain'], seconds[v]):8.2f}"
-        if v in seconds and "plain" in seconds
-        else " " * 8
-        for v in VARIANTS[1:]
-    ]
-    size = f"{row['width']}x{row['height']}"
-    difference = f"{row['difference']:.1e}" if "difference" in row else ""
-    gflop = next(row[f"{name}_gflop"] for name in reversed(VARIANTS) if f"{name}_gflop" in row)
-    floor = (
-        f"{row['floor_products_s']:.3f}, {row['floor_bytes_s']:.3f}"
-        if "floor_products_s" in row
-        else ""
-    )
-    return (
-        f"{row['network'][:14]:14} {size:>9} {row['batch']:6} {' '.join(medians)}   "
-        f"{' '.join(ratios)}  {difference:>10} {gflop:6.0f}  {floor}"
-    )
+    facts = [f"{name} differs by {value:.1e}" for name, value in row["difference"].items()]
+    if "floor_products_s" in row:
+        facts.append(
+            f"{row['fused_gflop']:.0f} GFLOP, {row['fused_gb']:.1f} GB moved: floors "
+            f"{row['floor_products_s']:.4f} s and {row['floor_bytes_s']:.4f} s"
+        )
+    return "\n    ".join([*lines, "; ".join(facts)])
 
 
 if __name__ == "__main__":
