@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from detection.types import Detections
 from detection.yolo import YoloDetector, attach
 from detection.yolo.letterbox import PAD_VALUE, place
 from rainmer import Derainer
-from rainmer.background import prefetch
+from rainmer.background import consume
 from rainmer.cli import (
     add_stage_options,
     fraction,
@@ -231,7 +231,7 @@ def _leave_out(sources: Sequence[Source], limit: int | None, done: Container[str
 
 
 class _Result(NamedTuple):
-    """What the thread that detects hands to the one that writes; all None: the source has ended."""
+    """What is handed to the thread that writes; without `processed`, the source has ended."""
 
     source: str
     processed: Processed | None
@@ -241,7 +241,7 @@ class _Result(NamedTuple):
 class _Streams:
     """All sources on their way through the pipeline, in three stages at once.
 
-    Threads decode, one per source; a thread derains and detects; the calling one draws and writes.
+    Threads decode, one per source; the calling one derains and detects; another draws and writes.
     """
 
     def __init__(
@@ -275,7 +275,7 @@ class _Streams:
         ]
         with (
             contextlib.ExitStack() as open_savers,
-            contextlib.closing(prefetch(self._detected(), 2 * self._options.batch)) as results,
+            contextlib.closing(self._detected()) as results,
             tqdm(
                 total=sum(counts) if all(counts) else None,
                 desc=next(iter(self._sources)) if len(counts) == 1 else f"{len(counts)} sources",
@@ -284,13 +284,25 @@ class _Streams:
                 disable=self._options.quiet,
             ) as bar,
         ):
-            savers: dict[str, _Saver] = {}
+            savers = {
+                source.name: open_savers.enter_context(
+                    _Saver(
+                        source,
+                        self._options,
+                        self._derainer.name,
+                        self._detector.names,
+                        run.folder,
+                    )
+                )
+                for source in self._sources.values()
+            }
+
+            def write(result: _Result) -> None:
+                self._write(result, savers[result.source], run)
+                bar.update(result.processed is not None)
+
             try:
-                for result in results:
-                    if result.source not in savers:
-                        savers[result.source] = open_savers.enter_context(self._saver(result, run))
-                    self._write(result, savers[result.source], run)
-                    bar.update(result.processed is not None)
+                consume(results, write, 2 * self._options.batch)
             finally:
                 self._wall_s = time.perf_counter() - start
 
@@ -305,10 +317,6 @@ class _Streams:
             "frames_per_s": round(self._frames / self._wall_s, 3) if self._wall_s else None,
         }
 
-    def _saver(self, result: _Result, run: RunFolder) -> _Saver:
-        source = self._sources[result.source]
-        return _Saver(source, self._options, self._derainer.name, self._detector.names, run.folder)
-
     def _write(self, result: _Result, saver: _Saver, run: RunFolder) -> None:
         if result.processed is None:
             saver.close()
@@ -321,7 +329,7 @@ class _Streams:
             self._times.add(stage, elapsed_ms)
         self._frames += 1
 
-    def _detected(self) -> Iterator[_Result]:
+    def _detected(self) -> Generator[_Result, None, None]:
         """Derain and detect; in the rainy frame too if both are shown."""
         lives = sum(isinstance(source, Live) for source in self._sources.values())
         frames = {

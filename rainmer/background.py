@@ -1,9 +1,10 @@
 """Stages of a pipeline in threads of their own, with bounded queues between them.
 
-A stage is an iterable. `prefetch` runs one in a thread that is some items in front of whoever uses
-them, so stages chain: `prefetch(derain(prefetch(decode(), 16)), 8)` decodes, derains and goes on in
-the calling thread, all at once, in order, in bounded memory. `interleave` does so for several
-sources. It pays because OpenCV and torch let go of Python's lock while they work.
+`prefetch` runs what comes before, `consume` what comes after: in
+`consume(derain(prefetch(decode(), 16)), write, 8)` decoding, deraining and writing go on at once,
+in order and in bounded memory. `interleave` is `prefetch` of several sources. Networks stay in the
+calling thread, as the CUDA graphs of torch.compile demand. It pays because OpenCV and torch let go
+of Python's lock while they work.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import itertools
 import queue
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["End", "interleave", "prefetch"]
+__all__ = ["End", "consume", "interleave", "prefetch"]
 
 Item = TypeVar("Item")
 _POLL_S = 0.1
@@ -45,6 +46,40 @@ def prefetch(source: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
                 yield item
             elif item.error is not None:
                 raise item.error
+
+
+def consume(items: Iterable[Item], use: Callable[[Item], None], ahead: int) -> None:
+    """Iterate over items here, and use each in a thread that is at most `ahead` items behind.
+
+    Args:
+        items: Where the items come from. If they end by an error, also by an interruption, it is
+            raised here once those before it are used.
+        use: Called with each item, in order. Its error is raised here, after which no item is used.
+        ahead: Most items that wait.
+    """
+    waiting: queue.Queue[Item | End] = queue.Queue(ahead)
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        while not isinstance(item := waiting.get(), End):
+            try:
+                if not failed:
+                    use(item)
+            except BaseException as error:  # noqa: BLE001 - raised again by the calling thread
+                failed.append(error)
+
+    thread = threading.Thread(target=work, name="consume", daemon=True)
+    thread.start()
+    try:
+        for item in items:
+            waiting.put(item)
+            if failed:
+                break
+    finally:
+        waiting.put(End())
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 def interleave(

@@ -75,11 +75,14 @@ def add_stage_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--overlap", type=non_negative_int, default=32, metavar="PX", help="overlap of tiles"
     )
+    group.add_argument(
+        "--compiled", action="store_true", help="use torch.compile: slow to start, for GPUs"
+    )
 
 
 def stage_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return what `add_stage_options` added, as arguments of `rainmer.Derainer`."""
-    names = ("device", "precision", "tile", "overlap", "batch")
+    names = ("device", "precision", "tile", "overlap", "batch", "compiled")
     return {name: getattr(options, name) for name in names}
 
 

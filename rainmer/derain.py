@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rainmer.background import prefetch
+from rainmer.background import consume, prefetch
 from rainmer.cli import (
     add_stage_options,
     make_parser,
@@ -316,16 +316,19 @@ class Run:
             size_hw = (height, 2 * width if self._side_by_side else width)
             with (
                 VideoWriter(job.target, fps=video.fps, size_hw=size_hw) as writer,
-                contextlib.closing(prefetch(self._derained(video), self._derainer.batch)) as frames,
+                contextlib.closing(self._derained(video)) as frames,
             ):
-                for frame in frames:
+
+                def write(frame: Frame) -> None:
                     writer.write(frame)
                     self.frames += 1
                     progress.update()
+
+                consume(frames, write, 2 * self._derainer.batch)
             if video.early_end:
                 self.failures.append(video.early_end)
 
-    def _derained(self, video: Iterable[Frame]) -> Iterator[Frame]:
+    def _derained(self, video: Iterable[Frame]) -> Generator[Frame, None, None]:
         """Derain a video's frames in batches, while those that come are decoded."""
         size = self._derainer.batch
         with contextlib.closing(prefetch(video, 2 * size)) as frames:

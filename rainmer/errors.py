@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 __all__ = [
     "ConfigError",
     "DatasetError",
@@ -10,6 +12,7 @@ __all__ = [
     "RainmerError",
     "SpecError",
     "WeightsError",
+    "is_out_of_memory",
 ]
 
 
@@ -39,3 +42,11 @@ class DatasetError(RainmerError, ValueError):
 
 class OutputError(RainmerError, OSError):
     """A result that cannot be written: no permission, disk full, or a file in the way."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether torch or Python ran out of memory."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # The CPU allocator raises a plain RuntimeError.
+    return "DefaultCPUAllocator" in str(error) or "not enough memory" in str(error)

@@ -6,11 +6,14 @@ of any kind and size. Networks come from `rainmer.models`; this module adds what
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
+import math
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -21,11 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer import models
+from rainmer.compiling import SIZE_BUCKET, Compiled
 from rainmer.errors import ImageError, RainmerError, SpecError
 from rainmer.exported import EXPORTED
 from rainmer.files import file_sha256, match_key
 from rainmer.frames import list_images, quantize, read_image, to_batch
-from rainmer.models.rainmer import QUERY_SIZE_HW
+from rainmer.models.rainmer import QUERY_SIZE_HW, SparseUNet
 from rainmer.resize import resize_bilinear
 
 __all__ = [
@@ -66,8 +70,17 @@ class Restorer(Protocol):
     needs_names: bool
     cacheable: bool
 
-    def to(self, device: torch.device) -> None:
-        """Move weights to a device."""
+    def prepare(
+        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+    ) -> None:
+        """Get ready for inference on a device.
+
+        Args:
+            device: Where the batches will be.
+            dtype: What to compute in. Restorers may leave that to autocast, which is on around
+                `prompts` and `restore` for types other than float32.
+            compiled: Whether to use torch.compile, if that is possible.
+        """
 
     def prompts(self, batch: Tensor) -> Tensor | None:
         """Return what is computed once per whole frame (B, ...), or None if nothing is."""
@@ -77,7 +90,11 @@ class Restorer(Protocol):
 
 
 class NetworkRestorer:
-    """A network of `rainmer.models`, in eval mode and channels-last."""
+    """A network of `rainmer.models`, in eval mode, channels-last, and fused where it can be.
+
+    A fused network computes in reduced precision by its own rules, with float32 where that
+    matters, so autocast does not apply to it.
+    """
 
     tileable = True
     needs_names = False
@@ -88,23 +105,40 @@ class NetworkRestorer:
         self.network.to(memory_format=torch.channels_last)
         self.name = name
         self.fingerprint = models.weights_fingerprint(network)
+        if isinstance(network, SparseUNet):  # rounds in another way
+            self.fingerprint = _digest("fused", self.fingerprint)
         self.size_multiple = network.size_multiple
+        self._run: Callable[..., Tensor] = self.network
 
-    def to(self, device: torch.device) -> None:
-        """Move the weights."""
+    def prepare(
+        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+    ) -> None:
+        """Fuse and move the network; see `Restorer.prepare`."""
         self.network.to(device)
+        if isinstance(self.network, SparseUNet):
+            self.network = self.network.fuse().to(dtype)
+        self._run = self.network
+        if compiled:
+            self._run = Compiled(self.network)
+            self.size_multiple = math.lcm(self.network.size_multiple, SIZE_BUCKET)
 
     def prompts(self, batch: Tensor) -> Tensor | None:
         """Encode the query, the whole frame resized, once per frame."""
         if not isinstance(self.network, models.Rainmer):
             return None
-        return self.network.prompts(make_query(batch))
+        with self._precision(batch.device):
+            return self.network.prompts(make_query(batch))
 
     def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
         """Run the network."""
         extra = {} if prompts is None else {"prompts": prompts}
-        restored: Tensor = self.network(batch, **extra)
-        return restored
+        with self._precision(batch.device):
+            return self._run(batch, **extra)
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
+        if self.network.fused:
+            return torch.autocast(device.type, enabled=False)
+        return contextlib.nullcontext()
 
 
 class FunctionRestorer:
@@ -128,7 +162,9 @@ class FunctionRestorer:
         self.size_multiple = size_multiple
         self.tileable = tileable
 
-    def to(self, device: torch.device) -> None:
+    def prepare(
+        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+    ) -> None:
         """Move the function if it is a module; other functions follow their input's device."""
         if isinstance(self.function, nn.Module):
             self.function.to(device)
@@ -207,7 +243,9 @@ class ResultsRestorer:
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         self.fingerprint = _digest("results", stats)
 
-    def to(self, device: torch.device) -> None:
+    def prepare(
+        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+    ) -> None:
         """Do nothing: the images are read to the device of each batch."""
 
     def prompts(self, batch: Tensor) -> Tensor | None:
@@ -290,9 +328,12 @@ class BlendRestorer:
         self.needs_names = restorer.needs_names
         self.cacheable = restorer.cacheable
 
-    def to(self, device: torch.device) -> None:
-        """Move the restorer."""
-        self.restorer.to(device)
+    def prepare(
+        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+    ) -> None:
+        """Prepare the restorer."""
+        self.restorer.prepare(device, dtype, compiled=compiled)
+        self.size_multiple = self.restorer.size_multiple
 
     def prompts(self, batch: Tensor) -> Tensor | None:
         """Return what the restorer computes once per frame."""

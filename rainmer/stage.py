@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rainmer import __version__
 from rainmer.cli import resolve_device
-from rainmer.errors import ImageError, RainmerError, SpecError
+from rainmer.errors import ImageError, RainmerError, SpecError, is_out_of_memory
 from rainmer.frames import download, quantize, unit_range, upload
 from rainmer.specs import CallableRestorer, Restorer, ResultsRestorer, resolve
 from rainmer.tiling import Blend, merge_tiles, pad_to_multiple, split_tiles
@@ -54,6 +54,9 @@ class Derainer:
             that has `score` for IDT.
         tile_by: The side of a frame that must exceed `tile` for the frame to be tiled: `long`, or
             `short` as in the paper's protocol.
+        compiled: Whether networks run under torch.compile, on CUDA as graphs of kernels. The first
+            frame of each size then takes minutes (see `warm_up`); sides are padded to multiples of
+            32. Networks that cannot be compiled run as they are, with one warning.
 
     Attributes:
         name: Short name for reports and file names.
@@ -81,6 +84,7 @@ class Derainer:
         *,
         blend: Blend = "smooth",
         tile_by: TileBy = "long",
+        compiled: bool = False,
     ) -> None:
         if precision != "fp32" and precision not in _AUTOCAST:
             raise RainmerError(f"precision must be fp32, bf16 or fp16, but is {precision!r}")
@@ -100,7 +104,9 @@ class Derainer:
         self.blend = blend
         self.tile_by = tile_by
         self._restorer = self._make_restorer(spec)
-        self._restorer.to(self.device)
+        self.compiled = compiled
+        dtype = _AUTOCAST.get(precision, torch.float32)
+        self._restorer.prepare(self.device, dtype, compiled=compiled)
         # Whether all that stayed on a GPU was finite: a flag there that nobody has waited for yet.
         self._finite: Tensor | None = None
         # Most pixels of one call; known only after a call that did not fit.
@@ -142,8 +148,23 @@ class Derainer:
         if self.tile:
             tiles = (self.tile, self.overlap, self.blend)
             tiles += () if self.tile_by == "long" else (self.tile_by,)
-        parts = (__version__, self._restorer.fingerprint, self.precision, tiles)
+        parts: tuple[object, ...] = (__version__, self._restorer.fingerprint, self.precision, tiles)
+        parts += ("compiled",) if self.compiled else ()
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def warm_up(self, height: int, width: int, batch: int | None = None) -> None:
+        """Derain black frames, so that the first real ones of this size do not wait.
+
+        What is done only once is loading of kernels, their choice, and compiling.
+
+        Args:
+            height: Of the frames to come, in pixels.
+            width: Likewise.
+            batch: How many come at once; default: the batch of the stage.
+        """
+        count = batch or self.batch
+        if not self.needs_names:
+            self(torch.zeros(count, 3, height, width, dtype=torch.uint8, device=self.device))
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Return those of the frames' file names that have no precomputed result.
@@ -251,7 +272,13 @@ class Derainer:
                     prompts = self._restorer.prompts(batch)
                     return self._restore_within_budget(batch, prompts, names).clamp(0.0, 1.0)
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if "CUDA error" in str(error):
+                    reason = str(error).splitlines()[0]
+                    raise RainmerError(
+                        f"{self.device} failed while {self.name} ran ({reason}); start again, "
+                        "or go on with another --device"
+                    ) from error
+                if not is_out_of_memory(error):
                     raise
                 self._lower_budget(batch, error)
 
@@ -356,10 +383,3 @@ def _download(batch: Tensor, like: Tensor | FrameArray) -> list[Any]:
     if isinstance(like, Tensor):
         return list(batch.to(like.device))
     return download(batch)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    # The CPU allocator raises a plain RuntimeError.
-    return "DefaultCPUAllocator" in str(error) or "not enough memory" in str(error)

@@ -22,19 +22,24 @@ __all__ = [
     "COMPENSATOR_STEPS",
     "LEAKY_SLOPE",
     "ChannelNorm",
+    "CompensatorStep",
+    "Dilated",
     "Downsample",
     "FeatureCompensator",
     "MixedScaleFeedForward",
+    "Separable",
     "SparseChannelAttention",
     "SqueezeResidual",
     "TopkTies",
     "Upsample",
     "channel_conv",
     "conv3x3",
+    "depthwise",
     "depthwise_conv",
     "global_average",
     "kept_entries",
     "per_image_projection",
+    "sparse_cascade",
     "sparse_softmax",
 ]
 
@@ -48,6 +53,8 @@ COMPENSATOR_STEPS = 4
 _NORM_EPSILON = 1e-5
 _COSINE_EPSILON = 1e-12
 _SQUEEZE_REDUCTION = 16
+# Beyond this horizontal padding, oneDNN leaves its fast depthwise kernel on CPUs with AVX2.
+_WIDEST_PADDING = 4
 _SEPARABLE_KERNELS = (1, 3, 5, 7)
 _DILATED_KERNELS = (3, 5, 7)
 
@@ -69,6 +76,32 @@ def depthwise_conv(
     padding = dilation * (kernel // 2)
     return nn.Conv2d(
         channels, channels, kernel, padding=padding, dilation=dilation, groups=channels, bias=bias
+    )
+
+
+def depthwise(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    dilation: int = 1,
+    pad_rows: bool = True,
+) -> Tensor:
+    """Convolve every channel of (B, C, H, W) with its own filter (C, 1, k, k), keeping the size.
+
+    With `pad_rows=False` the result lacks `dilation * (k // 2)` rows at the top and the bottom.
+    """
+    padding = dilation * (weight.shape[-1] // 2)
+    beyond = max(padding - _WIDEST_PADDING, 0) if x.device.type == "cpu" else 0
+    if beyond:
+        x = F.pad(x, (beyond, beyond))
+    return F.conv2d(
+        x,
+        weight,
+        bias,
+        padding=(padding if pad_rows else 0, padding - beyond),
+        dilation=dilation,
+        groups=len(weight),
     )
 
 
@@ -198,18 +231,22 @@ class SparseChannelAttention(nn.Module):
         shape = (batch, self.heads, channels // self.heads, height * width)
         q, k = _float32_at_least(q).reshape(shape), _float32_at_least(k).reshape(shape)
         # Dividing the products by the norms spares the normalised copies of q and k.
-        q_norm = torch.linalg.vector_norm(q, dim=-1).clamp_min(_COSINE_EPSILON)
-        k_norm = torch.linalg.vector_norm(k, dim=-1).clamp_min(_COSINE_EPSILON)
-        cosines: Tensor = q @ k.transpose(-2, -1) / q_norm.unsqueeze(-1) / k_norm.unsqueeze(-2)
-        return cosines * self.temperature.to(cosines.dtype)
+        q_norm, k_norm = (torch.linalg.vector_norm(matrix, dim=-1) for matrix in (q, k))
+        return self.scale_products(q @ k.transpose(-2, -1), q_norm, k_norm)
+
+    def scale_products(self, products: Tensor, q_norm: Tensor, k_norm: Tensor) -> Tensor:
+        """Turn inner products (B, heads, N, N) into logits by the norms (B, heads, N)."""
+        rows = q_norm.clamp_min(_COSINE_EPSILON).unsqueeze(-1)
+        columns = k_norm.clamp_min(_COSINE_EPSILON).unsqueeze(-2)
+        return products / rows / columns * self.temperature.to(products.dtype)
 
     def combine_maps(self, logits: Tensor) -> Tensor:
         """Run the cascade of rates and add up its maps; same shape as the logits."""
         if self.rate_weights is None:
             return logits.softmax(-1)
-        scores, total = logits, torch.zeros_like(logits)
-        for count, share in zip(self.kept, self.rate_weights.unbind(), strict=True):
-            scores = sparse_softmax(scores, count, ties=self.ties)
+        maps = sparse_cascade(logits, self.kept, ties=self.ties)
+        total = torch.zeros_like(logits)
+        for scores, share in zip(maps, self.rate_weights.unbind(), strict=True):
             total = total + share * scores
         return total
 
@@ -223,6 +260,36 @@ class SparseChannelAttention(nn.Module):
 def kept_entries(row_length: int, rate: Fraction) -> int:
     """Return how many entries of a row a rate keeps: the product rounded down, exactly."""
     return row_length * rate.numerator // rate.denominator
+
+
+def sparse_cascade(logits: Tensor, counts: Sequence[int], *, ties: TopkTies) -> list[Tensor]:
+    """Apply `sparse_softmax` with each count to the result of the one before.
+
+    From the second round on, rows hold zeros and at least as many as are kept; with the lowest
+    index among ties, a round that keeps no less than the one before takes what is above zero and
+    the first of the zeros. That needs one running count for all rounds, and no more sorting.
+
+    Args:
+        logits: Tensor (..., N).
+        counts: How many entries each round keeps, 1 to N.
+        ties: Which of equal entries stay, see `TopkTies`.
+
+    Returns:
+        The maps of all rounds, each of the shape of the logits.
+    """
+    maps = [sparse_softmax(logits, counts[0], ties=ties)]
+    nested = ties == "lowest" and list(counts) == sorted(counts)
+    if nested and len(counts) > 1:
+        above_zero = maps[0].detach() > 0
+        # Every zero's place among the zeros of its row, behind all that is above zero.
+        place = (~above_zero).cumsum(-1) + above_zero.sum(-1, keepdim=True)
+    for count in counts[1:]:
+        if nested:
+            dropped = ~above_zero & (place > count)
+            maps.append(maps[-1].masked_fill(dropped, -torch.inf).softmax(-1))
+        else:
+            maps.append(sparse_softmax(maps[-1], count, ties=ties))
+    return maps
 
 
 def sparse_softmax(scores: Tensor, count: int, *, ties: TopkTies) -> Tensor:
@@ -299,8 +366,8 @@ class FeatureCompensator(nn.Module):
 
     def __init__(self, channels: int, steps: int = COMPENSATOR_STEPS) -> None:
         super().__init__()
-        self.steps = nn.ModuleList(_CompensatorStep(channels) for _ in range(steps))
-        weights = steps * _CompensatorStep.operation_count
+        self.steps = nn.ModuleList(CompensatorStep(channels) for _ in range(steps))
+        weights = steps * CompensatorStep.operation_count
         self.gate = nn.Sequential(
             nn.Linear(channels, 2 * weights), nn.ReLU(), nn.Linear(2 * weights, weights)
         )
@@ -316,7 +383,7 @@ class FeatureCompensator(nn.Module):
         return cast(Tensor, state)
 
 
-class _CompensatorStep(nn.Module):
+class CompensatorStep(nn.Module):
     """One step: all operations on one state, weighted, merged and added to it."""
 
     operation_count = len(_SEPARABLE_KERNELS) + len(_DILATED_KERNELS) + 1
@@ -325,8 +392,8 @@ class _CompensatorStep(nn.Module):
         super().__init__()
         self.operations = nn.ModuleList(
             [
-                *(_Separable(channels, kernel) for kernel in _SEPARABLE_KERNELS),
-                *(_Dilated(channels, kernel) for kernel in _DILATED_KERNELS),
+                *(Separable(channels, kernel) for kernel in _SEPARABLE_KERNELS),
+                *(Dilated(channels, kernel) for kernel in _DILATED_KERNELS),
                 # Padding does not count in the average.
                 nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
             ]
@@ -343,7 +410,7 @@ class _CompensatorStep(nn.Module):
         return per_image_projection(branches, scaled).relu() + state
 
 
-class _Separable(nn.Module):
+class Separable(nn.Module):
     """Depthwise, 1x1, ReLU, depthwise, 1x1."""
 
     def __init__(self, channels: int, kernel: int) -> None:
@@ -359,7 +426,7 @@ class _Separable(nn.Module):
         return cast(Tensor, self.pointwise2(self.depthwise2(hidden)))
 
 
-class _Dilated(nn.Module):
+class Dilated(nn.Module):
     """Depthwise with dilation 2, 1x1."""
 
     def __init__(self, channels: int, kernel: int) -> None:
@@ -369,7 +436,8 @@ class _Dilated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
-        return cast(Tensor, self.pointwise(self.depthwise(x)))
+        filtered = depthwise(x, self.depthwise.weight, dilation=self.depthwise.dilation[0])
+        return cast(Tensor, self.pointwise(filtered))
 
 
 class Downsample(nn.Module):

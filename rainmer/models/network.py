@@ -40,6 +40,8 @@ class Network(nn.Module, abc.ABC):
     """The network pads to multiples of this; tiles of such sizes waste nothing."""
     takes_query: ClassVar[bool]
     """Whether the network is steered by a second, small image of the whole frame."""
+    fused = False
+    """Whether this is what `fuse` returned, of the networks that have it: for inference only."""
 
     @abc.abstractmethod
     def config_mapping(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ the published network and all its ablations: see `RainmerConfig`.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rainmer.errors import ImageError
+from rainmer.models.fused import FusedCompensator, FusedTransformerBlock
 from rainmer.models.layers import (
     LEAKY_SLOPE,
     ChannelNorm,
@@ -51,6 +53,7 @@ _CHANNELS = 3
 _DOWNSAMPLING = 8  # of the bottleneck, relative to the first level
 _MOMENTUM_ENCODER = "disentangle.encoder_k."
 
+_AnySparseUNet = TypeVar("_AnySparseUNet", bound="SparseUNet")
 _AnyRainmer = TypeVar("_AnyRainmer", bound="Rainmer")
 
 
@@ -73,7 +76,7 @@ class ViewEncoder(nn.Module):
 
     def location(self, image: Tensor) -> Tensor:
         """Return the location map (B, dim, H/s, W/s) of an image (B, 3, H, W), s: entry stride."""
-        return cast(Tensor, self.compensator(self.embedding(_enter(image, self.stride))))
+        return cast(Tensor, self.compensator(_embed(self.embedding, image, self.stride)))
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return the maps (B, base_dim, H/s, W/s) of an image (B, 3, H, W) by the views' names.
@@ -167,13 +170,16 @@ class PromptTerm(nn.Module):
         if self.direction is None:
             return terms[0] if len(terms) == 1 else terms[0] + terms[1]
         chromatic, degradation = terms
-        share = self._chromatic_share(self.direction, prompts).to(x.dtype)[:, None, None, None]
+        share = self.chromatic_share(prompts).to(x.dtype)[:, None, None, None]
         return share * chromatic + (1 - share) * degradation
 
-    def _chromatic_share(self, direction: Tensor, prompts: Tensor) -> Tensor:
-        """Weigh the chromatic term by a cosine: (B or 1,). No gradient reaches the prompts here."""
+    def chromatic_share(self, prompts: Tensor) -> Tensor:
+        """Weigh the chromatic term by a cosine: (B or 1,). No gradient reaches the prompts here.
+
+        Only for two prompts with a gate other than "sum".
+        """
         chromatic, degradation = prompts.detach().unbind(1)
-        unit = F.normalize(direction.to(prompts.dtype), dim=0)
+        unit = F.normalize(cast(Tensor, self.direction).to(prompts.dtype), dim=0)
         if self.gate_view == "chromatic":
             return (1 + (chromatic * unit).sum(-1)) / 2
         # As published, this cosine is not mapped to 0..1: the shares may be negative or above 1.
@@ -258,15 +264,34 @@ class SparseUNet(Network):
         self.refinement = FeatureCompensator(width2, config.compensator_steps)
         self.output = conv3x3(width2, entry_channels, bias=config.bias)
 
-    def _fuse(self, image: Tensor, features: Tensor) -> Tensor:
+    def fuse(self: _AnySparseUNet) -> _AnySparseUNet:
+        """Return a copy for inference only: the same function up to rounding, faster and smaller.
+
+        Linear maps that follow each other are merged (`rainmer.models.fused`), so its weights have
+        other names and shapes. It is on the same device, has no gradients, and cannot be trained
+        or saved. A fused network is returned as it is.
+        """
+        if self.fused:
+            return self
+        fused = copy.deepcopy(self).eval().requires_grad_(False)
+        fused.fused = True
+        for module in list(fused.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, TransformerBlock):
+                    module.register_module(name, FusedTransformerBlock(child))
+                elif isinstance(child, FeatureCompensator):
+                    module.register_module(name, FusedCompensator(child))
+        return fused
+
+    def _interact(self, image: Tensor, features: Tensor) -> Tensor:
         """Return the features (B, dim, H/s, W/s) that enter the first level."""
         return features
 
     def _restore(self, image: Tensor, prompts: Tensor | None = None) -> Tensor:
         """Run the U-shape; sides fit `size_multiple`. Training uses this path too."""
         image = _channels_last(image)
-        features = self.compensator(self.embedding(_enter(image, self.stride)))
-        level1 = self._run(self.encoder1, self._fuse(image, features))
+        features = self.compensator(_embed(self.embedding, image, self.stride))
+        level1 = self._run(self.encoder1, self._interact(image, features))
         level2 = self._run(self.encoder2, self.down1(level1))
         level3 = self._run(self.encoder3, self.down2(level2))
         features = self._run(self.bottleneck, self.down3(level3))
@@ -390,7 +415,7 @@ class Rainmer(SparseUNet):
                 f"{' or '.join(map(str, sorted(counts)))}, {self.config.base_dim})"
             )
 
-    def _fuse(self, image: Tensor, features: Tensor) -> Tensor:
+    def _interact(self, image: Tensor, features: Tensor) -> Tensor:
         if self.interaction is None or self.encoder is None:
             return features
         return cast(Tensor, self.interaction(self.encoder.location(image), features))
@@ -461,8 +486,11 @@ class Rainmer(SparseUNet):
             return set(Rainmer(complete).official_names().values())
 
 
-def _enter(image: Tensor, stride: int) -> Tensor:
-    return image if stride == 1 else _channels_last(F.pixel_unshuffle(image, stride))
+def _embed(embedding: nn.Module, image: Tensor, stride: int) -> Tensor:
+    """Turn an image into features, in the type of the weights."""
+    image = image.to(next(embedding.parameters()).dtype)
+    entering = image if stride == 1 else _channels_last(F.pixel_unshuffle(image, stride))
+    return cast(Tensor, embedding(entering))
 
 
 def _leave(correction: Tensor, stride: int) -> Tensor:

@@ -108,9 +108,11 @@ def save_weights(path: str | os.PathLike[str], model: Network) -> None:
         model: The network; its configuration goes into the metadata.
 
     Raises:
-        WeightsError: The name does not end in `.safetensors`.
+        WeightsError: The name does not end in `.safetensors`, or the network is fused.
         OutputError: The file cannot be written.
     """
+    if model.fused:
+        raise WeightsError("a fused network cannot be saved: save the one that it was made from")
     if Path(path).suffix != ".safetensors":
         raise WeightsError(f"weights are written as .safetensors, not as {path}")
     metadata = {

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from rainmer.background import End, interleave, prefetch
+from rainmer.background import End, consume, interleave, prefetch
 from rainmer.errors import ImageError
 
 
@@ -72,6 +72,70 @@ def test_stages_run_beside_each_other():
     meeting.wait()
 
     assert list(items) == [1, 2]
+
+
+def test_what_is_consumed_is_used_in_order_in_a_thread_while_items_are_made():
+    meeting = threading.Barrier(2, timeout=5)
+    used = []
+
+    def items():
+        yield 0
+        meeting.wait()  # passes only while the first item is in use
+        yield from (1, 2)
+
+    def use(item):
+        if item == 0:
+            meeting.wait()
+        used.append((item, threading.current_thread().name))
+
+    consume(items(), use, ahead=1)
+
+    assert used == [(0, "consume"), (1, "consume"), (2, "consume")]
+
+
+@pytest.mark.parametrize("error", [ImageError("broke off"), KeyboardInterrupt()])
+def test_what_came_before_an_error_is_used(error):
+    def items():
+        yield from range(5)
+        raise error
+
+    used = []
+    with pytest.raises(type(error)):
+        consume(items(), used.append, ahead=8)
+
+    assert used == list(range(5))
+
+
+def test_an_error_of_the_use_ends_it():
+    made, used = [], []
+
+    def use(item):
+        used.append(item)
+        if item == 2:
+            raise ImageError("disk full")
+
+    with pytest.raises(ImageError, match="disk full"):
+        consume((made.append(i) or i for i in range(10**9)), use, ahead=3)
+
+    assert used == [0, 1, 2]
+    assert len(made) <= 3 + 3 + 1
+
+
+def test_no_more_items_wait_than_allowed():
+    made = []
+    go_on = threading.Event()
+    consuming = threading.Thread(
+        target=consume,
+        args=((made.append(i) or i for i in range(9)), lambda _: go_on.wait(5), 2),
+    )
+    consuming.start()
+    wait_until(lambda: len(made) == 4)  # one in use, two waiting, one in hand
+    time.sleep(0.05)
+
+    assert len(made) == 4
+    go_on.set()
+    consuming.join()
+    assert len(made) == 9
 
 
 def test_streams_take_turns_in_full_chunks():

@@ -334,3 +334,30 @@ def test_gpu_equals_cpu(rainmer_file):
     on_cpu = Derainer(f"rainmer:{rainmer_file}", device="cpu")(image)
     on_gpu = Derainer(f"rainmer:{rainmer_file}", device="cuda")(image)
     np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-3)
+
+
+def test_warm_up_takes_the_stage_s_batch():
+    seen = []
+    derainer = Derainer(lambda batch: seen.append(tuple(batch.shape)) or batch, batch=4)
+    derainer.warm_up(9, 7)
+    derainer.warm_up(5, 6, batch=2)
+    assert seen == [(4, 3, 9, 7), (2, 3, 5, 6)]
+
+
+def test_a_device_that_fails_is_one_line():
+    def lost(batch):
+        raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be")
+
+    derainer = Derainer("median", device="cpu")
+    derainer._restorer.function = lost
+    with pytest.raises(RainmerError, match=r"cpu failed while median ran \(CUDA error: [^\n]*$"):
+        derainer(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_reduced_precision_of_a_fused_network_stays_near():
+    frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    exact = Derainer("rainmer-s", device="cpu")(frame).astype(float)
+    derainer = Derainer("rainmer-s", device="cpu", precision="bf16")
+    rounded = derainer(frame).astype(float)
+    assert next(derainer._restorer.network.parameters()).dtype == torch.bfloat16
+    assert 0 < np.abs(exact - rounded).mean() < 1

@@ -1,0 +1,144 @@
+"""What the benchmarks of the network share: taking turns, counting work, peaks of the machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode
+
+from rainmer import models
+from rainmer.models.rainmer import Rainmer
+from rainmer.specs import NetworkRestorer, resolve
+
+__all__ = [
+    "PUBLISHED",
+    "alternate",
+    "build",
+    "count_work",
+    "gemm_rate",
+    "median_ratio",
+    "parse_size",
+    "read_rate",
+    "synchronize",
+]
+
+PUBLISHED = "published"
+"""The published configuration "detgalpha" with random weights; other names are specs."""
+_PEAK_SIDE = 2048
+_COPIED_BYTES = 1 << 28
+
+
+def build(name: str) -> Rainmer:
+    """Return the published network, or that of a spec.
+
+    Raises:
+        SpecError, WeightsError: The spec cannot be resolved.
+        SystemExit: It is no Rainmer.
+    """
+    if name == PUBLISHED:
+        torch.manual_seed(0)
+        return models.Rainmer(models.RainmerConfig.official("detgalpha")).eval()
+    restorer = resolve(name)
+    network = restorer.network if isinstance(restorer, NetworkRestorer) else None
+    if not isinstance(network, Rainmer):
+        raise SystemExit(f"{name} is no Rainmer: give {PUBLISHED}, rainmer-s or rainmer:WEIGHTS")
+    return network
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse WIDTHxHEIGHT into (height, width)."""
+    width, height = text.lower().split("x")
+    return int(height), int(width)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def alternate(
+    functions: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Time functions in turns, so that what else the machine does meets all of them.
+
+    Returns:
+        Seconds of each, for all rounds but a first one that warms up.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(rounds + 1):
+        for name, function in functions.items():
+            synchronize(device)
+            start = time.perf_counter()
+            function()
+            synchronize(device)
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+class _ByteCounter(TorchDispatchMode):
+    """Sums up what operators read and write, were each of them to do so once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self,
+        function: torch._ops.OpOverload,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        kwargs = kwargs or {}
+        results = function(*args, **kwargs)
+        given, made = _tensors((args, kwargs)), _tensors(results)
+        storages = {tensor.untyped_storage().data_ptr() for tensor in given}
+        is_view = all(tensor.untyped_storage().data_ptr() in storages for tensor in made)
+        if not is_view or function._schema.is_mutable:
+            self.bytes += sum(t.numel() * t.element_size() for t in (*given, *made))
+        return results
+
+
+def _tensors(tree: object) -> list[Tensor]:
+    return [leaf for leaf in tree_iter(tree) if isinstance(leaf, Tensor)]
+
+
+def count_work(function: Callable[[], Any]) -> tuple[int, int]:
+    """Return the FLOPs of a call (matrix products and convolutions), and the bytes it moves.
+
+    Bytes are counted operator by operator: what a cache spares is not subtracted.
+    """
+    with FlopCounterMode(display=False) as flops:
+        function()
+    with _ByteCounter() as moved:
+        function()
+    return flops.get_total_flops(), moved.bytes
+
+
+def gemm_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """Measure FLOP/s of a large matrix product, the best of some."""
+    a = torch.rand(_PEAK_SIDE, _PEAK_SIDE, device=device, dtype=dtype)
+    taken = alternate({"product": lambda: a @ a}, 5, device)["product"]
+    return float(2 * _PEAK_SIDE**3 / min(taken))
+
+
+def read_rate(device: torch.device) -> float:
+    """Measure bytes/s, read and written, of a large copy, the best of some."""
+    source = torch.zeros(_COPIED_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    taken = alternate({"copy": lambda: target.copy_(source)}, 5, device)["copy"]
+    return 2 * _COPIED_BYTES / min(taken)
+
+
+def median_ratio(slow: list[float], fast: list[float]) -> float:
+    """Return how many times as fast one is as the other, by medians."""
+    return statistics.median(slow) / statistics.median(fast)

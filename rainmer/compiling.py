@@ -1,0 +1,73 @@
+"""Running a network under torch.compile, with the network itself to fall back on."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from rainmer.errors import is_out_of_memory
+
+__all__ = ["SIZE_BUCKET", "Compiled"]
+
+SIZE_BUCKET = 32
+"""Sides are padded to multiples of this, so that few sizes are compiled for."""
+
+_log = logging.getLogger(__name__)
+
+
+class Compiled:
+    """A network that is compiled for each new shape, on CUDA with its kernels in one graph.
+
+    Batches are filled up to a power of two, so that few of them differ in shape. Where compiling
+    fails, which a warning tells once, the network runs as it is from then on.
+
+    Args:
+        network: On its device, in eval mode.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        on_gpu = next(network.parameters()).device.type == "cuda"
+        mode = "reduce-overhead" if on_gpu else None
+        self._compiled: Any = torch.compile(network, mode=mode, dynamic=False)
+
+    def __call__(self, image: Tensor, **arguments: Tensor) -> Tensor:
+        """Run the network on images (B, 3, H, W); tensors with other first sizes than B are shared.
+
+        Raises:
+            What the network itself raises; memory that runs out while compiled code runs.
+        """
+        if self._compiled is not None:
+            try:
+                return self._run(image, arguments)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                # The network runs below: if the fault is its own, it raises there.
+                self._compiled = None
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                _log.warning("torch.compile failed, going on without: %s", reason[0])
+        return cast(Tensor, self.network(image, **arguments))
+
+    def _run(self, image: Tensor, arguments: dict[str, Tensor]) -> Tensor:
+        count = len(image)
+        filled = 1 << (count - 1).bit_length()
+        image = _fill(image, filled)
+        arguments = {
+            name: _fill(value, filled) if len(value) == count else value
+            for name, value in arguments.items()
+        }
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        # The memory of a graph's result is written to again by the next call.
+        return cast(Tensor, self._compiled(image, **arguments))[:count].clone()
+
+
+def _fill(batch: Tensor, count: int) -> Tensor:
+    """Repeat the last of a batch until there are so many."""
+    missing = count - len(batch)
+    return (
+        batch if not missing else torch.cat((batch, batch[-1:].expand(missing, *batch.shape[1:])))
+    )

@@ -1,0 +1,503 @@
+"""Blocks for inference: the algebra of `rainmer.models.layers`, with what is linear merged.
+
+Same numbers up to rounding, fewer operations and less memory. Neighbouring linear maps become one
+matrix, nothing is concatenated, and where a map does not fit into a CPU's cache the block goes
+through it in horizontal strips. Blocks take and give (B, C, H, W) like those they are made from;
+inside, a map is (B, H, W, C), which is the same memory in channels-last order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rainmer.models.layers import (
+    ChannelNorm,
+    CompensatorStep,
+    Dilated,
+    FeatureCompensator,
+    MixedScaleFeedForward,
+    Separable,
+    SparseChannelAttention,
+    depthwise,
+    global_average,
+)
+
+if TYPE_CHECKING:
+    from rainmer.models.rainmer import PromptAttention, PromptTerm, TransformerBlock
+
+__all__ = ["FusedCompensator", "FusedTransformerBlock"]
+
+_STRIP_BYTES = 4 << 20
+"""Size of the widest map of a strip on a CPU."""
+_LEAST_ROWS = 8  # of a strip: its neighbours' rows are computed again
+_CHANNEL_GROUP = 16  # fast depthwise kernels work on groups of channels
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows `first` to `last` (exclusive) of images of some height."""
+
+    first: int
+    last: int
+    height: int
+
+    def grown(self, margin: int) -> _Rows:
+        """Return these rows and the `margin` rows above and below, as far as there are any."""
+        return _Rows(max(self.first - margin, 0), min(self.last + margin, self.height), self.height)
+
+    def within(self, outer: _Rows) -> slice:
+        """Return where these rows lie in a map of the outer rows."""
+        return slice(self.first - outer.first, self.last - outer.first)
+
+    @property
+    def own(self) -> slice:
+        """Where these rows lie in a whole map."""
+        return slice(self.first, self.last)
+
+
+def _strips(pixels: Tensor, channels: int) -> Iterator[tuple[slice, _Rows]]:
+    """Cut (B, H, W, C) into images and rows, so that maps of so many channels stay in the cache.
+
+    A GPU gets everything at once: it lacks work more than cache.
+    """
+    count, height, width = pixels.shape[:3]
+    if pixels.device.type != "cpu":
+        yield slice(0, count), _Rows(0, height, height)
+        return
+    fitting = _STRIP_BYTES / (width * channels * pixels.element_size())
+    parts = max(1, round(height / max(fitting, _LEAST_ROWS)))
+    bounds = [height * i // parts for i in range(parts + 1)]
+    for image in range(count):
+        for first, last in itertools.pairwise(bounds):
+            yield slice(image, image + 1), _Rows(first, last, height)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def _maps(pixels: Tensor) -> Tensor:
+    return pixels.permute(0, 3, 1, 2)
+
+
+def _filter(
+    pixels: Tensor,
+    given: _Rows,
+    wanted: _Rows,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    dilation: int = 1,
+) -> Tensor:
+    """Apply `depthwise` to pixels of the given rows, (B, h, W, C), for the wanted rows."""
+    margin = dilation * (weight.shape[-1] // 2)
+    needed = wanted.grown(margin)
+    x = _maps(pixels[:, needed.within(given)])
+    inside = needed.last - needed.first == wanted.last - wanted.first + 2 * margin
+    filtered = depthwise(x, weight, bias, dilation=dilation, pad_rows=not inside)
+    filtered = filtered.permute(0, 2, 3, 1)
+    return filtered if inside else filtered[:, wanted.within(needed)]
+
+
+def _project(pixels: Tensor, matrices: Tensor, total: Tensor | None = None) -> Tensor:
+    """Multiply the pixels (B, H, W, C) of each image with its matrix (B, C, D).
+
+    The products are added to a contiguous `total` (B, H, W, D) in place, if there is one.
+    """
+    flat = pixels.flatten(1, 2)
+    if total is None:
+        return torch.bmm(flat, matrices).view(*pixels.shape[:3], -1)
+    total.flatten(1, 2).baddbmm_(flat, matrices)
+    return total
+
+
+def _pointwise(pixels: Tensor, conv: nn.Conv2d) -> Tensor:
+    return F.linear(pixels, conv.weight.flatten(1), conv.bias)
+
+
+def _norm(norm: ChannelNorm, pixels: Tensor) -> Tensor:
+    return cast(Tensor, norm(_maps(pixels))).permute(0, 2, 3, 1)
+
+
+def _matrix(conv: nn.Conv2d) -> Tensor:
+    """Return a 1x1 convolution as the matrix (in, out) that pixels are multiplied with, float64."""
+    return conv.weight.flatten(1).t().double()
+
+
+class _Folded(nn.Module):
+    """A module without parameters, whose merged weights are buffers."""
+
+    def _keep(self, name: str, value: Tensor | None, dtype: torch.dtype) -> None:
+        """Register a merged weight, which need not exist."""
+        self.register_buffer(name, None if value is None else value.detach().to(dtype).contiguous())
+
+
+class _StripwiseAttention(nn.Module):
+    """`SparseChannelAttention` and the norm before it, up to the matrices that are applied to v.
+
+    Args:
+        norm: The norm.
+        attention: The attention; its weights are shared.
+    """
+
+    def __init__(self, norm: ChannelNorm, attention: SparseChannelAttention) -> None:
+        super().__init__()
+        self.norm = norm
+        self.attention = attention
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return v (B, H, W, C), and the matrices (B, C, C) that it is to be multiplied with."""
+        count, _, _, channels = pixels.shape
+        attention = self.attention
+        width = channels // attention.heads
+        values = torch.empty_like(pixels)
+        products = torch.zeros(count, attention.heads, width, width, device=pixels.device)
+        squares = torch.zeros(count, 2 * channels, device=pixels.device)
+        filters = attention.qkv_depthwise
+        for images, rows in _strips(pixels, 3 * channels):
+            seen = rows.grown(1)
+            qkv = _pointwise(_norm(self.norm, pixels[images, seen.own]), attention.qkv)
+            qkv = _filter(qkv, seen, rows, filters.weight, filters.bias)
+            values[images, rows.own] = qkv[..., 2 * channels :]
+            both = qkv[..., : 2 * channels].flatten(1, 2).float()  # B, HW, 2C: q and k
+            squares[images] += (both * both).sum(1)
+            q, k = both.view(*both.shape[:2], 2, attention.heads, width).permute(2, 0, 3, 1, 4)
+            products[images] += q.transpose(-2, -1) @ k
+        q_norm, k_norm = squares.sqrt().view(count, 2, attention.heads, width).unbind(1)
+        maps = attention.combine_maps(attention.scale_products(products, q_norm, k_norm))
+        return values, attention.multiply_into_projection(maps).transpose(1, 2).to(pixels.dtype)
+
+
+class _FusedPrompts(_Folded):
+    """`PromptTerm`, the gates of all prompts at once."""
+
+    gate_in: Tensor
+    gate_in_bias: Tensor
+    gate_out: Tensor
+    gate_out_bias: Tensor
+
+    def __init__(self, term: PromptTerm) -> None:
+        super().__init__()
+        self.attentions = [cast("PromptAttention", attention) for attention in term.attentions]
+        gates = [attention.gate for attention in self.attentions]
+        first = [cast(nn.Conv2d, gate[0]) for gate in gates]
+        last = [cast(nn.Conv2d, gate[2]) for gate in gates]
+        dtype = first[0].weight.dtype
+        self._keep("gate_in", torch.cat([_matrix(conv) for conv in first], 1).t(), dtype)
+        self._keep("gate_in_bias", torch.cat([cast(Tensor, conv.bias) for conv in first]), dtype)
+        matrices = [_matrix(conv) for conv in last]
+        gate_out = torch.block_diag(*matrices)  # type: ignore[no-untyped-call]
+        self._keep("gate_out", gate_out.t(), dtype)
+        self._keep("gate_out_bias", torch.cat([cast(Tensor, conv.bias) for conv in last]), dtype)
+        self.term = term
+
+    def values(self, prompts: Tensor, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+        """Return for each prompt its value (B, 1, 1, C) and its term's weight (B, 1, 1, 1)."""
+        share = torch.ones_like(prompts[:, 0, 0])
+        shares = [share] * prompts.shape[1]
+        if self.term.direction is not None:
+            share = self.term.chromatic_share(prompts)
+            shares = [share, 1 - share]
+        return [
+            (
+                F.linear(prompt.to(dtype), attention.value.weight)[:, None, None],
+                share.to(dtype)[:, None, None, None],
+            )
+            for prompt, attention, share in zip(
+                prompts.unbind(1), self.attentions, shares, strict=True
+            )
+        ]
+
+    def forward(self, pixels: Tensor, total: Tensor, values: list[tuple[Tensor, Tensor]]) -> None:
+        """Add the term, computed from pixels (B, H, W, C), to a total of the same shape."""
+        hidden = F.gelu(F.linear(pixels, self.gate_in, self.gate_in_bias))
+        gates = F.linear(hidden, self.gate_out, self.gate_out_bias).sigmoid_()
+        for i, (value, share) in enumerate(values):
+            bias = self.attentions[i].value.bias
+            spread = torch.addcmul(bias, gates[..., i : i + 1], value)
+            total.addcmul_(F.silu(spread, inplace=True), share)
+
+
+class _FusedHalf(_Folded):
+    """The half of a `MixedScaleFeedForward` that one of its pair convolutions sees.
+
+    A pair convolution adds up two neighbouring channels. With the even channels in front and the
+    odd ones behind, it is a depthwise convolution and the sum of two contiguous parts, both filled
+    up with zeros to a width that suits the kernels. Half of the pairs are of the fine and half of
+    the coarse filters' results; if there is an odd number of them, one is of both.
+
+    Args:
+        norm: The norm before the expansion.
+        feed_forward: What is fused.
+        half: 0 or 1.
+    """
+
+    expand: Tensor
+    expand_bias: Tensor | None
+    fine: Tensor
+    fine_bias: Tensor | None
+    coarse: Tensor
+    coarse_bias: Tensor | None
+    fine_pairs: Tensor
+    coarse_pairs: Tensor
+    pairs_bias: Tensor | None
+    reduce: Tensor
+
+    def __init__(self, feed_forward: MixedScaleFeedForward, half: int) -> None:
+        super().__init__()
+        count = feed_forward.reduce.in_channels // 2
+        self.odd = count % 2
+        self.part = -(-count // _CHANNEL_GROUP) * _CHANNEL_GROUP // 2
+        self.middle = count // 2
+        own = slice(half * count, (half + 1) * count)
+        channels = _padded(range(0, count, 2), self.part) + _padded(range(1, count, 2), self.part)
+        pairs = _padded(range(count - self.middle), self.part) + _padded(
+            range(count - self.middle, count), self.part - self.odd
+        )
+        self.width = len(pairs)
+        expand, fine, coarse = (
+            feed_forward.expand,
+            feed_forward.depthwise3,
+            feed_forward.depthwise5,
+        )
+        pair_conv = (feed_forward.pair3, feed_forward.pair5)[half]
+        pair_filters = pair_conv.weight.flatten(0, 1).unsqueeze(1)
+        for name, value, order in (
+            ("expand", expand.weight[own].flatten(1), channels),
+            ("expand_bias", None if expand.bias is None else expand.bias[own], channels),
+            ("fine", fine.weight[own], channels),
+            ("fine_bias", None if fine.bias is None else fine.bias[own], channels),
+            ("coarse", coarse.weight[own], channels),
+            ("coarse_bias", None if coarse.bias is None else coarse.bias[own], channels),
+            ("fine_pairs", pair_filters[:count], channels),
+            ("coarse_pairs", pair_filters[count:], channels),
+            ("pairs_bias", pair_conv.bias, pairs),
+            ("reduce", feed_forward.reduce.weight[:, own].flatten(1).t(), pairs),
+        ):
+            self.register_buffer(name, None if value is None else _take(value, order))
+
+    def forward(self, normalized: Tensor, given: _Rows, rows: _Rows, mixed: Tensor) -> None:
+        """Write the mixed channels of rows into (B, H, W, D), from normed pixels around them."""
+        part, odd = self.part, self.odd
+        between = rows.grown(self.fine_pairs.shape[-1] // 2)
+        seen = between.grown(self.coarse.shape[-1] // 2)
+        expanded = F.linear(normalized[:, seen.within(given)], self.expand, self.expand_bias)
+        fine = _filter(expanded, seen, between, self.fine, self.fine_bias).relu_()
+        fine = _filter(fine, between, rows, self.fine_pairs)
+        coarse = _filter(expanded, seen, between, self.coarse, self.coarse_bias).relu_()
+        coarse = _filter(coarse, between, rows, self.coarse_pairs)
+        torch.add(fine[..., :part], fine[..., part:], out=mixed[..., :part])
+        if odd:
+            mixed[..., self.middle] += coarse[..., 0]
+        last = 2 * part - odd
+        torch.add(coarse[..., odd:part], coarse[..., part:last], out=mixed[..., part:])
+        if self.pairs_bias is not None:
+            mixed += self.pairs_bias
+
+
+def _padded(indices: range, length: int) -> list[int]:
+    return [*indices, *[-1] * (length - len(indices))]
+
+
+def _take(rows: Tensor, order: list[int]) -> Tensor:
+    """Take rows by their indices; zeros for -1."""
+    with_zeros = torch.cat((rows, torch.zeros_like(rows[:1])))
+    return with_zeros[torch.tensor(order, device=rows.device)]
+
+
+class _FusedFeedForward(nn.Module):
+    """`MixedScaleFeedForward`, the norm before it and the residual around it."""
+
+    margin = 4  # rows around those that are computed
+    reduce: Tensor
+    reduce_bias: Tensor | None
+
+    def __init__(self, norm: ChannelNorm, feed_forward: MixedScaleFeedForward) -> None:
+        super().__init__()
+        self.norm = norm
+        first, second = (_FusedHalf(feed_forward, half) for half in range(2))
+        self.halves = nn.ModuleList([first, second])
+        self.width = first.width
+        self.register_buffer("reduce", torch.cat((first.reduce, second.reduce)))
+        del first.reduce, second.reduce
+        self.reduce_bias = feed_forward.reduce.bias
+
+    def forward(self, pixels: Tensor, given: _Rows, rows: _Rows, out: Tensor) -> None:
+        """Write rows of the given pixels (B, h, W, C) with the result added to (B, H, W, C)."""
+        normalized = _norm(self.norm, pixels)
+        kept = pixels[:, rows.within(given)]
+        mixed = kept.new_empty(*kept.shape[:3], 2 * self.width)
+        for half, part in zip(self.halves, mixed.chunk(2, dim=-1), strict=True):
+            half(normalized, given, rows, part)
+        mixed.relu_()
+        torch.addmm(
+            kept.flatten(0, 2), mixed.flatten(0, 2), self.reduce, out=out.view(-1, out.shape[-1])
+        )
+        if self.reduce_bias is not None:
+            out += self.reduce_bias
+
+
+class FusedTransformerBlock(nn.Module):
+    """`TransformerBlock` for inference.
+
+    Args:
+        block: What is fused; some of its weights are shared.
+    """
+
+    def __init__(self, block: TransformerBlock) -> None:
+        super().__init__()
+        self.attention = _StripwiseAttention(block.norm1, block.attention)
+        self.prompts = None if block.prompt_term is None else _FusedPrompts(block.prompt_term)
+        self.prompt_position = block.prompt_position
+        self.feed_forward = _FusedFeedForward(block.norm2, block.feed_forward)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """Map (B, C, H, W), with prompts (B or 1, P, base_dim) in the decoder, to (B, C, H, W)."""
+        pixels = _pixels(x)
+        values, matrices = self.attention(pixels)
+        bias = self.attention.attention.project.bias
+        steering: list[tuple[Tensor, Tensor]] = []
+        if self.prompts is not None and prompts is not None and prompts.shape[1]:
+            steering = self.prompts.values(prompts.expand(len(x), -1, -1), x.dtype)
+        restored = torch.empty_like(pixels)
+        for images, rows in _strips(pixels, self.feed_forward.width):
+            seen = rows.grown(self.feed_forward.margin)
+            attended = _project(values[images, seen.own], matrices[images])
+            if bias is not None:
+                attended += bias
+            total = pixels[images, seen.own] + attended
+            if self.prompts is not None and steering:
+                source = attended if self.prompt_position == "attention" else total.clone()
+                self.prompts(source, total, [(v[images], s[images]) for v, s in steering])
+            self.feed_forward(total, seen, rows, restored[images, rows.own])
+        return _maps(restored)
+
+
+class FusedCompensator(nn.Module):
+    """`FeatureCompensator` for inference.
+
+    Args:
+        compensator: What is fused; its weights are shared.
+    """
+
+    def __init__(self, compensator: FeatureCompensator) -> None:
+        super().__init__()
+        self.gate = compensator.gate
+        self.entry = compensator.entry
+        self.steps = nn.ModuleList(
+            _FusedStep(cast(CompensatorStep, step)) for step in compensator.steps
+        )
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape; the result is not negative."""
+        gate = self.gate(global_average(x)).float()
+        weights = gate.view(len(x), len(self.steps), -1).softmax(-1)
+        state = _pointwise(_pixels(x), self.entry).relu_()
+        for step, step_weights in zip(self.steps, weights.unbind(1), strict=True):
+            state = step(state, step_weights)
+        return _maps(state)
+
+
+class _FusedStep(_Folded):
+    """A step of the compensator. All operations end in a matrix, which takes their weight too."""
+
+    margin = 6  # rows around those that are computed
+    merges: Tensor
+
+    def __init__(self, step: CompensatorStep) -> None:
+        super().__init__()
+        dtype = step.merge.weight.dtype
+        merges = list(_matrix(step.merge).chunk(len(step.operations)))
+        self.operations = nn.ModuleList()
+        for i, operation in enumerate(step.operations):
+            if isinstance(operation, Separable):
+                merges[i] = _matrix(operation.pointwise2) @ merges[i]
+                if operation.depthwise2.kernel_size == (1, 1):
+                    merges[i] = _diagonal(operation.depthwise2) @ merges[i]
+                self.operations.append(_FusedSeparable(operation))
+            elif isinstance(operation, Dilated):
+                merges[i] = _matrix(operation.pointwise) @ merges[i]
+                self.operations.append(_FusedDilated(operation))
+            else:
+                self.operations.append(_Average())
+        self._keep("merges", torch.stack(merges), dtype)
+
+    def forward(self, state: Tensor, weights: Tensor) -> Tensor:
+        """Map a state (B, H, W, C) >= 0 and weights (B, 8) to the next state >= 0."""
+        matrices = (self.merges * weights[:, :, None, None]).to(state.dtype)  # B, 8, C, C
+        result = torch.empty_like(state)
+        for images, rows in _strips(state, state.shape[-1]):
+            seen = rows.grown(self.margin)
+            pixels = state[images, seen.own]
+            total = None
+            for operation, matrix in zip(self.operations, matrices[images].unbind(1), strict=True):
+                total = _project(operation(pixels, seen, rows), matrix, total)
+            assert total is not None
+            torch.add(total.relu_(), state[images, rows.own], out=result[images, rows.own])
+        return result
+
+
+def _diagonal(conv: nn.Conv2d) -> Tensor:
+    """Return a depthwise convolution of size 1 as a matrix."""
+    return conv.weight.flatten().double().diag()
+
+
+class _FusedSeparable(_Folded):
+    """`Separable` up to its last 1x1 convolution."""
+
+    matrix: Tensor
+    first: Tensor | None
+    last: Tensor | None
+
+    def __init__(self, operation: Separable) -> None:
+        super().__init__()
+        dtype = operation.pointwise1.weight.dtype
+        matrix = _matrix(operation.pointwise1)
+        pointwise = operation.depthwise1.kernel_size == (1, 1)
+        if pointwise:
+            matrix = _diagonal(operation.depthwise1) @ matrix
+        self._keep("matrix", matrix.t(), dtype)
+        for name, conv in (("first", operation.depthwise1), ("last", operation.depthwise2)):
+            self._keep(name, None if pointwise else conv.weight, dtype)
+
+    def forward(self, pixels: Tensor, given: _Rows, rows: _Rows) -> Tensor:
+        """Map the given pixels (B, h, W, C) to rows among them (B, H, W, C)."""
+        if self.first is None or self.last is None:  # of size 1, and merged into the matrices
+            return F.linear(pixels[:, rows.within(given)], self.matrix).relu_()
+        between = rows.grown(self.last.shape[-1] // 2)
+        hidden = F.linear(_filter(pixels, given, between, self.first), self.matrix).relu_()
+        return _filter(hidden, between, rows, self.last)
+
+
+class _FusedDilated(_Folded):
+    """`Dilated` up to its last 1x1 convolution."""
+
+    filters: Tensor
+
+    def __init__(self, operation: Dilated) -> None:
+        super().__init__()
+        self.dilation = operation.depthwise.dilation[0]
+        self._keep("filters", operation.depthwise.weight, operation.depthwise.weight.dtype)
+
+    def forward(self, pixels: Tensor, given: _Rows, rows: _Rows) -> Tensor:
+        """Map the given pixels (B, h, W, C) to rows among them (B, H, W, C)."""
+        return _filter(pixels, given, rows, self.filters, dilation=self.dilation)
+
+
+class _Average(nn.Module):
+    """Average over 3x3 pixels, without those beyond the border."""
+
+    def forward(self, pixels: Tensor, given: _Rows, rows: _Rows) -> Tensor:
+        """Map the given pixels (B, h, W, C) to rows among them (B, H, W, C)."""
+        needed = rows.grown(1)
+        x = _maps(pixels[:, needed.within(given)])
+        averaged = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+        return averaged.permute(0, 2, 3, 1)[:, rows.within(needed)]

@@ -1,0 +1,59 @@
+"""What the benchmarks compare with: the plain network is the same function."""
+
+import pytest
+import torch
+
+from benchmarks.measuring import count_work, parse_size
+from benchmarks.plain import plain
+from rainmer.models.rainmer import Rainmer
+from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
+
+from .rainmer.golden import COPIES, config_of, read_golden, rule_model
+
+TINY = {"dim": 8, "base_dim": 16, "num_blocks": (1, 1, 1, 1), "heads": (1, 2, 4, 8)}
+
+
+@pytest.mark.parametrize("variant", OFFICIAL_VARIANTS)
+def test_plain_network_is_the_same_function(variant):
+    model = rule_model(RainmerConfig.official(variant, **TINY), 1).requires_grad_(False)
+    image = torch.rand(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+    expected = model(image)
+    copied = plain(model.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(copied(image), expected, rtol=0, atol=2e-5)
+    assert type(model.embedding) is torch.nn.Conv2d  # the original is left as it was
+
+
+def test_plain_network_is_the_published_one():
+    tensors, metadata = read_golden(
+        COPIES / "rainmer_tiny" / "chralpha_biasfree_ruleweights.safetensors"
+    )
+    model = rule_model(config_of(metadata["meta"]["config"]), metadata["meta"]["rule_seed"])
+    with torch.no_grad():
+        restored = plain(model)(tensors["in/x"], tensors["in/q"])
+    torch.testing.assert_close(restored, tensors["out/y_lowtie"], rtol=0, atol=2e-5)
+
+
+def test_plain_network_keeps_the_default_memory_order():
+    """Or else it would be given the fast kernels that it is compared with."""
+    orders = []
+    model = plain(Rainmer(RainmerConfig(**TINY)).eval())
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(
+                lambda module, given, out: orders.append(out.is_contiguous())
+            )
+    with torch.no_grad():
+        model(torch.rand(1, 3, 16, 24))
+    assert orders
+    assert all(orders)
+
+
+def test_work_is_counted():
+    a, b = torch.rand(2, 3), torch.rand(3, 5)
+    flops, moved = count_work(lambda: (a @ b).t().relu_())
+    assert flops == 2 * 2 * 3 * 5
+    assert moved == 4 * ((6 + 15 + 10) + (10 + 10))
+
+
+def test_sizes_are_width_first():
+    assert parse_size("640x384") == (384, 640)
