@@ -12,7 +12,6 @@ alone are timed on frames that are there already.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import statistics
 import tempfile
@@ -39,7 +38,7 @@ from rainmer.video import VideoWriter, open_video
 
 WANTED = 0.9
 _FPS = 25.0
-_SCENES = 4
+_RENDERED = 8
 
 
 def main() -> None:
@@ -86,7 +85,7 @@ def _parse() -> argparse.Namespace:
 
 
 def write_rainy_video(path: Path, size_hw: tuple[int, int], count: int) -> None:
-    """Write a video of street scenes that stand still in falling rain.
+    """Write a video of street scenes in rain, few of them over and over: rendering takes long.
 
     Args:
         path: The video.
@@ -94,11 +93,13 @@ def write_rainy_video(path: Path, size_hw: tuple[int, int], count: int) -> None:
         count: Number of frames.
     """
     renderer = RainRenderer(rain_config("day-heavy"))
-    scenes = [draw_scene(i, night=False, size_hw=size_hw).image for i in range(_SCENES)]
+    rainy: list[Frame] = []
+    for i in tqdm(range(min(count, _RENDERED)), desc="rendering", delay=2, leave=False):
+        clean = to_batch([draw_scene(i, night=False, size_hw=size_hw).image])
+        rainy += to_frames(renderer(clean, [f"street-{i}"]).rainy)
     with VideoWriter(path, fps=_FPS, size_hw=size_hw) as writer:
-        for i in tqdm(range(count), desc="rendering", unit="frame", delay=2, leave=False):
-            clean = to_batch([scenes[i * _SCENES // count]])
-            writer.write(to_frames(renderer(clean, ["street"], time_s=i / _FPS).rainy)[0])
+        for i in range(count):
+            writer.write(rainy[i % len(rainy)])
 
 
 def measure(
@@ -170,14 +171,13 @@ def run_pipeline(video: Path, pipeline: Pipeline, names: dict[int, str], batch: 
     with (
         open_video(video) as reader,
         VideoWriter(video.with_name("found.mp4"), fps=reader.fps, size_hw=reader.size_hw) as writer,
-        contextlib.closing(pipeline.run(reader, batch, download=True)) as results,
     ):
 
         def write(processed: Processed) -> None:
             picture: Frame = draw_detections(processed.derained, processed.detections, names)
             writer.write(picture)
 
-        consume(results, write, 2 * batch)
+        consume(pipeline.run(reader, batch, download=True), write, 2 * batch)
 
 
 def _format(row: dict[str, Any]) -> str:

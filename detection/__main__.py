@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Container, Generator, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -275,7 +275,6 @@ class _Streams:
         ]
         with (
             contextlib.ExitStack() as open_savers,
-            contextlib.closing(self._detected()) as results,
             tqdm(
                 total=sum(counts) if all(counts) else None,
                 desc=next(iter(self._sources)) if len(counts) == 1 else f"{len(counts)} sources",
@@ -302,7 +301,7 @@ class _Streams:
                 bar.update(result.processed is not None)
 
             try:
-                consume(results, write, 2 * self._options.batch)
+                consume(self._detected(), write, 2 * self._options.batch)
             finally:
                 self._wall_s = time.perf_counter() - start
 
@@ -329,7 +328,7 @@ class _Streams:
             self._times.add(stage, elapsed_ms)
         self._frames += 1
 
-    def _detected(self) -> Generator[_Result, None, None]:
+    def _detected(self) -> Iterator[_Result]:
         """Derain and detect; in the rainy frame too if both are shown."""
         lives = sum(isinstance(source, Live) for source in self._sources.values())
         frames = {

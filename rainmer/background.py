@@ -52,8 +52,8 @@ def consume(items: Iterable[Item], use: Callable[[Item], None], ahead: int) -> N
     """Iterate over items here, and use each in a thread that is at most `ahead` items behind.
 
     Args:
-        items: Where the items come from. If they end by an error, also by an interruption, it is
-            raised here once those before it are used.
+        items: Where the items come from; a generator is closed in the end. If they end by an error,
+            also by an interruption, it is raised here once those before it are used.
         use: Called with each item, in order. Its error is raised here, after which no item is used.
         ahead: Most items that wait.
     """
@@ -76,6 +76,8 @@ def consume(items: Iterable[Item], use: Callable[[Item], None], ahead: int) -> N
             if failed:
                 break
     finally:
+        if isinstance(items, Generator):
+            items.close()
         waiting.put(End())
         thread.join()
     if failed:

@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -314,21 +314,18 @@ class Run:
             progress.refresh()
             height, width = video.size_hw
             size_hw = (height, 2 * width if self._side_by_side else width)
-            with (
-                VideoWriter(job.target, fps=video.fps, size_hw=size_hw) as writer,
-                contextlib.closing(self._derained(video)) as frames,
-            ):
+            with VideoWriter(job.target, fps=video.fps, size_hw=size_hw) as writer:
 
                 def write(frame: Frame) -> None:
                     writer.write(frame)
                     self.frames += 1
                     progress.update()
 
-                consume(frames, write, 2 * self._derainer.batch)
+                consume(self._derained(video), write, 2 * self._derainer.batch)
             if video.early_end:
                 self.failures.append(video.early_end)
 
-    def _derained(self, video: Iterable[Frame]) -> Generator[Frame, None, None]:
+    def _derained(self, video: Iterable[Frame]) -> Iterator[Frame]:
         """Derain a video's frames in batches, while those that come are decoded."""
         size = self._derainer.batch
         with contextlib.closing(prefetch(video, 2 * size)) as frames:

@@ -107,7 +107,15 @@ def test_what_came_before_an_error_is_used(error):
 
 
 def test_an_error_of_the_use_ends_it():
-    made, used = [], []
+    made, used, closed = [], [], []
+
+    def items():
+        try:
+            for i in range(10**9):
+                made.append(i)
+                yield i
+        finally:
+            closed.append(True)
 
     def use(item):
         used.append(item)
@@ -115,10 +123,11 @@ def test_an_error_of_the_use_ends_it():
             raise ImageError("disk full")
 
     with pytest.raises(ImageError, match="disk full"):
-        consume((made.append(i) or i for i in range(10**9)), use, ahead=3)
+        consume(items(), use, ahead=3)
 
     assert used == [0, 1, 2]
     assert len(made) <= 3 + 3 + 1
+    assert closed
 
 
 def test_no_more_items_wait_than_allowed():
