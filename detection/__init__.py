@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from detection import yolo as _yolo
 from detection.draw import draw_detections, side_by_side
-from detection.pipeline import Pipeline, Processed
-from detection.types import Detections, Detector
+from detection.pipeline import Pipeline, Processed, StreamError
+from detection.types import Detections, Detector, DeviceDetector
 
 if TYPE_CHECKING:
     from detection.yolo import (
@@ -30,8 +30,10 @@ __all__ = [
     "DerainValidator",
     "Detections",
     "Detector",
+    "DeviceDetector",
     "Pipeline",
     "Processed",
+    "StreamError",
     "YoloDetector",
     "attach",
     "attached",

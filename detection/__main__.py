@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from detection.draw import draw_detections, side_by_side
-from detection.pipeline import Pipeline, Processed
+from detection.pipeline import STAGES, Pipeline, Processed, StreamError
 from detection.records import RECORD_NAME, RunFolder
 from detection.sources import Images, Live, Source, find_sources
+from detection.timing import StageTimes, Stopwatch
+from detection.types import Detections
 from detection.yolo import YoloDetector, attach
+from detection.yolo.letterbox import PAD_VALUE, place
 from rainmer import Derainer
+from rainmer.background import consume
 from rainmer.cli import (
     add_stage_options,
     fraction,
@@ -38,6 +43,7 @@ from rainmer.video import VideoWriter
 _EXAMPLE = """\
   python -m detection rainy/ --derain median --detector yolo11n.pt --save --side-by-side
   python -m detection drive.mp4 --derain prenet:prenet.pth --detector yolo11n.pt --save --conf 0.4
+  python -m detection left.mp4 right.mp4 --detector yolo11n.pt --save
   python -m detection 0 --derain median --detector yolo11n.pt --limit 500"""
 
 
@@ -61,10 +67,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         _refuse_clashes(sources, folder)
     settings = _settings(options, derainer)
     with RunFolder(folder, settings, detector.names, resumable) as run:
-        for source in sources:
-            _process_source(source, options, derainer, detector, run)
-        failures = [line for source in sources for line in source.failures]
-        summary = run.finish(failures)
+        _leave_out(sources, options.limit, run.done)
+        streams = _Streams(sources, options, derainer, detector)
+        broken: list[str] = []
+        try:
+            streams.process(run)
+        except StreamError as error:
+            broken = [f"{name}: {one}" for name, one in error.errors.items()]
+        failures = [*broken, *(line for source in sources for line in source.failures)]
+        summary = run.finish(failures, streams.timing())
     _print_summary(summary, folder)
     raise_failures(failures, sum(len(source.files) for source in sources))
 
@@ -110,6 +121,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="derain at native size, or at the detector's size (cheaper)",
     )
     parser.add_argument("--limit", type=positive_int, metavar="N", help="most frames per source")
+    parser.add_argument(
+        "--streams",
+        type=positive_int,
+        default=4,
+        metavar="N",
+        help="videos read at once, their frames in common batches; default: 4 (live: all)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_stage_options(parser)
     options = parser.parse_args(argv)
@@ -133,6 +151,8 @@ def _make_detector(options: argparse.Namespace, derainer: Derainer) -> YoloDetec
     )
     if options.classes:
         detector.classes = [_label(given, detector.names) for given in options.classes]
+    # Setting up takes seconds, which are not the first frame's.
+    detector([np.full((64, 64, 3), PAD_VALUE, np.uint8)])
     if options.where == "network":
         attach(detector.yolo, derainer, where="network")
     return detector
@@ -198,104 +218,215 @@ def _saved_file(source: Source, name: str, folder: Path) -> Path:
 
 def _settings(options: argparse.Namespace, derainer: Derainer) -> dict[str, Any]:
     """Return what results depend on: not the batch, the device or what is printed."""
-    left_out = {"allow_download", "batch", "device", "out", "quiet"}
+    left_out = {"allow_download", "batch", "device", "out", "quiet", "streams"}
     settings = {key: value for key, value in vars(options).items() if key not in left_out}
     return {**settings, "derainer": derainer.name, "fingerprint": derainer.fingerprint}
 
 
-def _process_source(
-    source: Source,
-    options: argparse.Namespace,
-    derainer: Derainer,
-    detector: YoloDetector,
-    run: RunFolder,
-) -> None:
-    if isinstance(source, Images):
-        chosen = source.files[: options.limit]
-        source.files = [pair for pair in chosen if pair[0] not in run.done]
-    # At network size the detector derains by itself.
-    pipeline = Pipeline(_unchanged if options.where == "network" else derainer, detector)
-    total = min((n for n in (source.count, options.limit) if n), default=None)
-    # A live source does not wait: its frames are processed as they come.
-    batch = 1 if isinstance(source, Live) else options.batch
-    with (
-        _Saver(source, options, derainer.name, detector, run.folder) as saver,
-        tqdm(total=total, desc=source.name, unit="frame", delay=2, disable=options.quiet) as bar,
-    ):
-        frames = itertools.islice(source, options.limit)
-        for processed in pipeline.run(frames, batch):
-            timed = _with_inner_time(processed, detector)
-            saver.save(timed)
-            run.add(source.name, timed)
-            bar.update()
+def _leave_out(sources: Sequence[Source], limit: int | None, done: Container[str]) -> None:
+    """Take images out that are beyond the limit, or that an interrupted run has done."""
+    for source in sources:
+        if isinstance(source, Images):
+            source.files = [pair for pair in source.files[:limit] if pair[0] not in done]
+
+
+class _Result(NamedTuple):
+    """What is handed to the thread that writes; without `processed`, the source has ended."""
+
+    source: str
+    processed: Processed | None
+    in_rainy: Detections | None
+
+
+class _Streams:
+    """All sources on their way through the pipeline, in three stages at once.
+
+    Threads decode, one per source; the calling one derains and detects; another draws and writes.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        options: argparse.Namespace,
+        derainer: Derainer,
+        detector: YoloDetector,
+    ) -> None:
+        self._sources = {source.name: source for source in sources}
+        self._options = options
+        self._derainer = derainer
+        self._detector = detector
+        # At network size the detector derains by itself.
+        self._pipeline = Pipeline(_unchanged if options.where == "network" else derainer, detector)
+        self._times = StageTimes()
+        self._frames = 0
+        self._wall_s = 0.0
+
+    def process(self, run: RunFolder) -> None:
+        """Write the results of all sources.
+
+        Raises:
+            StreamError: Sources broke off; the results of all others are complete.
+        """
+        start = time.perf_counter()
+        limit = self._options.limit
+        counts = [
+            min(source.count or limit or 0, limit or source.count)
+            for source in self._sources.values()
+        ]
+        with (
+            contextlib.ExitStack() as open_savers,
+            tqdm(
+                total=sum(counts) if all(counts) else None,
+                desc=next(iter(self._sources)) if len(counts) == 1 else f"{len(counts)} sources",
+                unit="frame",
+                delay=2,
+                disable=self._options.quiet,
+            ) as bar,
+        ):
+            savers = {
+                source.name: open_savers.enter_context(
+                    _Saver(
+                        source,
+                        self._options,
+                        self._derainer.name,
+                        self._detector.names,
+                        run.folder,
+                    )
+                )
+                for source in self._sources.values()
+            }
+
+            def write(result: _Result) -> None:
+                self._write(result, savers[result.source], run)
+                bar.update(result.processed is not None)
+
+            try:
+                consume(self._detected(), write, 2 * self._options.batch)
+            finally:
+                self._wall_s = time.perf_counter() - start
+
+    def timing(self) -> dict[str, Any]:
+        """Return ms per frame of each stage, seconds in all, and frames per second."""
+        return {
+            "stage_ms": {
+                stage: round(self._times.total_ms(stage) / max(self._frames, 1), 3)
+                for stage in ("decode", *STAGES, "write")
+            },
+            "wall_s": round(self._wall_s, 3),
+            "frames_per_s": round(self._frames / self._wall_s, 3) if self._wall_s else None,
+        }
+
+    def _write(self, result: _Result, saver: _Saver, run: RunFolder) -> None:
+        if result.processed is None:
+            saver.close()
+            return
+        with Stopwatch() as writing:
+            saver.save(result.processed, result.in_rainy)
+            run.add(result.source, result.processed)
+        self._times.add("write", writing.elapsed_ms)
+        for stage, elapsed_ms in result.processed.stage_ms.items():
+            self._times.add(stage, elapsed_ms)
+        self._frames += 1
+
+    def _detected(self) -> Iterator[_Result]:
+        """Derain and detect; in the rainy frame too if both are shown."""
+        lives = sum(isinstance(source, Live) for source in self._sources.values())
+        frames = {
+            # Live sources first: they cannot wait until a video ends.
+            name: self._times.of_items("decode", itertools.islice(source, self._options.limit))
+            for name, source in sorted(
+                self._sources.items(), key=lambda item: not isinstance(item[1], Live)
+            )
+        }
+        streams = self._pipeline.run_streams(
+            frames,
+            self._options.batch,
+            at_once=max(lives, self._options.streams),
+            live=bool(lives),
+            download=self._options.save,
+        )
+        with contextlib.closing(streams):
+            for name, processed in streams:
+                in_rainy = None
+                if self._options.side_by_side and processed is not None:
+                    (in_rainy,) = self._detector([processed.frame])
+                yield _Result(name, processed, in_rainy)
 
 
 def _unchanged(frames: list[Frame]) -> list[Frame]:
     return frames
 
 
-def _with_inner_time(processed: Processed, detector: YoloDetector) -> Processed:
-    """Take the time of a derainer inside the detector out of the detector's."""
-    inner_ms = detector.speed.get("derain", 0.0)
-    return dataclasses.replace(
-        processed,
-        derain_ms=processed.derain_ms + inner_ms,
-        detect_ms=max(processed.detect_ms - inner_ms, 0.0),
-    )
-
-
 class _Saver(contextlib.ExitStack):
-    """Writes annotated frames: images under their names, videos as one file."""
+    """Writes annotated frames: images under their names, videos as one file.
+
+    A video has the size of its first frame; frames of another are fitted into it.
+    """
 
     def __init__(
         self,
         source: Source,
         options: argparse.Namespace,
         derainer: str,
-        detector: YoloDetector,
+        names: dict[int, str],
         folder: Path,
     ) -> None:
         super().__init__()
         self._source = source
         self._options = options
         self._derainer = derainer
-        self._detector = detector
+        self._names = names
         self._folder = folder
         self._video: VideoWriter | None = None
 
-    def save(self, processed: Processed) -> None:
+    def save(self, processed: Processed, in_rainy: Detections | None) -> None:
+        """Draw and write a frame, beside the rainy one if there are detections in that."""
         if not self._options.save:
             return
-        picture = self._compose(processed)
+        picture = self._compose(processed, in_rainy)
         if self._source.fps is None:
             write_image(_saved_file(self._source, processed.name, self._folder), picture)
             return
-        picture = _with_even_sides(picture)
         if self._video is None:
+            picture = _with_even_sides(picture)
             path = _saved_file(self._source, self._source.name, self._folder)
             size_hw = (picture.shape[0], picture.shape[1])
             self._video = self.enter_context(
                 VideoWriter(path, fps=self._source.fps, size_hw=size_hw)
             )
-        self._video.write(picture)
+        self._video.write(_fitted(picture, self._video.size_hw))
 
-    def _compose(self, processed: Processed) -> Frame:
-        names = self._detector.names
+    def _compose(self, processed: Processed, in_rainy: Detections | None) -> Frame:
+        names = self._names
         annotated = draw_detections(processed.derained, processed.detections, names)
-        if not self._options.side_by_side:
+        if in_rainy is None:
             return annotated
-        (found,) = self._detector([processed.frame])
         captions = [
-            f"rainy: {_boxes(len(found))}",
+            f"rainy: {_boxes(len(in_rainy))}",
             f"{self._derainer}: {_boxes(len(processed.detections))}",
         ]
-        return side_by_side([draw_detections(processed.frame, found, names), annotated], captions)
+        return side_by_side(
+            [draw_detections(processed.frame, in_rainy, names), annotated], captions
+        )
 
 
 def _with_even_sides(frame: Frame) -> Frame:
     """Repeat the last row or column where a side is odd: video codecs need even ones."""
     odd_rows, odd_columns = frame.shape[0] % 2, frame.shape[1] % 2
     return np.pad(frame, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
+
+
+def _fitted(frame: Frame, size_hw: tuple[int, int]) -> Frame:
+    """Bring a frame to a video's size: odd sides repeated, others scaled and set on black."""
+    if frame.shape[:2] == size_hw:
+        return frame
+    frame = _with_even_sides(frame)
+    if frame.shape[:2] == size_hw:
+        return frame
+    placement = place((frame.shape[0], frame.shape[1]), size_hw)
+    canvas = np.zeros((*size_hw, 3), np.uint8)
+    canvas[placement.content] = cv2.resize(frame, placement.size_hw[::-1])
+    return canvas
 
 
 def _boxes(count: int) -> str:
@@ -310,6 +441,10 @@ def _print_summary(summary: dict[str, Any], folder: Path) -> None:
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
         print(f"{label:<{width}}  {value}")
+    timing = summary["timing"]
+    stages = ", ".join(f"{name} {ms:.1f}" for name, ms in timing["stage_ms"].items())
+    rate = timing["frames_per_s"] or 0.0
+    print(f"ms per frame: {stages}; {timing['wall_s']:.1f} s in all, {rate:.2f} frames/s")
     print(f"results in {folder}")
 
 

@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-import queue
+import functools
 import threading
-import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
 import torch
+from torch import Tensor
 
-from detection.types import DerainCallable, Detections, Detector, call_derainer
+from detection.timing import Stopwatch
+from detection.types import (
+    DerainCallable,
+    Detections,
+    Detector,
+    DeviceDetector,
+    call_derainer,
+)
+from rainmer import Derainer
+from rainmer.background import End, interleave
 from rainmer.errors import RainmerError
-from rainmer.frames import Frame
+from rainmer.frames import Download, Frame, upload
 
-__all__ = ["Pipeline", "Processed", "prefetch"]
+__all__ = ["STAGES", "Pipeline", "Processed", "StreamError"]
 
-Item = TypeVar("Item")
-_POLL_S = 0.1
+STAGES = ("upload", "derain", "letterbox", "detect")
+"""The steps of a pipeline whose times are told."""
+
+Source = Iterable[Frame | tuple[str, Frame]]
+
+
+class StreamError(RainmerError):
+    """Streams that failed while the others went on to their ends.
+
+    Attributes:
+        errors: What each failed of, by the stream's name.
+    """
+
+    def __init__(self, errors: Mapping[str, Exception]) -> None:
+        self.errors = dict(errors)
+        lines = [f"{name}: {error}" for name, error in self.errors.items()]
+        super().__init__(f"{len(lines)} of the streams failed: {'; '.join(lines)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,26 +53,53 @@ class Processed:
     Attributes:
         name: Name of the frame, or its number.
         frame: As it was given: (H, W, 3), uint8, RGB.
-        derained: Of the same shape.
         detections: What the detector found in `derained`.
-        derain_ms: The derainer's share of the time, its batch divided by its frames.
-        detect_ms: The detector's share, likewise.
+        stage_ms: The frame's share of its batch's time in each of `STAGES`. Without a device path
+            the derainer's includes its upload, and a detector that does not tell how long it
+            letterboxes counts as detecting.
     """
 
     name: str
     frame: Frame
-    derained: Frame
     detections: Detections
-    derain_ms: float
-    detect_ms: float
+    stage_ms: Mapping[str, float]
+    _derained: Callable[[], Frame] = field(repr=False)
+
+    @property
+    def derained(self) -> Frame:
+        """The derained frame, of the same shape.
+
+        A frame that was derained and detected on a GPU is still there, and is downloaded when this
+        is read first, together with the others of its batch.
+        """
+        return self._derained()
+
+    @property
+    def derain_ms(self) -> float:
+        """The frame's share of the time until it is derained, in ms."""
+        return self.stage_ms["upload"] + self.stage_ms["derain"]
+
+    @property
+    def detect_ms(self) -> float:
+        """The frame's share of the time from there to its detections, in ms."""
+        return self.stage_ms["letterbox"] + self.stage_ms["detect"]
 
 
 class Pipeline:
     """A derainer in front of a detector.
 
+    A `rainmer.Derainer` and a `detection.YoloDetector` on CUDA work on one upload: the derained
+    frames stay on the GPU until the detector has seen them, and come down only where
+    `Processed.derained` is read. What is found is the same.
+
     Args:
         derainer: Callable `frames -> frames`, as `rainmer.Derainer`.
         detector: Callable `frames -> list[Detections]`, as `detection.YoloDetector`.
+        on_device: Whether frames stay on the device between the two; None does so on CUDA where
+            both can.
+
+    Raises:
+        RainmerError: `on_device` is asked for, but one of the two only speaks arrays.
 
     Example:
         >>> import numpy as np
@@ -59,9 +110,16 @@ class Pipeline:
         0
     """
 
-    def __init__(self, derainer: DerainCallable, detector: Detector) -> None:
+    def __init__(
+        self,
+        derainer: DerainCallable,
+        detector: Detector | DeviceDetector,
+        *,
+        on_device: bool | None = None,
+    ) -> None:
         self.derainer = derainer
         self.detector = detector
+        self._stays_on_device = _stays_on_device(derainer, detector, on_device)
 
     def __call__(
         self, frames: Sequence[Frame], names: Sequence[str] | None = None
@@ -78,97 +136,247 @@ class Pipeline:
         return [processed.detections for processed in self.process(frames, names)]
 
     def process(
-        self, frames: Sequence[Frame], names: Sequence[str] | None = None
+        self,
+        frames: Sequence[Frame],
+        names: Sequence[str] | None = None,
+        *,
+        download: bool = False,
     ) -> list[Processed]:
-        """Do the same and return everything; see `Processed`."""
+        """Do the same and return everything; see `Processed`.
+
+        Args:
+            frames: The frames.
+            names: Their file names, for derainers that need them.
+            download: Whether `Processed.derained` will be read: then derained frames start to come
+                down from a GPU while it detects in them.
+        """
         if not frames:
             return []
         names = list(names) if names is not None else [str(i) for i in range(len(frames))]
-        start = time.perf_counter()
         with torch.inference_mode():
-            derained = call_derainer(self.derainer, list(frames), names)
-        middle = time.perf_counter()
-        found = self.detector(derained)
-        end = time.perf_counter()
-        derain_ms = (middle - start) * 1e3 / len(frames)
-        detect_ms = (end - middle) * 1e3 / len(frames)
-        rows = zip(names, frames, derained, found, strict=True)
-        return [Processed(*row, derain_ms, detect_ms) for row in rows]
+            if not self._stays_on_device:
+                return self._process_arrays(frames, names)
+            processed: list[Processed | None] = [None] * len(frames)
+            for indices in _of_one_size(frames, cast(Derainer, self.derainer).batch):
+                batch = self._process_on_device(
+                    [frames[i] for i in indices], [names[i] for i in indices], download
+                )
+                for i, one in zip(indices, batch, strict=True):
+                    processed[i] = one
+        return [one for one in processed if one is not None]
 
     def run(
         self,
-        source: Iterable[Frame | tuple[str, Frame]],
+        source: Source,
         batch: int = 8,
         *,
         ahead: int | None = None,
-    ) -> Iterator[Processed]:
+        live: bool = False,
+        download: bool = False,
+    ) -> Generator[Processed, None, None]:
         """Go through a source of frames, batch by batch, while a thread decodes the next ones.
 
         Args:
             source: Frames (H, W, 3), uint8, RGB, or pairs of name and frame: a
                 `rainmer.video.VideoReader`, a generator, a list. Frames without names are counted.
-            batch: Most frames at once; 1 for the least delay of a live source.
+            batch: Most frames at once.
             ahead: Most decoded frames that wait; None allows two batches.
+            live: Do not wait for a batch to fill: take what is there, for the least delay.
+            download: See `process`.
 
         Yields:
-            One `Processed` per frame, in order. Errors of the source are raised here.
+            One `Processed` per frame, in order. Errors of the source are raised here, after the
+            frames before them.
 
         Raises:
             RainmerError: `batch` is below 1.
         """
+        streams = self.run_streams({"": source}, batch, ahead=ahead, live=live, download=download)
+        with contextlib.closing(streams):
+            try:
+                for _, processed in streams:
+                    if processed is not None:
+                        yield processed
+            except StreamError as error:
+                raise error.errors[""] from None
+
+    def run_streams(
+        self,
+        sources: Mapping[str, Source],
+        batch: int = 8,
+        *,
+        ahead: int | None = None,
+        at_once: int | None = None,
+        live: bool = False,
+        download: bool = False,
+    ) -> Generator[tuple[str, Processed | None], None, None]:
+        """Go through several sources at once, their frames in shared batches.
+
+        Frames of one size run together, whichever stream they are of; sizes may differ between
+        streams and change within one. Each source is read by a thread of its own.
+
+        Args:
+            sources: The sources by name, each as in `run`.
+            batch: Most frames at once, of all streams together.
+            ahead: Most decoded frames that wait, per stream (of all together if `live`); None
+                allows two batches.
+            at_once: Most streams that are open at a time; None opens all.
+            live: Take frames as they come, so that a slow stream holds up no other. Else streams
+                take turns, and batches are the same in every run.
+            download: See `process`.
+
+        Yields:
+            Pairs of a stream's name and its next `Processed`, each stream in its order; then its
+            name and None, once, when it has ended.
+
+        Raises:
+            RainmerError: `batch` is below 1.
+            StreamError: At the end, if streams failed; the others are complete by then.
+        """
         if batch < 1:
             raise RainmerError(f"batch must be at least 1, but is {batch}")
-        names: list[str] = []
-        frames: list[Frame] = []
-        with contextlib.closing(prefetch(source, ahead or 2 * batch)) as items:
-            for i, item in enumerate(items):
-                name, frame = item if isinstance(item, tuple) else (str(i), item)
-                names.append(name)
-                frames.append(frame)
-                if len(frames) == batch:
-                    yield from self.process(frames, names)
-                    names, frames = [], []
-        yield from self.process(frames, names)
+        errors: dict[str, Exception] = {}
+        named = {name: _named(source) for name, source in sources.items()}
+        ahead = ahead or 2 * batch
+        chunks = interleave(named, batch, ahead=ahead, at_once=at_once, live=live)
+        with contextlib.closing(chunks):
+            for chunk in chunks:
+                items = [item for _, item in chunk if not isinstance(item, End)]
+                names, frames = [name for name, _ in items], [frame for _, frame in items]
+                results = iter(self.process(frames, names, download=download))
+                for stream, item in chunk:
+                    if not isinstance(item, End):
+                        yield stream, next(results)
+                        continue
+                    if isinstance(item.error, Exception):
+                        errors[stream] = item.error
+                    elif item.error is not None:
+                        raise item.error
+                    yield stream, None
+        if errors:
+            raise StreamError(errors) from next(iter(errors.values()))
+
+    def _process_arrays(self, frames: Sequence[Frame], names: list[str]) -> list[Processed]:
+        with Stopwatch() as deraining:
+            derained = call_derainer(self.derainer, list(frames), names)
+        with Stopwatch() as detecting:
+            found = self.detector(derained)
+        count = len(frames)
+        stage_ms = _shares(
+            0.0, deraining.elapsed_ms / count, detecting.elapsed_ms / count, self._speed()
+        )
+        return [
+            Processed(name, frame, one, stage_ms, functools.partial(_same, own))
+            for name, frame, one, own in zip(names, frames, found, derained, strict=True)
+        ]
+
+    def _process_on_device(
+        self, frames: list[Frame], names: list[str], download: bool
+    ) -> list[Processed]:
+        """Process frames of one size, at most a batch of the derainer's, on its device."""
+        derainer = cast(Derainer, self.derainer)
+        with Stopwatch(derainer.device) as uploading:
+            rainy = upload(frames, derainer.device)
+        with Stopwatch(derainer.device) as deraining:
+            derained = call_derainer(derainer, rainy, names)
+        held = _HeldBatch(derained)
+        if download:
+            held.start_download()
+        with Stopwatch(derainer.device) as detecting:
+            found = cast(DeviceDetector, self.detector).detect_batch(derained)
+        derainer.check()
+        count = len(frames)
+        stage_ms = _shares(
+            uploading.elapsed_ms / count,
+            deraining.elapsed_ms / count,
+            detecting.elapsed_ms / count,
+            self._speed(),
+        )
+        return [
+            Processed(name, frame, one, stage_ms, functools.partial(held.frame, i))
+            for i, (name, frame, one) in enumerate(zip(names, frames, found, strict=True))
+        ]
+
+    def _speed(self) -> Mapping[str, float]:
+        """Return what the detector tells about its last call: ms per frame, by step."""
+        return getattr(self.detector, "speed", {})
 
 
-def prefetch(source: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
-    """Iterate over a source in a thread that is at most `ahead` items in front.
-
-    An error of the source is raised after the items before it. Closing the generator early ends
-    the thread with the item that it is busy with.
-    """
-    waiting: queue.Queue[Item | _End] = queue.Queue(maxsize=ahead)
-    closed = threading.Event()
-
-    def put(item: Item | _End) -> bool:
-        while not closed.is_set():
-            try:
-                waiting.put(item, timeout=_POLL_S)
-            except queue.Full:
-                continue
-            return True
+def _stays_on_device(
+    derainer: DerainCallable, detector: Detector | DeviceDetector, wanted: bool | None
+) -> bool:
+    if wanted is False:
         return False
-
-    def read() -> None:
-        try:
-            for item in source:
-                if not put(item):
-                    return
-            put(_End(None))
-        except BaseException as error:  # noqa: BLE001 - raised again where the items are used
-            put(_End(error))
-
-    thread = threading.Thread(target=read, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while not isinstance(item := waiting.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        closed.set()
+    on_cuda = isinstance(derainer, Derainer) and derainer.device.type == "cuda"
+    if wanted is None and not on_cuda:
+        return False
+    able = (
+        isinstance(derainer, Derainer)
+        and hasattr(detector, "detect_batch")
+        and getattr(detector, "device", None) is not None
+    )
+    if wanted and not able:
+        raise RainmerError(
+            "on_device needs a rainmer.Derainer and a detector that takes frames on a device, as "
+            "a YoloDetector without an attached derainer does"
+        )
+    # A detector on another kind of device is better off with arrays.
+    return able and (bool(wanted) or _device_type(detector) == "cuda")
 
 
-@dataclass(frozen=True)
-class _End:
-    error: BaseException | None
+def _device_type(detector: object) -> str:
+    return cast(DeviceDetector, detector).device.type  # type: ignore[union-attr]
+
+
+def _named(source: Source) -> Iterator[tuple[str, Frame]]:
+    for i, item in enumerate(source):
+        yield item if isinstance(item, tuple) else (str(i), item)
+
+
+def _of_one_size(frames: Sequence[Frame], most: int) -> Iterator[list[int]]:
+    """Yield the indices of frames of one shape, at most so many at a time."""
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for i, frame in enumerate(frames):
+        by_shape.setdefault(frame.shape, []).append(i)
+    for indices in by_shape.values():
+        for start in range(0, len(indices), most):
+            yield indices[start : start + most]
+
+
+def _shares(
+    upload_ms: float, derain_ms: float, detect_ms: float, speed: Mapping[str, float]
+) -> dict[str, float]:
+    """Split a frame's time by `STAGES`, taking steps that the detector tells apart out of its own.
+
+    A derainer within the detector is one of them.
+    """
+    letterbox_ms, inner_ms = speed.get("preprocess", 0.0), speed.get("derain", 0.0)
+    rest_ms = max(detect_ms - letterbox_ms - inner_ms, 0.0)
+    return dict(zip(STAGES, (upload_ms, derain_ms + inner_ms, letterbox_ms, rest_ms), strict=True))
+
+
+def _same(frame: Frame) -> Frame:
+    return frame
+
+
+class _HeldBatch:
+    """A derained batch that stays on its device until somebody wants to see it."""
+
+    def __init__(self, batch: Tensor) -> None:
+        self._batch: Tensor | None = batch
+        self._download: Download | None = None
+        self._frames: list[Frame] | None = None
+        self._lock = threading.Lock()
+
+    def start_download(self) -> None:
+        """Let the frames come down beside whatever the device does next."""
+        if self._batch is not None:
+            self._download, self._batch = Download(self._batch), None
+
+    def frame(self, index: int) -> Frame:
+        """Return one of the frames; the first to ask waits for the download of all."""
+        with self._lock:
+            self.start_download()
+            if self._frames is None and self._download is not None:
+                self._frames, self._download = self._download.frames(), None
+            return cast("list[Frame]", self._frames)[index]

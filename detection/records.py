@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,8 +27,8 @@ class RunFolder:
     `detections.jsonl` holds one record per frame: `source`, `name`, `width`, `height`,
     `derain_ms`, `detect_ms` and `boxes`, each with `xyxy` in pixels, `score`, `label` and `class`.
     `run.json` holds the settings and, once the run is complete, the summary and a line for each
-    file that could not be read to its end. A run that was interrupted goes on where it stopped if
-    it is started again with the same settings.
+    file that could not be read to its end. `timing` of the summary is that of the last run alone. A
+    run that was interrupted goes on where it stopped if it is started again with the same settings.
 
     Args:
         folder: Where to write.
@@ -92,13 +92,16 @@ class RunFolder:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
 
-    def finish(self, failures: Sequence[str] = ()) -> dict[str, Any]:
-        """Write and return the summary: that of `summary`, and the number of failures.
+    def finish(
+        self, failures: Sequence[str] = (), timing: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Write and return the summary: that of `summary`, the number of failures, and the times.
 
         Args:
             failures: One line for each file that could not be read to its end.
+            timing: What the stages of this run took.
         """
-        summary = {**self.summary(), "failures": len(failures)}
+        summary = {**self.summary(), "failures": len(failures), "timing": dict(timing or {})}
         content = {"settings": self.settings, "summary": summary, "failures": list(failures)}
         write_text(self.folder / RECORD_NAME, json.dumps(content, indent=1))
         return summary

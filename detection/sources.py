@@ -129,20 +129,33 @@ def find_sources(arguments: Sequence[str], out: Path | None = None) -> list[Sour
         arguments: Image and video files, folders, globs, camera numbers, stream addresses.
         out: Folder of the results, which is not searched.
 
+    Returns:
+        The sources, each of another name.
+
     Raises:
         ImageError: An argument matches nothing that can be read.
     """
-    live = [a for a in arguments if _is_live(a)]
+    live = list(dict.fromkeys(a for a in arguments if _is_live(a)))
     found = [one for a in arguments if not _is_live(a) for one in find_inputs(a, out)]
     unique: dict[Path, Input] = {}
     for one in found:
         unique.setdefault(real_path(one.path), one)
     files = _name_files(list(unique.values()))
     images = [(name, path) for name, path in files if not is_video(path)]
-    sources: list[Source] = [Images(_name_of(arguments), images)] if images else []
-    sources += [Video(name, path) for name, path in files if is_video(path)]
-    sources += [Live(address) for address in live]
-    return sources
+    folders = [Images(_name_of(arguments), images)] if images else []
+    videos = [Video(name, path) for name, path in files if is_video(path)]
+    lives = [Live(address) for address in live]
+    _tell_apart([*folders, *lives], {video.name for video in videos})
+    return [*folders, *videos, *lives]
+
+
+def _tell_apart(sources: Sequence[Images | Live], taken: set[str]) -> None:
+    """Number sources whose names are taken already."""
+    for source in sources:
+        wanted, number = source.name, 2
+        while source.name in taken:
+            source.name, number = f"{wanted}-{number}", number + 1
+        taken.add(source.name)
 
 
 def _is_live(argument: str) -> bool:

@@ -8,12 +8,13 @@ from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from rainmer.errors import RainmerError
 from rainmer.frames import Frame
 
-__all__ = ["DerainCallable", "Detections", "Detector"]
+__all__ = ["DerainCallable", "Detections", "Detector", "DeviceDetector"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -88,6 +89,17 @@ class Detector(Protocol):
 
     def __call__(self, frames: Sequence[Frame]) -> list[Detections]:
         """Detect in frames (H, W, 3), uint8, RGB, of any sizes; same order as given."""
+
+
+class DeviceDetector(Detector, Protocol):
+    """A detector that also takes frames which already are on a device."""
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where it detects; None if, as it is set up, it only takes arrays."""
+
+    def detect_batch(self, batch: Tensor) -> list[Detections]:
+        """Detect in frames (B, 3, H, W), uint8, RGB; finds what it finds in the same arrays."""
 
 
 DerainCallable = Callable[..., Any]

@@ -16,13 +16,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from rainmer.background import consume, prefetch
 from rainmer.cli import (
     add_stage_options,
     make_parser,
@@ -247,7 +248,7 @@ class Run:
             self._process_images(images, pool, progress)
             for job in videos:
                 try:
-                    self._process_video(job, pool, progress)
+                    self._process_video(job, progress)
                     self.videos += 1
                 except ImageError as error:
                     self.failures.append(str(error))
@@ -305,7 +306,7 @@ class Run:
             else:
                 yield job, frame
 
-    def _process_video(self, job: Job, pool: ThreadPoolExecutor, progress: tqdm[Any]) -> None:
+    def _process_video(self, job: Job, progress: tqdm[Any]) -> None:
         if self._derainer.needs_names:
             raise SpecError(f"{self._derainer.name} holds images: it cannot derain {job.source}")
         with open_video(job.source) as video:
@@ -314,34 +315,22 @@ class Run:
             height, width = video.size_hw
             size_hw = (height, 2 * width if self._side_by_side else width)
             with VideoWriter(job.target, fps=video.fps, size_hw=size_hw) as writer:
-                self._pump(video, writer, pool, progress)
+
+                def write(frame: Frame) -> None:
+                    writer.write(frame)
+                    self.frames += 1
+                    progress.update()
+
+                consume(self._derained(video), write, 2 * self._derainer.batch)
             if video.early_end:
                 self.failures.append(video.early_end)
 
-    def _pump(
-        self,
-        frames: Iterable[Frame],
-        writer: VideoWriter,
-        pool: ThreadPoolExecutor,
-        progress: tqdm[Any],
-    ) -> None:
-        """Derain a video's frames while those before are encoded and those after decoded."""
-        batches = _chunks(frames, self._derainer.batch)
-        reading = pool.submit(next, batches)
-        writing: Future[None] = pool.submit(_write_all, writer, [])
-        try:
-            while batch := reading.result():
-                reading = pool.submit(next, batches)
-                derained = self._derain(batch, None)
-                writing.result()
-                writing = pool.submit(_write_all, writer, derained)
-                self.frames += len(batch)
-                progress.update(len(batch))
-            writing.result()
-        finally:
-            # The files are closed after this, also on an interruption: nobody may be using them.
-            wait([reading])
-            wait([writing])
+    def _derained(self, video: Iterable[Frame]) -> Iterator[Frame]:
+        """Derain a video's frames in batches, while those that come are decoded."""
+        size = self._derainer.batch
+        with contextlib.closing(prefetch(video, 2 * size)) as frames:
+            while batch := list(itertools.islice(frames, size)):
+                yield from self._derain(batch, None)
 
     def _derain(self, frames: list[Frame], names: list[str] | None) -> list[Frame]:
         start = time.perf_counter()
@@ -365,18 +354,6 @@ def _batches_of_one_size(
         elif sum(map(len, waiting.values())) == 2 * size:
             yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
     yield from waiting.values()
-
-
-def _chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
-    """Cut frames into lists of `size`; then come empty ones without end."""
-    remaining = iter(frames)
-    while True:
-        yield list(itertools.islice(remaining, size))
-
-
-def _write_all(writer: VideoWriter, frames: Iterable[Frame]) -> None:
-    for frame in frames:
-        writer.write(frame)
 
 
 def _count(number: int, noun: str) -> str:

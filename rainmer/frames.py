@@ -7,6 +7,7 @@ and is turned here.
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from rainmer.files import write_bytes
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "Download",
     "Frame",
     "decode_image",
     "download",
@@ -264,16 +266,58 @@ def upload(frames: Sequence[npt.NDArray[Any]], device: torch.device | str = "cpu
 
     The result is in channels-last memory order: nothing is moved on the device.
     """
-    stacked = torch.from_numpy(np.stack(frames))
     device = torch.device(device)
-    if device.type == "cuda":
-        stacked = stacked.pin_memory()
-    return stacked.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    if device.type != "cuda":
+        return torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2)
+    # Stacked right into pinned memory, from where the GPU fetches it without being waited for.
+    dtype = torch.from_numpy(np.empty(0, frames[0].dtype)).dtype
+    pinned = torch.empty((len(frames), *frames[0].shape), dtype=dtype, pin_memory=True)
+    np.stack(frames, out=pinned.numpy())
+    return pinned.to(device, non_blocking=True).permute(0, 3, 1, 2)
 
 
 def download(batch: Tensor) -> list[npt.NDArray[Any]]:
     """Bring (B, C, H, W) of any type back as arrays (H, W, C), values untouched."""
     return list(batch.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+class Download:
+    """A download that is under way: on CUDA beside whatever the GPU does next.
+
+    Args:
+        batch: (B, C, H, W) of any type. It may be let go of, but must not be written to before
+            `frames` was called.
+
+    Example:
+        >>> Download(torch.zeros(2, 3, 4, 6, dtype=torch.uint8)).frames()[1].shape
+        (4, 6, 3)
+    """
+
+    def __init__(self, batch: Tensor) -> None:
+        self._done: torch.cuda.Event | None = None
+        if batch.device.type != "cuda":
+            self._rows = batch.permute(0, 2, 3, 1).contiguous().cpu()
+            return
+        stream = _copy_stream(batch.device)
+        stream.wait_stream(torch.cuda.current_stream(batch.device))
+        with torch.cuda.stream(stream):
+            rows = batch.permute(0, 2, 3, 1).contiguous()
+            self._rows = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+            self._rows.copy_(rows, non_blocking=True)
+            self._done = stream.record_event()
+        # Else its memory could be given to the next batch while it is still read.
+        batch.record_stream(stream)
+
+    def frames(self) -> list[npt.NDArray[Any]]:
+        """Wait for the download and return arrays (H, W, C), values untouched."""
+        if self._done is not None:
+            self._done.synchronize()
+        return list(self._rows.numpy())
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def unit_range(batch: Tensor) -> Tensor:

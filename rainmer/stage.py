@@ -111,6 +111,8 @@ class Derainer:
         self.truncate = truncate
         dtype = _AUTOCAST.get(precision, torch.float32)
         self._restorer.prepare(self.device, dtype, compiled=compiled)
+        # Whether all that stayed on a GPU was finite: a flag there that nobody has waited for yet.
+        self._finite: Tensor | None = None
         # Most pixels of one call; known only after a call that did not fit.
         self._pixel_budget: int | None = None
         if tile is not None and self._restorer.tileable and tile % self._restorer.size_multiple:
@@ -200,8 +202,10 @@ class Derainer:
             names: File names of the frames, for precomputed results.
 
         Returns:
-            The same kind in the same order, each of the same shape, type and device. A sequence
-            becomes a list; an empty one an empty list.
+            The same kind in the same order, each of the same shape, type and device: what
+            comes as tensors on the derainer's device never leaves it (`rainmer.frames.upload`
+            brings it there, `check` is for the end). A sequence becomes a list; an empty one an
+            empty list.
 
         Raises:
             ImageError: A frame has another shape or type.
@@ -219,6 +223,21 @@ class Derainer:
                 return frames
             return torch.stack(stacked) if isinstance(frames, Tensor) else np.stack(stacked)
         return self._derain_mixed([frames], names)[0]
+
+    def check(self) -> None:
+        """Wait for the calls so far and check their results.
+
+        Calls with arrays, and those on the CPU, have done so. Those with tensors of a GPU do not
+        wait for it: call this when their results are there anyway.
+
+        Raises:
+            RainmerError: The derainer gave NaN or infinity.
+        """
+        finite, self._finite = self._finite, None
+        if finite is not None and not finite:
+            raise RainmerError(
+                f"{self.name} gave values that are not finite, at precision {self.precision}"
+            )
 
     def _derain_mixed(self, frames: list[Any], names: Sequence[str] | None) -> list[Any]:
         """Derain frames of any kinds and sizes, those of one size together."""
@@ -241,12 +260,11 @@ class Derainer:
         return restored
 
     def _check_finite(self, result: Tensor, like: Tensor | FrameArray) -> None:
-        """Refuse NaN and infinity, where looking for them does not wait for a GPU in vain."""
-        downloads = isinstance(like, np.ndarray) or result.device.type == "cpu"
-        if downloads and not torch.isfinite(result).all():
-            raise RainmerError(
-                f"{self.name} gave values that are not finite, at precision {self.precision}"
-            )
+        """Refuse NaN and infinity, at once where that does not wait for a GPU in vain."""
+        finite = torch.isfinite(result).all()
+        self._finite = finite if self._finite is None else self._finite & finite
+        if isinstance(like, np.ndarray) or result.device.type == "cpu":
+            self.check()
 
     def _upload(self, frames: list[Any]) -> Tensor:
         """Stack frames of one kind and size as (B, 3, H, W) on the device, in their own type."""

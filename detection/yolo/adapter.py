@@ -10,18 +10,22 @@ import os
 import pickle
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
+from torch import Tensor
 from ultralytics import YOLO
 from ultralytics.engine.exporter import export_formats
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import checks
 
 from detection.types import Detections
-from detection.yolo.binding import kept_threads
+from detection.yolo.binding import is_attached, kept_threads
+from detection.yolo.device import DeviceBatch, device_predictor
 from rainmer.errors import RainmerError, WeightsError
 from rainmer.frames import Frame, reverse_channels
 from rainmer.models.weights import first_sentence
@@ -151,7 +155,7 @@ class YoloDetector:
     Attributes:
         yolo: The `ultralytics.YOLO` object.
         classes: Labels to keep, or None; may be changed.
-        speed: Mean ms per frame of the last call, by step, as ultralytics tells it.
+        speed: Mean ms per frame of the last call, by step, under ultralytics' names.
 
     Raises:
         RainmerError, WeightsError: See `load_yolo`; or the model is no detector.
@@ -208,14 +212,51 @@ class YoloDetector:
             WeightsError: A backend of an exported model fails or is not installed.
         """
         found: list[Detections | None] = [None] * len(frames)
-        totals: dict[str, float] = {}
+        totals: Counter[str] = Counter()
         for chosen in self._batches(frames):
             for i, result in zip(chosen, self._predict([frames[i] for i in chosen]), strict=True):
                 found[i] = _detections_of(result)
-                for step, elapsed_ms in result.speed.items():
-                    totals[step] = totals.get(step, 0.0) + elapsed_ms
+                totals.update(result.speed)
         self.speed = {step: total / len(frames) for step, total in totals.items()}
         return [detections for detections in found if detections is not None]
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where `detect_batch` runs; None if it cannot.
+
+        It cannot with an attached derainer, nor with a model that does not letterbox. Asking sets
+        the detector up.
+        """
+        if is_attached(self.yolo):
+            return None
+        predictor = device_predictor(self.yolo)
+        if predictor is None:
+            return None
+        if not isinstance(self.yolo.predictor, predictor):
+            self._predict_batch(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+        return cast(torch.device, self.yolo.predictor.device)
+
+    def detect_batch(self, batch: Tensor) -> list[Detections]:
+        """Detect in frames that are on a device; finds what it finds in the same arrays.
+
+        Args:
+            batch: (B, 3, H, W), uint8, RGB; on `device`, else it is moved there.
+
+        Raises:
+            RainmerError: The detector only takes arrays; see `device`.
+            WeightsError: A backend of an exported model fails or is not installed.
+        """
+        if is_attached(self.yolo) or device_predictor(self.yolo) is None:
+            raise RainmerError(f"the detector {self.name}, as it is set up, only takes arrays")
+        found: list[Detections] = []
+        totals: Counter[str] = Counter()
+        for part in torch.split(batch, self.batch):
+            found += [_detections_of(result) for result in self._predict_batch(part)]
+            # Only now, as everything has arrived: reading a watch waits for its step.
+            for step, watch in self.yolo.predictor.watches.items():
+                totals[step] += watch.elapsed_ms
+        self.speed = {step: total / len(batch) for step, total in totals.items()}
+        return found
 
     def _batches(self, frames: Sequence[Frame]) -> Iterator[list[int]]:
         """Yield the indices of frames of one size, at most `batch` at a time."""
@@ -230,6 +271,16 @@ class YoloDetector:
         source = [reverse_channels(frame) for frame in frames]
         with no_automatic_installs(), kept_threads():
             return list(self.yolo.predict(source, classes=self.classes, **self._options))
+
+    def _predict_batch(self, batch: Tensor) -> list[Any]:
+        with no_automatic_installs(), kept_threads():
+            predicted = self.yolo.predict(
+                DeviceBatch(batch),
+                predictor=device_predictor(self.yolo),
+                classes=self.classes,
+                **self._options,
+            )
+        return list(predicted)
 
 
 def _detections_of(result: Any) -> Detections:

@@ -17,7 +17,7 @@ import torch
 from detection.types import DerainCallable
 from rainmer.errors import RainmerError
 
-__all__ = ["DrawOn", "Settings", "Where", "kept_threads", "make_class"]
+__all__ = ["DrawOn", "Settings", "Where", "is_attached", "kept_threads", "make_class"]
 
 Where = Literal["frame", "network"]
 DrawOn = Literal["rainy", "derained"]
@@ -65,6 +65,11 @@ class Settings:
     def key(self) -> tuple[object, ...]:
         """What makes two settings the same. A class made with them keeps the derainer alive."""
         return id(self.derainer), self.where, self.draw_on, self.on_device
+
+
+def is_attached(yolo: object) -> bool:
+    """Tell whether a derainer is attached to a YOLO object."""
+    return "plain_class" in vars(type(yolo))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +23,8 @@ from ultralytics.utils.ops import Profile
 
 from detection.types import DerainCallable, call_derainer
 from detection.yolo.binding import DrawOn, Settings, Where, kept_threads, make_class
-from detection.yolo.letterbox import Placement, letterbox, place
+from detection.yolo.device import letterboxes, network_input, placement_of
+from detection.yolo.letterbox import Placement, letterbox
 from rainmer.errors import ImageError, RainmerError
 from rainmer.frames import Frame, download, quantize, reverse_channels, upload
 
@@ -186,9 +186,7 @@ class DerainPredictor(_Base):  # type: ignore[misc]
                 shown.update(zip(indices, _to_bgr_frames(derained), strict=True))
         self._derained = [shown[i] for i in sorted(shown)]
         batch = torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]
-        # In the memory order of the stock path, by which some kernels are chosen.
-        batch = batch.contiguous()
-        return batch.to(torch.half if self.model.fp16 else torch.float).div_(255.0)
+        return network_input(self, batch)
 
     def _upload(self, frames: list[Frame]) -> Tensor:
         """Bring BGR frames of one size to the device as (B, 3, H, W), uint8, RGB."""
@@ -207,16 +205,11 @@ class DerainPredictor(_Base):  # type: ignore[misc]
         by_size: dict[tuple[int, int], list[int]] = {}
         for i, frame in enumerate(frames):
             by_size.setdefault((frame.shape[0], frame.shape[1]), []).append(i)
-        form = self.model.format
-        any_size = form == "pt" or (getattr(self.model, "dynamic", False) and form != "imx")
-        place_frame = functools.partial(
-            place,
-            target_hw=(int(self.imgsz[0]), int(self.imgsz[1])),
-            auto=bool(len(by_size) == 1 and self.args.rect and any_size and not self.scale_fill),
-            stretch=bool(self.scale_fill),
-            stride=int(self.model.stride),
-        )
-        return [(indices, place_frame(size)) for size, indices in by_size.items()]
+        one_size = len(by_size) == 1
+        return [
+            (indices, placement_of(self, size, one_size=one_size))
+            for size, indices in by_size.items()
+        ]
 
 
 def bind_predictor(base: type, settings: Settings) -> type[Any]:
@@ -233,12 +226,8 @@ def bind_predictor(base: type, settings: Settings) -> type[Any]:
 
 
 def _letterboxes(predictor: type) -> bool:
-    """Tell whether a predictor prepares frames as ultralytics' detectors do."""
-    stock: Any = super(DerainPredictor, predictor)
-    return (
-        stock.preprocess is BasePredictor.preprocess
-        and stock.pre_transform is BasePredictor.pre_transform
-    )
+    """Tell whether the predictor below the hook prepares frames as ultralytics' detectors do."""
+    return letterboxes(super(DerainPredictor, predictor))
 
 
 def _split_time(speed: dict[str, float], derain_s: float) -> dict[str, float]:

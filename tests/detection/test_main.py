@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from detection.__main__ import main
+from detection.sources import find_sources
 from rainmer.errors import ImageError, OutputError, RainmerError
 from rainmer.frames import read_image, write_image
 from rainmer.video import VideoWriter, open_video
@@ -61,7 +62,9 @@ def test_records_and_summary(images, weights, tmp_path, capsys):
     assert set(found[0]["boxes"][0]) == {"xyxy", "score", "label", "class"}
     summary = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]
     assert summary["boxes"] == sum(len(record["boxes"]) for record in found)
-    rows = dict(line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    out = capsys.readouterr().out
+    rows = dict(line.rsplit(maxsplit=1) for line in out.splitlines())
+    assert re.search(r"^ms per frame: decode \S+, upload .* s in all, \S+ frames/s$", out, re.M)
     assert int(rows["frames"]) == 3
     assert int(rows["boxes"]) == summary["boxes"]
     assert float(rows["ms derain"]) > 0
@@ -110,6 +113,113 @@ def test_video(weights, tmp_path):
     ]
     with open_video(tmp_path / "out" / "drive.mp4") as video:
         assert (video.fps, video.frame_count, video.size_hw) == (5.0, 3, (48, 64))
+
+
+def test_videos_go_through_together_as_they_would_alone(weights, tmp_path):
+    for name, frames in (("left.mp4", 5), ("right.avi", 3), ("third.mp4", 2)):
+        write_video(tmp_path / "in" / name, frames)
+    options = ("--save", "--side-by-side", "--batch", "4")
+
+    together = run(tmp_path / "in", weights, tmp_path / "out", *options, "--streams", "2")
+
+    for name in ("left.mp4", "right.avi", "third.mp4"):
+        alone = run(tmp_path / "in" / name, weights, tmp_path / name, *options)
+        ours = [record for record in together if record["source"] == name]
+        assert [r["name"] for r in ours] == [r["name"] for r in alone]
+        for one, other in zip(ours, alone, strict=True):
+            assert [box["label"] for box in one["boxes"]] == [b["label"] for b in other["boxes"]]
+        saved = Path(name).with_suffix(".mp4")
+        with (
+            open_video(tmp_path / "out" / saved) as one,
+            open_video(tmp_path / name / saved) as other,
+        ):
+            assert all(np.array_equal(*pair) for pair in zip(one, other, strict=True))
+    order = [record["source"] for record in together]
+    assert order[:4] == ["left.mp4", "right.avi", "left.mp4", "right.avi"]
+
+
+def test_sources_of_one_name_stay_apart(weights, tmp_path):
+    write_video(tmp_path / "a.mp4")
+    write_image(tmp_path / "in" / "a.mp4" / "0.png", make_frame(48, 64))
+    write_video(tmp_path / "in" / "b" / "a.mp4")
+
+    found = run(tmp_path / "in" / "a.mp4", weights, tmp_path / "out", "--limit", "2")
+    main_sources = find_sources([str(tmp_path / "in" / "a.mp4"), str(tmp_path / "a.mp4")])
+
+    assert [(r["source"], r["name"]) for r in found] == [("a.mp4", "0.png")]
+    assert [source.name for source in main_sources] == ["a.mp4-2", "a.mp4"]
+
+
+class FaultyCapture:
+    """A camera that does what no file does. (OpenCV's class cannot be a base: it crashes.)"""
+
+    open = cv2.VideoCapture
+
+    def __init__(self, path):
+        self.path = path
+        self.frames = 0
+        self.capture = self.open(path)
+
+    def __getattr__(self, name):
+        return getattr(self.capture, name)
+
+    def read(self):
+        done, frame = self.capture.read()
+        if done:
+            frame = self.change(self.frames, frame)
+            self.frames += 1
+        return done, frame
+
+
+def test_size_that_changes_within_a_video_is_fitted(weights, tmp_path, monkeypatch):
+    sizes_wh = {2: (64, 64), 3: (21, 33)}
+
+    class Camera(FaultyCapture):
+        def change(self, number, frame):
+            return cv2.resize(frame, sizes_wh.get(number, (64, 48)))
+
+    write_video(tmp_path / "drive.mp4", 4)
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+
+    found = run(tmp_path / "drive.mp4", weights, tmp_path / "out", "--save")
+    monkeypatch.undo()
+
+    assert [(r["height"], r["width"]) for r in found] == [(48, 64), (48, 64), (64, 64), (33, 21)]
+    with open_video(tmp_path / "out" / "drive.mp4") as video:
+        pictures = list(video)
+    assert [picture.shape for picture in pictures] == [(48, 64, 3)] * 4
+    assert pictures[2][:, :7].mean() < 16 < pictures[2][:, 16:48].mean()  # black at its side
+
+
+def test_stream_that_breaks_off_is_reported_and_the_others_are_complete(
+    weights, tmp_path, monkeypatch
+):
+    write_video(tmp_path / "in" / "bad.mp4", 5)
+    write_video(tmp_path / "in" / "good.mp4", 4)
+
+    class Camera(FaultyCapture):
+        def change(self, number, frame):
+            if "bad.mp4" in self.path and number == 3:
+                raise RuntimeError("the camera caught fire")
+            return frame
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+
+    with pytest.raises(ImageError, match=r"^1 of 2 files .*bad\.mp4: the camera caught fire$"):
+        run(tmp_path / "in", weights, tmp_path / "out", "--save")
+    monkeypatch.undo()
+
+    assert Counter(r["source"] for r in records(tmp_path / "out")) == {"bad.mp4": 2, "good.mp4": 4}
+    with open_video(tmp_path / "out" / "good.mp4") as video:
+        assert len(list(video)) == 4
+    summary = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]
+    assert summary["failures"] == 1
+    timing = summary["timing"]
+    assert set(timing["stage_ms"]) == {
+        "decode", "upload", "derain", "letterbox", "detect", "write",
+    }  # fmt: skip
+    assert all(timing["stage_ms"][stage] > 0 for stage in ("decode", "derain", "detect", "write"))
+    assert timing["frames_per_s"] == pytest.approx(6 / timing["wall_s"], rel=0.01)
 
 
 def test_classes_by_name_and_number(images, weights, tmp_path):

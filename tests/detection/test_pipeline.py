@@ -1,13 +1,13 @@
-import threading
 import time
 
 import numpy as np
 import pytest
+import torch
 
-from detection import Detections, Pipeline
-from detection.pipeline import prefetch
+from detection import Detections, Pipeline, StreamError, YoloDetector
+from rainmer import Derainer
 from rainmer.errors import ImageError, RainmerError
-from tests.detection.conftest import Blur, make_frame
+from tests.detection.conftest import Blur, make_frame, make_yolo
 
 
 class Mean:
@@ -90,32 +90,6 @@ def test_batch_below_one_is_refused():
         list(Pipeline(darken, Mean()).run([], batch=0))
 
 
-def test_prefetch_reads_ahead_but_not_further():
-    read = []
-    items = prefetch((read.append(i) or i for i in range(100)), ahead=3)
-
-    assert next(items) == 0
-    deadline = time.monotonic() + 5
-    while len(read) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.05)
-
-    assert len(read) == 5  # one given, three waiting, one in hand
-    items.close()
-
-
-def test_prefetch_thread_ends_when_nobody_wants_more():
-    before = threading.active_count()
-    items = prefetch(iter(range(10**9)), ahead=2)
-    next(items)
-    items.close()
-    deadline = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-    assert threading.active_count() == before
-
-
 def test_names_reach_derainers_that_need_them():
     class Precomputed:
         needs_names = True
@@ -134,3 +108,142 @@ def test_mixed_sizes():
     pipeline = Pipeline(Blur(), Mean())
 
     assert len(pipeline([make_frame(9, 12), make_frame(20, 5)])) == 2
+
+
+# --- several streams ----------------------------------------------------------------------------
+
+
+def collect(results) -> dict[str, list]:
+    streams: dict[str, list] = {}
+    for name, processed in results:
+        streams.setdefault(name, []).append(processed)
+    return streams
+
+
+def test_streams_share_batches_and_come_apart_again():
+    detector = Mean()
+    sources = {"left": [flat(2), flat(4), flat(6)], "right": [flat(20), flat(40)]}
+
+    streams = collect(Pipeline(darken, detector).run_streams(sources, batch=4))
+
+    assert detector.batches == [4, 1]
+    for results, expected in ((streams["left"], [1, 2, 3]), (streams["right"], [10, 20])):
+        assert results.pop() is None  # the end
+        assert [r.name for r in results] == [str(i) for i in range(len(expected))]
+        assert labels(r.detections for r in results) == expected
+
+
+def test_sizes_that_differ_and_change():
+    sources = {
+        "changing": [make_frame(*size, seed=1) for size in ((9, 12), (9, 12), (20, 6), (9, 12))],
+        "other": [make_frame(16, 16, seed=i) for i in range(4)],
+    }
+    derainer = Derainer("median", device="cpu")
+
+    streams = collect(Pipeline(derainer, Mean()).run_streams(sources, batch=3))
+
+    for name, frames in sources.items():
+        for result, frame in zip(streams[name][:-1], frames, strict=True):
+            assert np.array_equal(result.frame, frame)
+            assert np.array_equal(result.derained, derainer(frame))
+
+
+def test_a_stream_that_fails_is_told_at_the_end():
+    def broken():
+        yield flat(8)
+        raise ImageError("no signal")
+
+    got = []
+    with pytest.raises(StreamError, match=r"^1 of the streams failed: b: no signal$") as caught:
+        got.extend(
+            Pipeline(darken, Mean()).run_streams({"b": broken(), "a": [flat(2)] * 4}, batch=2)
+        )
+
+    assert isinstance(caught.value.errors["b"], ImageError)
+    assert {name: len(results) for name, results in collect(got).items()} == {"b": 2, "a": 5}
+
+
+def test_an_interruption_of_a_stream_interrupts_all():
+    def interrupted():
+        yield flat(8)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Pipeline(darken, Mean()).run_streams({"a": interrupted(), "b": [flat(2)] * 4}))
+
+
+def test_live_streams_do_not_wait_for_a_batch():
+    detector = Mean()
+
+    def camera():
+        for i in range(3):
+            while len(detector.batches) < i:  # the next frame comes once the last was detected
+                time.sleep(0.001)
+            yield flat(2 * i)
+
+    results = list(Pipeline(darken, detector).run(camera(), batch=8, live=True))
+
+    assert detector.batches == [1, 1, 1]
+    assert labels(r.detections for r in results) == [0, 1, 2]
+
+
+# --- frames that stay on the device ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def yolo_detector():
+    return YoloDetector(make_yolo(), device="cpu", imgsz=96, conf=0.1, batch=2)
+
+
+MIXED = [(60, 90), (60, 90), (40, 96), (60, 90), (192, 128)]
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_device_path_equals_the_array_path(download, yolo_detector):
+    frames = [make_frame(*size, seed=i) for i, size in enumerate(MIXED)]
+    before = [frame.copy() for frame in frames]
+    derainer = Derainer("median", device="cpu", batch=2)
+
+    arrays = Pipeline(derainer, yolo_detector, on_device=False).process(frames)
+    device = Pipeline(derainer, yolo_detector, on_device=True).process(frames, download=download)
+
+    assert sum(len(one.detections) for one in arrays) > 50
+    for one, other, frame in zip(arrays, device, before, strict=True):
+        assert np.array_equal(one.detections.boxes_xyxy, other.detections.boxes_xyxy)
+        assert np.array_equal(one.detections.scores, other.detections.scores)
+        assert np.array_equal(one.detections.labels, other.detections.labels)
+        assert np.array_equal(one.derained, other.derained)
+        assert np.array_equal(other.frame, frame)
+        assert other.stage_ms["upload"] > 0
+        assert other.stage_ms["letterbox"] > 0
+
+
+def test_device_path_notices_values_that_are_not_finite(yolo_detector):
+    derainer = Derainer(lambda batch: batch * float("nan"), device="cpu")
+
+    with pytest.raises(RainmerError, match="not finite"):
+        Pipeline(derainer, yolo_detector, on_device=True)([make_frame(60, 90)])
+
+
+def test_who_only_speaks_arrays_cannot_stay_on_the_device(yolo_detector):
+    for derainer, detector in ((Blur(), yolo_detector), (Derainer("none", device="cpu"), Mean())):
+        with pytest.raises(RainmerError, match="on_device needs"):
+            Pipeline(derainer, detector, on_device=True)
+        assert len(Pipeline(derainer, detector)([make_frame(60, 90)])) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_device_path_on_cuda():
+    frames = [make_frame(*size, seed=i) for i, size in enumerate(MIXED)]
+    derainer = Derainer("median", device="cuda", batch=2)
+    detector = YoloDetector(make_yolo(), device="cuda:0", imgsz=96, conf=0.1, batch=2)
+
+    arrays = Pipeline(derainer, detector, on_device=False).process(frames)
+    device = Pipeline(derainer, detector).process(frames, download=True)
+
+    for one, other in zip(arrays, device, strict=True):
+        assert len(one.detections) == len(other.detections) > 0
+        assert np.allclose(one.detections.boxes_xyxy, other.detections.boxes_xyxy, atol=0.02)
+        assert np.array_equal(one.derained, other.derained)
+        assert other.stage_ms["upload"] > 0

@@ -1,3 +1,4 @@
+import copy
 import pickle
 
 import cv2
@@ -72,6 +73,35 @@ def test_exported_models_derain_too(weights, blur):
     assert len(expected) > 10
     assert np.array_equal(found.boxes_xyxy, expected.boxes_xyxy)
     assert np.array_equal(on_device.boxes.xyxy.numpy(), expected.boxes_xyxy)
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "pose", "obb", "end2end"])
+def test_batches_on_the_device_give_what_arrays_give(task):
+    frames = [make_frame(60, 90, seed) for seed in range(3)]
+    yolo = YOLO("yolo26n.yaml") if task == "end2end" else make_yolo(task)
+    conf = 0.0 if task == "end2end" else 0.1
+    detector = YoloDetector(yolo, device="cpu", batch=2, imgsz=96, conf=conf, classes=[3, 5, 7])
+    batch = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+    arrays = YoloDetector(copy.deepcopy(yolo), device="cpu", batch=2, imgsz=96, conf=conf)
+    arrays.classes = detector.classes
+
+    assert detector.device == torch.device("cpu")
+    for one, other in zip(detector.detect_batch(batch), arrays(frames), strict=True):
+        assert len(one) > 0
+        assert np.array_equal(one.boxes_xyxy, other.boxes_xyxy)
+        assert np.array_equal(one.scores, other.scores)
+        assert np.array_equal(one.labels, other.labels)
+    assert set(detector.speed) == {"preprocess", "inference", "postprocess"}
+    (again,) = detector(frames[:1])  # arrays still work after it
+    assert len(again) > 0
+
+
+def test_with_an_attached_derainer_only_arrays_are_taken(blur):
+    detector = YoloDetector(attach(make_yolo(), blur), **OPTIONS)
+
+    assert detector.device is None
+    with pytest.raises(RainmerError, match="only takes arrays"):
+        detector.detect_batch(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
 
 
 def test_no_frames_and_nothing_found():

@@ -1,0 +1,194 @@
+"""What the pipeline makes of its two networks, from a video that is decoded to one that is encoded.
+
+python -m benchmarks.pipeline --limit 32 --rounds 3
+
+Deraining alone, detecting alone and the whole pipeline (decode, derain, detect, draw, encode) take
+turns in one process on the same frames; medians over rounds. The ratio says how much of
+1 / (t_derain + t_detect) the pipeline reaches; at least 0.9 is wanted, as decoding and encoding go
+on beside the networks. The video is drawn street scenes in rendered rain. On CUDA the networks
+alone are timed on frames that are there already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from benchmarks.measuring import alternate, parse_size
+from detection import Pipeline, Processed, YoloDetector, draw_detections
+from eval.files import describe_environment
+from eval.street import draw_scene
+from eval.street.detector import detector_weights
+from rainmer import Derainer
+from rainmer.background import consume
+from rainmer.cli import add_stage_options, make_parser, positive_int, run_command, stage_options
+from rainmer.data.rain import RainRenderer, rain_config
+from rainmer.files import write_text
+from rainmer.frames import Frame, to_batch, to_frames, upload
+from rainmer.specs import DEFAULT_DERAINER
+from rainmer.video import VideoWriter, open_video
+
+WANTED = 0.9
+_FPS = 25.0
+_RENDERED = 8
+
+
+def main() -> None:
+    """Run the benchmark."""
+    options = _parse()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    derainer = Derainer(options.derain, **stage_options(options))
+    detector = YoloDetector(
+        options.detector or str(detector_weights()),
+        device=str(derainer.device),
+        imgsz=max(options.sizes[0]),
+        batch=options.batch,
+    )
+    rows = []
+    print(f"{'size':>10} {'derain':>9} {'detect':>9} {'sum':>9} {'pipeline':>9} {'ratio':>6}")
+    with tempfile.TemporaryDirectory() as folder:
+        for size_hw in options.sizes:
+            video = Path(folder) / "rainy.mp4"
+            write_rainy_video(video, size_hw, options.limit)
+            row = measure(video, derainer, detector, options.rounds, options.batch)
+            rows.append(row)
+            print(_format(row), flush=True)
+            if options.out:
+                result = {"environment": describe_environment(derainer.device), "rows": rows}
+                write_text(options.out, json.dumps(result, indent=2) + "\n")
+
+
+def _parse() -> argparse.Namespace:
+    parser = make_parser(
+        "python -m benchmarks.pipeline",
+        "Time the pipeline beside its networks.",
+        "  python -m benchmarks.pipeline --detector yolov8n.pt --limit 32 --out pipeline.json",
+    )
+    parser.add_argument("--derain", default=DEFAULT_DERAINER, metavar="SPEC")
+    parser.add_argument("--detector", metavar="WEIGHTS", help="default: the embedded one")
+    parser.add_argument("--sizes", nargs="+", type=parse_size, default=[(384, 640)], metavar="WxH")
+    parser.add_argument("--limit", type=positive_int, default=64, metavar="N", help="frames")
+    parser.add_argument("--rounds", type=positive_int, default=5)
+    parser.add_argument("--threads", type=positive_int, help="of the CPU; default: torch's choice")
+    parser.add_argument("--out", type=Path, metavar="JSON")
+    add_stage_options(parser)
+    return parser.parse_args()
+
+
+def write_rainy_video(path: Path, size_hw: tuple[int, int], count: int) -> None:
+    """Write a video of street scenes in rain, few of them over and over: rendering takes long.
+
+    Args:
+        path: The video.
+        size_hw: (height, width) of its frames, both even.
+        count: Number of frames.
+    """
+    renderer = RainRenderer(rain_config("day-heavy"))
+    rainy: list[Frame] = []
+    for i in tqdm(range(min(count, _RENDERED)), desc="rendering", delay=2, leave=False):
+        clean = to_batch([draw_scene(i, night=False, size_hw=size_hw).image])
+        rainy += to_frames(renderer(clean, [f"street-{i}"]).rainy)
+    with VideoWriter(path, fps=_FPS, size_hw=size_hw) as writer:
+        for i in range(count):
+            writer.write(rainy[i % len(rainy)])
+
+
+def measure(
+    video: Path, derainer: Derainer, detector: YoloDetector, rounds: int, batch: int
+) -> dict[str, Any]:
+    """Time both networks alone and the pipeline, on the same frames.
+
+    Returns:
+        Size, number of frames, ms per frame of each network (medians), frames per second of the
+        pipeline, and the ratio.
+    """
+    with open_video(video) as reader:
+        frames = list(reader)
+    on_cuda = derainer.device.type == "cuda"
+    parts = [frames[start : start + batch] for start in range(0, len(frames), batch)]
+    uploaded = [upload(part, derainer.device) for part in parts] if on_cuda else []
+    pipeline = Pipeline(derainer, detector)
+
+    def derain() -> None:
+        for part in uploaded or parts:
+            derainer(part)
+
+    def detect() -> None:
+        for tensor in uploaded:
+            detector.detect_batch(tensor)
+        if not uploaded:
+            for part in parts:
+                detector(part)
+
+    functions: dict[str, Callable[[], None]] = {
+        "derain": derain,
+        "detect": detect,
+        "pipeline": lambda: run_pipeline(video, pipeline, detector.names, batch),
+    }
+    with tqdm(total=(rounds + 1) * len(functions), delay=2, leave=False) as bar:
+        taken = alternate(
+            {k: _counted(f, bar) for k, f in functions.items()}, rounds, derainer.device
+        )
+    median = {name: statistics.median(seconds) / len(frames) for name, seconds in taken.items()}
+    networks_s = median["derain"] + median["detect"]
+    return {
+        "width": frames[0].shape[1],
+        "height": frames[0].shape[0],
+        "frames": len(frames),
+        "batch": batch,
+        "derain_ms": median["derain"] * 1e3,
+        "detect_ms": median["detect"] * 1e3,
+        "pipeline_fps": 1 / median["pipeline"],
+        # Of the same round: what else the machine does changes slowly.
+        "ratio": statistics.median(
+            (one + other) / whole
+            for one, other, whole in zip(*(taken[name] for name in functions), strict=True)
+        ),
+        "ratio_of_medians": networks_s / median["pipeline"],
+        "seconds": taken,
+    }
+
+
+def _counted(function: Callable[[], None], bar: tqdm[Any]) -> Callable[[], None]:
+    def call() -> None:
+        function()
+        bar.update()
+
+    return call
+
+
+def run_pipeline(video: Path, pipeline: Pipeline, names: dict[int, str], batch: int) -> None:
+    """Derain a video, detect in it, and write what was found beside it."""
+    with (
+        open_video(video) as reader,
+        VideoWriter(video.with_name("found.mp4"), fps=reader.fps, size_hw=reader.size_hw) as writer,
+    ):
+
+        def write(processed: Processed) -> None:
+            picture: Frame = draw_detections(processed.derained, processed.detections, names)
+            writer.write(picture)
+
+        consume(pipeline.run(reader, batch, download=True), write, 2 * batch)
+
+
+def _format(row: dict[str, Any]) -> str:
+    size = f"{row['width']}x{row['height']}"
+    sum_ms = row["derain_ms"] + row["detect_ms"]
+    verdict = "reached" if row["ratio"] >= WANTED else "missed"
+    return (
+        f"{size:>10} {row['derain_ms']:6.1f} ms {row['detect_ms']:6.1f} ms {sum_ms:6.1f} ms "
+        f"{row['pipeline_fps']:5.2f} /s {row['ratio']:6.3f}  {WANTED} {verdict}"
+    )
+
+
+if __name__ == "__main__":
+    run_command(lambda _: main())

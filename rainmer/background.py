@@ -1,0 +1,188 @@
+"""Stages of a pipeline in threads of their own, with bounded queues between them.
+
+`prefetch` runs what comes before, `consume` what comes after: in
+`consume(derain(prefetch(decode(), 16)), write, 8)` decoding, deraining and writing go on at once,
+in order and in bounded memory. `interleave` is `prefetch` of several sources. Networks stay in the
+calling thread, as the CUDA graphs of torch.compile demand. It pays because OpenCV and torch let go
+of Python's lock while they work.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+__all__ = ["End", "consume", "interleave", "prefetch"]
+
+Item = TypeVar("Item")
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a source.
+
+    Attributes:
+        error: What ended it; None if it had no more items.
+    """
+
+    error: BaseException | None = None
+
+
+def prefetch(source: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
+    """Iterate over a source in a thread that is at most `ahead` items in front.
+
+    An error of the source is raised after the items before it. Closing the generator early waits
+    for the item that the thread is busy with; a source that is a generator is closed too.
+    """
+    for chunk in interleave({"": source}, 1, ahead=ahead):
+        for _, item in chunk:
+            if not isinstance(item, End):
+                yield item
+            elif item.error is not None:
+                raise item.error
+
+
+def consume(items: Iterable[Item], use: Callable[[Item], None], ahead: int) -> None:
+    """Iterate over items here, and use each in a thread that is at most `ahead` items behind.
+
+    Args:
+        items: Where the items come from; a generator is closed in the end. If they end by an error,
+            also by an interruption, it is raised here once those before it are used.
+        use: Called with each item, in order. Its error is raised here, after which no item is used.
+        ahead: Most items that wait.
+    """
+    waiting: queue.Queue[Item | End] = queue.Queue(ahead)
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        while not isinstance(item := waiting.get(), End):
+            try:
+                if not failed:
+                    use(item)
+            except BaseException as error:  # noqa: BLE001 - raised again by the calling thread
+                failed.append(error)
+
+    thread = threading.Thread(target=work, name="consume", daemon=True)
+    thread.start()
+    try:
+        for item in items:
+            waiting.put(item)
+            if failed:
+                break
+    finally:
+        if isinstance(items, Generator):
+            items.close()
+        waiting.put(End())
+        thread.join()
+    if failed:
+        raise failed[0]
+
+
+def interleave(
+    sources: Mapping[str, Iterable[Item]],
+    size: int,
+    *,
+    ahead: int,
+    at_once: int | None = None,
+    live: bool = False,
+) -> Generator[list[tuple[str, Item | End]], None, None]:
+    """Iterate over several sources, each in a thread of its own, in chunks of their items.
+
+    Args:
+        sources: The sources by name.
+        size: Most items of a chunk.
+        ahead: Most items that wait: of each source, or of all together if they are live.
+        at_once: Most sources that are open at a time, in their order; None opens all.
+        live: Take items as they come, in chunks of what is there, so that no source waits for
+            another. Else sources take turns and chunks are full, the same in every run.
+
+    Yields:
+        Pairs of a source's name and its item, in order. After a source's last item comes its
+        `End`, which does not count as an item; its failure does not stop the others.
+    """
+    coming = iter(sources.items())
+    closed = threading.Event()
+    shared: queue.Queue[tuple[str, Item | End]] | None = queue.Queue(ahead) if live else None
+    started: list[_Feeder[Item]] = []
+    turns: deque[_Feeder[Item]] = deque()
+
+    def open_next() -> None:
+        for name, source in itertools.islice(coming, 1):
+            feeder = _Feeder(name, source, shared or queue.Queue(ahead), closed)
+            started.append(feeder)
+            turns.append(feeder)
+            feeder.start()
+
+    try:
+        for _ in range(at_once or len(sources)):
+            open_next()
+        chunk: list[tuple[str, Item | End]] = []
+        items = 0
+        while turns:
+            feeder = turns.popleft()
+            if chunk and live and feeder.waiting.empty():
+                yield chunk
+                chunk, items = [], 0
+            name, item = feeder.waiting.get()
+            chunk.append((name, item))
+            if isinstance(item, End):
+                # With one queue for all it may be another's end: as many turns as open sources.
+                open_next()
+            else:
+                turns.append(feeder)
+                items += 1
+            if items == size:
+                yield chunk
+                chunk, items = [], 0
+        if chunk:
+            yield chunk
+    finally:
+        closed.set()
+        for feeder in started:
+            feeder.join()
+
+
+class _Feeder(threading.Thread, Generic[Item]):
+    """Puts a source's items, and its end, into a queue."""
+
+    def __init__(
+        self,
+        name: str,
+        source: Iterable[Item],
+        waiting: queue.Queue[tuple[str, Item | End]],
+        closed: threading.Event,
+    ) -> None:
+        super().__init__(name=f"prefetch {name}".strip(), daemon=True)
+        self.waiting = waiting
+        self._source_name = name
+        self._source: Iterable[Item] | None = source
+        self._closed = closed
+
+    def run(self) -> None:
+        """Iterate over the source until it ends or nobody wants more."""
+        source, self._source = self._source, None
+        end = End()
+        try:
+            for item in source or ():
+                if not self._put(item):
+                    break
+            if isinstance(source, Generator):
+                source.close()
+        except BaseException as error:  # noqa: BLE001 - raised again where the items are used
+            end = End(error)
+        self._put(end)
+
+    def _put(self, item: Item | End) -> bool:
+        while not self._closed.is_set():
+            try:
+                self.waiting.put((self._source_name, item), timeout=_POLL_S)
+            except queue.Full:
+                continue
+            return True
+        return False
