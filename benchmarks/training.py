@@ -17,10 +17,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measuring import alternate, median_ratio
+from benchmarks.measuring import PUBLISHED, alternate, build, median_ratio
 from benchmarks.plain import plain
 from eval.files import describe_environment
-from rainmer import models
 from rainmer.cli import make_parser, positive_int, resolve_device, run_command
 from rainmer.data.mixture import Batch
 from rainmer.files import write_text
@@ -72,11 +71,10 @@ def _measure(
     config = TrainConfig(
         name="benchmark",
         variant="detgalpha",
-        stages=(Stage(steps=1, crop=options.crop, batch=options.batch),),
+        stages=(Stage(steps=10_000, crop=options.crop, batch=options.batch),),
         contrast_weight=contrast_weight,
     )
-    torch.manual_seed(0)
-    network = models.Rainmer(models.RainmerConfig.official("detgalpha")).to(device).train()
+    network = build(PUBLISHED).to(device).train()
     trainers = {
         "plain": Trainer(plain(network), config),
         "network": Trainer(copy.deepcopy(network).to(memory_format=torch.channels_last), config),

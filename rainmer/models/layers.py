@@ -93,6 +93,8 @@ def depthwise(
     """
     padding = dilation * (weight.shape[-1] // 2)
     beyond = max(padding - _WIDEST_PADDING, 0) if x.device.type == "cpu" else 0
+    if beyond and torch.is_grad_enabled() and pad_rows and bias is None and _divides(x, dilation):
+        return _depthwise_by_phases(x, weight, dilation)
     if beyond:
         x = F.pad(x, (beyond, beyond))
     return F.conv2d(
@@ -103,6 +105,27 @@ def depthwise(
         dilation=dilation,
         groups=len(weight),
     )
+
+
+def _divides(x: Tensor, dilation: int) -> bool:
+    return x.shape[2] % dilation == 0 and x.shape[3] % dilation == 0
+
+
+def _depthwise_by_phases(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    """Convolve each of the maps of every n-th pixel, n the dilation, with the filter undilated.
+
+    The same sums, for whose gradients too CPUs have a fast kernel.
+    """
+    batch, channels, height, width = x.shape
+    rows, columns = height // dilation, width // dilation
+    pixels = x.permute(0, 2, 3, 1).reshape(batch, rows, dilation, columns, dilation, channels)
+    phases = pixels.permute(2, 4, 0, 1, 3, 5).reshape(-1, rows, columns, channels)
+    filtered = F.conv2d(
+        phases.permute(0, 3, 1, 2), weight, padding=weight.shape[-1] // 2, groups=channels
+    ).permute(0, 2, 3, 1)
+    filtered = filtered.reshape(dilation, dilation, batch, rows, columns, channels)
+    pixels = filtered.permute(2, 3, 0, 4, 1, 5).reshape(batch, height, width, channels)
+    return pixels.permute(0, 3, 1, 2)
 
 
 def global_average(x: Tensor) -> Tensor:

@@ -102,6 +102,8 @@ class _Run:
             _refuse_other_config(config, stored["config"], out)
         self._check_batches()
         seed_everything(config.seed)
+        # Fresh weights have gradients so small that CPUs compute with them many times slower.
+        torch.set_flush_denormal(True)
         network = _network(config).to(device)
         network.to(memory_format=torch.channels_last)
         if isinstance(network, models.SparseUNet):

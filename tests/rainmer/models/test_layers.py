@@ -14,8 +14,10 @@ from rainmer.models.layers import (
     MixedScaleFeedForward,
     SparseChannelAttention,
     Upsample,
+    depthwise,
     kept_entries,
     per_image_projection,
+    sparse_cascade,
     sparse_softmax,
 )
 
@@ -58,6 +60,49 @@ def test_ties_do_not_matter_without_ties(seed, count):
     scores = features(2, 3, 9, seed=seed)
     lowest = sparse_softmax(scores, count, ties="lowest")
     assert torch.equal(lowest, sparse_softmax(scores, count, ties="native"))
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    counts=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    scale=st.sampled_from([1.0, 300.0]),
+)
+def test_cascade_is_one_sparse_softmax_after_the_other(seed, counts, scale):
+    """Also where rounds keep less than before, and where a softmax underflows to ties at zero."""
+    logits = scale * features(2, 3, 9, seed=seed)
+    scores, expected = logits, []
+    for count in counts:
+        scores = sparse_softmax(scores, count, ties="lowest")
+        expected.append(scores)
+    maps = sparse_cascade(logits, counts, ties="lowest")
+    for found, wanted in zip(maps, expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size_hw", [(12, 16), (7, 16), (9, 5)], ids=str)
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (7, 1), (5, 2), (7, 2), (7, 3)])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_depthwise_is_the_convolution(size_hw, kernel, dilation, order):
+    """With and without gradients, for which some kernels go another way."""
+    x = features(2, 6, *size_hw).contiguous(memory_format=order)
+    weight = features(6, 1, kernel, kernel, seed=1)
+    results = []
+    for function in (
+        lambda x, w: depthwise(x, w, dilation=dilation),
+        lambda x, w: F.conv2d(x, w, None, 1, dilation * (kernel // 2), dilation, 6),
+    ):
+        inputs = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
+        out = function(*inputs)
+        gradients = torch.autograd.grad((out * out).sum(), inputs)
+        with torch.no_grad():
+            results.append((out.detach(), function(x, weight), *gradients))
+    for found, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-4)
+    rows = dilation * (kernel // 2)
+    if size_hw[0] > 2 * rows:
+        inner = depthwise(x, weight, dilation=dilation, pad_rows=False)
+        torch.testing.assert_close(inner, results[1][1][:, :, rows:-rows], rtol=1e-5, atol=1e-4)
 
 
 def test_cascade_by_hand():
