@@ -75,15 +75,24 @@ def test_exported_models_derain_too(weights, blur):
     assert np.array_equal(on_device.boxes.xyxy.numpy(), expected.boxes_xyxy)
 
 
-@pytest.mark.parametrize("task", ["detect", "segment", "pose", "obb", "end2end"])
-def test_batches_on_the_device_give_what_arrays_give(task):
+@pytest.mark.parametrize(
+    ("task", "classes"),
+    [
+        ("detect", [3, 5, 7]),
+        ("segment", [3, 5, 7]),
+        ("pose", [0]),
+        ("obb", [3, 5, 7]),
+        ("end2end", list(range(40))),
+    ],
+)
+def test_batches_on_the_device_give_what_arrays_give(task, classes):
     frames = [make_frame(60, 90, seed) for seed in range(3)]
     yolo = YOLO("yolo26n.yaml") if task == "end2end" else make_yolo(task)
     conf = 0.0 if task == "end2end" else 0.1
-    detector = YoloDetector(yolo, device="cpu", batch=2, imgsz=96, conf=conf, classes=[3, 5, 7])
+    detector = YoloDetector(yolo, device="cpu", batch=2, imgsz=96, conf=conf, classes=classes)
     batch = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
     arrays = YoloDetector(copy.deepcopy(yolo), device="cpu", batch=2, imgsz=96, conf=conf)
-    arrays.classes = detector.classes
+    arrays.classes = classes
 
     assert detector.device == torch.device("cpu")
     for one, other in zip(detector.detect_batch(batch), arrays(frames), strict=True):
