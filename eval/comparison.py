@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ from eval.rows import ImageResult, MeasuringDetector, RowSpec, Stopwatch, run_ro
 from eval.sets import DetectionSet
 from eval.truth import CategoryMatch, match_categories, pseudo_truth, set_truth
 from eval.union import unite_runs
+from rainmer.errors import SpecError
+
+if TYPE_CHECKING:
+    from detection.yolo.binding import Where
 
 __all__ = ["Comparison", "NamedDetector", "RowResult", "Settings", "compare"]
 
@@ -99,20 +103,31 @@ def row_specs(
     needs_names: Sequence[bool],
     *,
     union: bool = False,
+    where: Sequence[Where] = ("frame",),
 ) -> list[RowSpec]:
     """List the rows: rainy, clean, then each derainer on the rainy and on the clean images.
 
     Precomputed results exist for the rainy images only, so they get no row on clean ones. With
-    `union`, each derained row is followed by its union with the row that was not derained.
+    `union`, each derained row is followed by its union with the row that was not derained. Each
+    derainer has these rows once for each place of `where`.
+
+    Raises:
+        SpecError: Precomputed results are to be shown at the detector's resolution.
     """
     specs = [RowSpec("rainy")]
     if data.has_clean:
         specs.append(RowSpec("clean"))
     unions = (False, True) if union else (False,)
     for derainer, precomputed in zip(derainers, needs_names, strict=True):
-        specs += [RowSpec("derained", derainer, united) for united in unions]
-        if data.has_clean and not precomputed:
-            specs += [RowSpec("derained_clean", derainer, united) for united in unions]
+        if precomputed and "network" in where:
+            raise SpecError(
+                f"{derainer.name} has derained frames of native size only: leave out either it or "
+                "--where network"
+            )
+        for place in where:
+            specs += [RowSpec("derained", derainer, united, place) for united in unions]
+            if data.has_clean and not precomputed:
+                specs += [RowSpec("derained_clean", derainer, united, place) for united in unions]
     return specs
 
 
@@ -184,7 +199,7 @@ def _united(
 ) -> dict[int, ImageResult]:
     return unite_runs(
         runs[RowSpec("clean" if spec.shows_clean else "rainy")],
-        runs[RowSpec(spec.input, spec.derainer)],
+        runs[replace(spec, union=False)],
         iou_threshold=settings.union_iou,
         max_det=settings.union_max_det,
     )
@@ -244,16 +259,14 @@ def _table(
     matches = [row.evaluation.class_matches() for row in rows]
     for condition, image_ids in data.conditions.items():
         summaries = [row.evaluation.summary(image_ids) for row in rows]
-        intervals = _intervals(rows, matches, image_ids, settings)
-        rainy = summaries[0]["mAP"]
-        clean = next(
-            (s["mAP"] for s, row in zip(summaries, rows, strict=True) if row.spec.input == "clean"),
-            None,
-        )
+        maps = {row.spec: summary["mAP"] for row, summary in zip(rows, summaries, strict=True)}
+        samples = _resampled(rows, matches, image_ids, settings)
         objects = sum(a["image_id"] in image_ids for a in truth.annotations)
-        for row, summary, interval in zip(rows, summaries, intervals, strict=True):
-            reference = clean if row.spec.input == "derained_clean" else rainy
-            is_reference = row.spec.input == "rainy"
+        for row, summary in zip(rows, summaries, strict=True):
+            change = _change(row.spec, _reference(row.spec), maps, samples)
+            # What the place changes, where the same row was also derained at native size.
+            frame = replace(row.spec, where="frame") if row.spec.where == "network" else None
+            place = _change(row.spec, frame, maps, samples)
             table.append(
                 {
                     "set": data.name,
@@ -261,10 +274,13 @@ def _table(
                     "input": row.spec.input,
                     "derainer": row.spec.derainer_name,
                     **summary,
-                    "delta_mAP": None if is_reference else _difference(summary["mAP"], reference),
-                    "ci_low": interval[0] if interval else None,
-                    "ci_high": interval[1] if interval else None,
-                    "recovered": _recovered(row.spec, summary["mAP"], rainy, clean),
+                    "delta_mAP": change.difference,
+                    "ci_low": change.low,
+                    "ci_high": change.high,
+                    "delta_frame": place.difference,
+                    "frame_ci_low": place.low,
+                    "frame_ci_high": place.high,
+                    "recovered": _recovered(row.spec, maps),
                     **_mean_scores(row, image_ids),
                     **_counts(row, image_ids, settings.count_conf),
                     **_times(row, image_ids),
@@ -275,43 +291,62 @@ def _table(
     return table
 
 
-def _intervals(
+def _resampled(
     rows: Sequence[RowResult],
     matches: Sequence[Sequence[ClassMatches]],
     image_ids: frozenset[int],
     settings: Settings,
-) -> list[tuple[float, float] | None]:
-    """Return the 95 % interval of each row's difference to its reference row."""
+) -> dict[RowSpec, npt.NDArray[np.float64]]:
+    """Return the mAP of each row on each bootstrap resample; empty where there is no interval."""
     if settings.resamples == 0 or len(image_ids) < 2:
-        return [None] * len(rows)
+        return {}
     order = rows[0].evaluation.image_ids
     positions = [n for n, image_id in enumerate(order) if image_id in image_ids]
     weights = np.zeros((settings.resamples, len(order)))
     weights[:, positions] = draw_weights(len(positions), settings.resamples, settings.seed)
-    samples: dict[RowSpec, npt.NDArray[np.float64]] = {
+    return {
         row.spec: average_precisions(classes, weights)
         for row, classes in zip(rows, matches, strict=True)
     }
-    references = {row.spec.input: samples[row.spec] for row in rows if row.spec.derainer is None}
-    return [
-        None
-        if row.spec.input == "rainy"
-        else difference_interval(
-            samples[row.spec],
-            references["clean" if row.spec.input == "derained_clean" else "rainy"],
-        )
-        for row in rows
-    ]
+
+
+class _Change(NamedTuple):
+    """A difference of two rows with the ends of its 95 % interval, as far as they are defined."""
+
+    difference: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+def _reference(spec: RowSpec) -> RowSpec | None:
+    """Return the row that a row is compared with."""
+    if spec.input == "rainy":
+        return None
+    return RowSpec("clean" if spec.input == "derained_clean" else "rainy")
+
+
+def _change(
+    spec: RowSpec,
+    reference: RowSpec | None,
+    maps: Mapping[RowSpec, float | None],
+    samples: Mapping[RowSpec, npt.NDArray[np.float64]],
+) -> _Change:
+    if reference is None or reference not in maps:
+        return _Change(None)
+    difference = _difference(maps[spec], maps[reference])
+    if not samples:
+        return _Change(difference)
+    interval = difference_interval(samples[spec], samples[reference])
+    return _Change(difference, *(interval or (None, None)))
 
 
 def _difference(value: float | None, reference: float | None) -> float | None:
     return value - reference if value is not None and reference is not None else None
 
 
-def _recovered(
-    spec: RowSpec, derained: float | None, rainy: float | None, clean: float | None
-) -> float | None:
+def _recovered(spec: RowSpec, maps: Mapping[RowSpec, float | None]) -> float | None:
     """Return (derained - rainy) / (clean - rainy); None where the rain took nothing."""
+    derained, rainy, clean = maps[spec], maps[RowSpec("rainy")], maps.get(RowSpec("clean"))
     if spec.input != "derained" or derained is None or rainy is None or clean is None:
         return None
     return (derained - rainy) / (clean - rainy) if clean > rainy else None

@@ -12,8 +12,9 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+from detection.yolo.binding import Where
 from detection.yolo.harness import ValidationHarness
 from eval.breakdown_report import breakdown_section
 from eval.cache import CachedDerainer
@@ -79,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     cache = cache_folder(options)
     cached = [CachedDerainer(derainer, cache) for derainer in derainers]
     needs_names = [derainer.needs_names for derainer in derainers]
-    specs = row_specs(data, cached, needs_names, union=options.union)
+    specs = row_specs(
+        data, cached, needs_names, union=options.union, where=tuple(dict.fromkeys(options.where))
+    )
     name = f"{data.name}-{Path(inputs.detector).stem}"
     folder = make_folder(options.out or Path("runs", "detect", name))
     settings = Settings(
@@ -167,6 +170,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--union",
         action="store_true",
         help="add a row for each derainer: detections of rainy and derained images together",
+    )
+    parser.add_argument(
+        "--where",
+        nargs="+",
+        choices=get_args(Where),
+        default=["frame"],
+        help="where to derain: frame, at native size, before the letterbox; network, behind it, at "
+        "the detector's resolution (cheaper); both compares them",
     )
     parser.add_argument("--no-breakdown", action="store_true", help="leave errors by kind out")
     add_run_options(parser, out="runs/detect/SET-DETECTOR", limit="images")

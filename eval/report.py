@@ -38,7 +38,9 @@ from eval.verdicts import Verdict, control_warning, effect_of, headline, judge, 
 
 __all__ = ["Report", "render_report"]
 
-_MAIN_COLUMNS = ("mAP", "delta_mAP", "recovered", "mAP50", "mAP75", "mAP_small", "AR", "psnr")
+_MAIN_COLUMNS = (
+    "mAP", "delta_mAP", "delta_frame", "recovered", "mAP50", "mAP75", "mAP_small", "AR", "psnr",
+)  # fmt: skip
 _RESTORATION = (
     ("psnr", "PSNR", format_db),
     ("ssim", "SSIM", format_ssim),

@@ -23,6 +23,7 @@ from eval.cli import (
 from eval.files import describe_environment, now
 from eval.restoration.comparison import Comparison, RowResult, Settings, compare_sets
 from eval.restoration.methods import Method, build_methods
+from eval.restoration.metrics import EXTRA, METRICS, ExtraMetrics, load_metrics
 from eval.restoration.output import write_comparison
 from eval.restoration.report import Report, render_report
 from eval.restoration.running import RowRunner
@@ -68,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.quiet:
         logging.getLogger().setLevel(logging.WARNING)
     device = resolve_device(options.device)
+    extra = _metrics(options)
+    metrics = extra.metrics if extra else ()
     sets = load_sets(options.sets, limit=options.limit, progress=not options.quiet)
     methods = build_methods(
         options.derain, sets, _stage(options), allow_missing=options.allow_missing
@@ -79,9 +82,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         unrounded=options.protocol == "paper",
         cache=cache_folder(options),
         device=device,
+        metrics=extra,
     )
     settings = Settings(
-        conventions=options.conventions, resamples=options.resamples, seed=options.seed
+        conventions=options.conventions,
+        resamples=options.resamples,
+        seed=options.seed,
+        metrics=metrics,
     )
     with progress_bar(_total(sets, methods), quiet=options.quiet) as bar:
         comparison = compare_sets(
@@ -91,14 +98,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         comparison.rows,
         options.conventions[0],
         lambda row, frame, name: _derained(runner, row, frame, name),
+        metrics,
     )
     elapsed = {"derain": runner.derain_s, "wall": time.perf_counter() - started}
-    config = _resolved(options, methods)
+    config = _resolved(options, methods, extra)
     environment = describe_environment(device)
     write_comparison(
         folder,
         comparison,
         options.conventions,
+        metrics,
         config=config,
         environment=environment,
         elapsed=elapsed,
@@ -106,12 +115,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = Report(
         rows=comparison.table,
         conventions=options.conventions,
+        metrics=metrics,
         scenes=comparison.scenes,
         results=comparison.rows,
         strips=strips,
         command=command_line("eval.restore", argv),
         date=now(),
-        protocol=_protocol(options, settings),
+        protocol=_protocol(options, settings, extra),
         notes=comparison.notes,
         environment=environment,
         config=config,
@@ -156,6 +166,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         f"default: {' '.join(_DEFAULT_CONVENTIONS)}",
     )
     parser.add_argument(
+        "--metrics",
+        nargs="+",
+        choices=METRICS,
+        default=[],
+        metavar="NAME",
+        help=f"more metrics, of {', '.join(METRICS)}; needs pip install 'rainmer[{EXTRA}]'",
+    )
+    parser.add_argument(
+        "--allow-download", action="store_true", help="fetch the weights that --metrics needs"
+    )
+    parser.add_argument(
         "--protocol",
         choices=("stage", "paper"),
         default="stage",
@@ -188,6 +209,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def _metrics(options: argparse.Namespace) -> ExtraMetrics | None:
+    """Make the metrics asked for ready; None without one."""
+    if not options.metrics:
+        return None
+    return load_metrics(
+        options.metrics, allow_download=options.allow_download, progress=not options.quiet
+    )
+
+
 def _stage(options: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of the derainers."""
     paper = {"blend": "mean", "tile_by": "short"} if options.protocol == "paper" else {}
@@ -213,16 +243,21 @@ def _derained(runner: RowRunner, row: RowResult, frame: Frame, name: str) -> Fra
     return runner.derained_frame(row.images.label, row.method, frame, name)
 
 
-def _resolved(options: argparse.Namespace, methods: Sequence[Method]) -> dict[str, Any]:
+def _resolved(
+    options: argparse.Namespace, methods: Sequence[Method], extra: ExtraMetrics | None
+) -> dict[str, Any]:
     """Return what was run, in full: options, and digests of what files held."""
     prints = {
         method.name: {label: one.fingerprint for label, one in method.derainers.items()}
         for method in methods
     }
-    return {**chosen_options(options), "derainers": prints}
+    weights = {"metrics_weights": extra.digests} if extra else {}
+    return {**chosen_options(options), "derainers": prints, **weights}
 
 
-def _protocol(options: argparse.Namespace, settings: Settings) -> dict[str, object]:
+def _protocol(
+    options: argparse.Namespace, settings: Settings, extra: ExtraMetrics | None
+) -> dict[str, object]:
     tiles = "none, whole frames"
     if options.tile:
         side = "both sides are" if options.protocol == "paper" else "a side is"
@@ -235,6 +270,7 @@ def _protocol(options: argparse.Namespace, settings: Settings) -> dict[str, obje
         "precision": options.precision,
         "SSIM": "Gaussian window of 11x11, deviation 1.5, inside the image only",
         "bootstrap resamples": settings.resamples,
+        **({"other metrics": f"piq {extra.version}"} if extra else {}),
     }
 
 
@@ -242,7 +278,8 @@ def _print_result(comparison: Comparison, folder: Path, options: argparse.Namesp
     if options.json:
         print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
         return
-    print(format_text(comparison.table, options.conventions[0]))
+    metrics = [METRICS[name] for name in dict.fromkeys(options.metrics)]
+    print(format_text(comparison.table, options.conventions[0], metrics))
     for note in comparison.notes:
         print(f"note: {note}")
     print(f"report: {folder / 'report.html'}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -23,6 +24,7 @@ from rainmer.frames import Frame, read_image, upload
 from rainmer.metrics import restoration_scores
 
 if TYPE_CHECKING:
+    from detection.yolo.binding import Where
     from detection.yolo.harness import HarnessBatch
 
 __all__ = ["ImageResult", "MeasuringDetector", "RowSpec", "Stopwatch", "run_row"]
@@ -35,19 +37,27 @@ class RowSpec:
     """Which pixels a row shows to the detector.
 
     A row with `union` shows it both the derained image and the one that was derained, and unites
-    what it finds.
+    what it finds. `where` is that of `detection.attach`: `network` derains what is left of the
+    image at the detector's resolution, without the grey padding.
     """
 
     input: RowInput
     derainer: CachedDerainer | None = None
     union: bool = False
+    where: Where = "frame"
 
     @property
     def derainer_name(self) -> str:
-        """Name of the derainer; empty where there is none; `union-NAME` of a union."""
+        """Name of the derainer; empty where there is none.
+
+        With `network-` before it where it derains at the detector's resolution, and `union-` before
+        that of a union.
+        """
         if self.derainer is None:
             return ""
-        return f"union-{self.derainer.name}" if self.union else self.derainer.name
+        name = self.derainer.name
+        name = name if self.where == "frame" else f"{self.where}-{name}"
+        return f"union-{name}" if self.union else name
 
     @property
     def label(self) -> str:
@@ -58,6 +68,11 @@ class RowSpec:
     def shows_clean(self) -> bool:
         """Whether the row starts from the clean images."""
         return self.input in ("clean", "derained_clean")
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether there are frames of native size, to be scored and shown as pictures."""
+        return not self.union and self.where == "frame"
 
 
 @dataclass(frozen=True)
@@ -91,8 +106,16 @@ class MeasuringDetector(Protocol):
     def plan(self, sizes_hw: Sequence[tuple[int, int]]) -> Sequence[HarnessBatch]:
         """Return the batches for images of these sizes."""
 
-    def detect(self, frames: Sequence[Frame], input_hw: tuple[int, int]) -> list[Detections]:
-        """Detect in the frames of one batch."""
+    def fit(self, frames: Sequence[Frame], input_hw: tuple[int, int]) -> list[Frame]:
+        """Resize the frames of one batch to the detector's resolution, without padding."""
+
+    def detect_fitted(
+        self,
+        fitted: Sequence[Frame],
+        sizes_hw: Sequence[tuple[int, int]],
+        input_hw: tuple[int, int],
+    ) -> list[Detections]:
+        """Detect in the resized frames of one batch; boxes in pixels of the sizes before."""
 
 
 @dataclass
@@ -101,6 +124,13 @@ class Stopwatch:
 
     decode_s: float = 0.0
     detect_s: float = 0.0
+
+    @contextlib.contextmanager
+    def detecting(self) -> Iterator[None]:
+        """Add the time of a block to that of detecting."""
+        started = time.perf_counter()
+        yield
+        self.detect_s += time.perf_counter() - started
 
 
 def run_row(
@@ -194,19 +224,30 @@ def _run_batch(
     progress: Callable[[int], None],
 ) -> list[ImageResult]:
     usable = [item for item in loaded if item.frame is not None]
-    shown = _shown(spec, usable, progress)
-    frames = [item.frame for item in shown]
-    scores = _scores(spec, frames, [item.clean for item in usable])
-    started = time.perf_counter()
-    detections = detector.detect(frames, input_hw)
-    elapsed = time.perf_counter() - started
-    watch.detect_s += elapsed
+    frames = [item.frame for item in usable if item.frame is not None]
+    names = [item.sample.key for item in usable]
+    before_s = watch.detect_s
+    if spec.where == "network":
+        with watch.detecting():
+            frames = detector.fit(frames, input_hw)
+        shown = _shown(spec, frames, names, progress)
+        fitted = [item.frame for item in shown]
+    else:
+        shown = _shown(spec, frames, names, progress)
+        with watch.detecting():
+            fitted = detector.fit([item.frame for item in shown], input_hw)
+    with watch.detecting():
+        detections = detector.detect_fitted(
+            fitted, [item.sample.size_hw for item in usable], input_hw
+        )
+    elapsed = watch.detect_s - before_s
+    scores = _scores(spec, [item.frame for item in shown], [item.clean for item in usable])
     results = [
         ImageResult(
             item.sample.image_id,
             _boxes(found),
             derain_ms=derained.elapsed_ms,
-            detect_ms=1000.0 * elapsed / len(frames),
+            detect_ms=1000.0 * elapsed / len(usable),
             scores=score,
         )
         for item, found, derained, score in zip(usable, detections, shown, scores, strict=True)
@@ -217,17 +258,16 @@ def _run_batch(
 
 
 def _shown(
-    spec: RowSpec, loaded: Sequence[_Loaded], progress: Callable[[int], None]
+    spec: RowSpec, frames: Sequence[Frame], names: Sequence[str], progress: Callable[[int], None]
 ) -> list[Derained]:
     """Return what the detector sees: the frames, derained a few at a time if the row says so."""
-    frames = [item.frame for item in loaded if item.frame is not None]
     if spec.derainer is None:
         progress(len(frames))
         return [Derained(frame, None) for frame in frames]
     shown: list[Derained] = []
     for start in range(0, len(frames), spec.derainer.batch):
         part = slice(start, start + spec.derainer.batch)
-        shown += spec.derainer(frames[part], [item.sample.key for item in loaded[part]])
+        shown += spec.derainer(frames[part], names[part])
         progress(len(shown) - start)
     return shown
 
@@ -237,10 +277,11 @@ def _scores(
 ) -> list[dict[str, float]]:
     """Return PSNR and SSIM of each frame against its clean partner.
 
-    Empty where there is no partner; what is not a number (SSIM of tiny images) is left out.
+    Empty where there is no partner, or no frame of its size; what is not a number (SSIM of tiny
+    images) is left out.
     """
     scores: list[dict[str, float]] = [{} for _ in frames]
-    if spec.input == "clean":
+    if spec.input == "clean" or not spec.has_frames:
         return scores
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, (frame, clean) in enumerate(zip(frames, cleans, strict=True)):
@@ -305,5 +346,6 @@ def _row_key(spec: RowSpec, data: DetectionSet, detector: MeasuringDetector) -> 
         detector.fingerprint,
         spec.input,
         spec.derainer.fingerprint if spec.derainer else "",
+        spec.where,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -24,8 +24,8 @@ def select_strips(comparison: Comparison, conf: float) -> list[Strip]:
 
     An image's change is its number of objects found at confidence `conf` and IoU 0.5, derained
     minus rainy; among equals, the one with fewer false detections gained goes first. Controls get
-    strips only when there is no other derainer, unions none at all: they have no image of their
-    own.
+    strips only when there is no other derainer; unions and rows at the detector's resolution have
+    none at all: no image of theirs has the size of the rainy one.
 
     Args:
         comparison: A finished comparison.
@@ -35,7 +35,7 @@ def select_strips(comparison: Comparison, conf: float) -> list[Strip]:
         For each of up to three derainers its best gains, then its worst losses.
     """
     derained = [
-        row for row in comparison.rows if row.spec.input == "derained" and not row.spec.union
+        row for row in comparison.rows if row.spec.input == "derained" and row.spec.has_frames
     ]
     wanted = [row for row in derained if row.spec.derainer_name not in CONTROLS] or derained
     return [

@@ -28,6 +28,7 @@ __all__ = [
     "format_interval",
     "format_ms",
     "format_percent",
+    "format_place",
     "format_points",
     "format_share",
     "format_ssim",
@@ -107,6 +108,12 @@ def format_delta(row: Row) -> str:
     return f"{format_points(row.get('delta_mAP'))} {interval}".rstrip()
 
 
+def format_place(row: Row) -> str:
+    """Format what deraining at the detector's resolution changes against the frame's, in points."""
+    interval = format_interval(row.get("frame_ci_low"), row.get("frame_ci_high"))
+    return f"{format_points(row.get('delta_frame'))} {interval}".rstrip()
+
+
 def format_share(value: object) -> str:
     """Format a fraction as whole percent with its sign: what is recovered needs no decimal.
 
@@ -159,8 +166,13 @@ def _format_outcomes(row: Row) -> str:
 
 
 def is_control(row: Row) -> bool:
-    """Tell whether a row's derainer is a control (identity or median filter), or its union."""
-    return str(row.get("derainer")).removeprefix("union-") in CONTROLS
+    """Tell whether a row's derainer is a control (identity or median filter), wherever it stands.
+
+    >>> is_control({"derainer": "union-network-median"})
+    True
+    """
+    name = str(row.get("derainer")).removeprefix("union-").removeprefix("network-")
+    return name in CONTROLS
 
 
 def row_label(row: Row) -> str:
@@ -247,6 +259,14 @@ COLUMNS: tuple[Column, ...] = (
         "Δ vs rainy [95 %]",
         "change of mAP in points with its 95 % bootstrap interval over images",
         format_delta,
+    ),
+    Column(
+        ("delta_frame",),
+        "network − frame [95 %]",
+        "mAP when derained at the detector's resolution minus mAP when derained at the frame's, "
+        "in points with its 95 % bootstrap interval",
+        format_place,
+        2,
     ),
     _column(
         "recovered",

@@ -146,7 +146,6 @@ class ValidationHarness:
     def _padded_side(self, share: float) -> int:
         return math.ceil(share * self.imgsz / self._stride + 0.5) * self._stride
 
-    @torch.inference_mode()
     def detect(self, frames: Sequence[Frame], input_hw: tuple[int, int]) -> list[Detections]:
         """Detect in the frames of one batch.
 
@@ -157,10 +156,39 @@ class ValidationHarness:
         Returns:
             Detections in pixels of each frame, best first, clipped to the frame.
         """
-        if not frames:
+        sizes_hw = [(frame.shape[0], frame.shape[1]) for frame in frames]
+        return self.detect_fitted(self.fit(frames, input_hw), sizes_hw, input_hw)
+
+    def fit(self, frames: Sequence[Frame], input_hw: tuple[int, int]) -> list[Frame]:
+        """Resize frames to what they fill of the detector's input: all of it but the grey padding.
+
+        Args:
+            frames: Arrays (H, W, 3), uint8, RGB.
+            input_hw: From the batch's plan.
+        """
+        return [self._fit(frame, input_hw) for frame in frames]
+
+    @torch.inference_mode()
+    def detect_fitted(
+        self,
+        fitted: Sequence[Frame],
+        sizes_hw: Sequence[tuple[int, int]],
+        input_hw: tuple[int, int],
+    ) -> list[Detections]:
+        """Detect in frames that `fit` has resized, whatever was done to them since.
+
+        Args:
+            fitted: Arrays (h, w, 3), uint8, RGB, of the sizes that `fit` gave them.
+            sizes_hw: (height, width) of each frame before it was resized.
+            input_hw: From the batch's plan.
+
+        Returns:
+            Detections in pixels of each frame before it was resized; see `detect`.
+        """
+        if not fitted:
             return []
-        inputs, placements = zip(*(self._prepare(frame, input_hw) for frame in frames), strict=True)
-        filled = self._fill(list(inputs))
+        placements = [self._place(size_hw, input_hw) for size_hw in sizes_hw]
+        filled = self._fill(list(map(_pad, fitted, placements)))
         batch = torch.from_numpy(filled).to(self.device).permute(0, 3, 1, 2).contiguous()
         predictions = self._model(batch.float() / 255)
         while isinstance(predictions, list | tuple):
@@ -176,24 +204,31 @@ class ValidationHarness:
             max_time_img=math.inf,
         )
         return [
-            _to_detections(output, frame, placement)
-            for output, frame, placement in zip(outputs, frames, placements, strict=False)
+            _to_detections(output, size_hw, placement)
+            for output, size_hw, placement in zip(outputs, sizes_hw, placements, strict=False)
         ]
 
-    def _prepare(self, frame: Frame, input_hw: tuple[int, int]) -> tuple[Frame, Placement]:
-        """Resize the long side to the input size, then letterbox, as the dataset of `val` does."""
-        height, width = frame.shape[:2]
-        scale = self.imgsz / max(height, width)
-        if scale != 1:
-            sides = (math.ceil(width * scale), math.ceil(height * scale))
-            sides = (min(sides[0], self.imgsz), min(sides[1], self.imgsz))
-            frame = cv2.resize(frame, sides, interpolation=cv2.INTER_LINEAR)
-        placement = place((frame.shape[0], frame.shape[1]), input_hw, scaleup=False)
-        if placement.size_hw != frame.shape[:2]:
-            frame = cv2.resize(frame, placement.size_hw[::-1], interpolation=cv2.INTER_LINEAR)
-        canvas = np.full((*placement.canvas_hw, 3), PAD_VALUE, np.uint8)
-        canvas[placement.content] = frame
-        return canvas, placement
+    def _fit(self, frame: Frame, input_hw: tuple[int, int]) -> Frame:
+        """Resize the long side to the input size, then to what the letterbox leaves of it.
+
+        The dataset of `val` resizes in these two steps, too.
+        """
+        size_hw = (frame.shape[0], frame.shape[1])
+        for target_hw in (self._scaled(size_hw), self._place(size_hw, input_hw).size_hw):
+            if target_hw != frame.shape[:2]:
+                frame = cv2.resize(frame, target_hw[::-1], interpolation=cv2.INTER_LINEAR)
+        return frame
+
+    def _scaled(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the size of a frame whose long side has become the input size."""
+        scale = self.imgsz / max(size_hw)
+        if scale == 1:
+            return size_hw
+        height, width = (min(math.ceil(side * scale), self.imgsz) for side in size_hw)
+        return height, width
+
+    def _place(self, size_hw: tuple[int, int], input_hw: tuple[int, int]) -> Placement:
+        return place(self._scaled(size_hw), input_hw, scaleup=False)
 
     def _fill(self, inputs: list[Frame]) -> Frame:
         """Stack inputs; an export with a fixed batch gets the rest filled with grey."""
@@ -210,8 +245,14 @@ def file_fingerprint(weights: str) -> str:
     return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
 
-def _to_detections(output: Tensor, frame: Frame, placement: Placement) -> Detections:
-    height, width = frame.shape[:2]
+def _pad(fitted: Frame, placement: Placement) -> Frame:
+    canvas = np.full((*placement.canvas_hw, 3), PAD_VALUE, np.uint8)
+    canvas[placement.content] = fitted
+    return canvas
+
+
+def _to_detections(output: Tensor, size_hw: tuple[int, int], placement: Placement) -> Detections:
+    height, width = size_hw
     gain = (placement.size_hw[0] / height, placement.size_hw[1] / width)
     boxes = ops.scale_boxes(
         placement.canvas_hw,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from eval.restoration.methods import Method
+from eval.restoration.metrics import Metric
 from eval.restoration.running import ImageScore, RowRunner
-from eval.restoration.scores import compare_scores, key_of, mean_score
+from eval.restoration.scores import compare_scores, key_of, mean_score, measures_of
 from eval.restoration.sets import RestorationImage, RestorationSet
 from rainmer.metrics import WINDOW, Convention
 
@@ -28,6 +29,8 @@ class Settings:
     """Bootstrap resamples of the intervals; 0 leaves intervals out."""
     seed: int = 0
     """Seed of the bootstrap."""
+    metrics: Sequence[Metric] = ()
+    """What is measured beside PSNR and SSIM."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,17 @@ def _table_row(row: RowResult, rainy: RowResult, settings: Settings) -> dict[str
         "derainer": row.name,
     }
     for convention in settings.conventions:
-        entry |= _score_fields(row, rainy, convention, settings)
+        for measure in measures_of(convention):
+            entry |= _score_fields(row, rainy, measure.key, settings)
+        key = key_of("psnr", convention)
+        values = [s.scores[key] for i in usable if key in (s := row.scores[i.name]).scores]
+        infinite = sum(map(math.isinf, values))
+        entry[f"{key}_infinite"] = infinite
+        entry[f"{key}_of_others"] = (
+            mean_score([v for v in values if math.isfinite(v)]) if infinite else None
+        )
+    for metric in settings.metrics:
+        entry |= _score_fields(row, rainy, metric.key, settings)
     return entry | {
         "ms_per_image": float(np.mean(times)) if times else None,
         "images": len(usable),
@@ -156,31 +169,28 @@ def _table_row(row: RowResult, rainy: RowResult, settings: Settings) -> dict[str
 
 
 def _score_fields(
-    row: RowResult, rainy: RowResult, convention: Convention, settings: Settings
-) -> dict[str, Any]:
-    """Return the means of a convention, and their differences to the rainy images."""
-    fields: dict[str, Any] = {}
-    for metric in ("psnr", "ssim"):
-        key = key_of(metric, convention)
-        scored = [image for image in row.usable if key in row.scores[image.name].scores]
-        values = [row.scores[image.name].scores[key] for image in scored]
-        fields[key] = mean_score(values)
-        if metric == "psnr":
-            infinite = sum(map(math.isinf, values))
-            fields[f"{key}_infinite"] = infinite
-            fields[f"{key}_of_others"] = (
-                mean_score([v for v in values if math.isfinite(v)]) if infinite else None
-            )
-        if row.method is None:
-            fields |= dict.fromkeys((f"delta_{key}", f"delta_{key}_low", f"delta_{key}_high"))
-            continue
-        before = [rainy.scores[image.name].scores[key] for image in scored]
-        changes = [_change(after, b) for after, b in zip(values, before, strict=True)]
-        units = [_unit(image) for image in scored]
-        change = compare_scores(changes, units, settings.resamples, settings.seed)
-        fields[f"delta_{key}"] = change.mean
-        fields[f"delta_{key}_low"], fields[f"delta_{key}_high"] = change.low, change.high
-    return fields
+    row: RowResult, rainy: RowResult, key: str, settings: Settings
+) -> dict[str, float | None]:
+    """Return the mean of a score, and its difference to the rainy images."""
+    names = [image.name for image in row.usable]
+    values = [row.scores[name].scores[key] for name in names if key in row.scores[name].scores]
+    fields = {key: mean_score(values)}
+    if row.method is None:
+        return fields | dict.fromkeys((f"delta_{key}", f"delta_{key}_low", f"delta_{key}_high"))
+    pairs = [
+        (image, after[key], before[key])
+        for image in row.usable
+        if key in (after := row.scores[image.name].scores)
+        and key in (before := rainy.scores[image.name].scores)
+    ]
+    changes = [_change(after, before) for _, after, before in pairs]
+    units = [_unit(image) for image, _, _ in pairs]
+    change = compare_scores(changes, units, settings.resamples, settings.seed)
+    return fields | {
+        f"delta_{key}": change.mean,
+        f"delta_{key}_low": change.low,
+        f"delta_{key}_high": change.high,
+    }
 
 
 def _change(after: float, before: float) -> float:
@@ -198,7 +208,8 @@ def _scene_rows(
     """Yield the mean of each scene in each row, of a set with scenes and clean images."""
     if not (one.has_scenes and one.has_reference):
         return
-    keys = [key_of(m, convention) for convention in settings.conventions for m in ("psnr", "ssim")]
+    keys = [m.key for convention in settings.conventions for m in measures_of(convention)]
+    keys += [metric.key for metric in settings.metrics]
     for row in rows:
         if row.images is not one:
             continue
@@ -224,19 +235,36 @@ def _notes(one: RestorationSet, rows: Sequence[RowResult], settings: Settings) -
     if len(one.images) < one.available:
         yield f"{one.label}: {len(one.images)} of {one.available} images, evenly spread"
     if not one.has_reference:
-        yield f"{one.label}: no clean images, so no scores: images and times only"
+        lonely = ", ".join(m.title for m in settings.metrics if not m.needs_clean)
+        rest = f"{lonely}, images and times" if lonely else "images and times"
+        yield f"{one.label}: no clean images, so no PSNR and SSIM: {rest} only"
     if one.height is not None:
         yield f"{one.label}: rainy and clean images resized to a height of {one.height} pixels"
     own = [row for row in rows if row.images is one]
     for row in own:
         yield from _equal_notes(row, settings)
+        yield from _undefined_notes(row, settings)
     tiny = sum(
-        bool(score.scores) and not any(name.startswith("ssim") for name in score.scores)
+        any(name.startswith("psnr") for name in score.scores)
+        and not any(name.startswith("ssim") for name in score.scores)
         for score in own[0].scores.values()
     )
     if tiny:
         yield f"{one.label}: no SSIM of {tiny} images with a side below {WINDOW} pixels"
     yield from (f"{one.label}: {line}" for line in one.defects.lines())
+
+
+def _undefined_notes(row: RowResult, settings: Settings) -> Iterable[str]:
+    """Yield of how many images a metric is undefined, where it could have been measured."""
+    for metric in settings.metrics:
+        if metric.needs_clean and not row.images.has_reference:
+            continue
+        lacking = sum(metric.key not in row.scores[image.name].scores for image in row.usable)
+        if lacking:
+            yield (
+                f"{row.images.label}: {row.name or 'rainy'}: no {metric.title} of {lacking} of "
+                f"{len(row.usable)} images: a side below {metric.least_side} pixels, or too plain"
+            )
 
 
 def _equal_notes(row: RowResult, settings: Settings) -> Iterable[str]:

@@ -10,8 +10,9 @@ import yaml
 
 from eval.files import write_metrics, write_table
 from eval.restoration.comparison import Comparison
+from eval.restoration.scores import Measure
 from eval.restoration.sets import RestorationSet
-from eval.restoration.tables import paper_table
+from eval.restoration.tables import paper_tables
 from eval.restoration.texts import to_latex, to_markdown
 from rainmer.files import write_text
 from rainmer.metrics import Convention
@@ -23,6 +24,7 @@ def write_comparison(
     folder: Path,
     comparison: Comparison,
     conventions: Sequence[Convention],
+    metrics: Sequence[Measure] = (),
     *,
     config: Mapping[str, Any],
     environment: Mapping[str, Any],
@@ -40,6 +42,7 @@ def write_comparison(
     facts = {
         "sets": [_describe(one) for one in comparison.sets],
         "conventions": list(conventions),
+        "metrics": [metric.key for metric in metrics],
         "rows": [],
         "notes": comparison.notes,
         "elapsed_s": dict(elapsed),
@@ -52,7 +55,7 @@ def write_comparison(
         write_table(folder / "scenes.csv", comparison.scenes)
     else:
         (folder / "scenes.csv").unlink(missing_ok=True)  # of a run with other sets
-    tables = [table for c in conventions if (table := paper_table(comparison.table, c))]
+    tables = paper_tables(comparison.table, conventions, metrics)
     write_text(folder / "table.md", "\n".join(map(to_markdown, tables)))
     write_text(folder / "table.tex", "\n".join(map(to_latex, tables)))
     write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))

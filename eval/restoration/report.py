@@ -11,10 +11,11 @@ from markupsafe import Markup
 from eval.figures import to_svg
 from eval.page import as_text, render_page, strip_group
 from eval.restoration.comparison import RowResult
+from eval.restoration.metrics import Metric
 from eval.restoration.plots import MOST_POINTS, image_scatter
-from eval.restoration.scores import key_of
+from eval.restoration.scores import Measure, key_of, measures_of
 from eval.restoration.strips import Strips
-from eval.restoration.tables import DIGITS, RAINY, format_change, format_score, paper_table
+from eval.restoration.tables import DIGITS, RAINY, format_change, format_score, paper_tables
 from eval.strips import Strip
 from eval.tables import CONTROLS, UNDEFINED, Row, format_count, format_ms, number
 from rainmer.metrics import Convention
@@ -39,6 +40,7 @@ class Report:
         scenes: Rows of scenes.csv.
         results: The rows with the scores of each image, for the scatter; may be empty.
         conventions: How images were scored; the first is the main one.
+        metrics: What was measured beside PSNR and SSIM.
         strips: Pictures to show.
         command: The command line that made this.
         date: When, in words.
@@ -51,6 +53,7 @@ class Report:
 
     rows: Sequence[Row]
     conventions: Sequence[Convention]
+    metrics: Sequence[Metric] = ()
     scenes: Sequence[Row] = ()
     results: Sequence[RowResult] = ()
     strips: Strips = field(default_factory=lambda: Strips([], [], [], []))
@@ -73,18 +76,20 @@ def render_report(report: Report) -> str:
         The page's text, to be written as UTF-8.
     """
     main = report.conventions[0]
-    tables = [table for c in report.conventions if (table := paper_table(report.rows, c))]
     sets = list(dict.fromkeys(str(row["set"]) for row in report.rows))
     return render_page(
         "restoration.html",
         report=report,
-        headline=headline(report.rows, main),
+        headline=headline(report.rows, main, report.metrics),
         sets=sets,
         main=main,
         tiles=_tiles(report.rows, main),
-        tables=tables,
-        gains=[_gain_table(report.rows, convention) for convention in report.conventions],
-        scenes=_scene_table(report.scenes, report.conventions),
+        tables=paper_tables(report.rows, report.conventions, report.metrics),
+        gains=[
+            _gain_table(report.rows, f"Convention {c}", measures_of(c)) for c in report.conventions
+        ],
+        others=_gain_table(report.rows, "Other metrics", report.metrics),
+        scenes=_scene_table(report.scenes, [*measures_of(main), *report.metrics]),
         scatter=_scatter(report.results, main),
         most_points=MOST_POINTS,
         strips=_strip_groups(report.strips),
@@ -93,17 +98,23 @@ def render_report(report: Report) -> str:
     )
 
 
-def headline(rows: Sequence[Row], convention: Convention) -> str:
+def headline(rows: Sequence[Row], convention: Convention, metrics: Sequence[Metric] = ()) -> str:
     """Say the main result in one line: the method with the largest mean gain of PSNR.
 
     Args:
         rows: Rows of metrics.json.
         convention: Whose PSNR decides.
+        metrics: What was measured beside.
     """
     key = key_of("psnr", convention)
     best = _best_method(rows, key)
     if best is None:
         derained = any(row["derainer"] for row in rows)
+        lonely = [
+            m.title for m in metrics if any(number(row.get(m.key)) is not None for row in rows)
+        ]
+        if derained and lonely:
+            return f"No PSNR could be given; {', '.join(lonely)} below"
         return "No score could be given" if derained else "No derainer was measured"
     name, gains = best
     if len(gains) > 1:
@@ -160,17 +171,21 @@ def _tiles(rows: Sequence[Row], convention: Convention) -> list[dict[str, str]]:
     ]
 
 
-def _gain_table(rows: Sequence[Row], convention: Convention) -> dict[str, Any]:
-    """Return the lines of each set in one convention: scores and changes with intervals."""
+def _gain_table(rows: Sequence[Row], title: str, measures: Sequence[Measure]) -> dict[str, Any]:
+    """Return the lines of each set: scores and changes with intervals."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(str(row["set"]), []).append(_gain_line(row, convention))
+        groups.setdefault(str(row["set"]), []).append(_gain_line(row, measures))
     scenes = any(row["scenes"] is not None for row in rows)
-    return {"convention": convention, "groups": list(groups.items()), "scenes": scenes}
+    return {
+        "title": title,
+        "measures": measures,
+        "groups": list(groups.items()),
+        "scenes": scenes,
+    }
 
 
-def _gain_line(row: Row, convention: Convention) -> dict[str, Any]:
-    keys = {metric: key_of(metric, convention) for metric in DIGITS}
+def _gain_line(row: Row, measures: Sequence[Measure]) -> dict[str, Any]:
     images = format_count(row["images"])
     if row["images"] != row["set_images"]:
         images += f" of {format_count(row['set_images'])}"
@@ -178,11 +193,11 @@ def _gain_line(row: Row, convention: Convention) -> dict[str, Any]:
         "label": row["derainer"] or RAINY,
         "kind": row["input"],
         "control": row["derainer"] in CONTROLS,
-        "scores": [format_score(row[keys[m]], digits) for m, digits in DIGITS.items()],
-        "equal": _equal(row, keys["psnr"]),
+        "scores": [format_score(row[m.key], m.digits) for m in measures],
+        "equal": next((equal for m in measures if (equal := _equal(row, m.key))), ""),
         "changes": [
-            {"text": format_change(row, keys[m], digits), "effect": _effect(row, keys[m])}
-            for m, digits in DIGITS.items()
+            {"text": format_change(row, m.key, m.digits), "effect": _effect(row, m)}
+            for m in measures
         ],
         "images": images,
         "scenes": format_count(row["scenes"]),
@@ -192,36 +207,34 @@ def _gain_line(row: Row, convention: Convention) -> dict[str, Any]:
 
 def _equal(row: Row, key: str) -> str:
     """Say how many images equal the clean ones, and the mean PSNR of the others."""
-    infinite = format_count(row[f"{key}_infinite"])
+    infinite = format_count(row.get(f"{key}_infinite"))
     if infinite in ("0", UNDEFINED):
         return ""
     others = number(row[f"{key}_of_others"])
     return f"{infinite} equal" + ("" if others is None else f", the others {others:.2f}")
 
 
-def _effect(row: Row, key: str) -> str:
+def _effect(row: Row, measure: Measure) -> str:
     """Judge a change by its interval: `helps`, `harms`, or `unclear`."""
-    low, high = number(row[f"delta_{key}_low"]), number(row[f"delta_{key}_high"])
+    low, high = (number(row[f"delta_{measure.key}_{end}"]) for end in ("low", "high"))
     if low is None or high is None or low <= 0 <= high:
         return "unclear"
-    return "helps" if low > 0 else "harms"
+    return "helps" if (low > 0) != measure.lower_is_better else "harms"
 
 
-def _scene_table(scenes: Sequence[Row], conventions: Sequence[Convention]) -> dict[str, Any] | None:
-    """Return the mean scores of each scene in the main convention, of not too many scenes."""
+def _scene_table(scenes: Sequence[Row], measures: Sequence[Measure]) -> dict[str, Any] | None:
+    """Return the mean scores of each scene, of not too many scenes."""
     if not scenes or len(scenes) > _MOST_SCENE_LINES:
         return None
-    keys = {metric: key_of(metric, conventions[0]) for metric in DIGITS}
     lines = [
         (
             f"{row['set']}: {row['scene']}",
             row["derainer"] or RAINY,
-            [format_score(row[keys[m]], digits) for m, digits in DIGITS.items()]
-            + [format_count(row["images"])],
+            [format_score(row[m.key], m.digits) for m in measures] + [format_count(row["images"])],
         )
         for row in sorted(scenes, key=lambda row: (str(row["set"]), str(row["scene"])))
     ]
-    return {"titles": ["PSNR", "SSIM", "images"], "lines": lines}
+    return {"titles": [*(m.heading for m in measures), "images"], "lines": lines}
 
 
 def _scatter(results: Sequence[RowResult], convention: Convention) -> Markup | None:

@@ -18,6 +18,7 @@ import torch
 from eval.cache import CachedDerainer
 from eval.prefetch import read_ahead
 from eval.restoration.methods import Method
+from eval.restoration.metrics import ExtraMetrics
 from eval.restoration.scores import score_image
 from eval.restoration.sets import RestorationImage, RestorationSet, load_pair
 from rainmer import Derainer
@@ -35,8 +36,9 @@ _RAINY_BATCH = 8  # images that are read at once where nothing is derained
 class ImageScore:
     """What one row gave for one image.
 
-    `fingerprint` is that of the files it came from. `scores` is empty without a clean image, and
-    lacks what cannot be measured. An image that could not be read or restored has `error`.
+    `fingerprint` is that of the files it came from. `scores` lacks what cannot be measured: without
+    a clean image, whatever compares with it. An image that could not be read or restored has
+    `error`.
     """
 
     name: str
@@ -66,6 +68,7 @@ class RowRunner:
         unrounded: Score what the derainer gives, not rounded to 8 bits as in a file.
         cache: Root of the cache of derained frames; None: none. Unused with `unrounded`.
         device: Where scores are computed.
+        metrics: What is measured beside PSNR and SSIM, if anything.
         derain_s: Seconds spent in derainers so far.
     """
 
@@ -74,6 +77,7 @@ class RowRunner:
     unrounded: bool = False
     cache: Path | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    metrics: ExtraMetrics | None = None
     derain_s: float = 0.0
 
     def run(
@@ -157,17 +161,21 @@ class RowRunner:
         scores = {}
         if item.clean is not None:
             scores = score_image(restored.image, item.clean, self.conventions, self.device)
+        if self.metrics is not None:
+            scores |= self.metrics(restored.image, item.clean, self.device)
         return ImageScore(name, fingerprint, scores, restored.elapsed_ms)
 
     def _key(self, images: RestorationSet, derainer: Derainer | None) -> str:
         """Return a digest of all that the row's numbers depend on, but for the images."""
-        parts = [
+        parts: list[object] = [
             images.layout,
             images.height,
             sorted(self.conventions),
             self.unrounded and derainer is not None,
             "" if derainer is None else derainer.fingerprint,
         ]
+        if self.metrics is not None:
+            parts.append(self.metrics.fingerprint)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 

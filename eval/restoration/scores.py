@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -17,13 +18,37 @@ from rainmer.metrics import Convention, psnr, ssim
 __all__ = [
     "CONVENTIONS",
     "Difference",
+    "Measure",
     "compare_scores",
     "key_of",
     "mean_score",
+    "measures_of",
     "score_image",
 ]
 
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A score, as tables print it.
+
+    Attributes:
+        key: Its name in rows.
+        title: Its name for readers.
+        digits: Decimals.
+        lower_is_better: Which way is up.
+    """
+
+    key: str
+    title: str
+    digits: int
+    lower_is_better: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The title, with an arrow where lower is better."""
+        return f"{self.title} ↓" if self.lower_is_better else self.title
 
 
 class Difference(NamedTuple):
@@ -42,6 +67,14 @@ def key_of(metric: str, convention: Convention) -> str:
         ('psnr', 'ssim_official')
     """
     return metric if convention == "matlab" else f"{metric}_{convention}"
+
+
+def measures_of(convention: Convention) -> tuple[Measure, Measure]:
+    """Return PSNR and SSIM in a convention."""
+    return (
+        Measure(key=key_of("psnr", convention), title="PSNR", digits=2),
+        Measure(key=key_of("ssim", convention), title="SSIM", digits=4),
+    )
 
 
 def score_image(

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from eval.restoration.comparison import RowResult
-from eval.restoration.scores import key_of
+from eval.restoration.scores import Measure, key_of, measures_of
 from eval.restoration.sets import RestorationImage, load_pair
-from eval.restoration.tables import DIGITS, format_score
+from eval.restoration.tables import format_score
 from eval.strips import Panel, Strip
-from eval.tables import CONTROLS
+from eval.tables import CONTROLS, UNDEFINED
 from rainmer.frames import Frame
 from rainmer.metrics import Convention
 
@@ -48,7 +48,12 @@ class _Gain(NamedTuple):
     after: float
 
 
-def select_strips(rows: Sequence[RowResult], convention: Convention, derain: DerainFrame) -> Strips:
+def select_strips(
+    rows: Sequence[RowResult],
+    convention: Convention,
+    derain: DerainFrame,
+    metrics: Sequence[Measure] = (),
+) -> Strips:
     """Build strips (rainy | derained | clean) of the extremes of each method on each set.
 
     Controls get strips only when there is no other derainer. Of many methods and sets, the first.
@@ -57,17 +62,17 @@ def select_strips(rows: Sequence[RowResult], convention: Convention, derain: Der
         rows: Rows of a comparison; of each set the rainy images first.
         convention: Whose PSNR decides.
         derain: Derains a frame of an image by its name, as its row did.
+        metrics: What captions tell beside PSNR and SSIM.
     """
     rainy = {row.images.label: row for row in rows if row.method is None}
     derained = [row for row in rows if row.method and row.usable]
     wanted = [row for row in derained if row.name not in CONTROLS] or derained
+    measures = [*measures_of(convention), *metrics]
     strips = Strips([], [], [], [])
     for row in wanted[:_MOST_ROWS]:
         groups = _groups(rainy[row.images.label], row, convention)
         for chosen, group in zip(groups, strips, strict=True):
-            group += [
-                _strip(row, rainy[row.images.label], one, convention, derain) for one in chosen
-            ]
+            group += [_strip(row, rainy[row.images.label], one, measures, derain) for one in chosen]
     return strips
 
 
@@ -99,23 +104,24 @@ def _gains(rainy: RowResult, row: RowResult, convention: Convention) -> list[_Ga
 
 
 def _strip(
-    row: RowResult, rainy: RowResult, one: _Gain, convention: Convention, derain: DerainFrame
+    row: RowResult, rainy: RowResult, one: _Gain, measures: Sequence[Measure], derain: DerainFrame
 ) -> Strip:
     name = one.image.name
     frame, clean = load_pair(one.image, row.images.height)
     panels = [
-        Panel("rainy", frame, caption=_caption(rainy, name, convention)),
-        Panel(row.name, derain(row, frame, name), caption=_caption(row, name, convention)),
+        Panel("rainy", frame, caption=_caption(rainy, name, measures)),
+        Panel(row.name, derain(row, frame, name), caption=_caption(row, name, measures)),
     ]
     if clean is not None:
         panels.append(Panel("clean", clean, caption="the target"))
     return Strip(name, row.images.label, row.name, round(one.gain, 2), panels, unit="dB")
 
 
-def _caption(row: RowResult, name: str, convention: Convention) -> str:
+def _caption(row: RowResult, name: str, measures: Sequence[Measure]) -> str:
     scores = row.scores[name].scores
-    psnr, ssim = (
-        format_score(scores.get(key_of(metric, convention)), digits)
-        for metric, digits in DIGITS.items()
-    )
-    return f"{psnr} dB, SSIM {ssim}" if scores else "no score"
+    texts = [
+        f"{text} dB" if measure.title == "PSNR" else f"{measure.title} {text}"
+        for measure in measures
+        if (text := format_score(scores.get(measure.key), measure.digits)) != UNDEFINED
+    ]
+    return ", ".join(texts) or "no score"

@@ -1,4 +1,4 @@
-"""Tables of PSNR and SSIM as papers print them: methods by sets.
+"""Tables of scores as papers print them: methods by sets.
 
 The best value of a column is bold, the second underlined. Only derainers of this run that were
 measured on all images of the set compete: published rows may stand on other images.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from eval.restoration.published import Published, published_for
-from eval.restoration.scores import key_of
+from eval.restoration.scores import Measure, measures_of
 from eval.tables import UNDEFINED, Row, number
 from rainmer.metrics import Convention
 
@@ -25,7 +25,9 @@ __all__ = [
     "Score",
     "format_change",
     "format_score",
+    "metric_table",
     "paper_table",
+    "paper_tables",
 ]
 
 RAINY = "rainy input"
@@ -46,16 +48,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Cell:
-    """PSNR and SSIM of a method on a set.
+    """The scores of a method on a set.
 
     Attributes:
-        psnr: In dB.
-        ssim: 0..1.
+        scores: PSNR and SSIM, or a metric of its own.
         mark: Sign of a footnote; empty for numbers that are measured on all images.
     """
 
-    psnr: Score
-    ssim: Score
+    scores: Sequence[Score]
     mark: str = ""
 
 
@@ -70,24 +70,21 @@ class Line:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """Methods by sets in one convention.
+    """Methods by sets: PSNR and SSIM in one convention, or one metric.
 
     Attributes:
-        convention: How images were scored.
+        title: What is in it, in short.
+        caption: What it shows, in words.
         columns: The sets, with the average last where there are several.
         lines: Rainy first, then published rows, then derainers.
         footnotes: Sign and sentence of each footnote.
     """
 
-    convention: Convention
+    title: str
+    caption: str
     columns: Sequence[str]
     lines: Sequence[Line]
     footnotes: Sequence[tuple[str, str]]
-
-    @property
-    def caption(self) -> str:
-        """What the table shows, in words."""
-        return f"PSNR (dB) / SSIM, convention {self.convention}"
 
 
 def format_score(value: object, digits: int) -> str:
@@ -136,32 +133,67 @@ def paper_table(rows: Sequence[Row], convention: Convention) -> PaperTable | Non
     if not scored:
         return None
     layouts = {str(row["set"]): str(row["layout"]) for row in scored}
+    published = published_for(convention, [(layout, name) for name, layout in layouts.items()])
+    caption = f"PSNR (dB) / SSIM, convention {convention}"
+    return _table(f"Convention {convention}", caption, scored, measures_of(convention), published)
+
+
+def metric_table(rows: Sequence[Row], metric: Measure) -> PaperTable | None:
+    """Arrange the scores of one metric alike; None when no row has it.
+
+    Args:
+        rows: Rows of metrics.json.
+        metric: Whose scores are shown.
+    """
+    sets = {row["set"] for row in rows if number(row.get(metric.key)) is not None}
+    if not sets:
+        return None
+    title = f"{metric.title}, {'lower' if metric.lower_is_better else 'higher'} is better"
+    return _table(title, title, [row for row in rows if row["set"] in sets], [metric], [])
+
+
+def paper_tables(
+    rows: Sequence[Row], conventions: Sequence[Convention], metrics: Sequence[Measure] = ()
+) -> list[PaperTable]:
+    """Return the tables of all conventions and metrics that have one."""
+    tables = [paper_table(rows, convention) for convention in conventions]
+    tables += [metric_table(rows, metric) for metric in metrics]
+    return [table for table in tables if table is not None]
+
+
+def _table(
+    title: str,
+    caption: str,
+    scored: Sequence[Row],
+    measures: Sequence[Measure],
+    published: Sequence[Published],
+) -> PaperTable:
+    layouts = {str(row["set"]): str(row["layout"]) for row in scored}
     totals = {str(row["set"]): row["set_images"] for row in scored}
     sets = list(layouts)
-    published = published_for(convention, [(layouts[name], name) for name in sets])
     methods = list(dict.fromkeys(str(row["derainer"]) for row in scored if row["derainer"]))
-    lines = [_measured(RAINY, "", scored, sets, convention)]
+    lines = [_measured(RAINY, "", scored, sets, measures)]
     lines += [_published(one, layouts, totals) for one in published]
-    lines += [_measured(name, name, scored, sets, convention) for name in methods]
+    lines += [_measured(name, name, scored, sets, measures) for name in methods]
     columns = list(sets)
     if len(sets) > 1:
         columns.append(AVERAGE)
-        lines = [_with_average(line) for line in lines]
-    ranked = _ranked(lines, len(columns))
-    return PaperTable(convention, columns, ranked, _footnotes(ranked, published))
+        lines = [_with_average(line, measures) for line in lines]
+    ranked = _ranked(lines, len(columns), measures)
+    return PaperTable(title, caption, columns, ranked, _footnotes(ranked, published))
 
 
 def _measured(
-    label: str, method: str, rows: Sequence[Row], sets: Sequence[str], convention: Convention
+    label: str, method: str, rows: Sequence[Row], sets: Sequence[str], measures: Sequence[Measure]
 ) -> Line:
     by_set = {row["set"]: row for row in rows if row["derainer"] == method}
-    cells = [_cell(by_set[name], convention) if name in by_set else None for name in sets]
+    cells = [_cell(by_set[name], measures) if name in by_set else None for name in sets]
     return Line(label, "derained" if method else "rainy", cells)
 
 
-def _cell(row: Row, convention: Convention) -> Cell:
-    psnr, ssim = (_score(row.get(key_of(m, convention)), DIGITS[m]) for m in ("psnr", "ssim"))
-    return Cell(psnr, ssim, "" if row["images"] == row["set_images"] else "†")
+def _cell(row: Row, measures: Sequence[Measure]) -> Cell:
+    scores = [_score(row.get(measure.key), measure.digits) for measure in measures]
+    return Cell(scores, "" if row["images"] == row["set_images"] else "†")
 
 
 def _score(value: object, digits: int) -> Score:
@@ -177,24 +209,28 @@ def _published(one: Published, layouts: dict[str, str], totals: dict[str, object
             cells.append(None)
             continue
         mark = "" if score.images in (None, totals[name]) else "‡"
-        cells.append(Cell(_score(score.psnr, 2), _score(score.ssim, score.digits), mark))
+        cells.append(Cell([_score(score.psnr, 2), _score(score.ssim, score.digits)], mark))
     return Line(one.method, "published", cells)
 
 
-def _with_average(line: Line) -> Line:
+def _with_average(line: Line, measures: Sequence[Measure]) -> Line:
     """Add the plain mean over the sets, where the method has a number for all of them."""
     cells = [cell for cell in line.cells if cell is not None]
-    psnr = [cell.psnr.value for cell in cells if cell.psnr.value is not None]
-    ssim = [cell.ssim.value for cell in cells if cell.ssim.value is not None]
-    if len(psnr) < len(line.cells) or len(ssim) < len(line.cells):
+    columns = [
+        [value for cell in cells if (value := cell.scores[n].value) is not None]
+        for n in range(len(measures))
+    ]
+    if any(len(values) < len(line.cells) for values in columns):
         return replace(line, cells=[*line.cells, None])
     mark = next((cell.mark for cell in cells if cell.mark), "")
-    means = [sum(values) / len(values) for values in (psnr, ssim)]
-    average = Cell(_score(means[0], DIGITS["psnr"]), _score(means[1], DIGITS["ssim"]), mark)
-    return replace(line, cells=[*line.cells, average])
+    means = [
+        _score(sum(values) / len(values), measure.digits)
+        for values, measure in zip(columns, measures, strict=True)
+    ]
+    return replace(line, cells=[*line.cells, Cell(means, mark)])
 
 
-def _ranked(lines: Sequence[Line], columns: int) -> list[Line]:
+def _ranked(lines: Sequence[Line], columns: int, measures: Sequence[Measure]) -> list[Line]:
     """Mark the best and the second of each column among what may be compared."""
     cells = [list(line.cells) for line in lines]
     for column in range(columns):
@@ -205,17 +241,20 @@ def _ranked(lines: Sequence[Line], columns: int) -> list[Line]:
         }
         if len(rivals) < 2:
             continue
-        psnr = _ranks([cell.psnr for cell in rivals.values()])
-        ssim = _ranks([cell.ssim for cell in rivals.values()])
-        for (index, cell), first, second in zip(rivals.items(), psnr, ssim, strict=True):
-            cells[index][column] = Cell(first, second, cell.mark)
+        ranked = [
+            _ranks([cell.scores[n] for cell in rivals.values()], measure)
+            for n, measure in enumerate(measures)
+        ]
+        for (index, cell), scores in zip(rivals.items(), zip(*ranked, strict=True), strict=True):
+            cells[index][column] = Cell(scores, cell.mark)
     return [replace(line, cells=own) for line, own in zip(lines, cells, strict=True)]
 
 
-def _ranks(scores: Sequence[Score]) -> list[Score]:
+def _ranks(scores: Sequence[Score], measure: Measure) -> list[Score]:
     """Rank by what is printed, so that equal texts have equal ranks."""
     printed = [_printed(score) for score in scores]
-    levels = sorted({value for value in printed if value is not None}, reverse=True)
+    known = {value for value in printed if value is not None}
+    levels = sorted(known, reverse=not measure.lower_is_better)
     ranks: dict[float, Rank] = dict(zip(levels, ("best", "second"), strict=False))
     return [
         score if value is None else replace(score, rank=ranks.get(value, ""))

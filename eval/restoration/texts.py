@@ -6,9 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.restoration.scores import key_of
+from eval.restoration.scores import Measure, measures_of
 from eval.restoration.tables import (
-    DIGITS,
     RAINY,
     Cell,
     PaperTable,
@@ -88,7 +87,7 @@ _LATEX = _Markup(
 def _cell_text(cell: Cell | None, markup: _Markup) -> str:
     if cell is None:
         return markup.undefined
-    texts = [_score_text(score, markup) for score in (cell.psnr, cell.ssim)]
+    texts = [_score_text(score, markup) for score in cell.scores]
     return " / ".join(texts) + (markup.marks[cell.mark] if cell.mark else "")
 
 
@@ -114,15 +113,20 @@ def _ascii_mark(sign: str) -> str:
     return {"†": "dagger", "‡": "ddagger"}.get(sign, sign)
 
 
-def format_text(rows: Sequence[Row], convention: Convention) -> str:
+def format_text(
+    rows: Sequence[Row], convention: Convention, metrics: Sequence[Measure] = ()
+) -> str:
     """Format rows as a plain text table for a terminal, in one convention.
 
     Args:
         rows: Rows of metrics.json.
         convention: Whose scores are shown.
+        metrics: What else is.
     """
-    psnr, ssim = key_of("psnr", convention), key_of("ssim", convention)
-    cells = [["set", "input", "PSNR", "SSIM", "Δ PSNR [95 %]", "Δ SSIM [95 %]", "images", "ms"]]
+    measures = [*measures_of(convention), *metrics]
+    titles = [measure.heading for measure in measures]
+    changes = [f"Δ {measure.title} [95 %]" for measure in measures]
+    cells = [["set", "input", *titles, *changes, "images", "ms"]]
     for row in rows:
         images = format_count(row["images"])
         if row["images"] != row["set_images"]:
@@ -131,10 +135,8 @@ def format_text(rows: Sequence[Row], convention: Convention) -> str:
             [
                 shorten(str(row["set"]), _LONGEST_NAME),
                 shorten(str(row["derainer"] or RAINY), _LONGEST_NAME),
-                format_score(row[psnr], DIGITS["psnr"]),
-                format_score(row[ssim], DIGITS["ssim"]),
-                format_change(row, psnr, DIGITS["psnr"]),
-                format_change(row, ssim, DIGITS["ssim"]),
+                *(format_score(row[measure.key], measure.digits) for measure in measures),
+                *(format_change(row, measure.key, measure.digits) for measure in measures),
                 images,
                 format_ms(row["ms_per_image"]),
             ]
@@ -148,4 +150,6 @@ def format_text(rows: Sequence[Row], convention: Convention) -> str:
         for line in cells
     ]
     note = f"PSNR in dB, convention {convention}; Δ against the rainy input"
+    if any(measure.lower_is_better for measure in measures):
+        note += "; ↓ lower is better"
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], note])

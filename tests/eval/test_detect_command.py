@@ -15,9 +15,10 @@ import yaml
 
 from eval.detect import main
 from eval.sets import load_set
-from rainmer.errors import DatasetError, OutputError, RainmerError
+from rainmer.errors import DatasetError, OutputError, RainmerError, SpecError
 from rainmer.files import append_line
 from rainmer.frames import read_image, write_image
+from tests.eval.recording import recorded_val
 from tests.eval.trees import NAMES, rain, scene, write_tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,7 +234,6 @@ def test_quiet_runs_stay_quiet(tmp_path, detector, capsys):
 def test_the_clean_row_equals_stock_val(shared_data, tmp_path):
     """The harness against `yolo val`: same detections, hence the same mAP by pycocotools."""
     from ultralytics import YOLO
-    from ultralytics.models.yolo.detect import DetectionValidator
 
     from detection.yolo.harness import ValidationHarness
     from eval.coco import Evaluation
@@ -250,23 +250,13 @@ def test_the_clean_row_equals_stock_val(shared_data, tmp_path):
     (tmp_path / "stock.yaml").write_text(yaml.safe_dump(content))
     data = load_set(shared_data / "coco128-rain100h" / "set.yaml")
     ids = {sample.clean.name: sample.image_id for sample in data.samples}
-    stock = []
-
-    class Recorder(DetectionValidator):
-        """Keeps what stock validation would write to its predictions file."""
-
-        def update_metrics(self, preds, batch):
-            self.jdict = []
-            super().update_metrics(preds, batch)
-            for i, pred in enumerate(preds):
-                prepared = self._prepare_batch(i, batch)
-                self.pred_to_json(self.scale_preds(pred, prepared), prepared)
-            stock.extend(self.jdict)
-
-    YOLO(weights).val(
-        validator=Recorder, data=str(tmp_path / "stock.yaml"), imgsz=640, device="cpu",
-        plots=False, verbose=False, project=str(tmp_path), name="val",
-    )  # fmt: skip
+    stock = recorded_val(
+        YOLO(weights),
+        data=str(tmp_path / "stock.yaml"),
+        imgsz=640,
+        project=str(tmp_path),
+        name="val",
+    )
     harness = ValidationHarness(str(weights), "cpu")
     run = run_row(RowSpec("clean"), data, harness, tmp_path / "rows", watch=Stopwatch())
     truth = set_truth(data, match_categories(data.categories, harness.names, {}))
@@ -285,6 +275,46 @@ def test_the_clean_row_equals_stock_val(shared_data, tmp_path):
         stock_map, abs=1e-3
     )
     assert stock_map > 0.4
+
+
+def test_where_to_derain_is_compared(tmp_path, detector, capsys):
+    file = write_tree(tmp_path / "set", images=4)
+    out = tmp_path / "run"
+    more = ["--derain", "none", "--no-control", "--union", "--where", "frame", "network"]
+    main([*arguments(file, detector, out, *more), "--json"])
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    names = ["none", "union-none", "network-none", "union-network-none"]
+    assert list(dict.fromkeys(row["derainer"] for row in rows)) == ["", *names]
+    by_name = {
+        row["derainer"]: row
+        for row in rows
+        if (row["condition"], row["input"]) == ("all", "derained")
+    }
+    assert by_name["network-none"]["psnr"] is None
+    assert by_name["network-none"]["ms_derain"] > 0
+    for name in names:
+        ends = [by_name[name][key] for key in ("delta_frame", "frame_ci_low", "frame_ci_high")]
+        # The identity is the same everywhere.
+        assert ends == ([0.0, 0.0, 0.0] if "network" in name else [None, None, None])
+    assert (out / "predictions" / "derained_clean-network-none.json").exists()
+    images = pd.read_csv(out / "images.csv", keep_default_na=False)
+    assert set(images[images["derainer"] == "network-none"]["psnr"]) == {""}
+    page = (out / "report.html").read_text()
+    assert "network-none on clean" in page
+    assert "network − frame [95 %]" in page
+    main(arguments(file, detector, out, "--derain", "none", "--no-control", "--where", "network"))
+    printed = capsys.readouterr().out
+    assert "network-none" in printed
+    assert "network − frame" not in printed, "there is nothing to compare with"
+
+
+def test_results_of_others_have_no_network_resolution(tmp_path, detector):
+    file = write_tree(tmp_path / "set", images=2)
+    out = tmp_path / "run"
+    spec = f"results:{tmp_path / 'set' / 'clean'}"
+    with pytest.raises(SpecError, match="results-clean has derained frames of native size only"):
+        main(arguments(file, detector, out, "--derain", spec, "--where", "frame", "network"))
+    assert not out.exists()
 
 
 def test_errors_by_kind_and_unions_are_rows(tmp_path, detector):

@@ -102,23 +102,30 @@ class Batch:
 
 
 class RectangleDetector:
-    """Finds bright areas of one colour. Simple, but a detector: rain makes it miss and invent."""
+    """Finds bright areas of one colour. Simple, but a detector: rain makes it miss and invent.
+
+    Its input has the size of the frame times `scale`.
+    """
 
     names = NAMES
     fingerprint = "rectangles-1"
 
-    def __init__(self, stop_after=None):
-        self.stop_after, self.frames_seen = stop_after, 0
+    def __init__(self, stop_after=None, scale=1):
+        self.stop_after, self.frames_seen, self.scale = stop_after, 0, scale
 
     def plan(self, sizes_hw):
         order = sorted(range(len(sizes_hw)), key=lambda i: sizes_hw[i])
         return [Batch(tuple(order[i : i + 2]), (0, 0)) for i in range(0, len(order), 2)]
 
-    def detect(self, frames, input_hw):
-        self.frames_seen += len(frames)
+    def fit(self, frames, input_hw):
+        return [cv2.resize(frame, None, fx=self.scale, fy=self.scale) for frame in frames]
+
+    def detect_fitted(self, fitted, sizes_hw, input_hw):
+        self.frames_seen += len(fitted)
         if self.stop_after is not None and self.frames_seen > self.stop_after:
             raise KeyboardInterrupt
-        return [self._detect(frame) for frame in frames]
+        found = [self._detect(frame) for frame in fitted]
+        return [Detections(f.boxes_xyxy / self.scale, f.scores, f.labels) for f in found]
 
     def _detect(self, frame):
         boxes, scores, labels = [], [], []
