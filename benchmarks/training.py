@@ -37,7 +37,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     rows = []
     print(f"crops {options.crop}, batch {options.batch}, {device}, {options.threads} threads")
-    for contrast_weight, what in ((0.0, "restoration only"), (0.1, "with views")):
+    parts = ((0.0, "restoration only"), (0.1, "with views"))
+    for contrast_weight, what in parts[:1] if options.no_views else parts:
         row = _measure(options, device, contrast_weight)
         rows.append({"what": what, **row})
         plain_s, own_s = (statistics.median(row[name]) for name in ("plain", "network"))
@@ -57,6 +58,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--crop", type=positive_int, default=64)
     parser.add_argument("--batch", type=positive_int, default=2)
+    parser.add_argument("--no-views", action="store_true", help="only the restoration")
     parser.add_argument("--rounds", type=positive_int, default=3)
     parser.add_argument("--threads", type=positive_int, default=torch.get_num_threads())
     parser.add_argument("--device", default=None)
