@@ -233,7 +233,6 @@ class _FusedHalf(_Folded):
     the coarse filters' results; if there is an odd number of them, one is of both.
 
     Args:
-        norm: The norm before the expansion.
         feed_forward: What is fused.
         half: 0 or 1.
     """
