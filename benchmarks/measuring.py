@@ -119,9 +119,7 @@ def count_work(function: Callable[[], Any]) -> tuple[int, int]:
 
     Bytes are counted operator by operator: what a cache spares is not subtracted.
     """
-    with FlopCounterMode(display=False) as flops:
-        function()
-    with _ByteCounter() as moved:
+    with FlopCounterMode(display=False) as flops, _ByteCounter() as moved:
         function()
     return flops.get_total_flops(), moved.bytes
 

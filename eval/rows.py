@@ -16,8 +16,8 @@ import numpy as np
 
 from detection.types import Detections
 from eval.cache import CachedDerainer, Derained
-from eval.prefetch import read_ahead
 from eval.sets import DetectionSet, Sample
+from rainmer.background import prefetch
 from rainmer.errors import ImageError
 from rainmer.files import append_line, read_lines
 from rainmer.frames import Frame, read_image, upload
@@ -171,8 +171,8 @@ def run_row(
             progress(len(samples))
         else:
             pending.append((samples, batch.input_hw))
-    batches = read_ahead(lambda item: (_load(spec, item[0], watch), item[1]), pending)
-    for loaded, input_hw in batches:
+    batches = ((_load(spec, chosen, watch), input_hw) for chosen, input_hw in pending)
+    for loaded, input_hw in prefetch(batches, ahead=2):
         batch_results = _run_batch(spec, loaded, input_hw, detector, watch, progress)
         append_line(path, *(asdict(result) for result in batch_results))
         results.update({result.image_id: result for result in batch_results})

@@ -114,10 +114,9 @@ class NetworkRestorer:
         self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
     ) -> None:
         """Fuse and move the network; see `Restorer.prepare`."""
-        self.network.to(device)
         if isinstance(self.network, SparseUNet):
             self.network = self.network.fuse().to(dtype)
-        self._run = self.network
+        self._run = self.network.to(device)
         if compiled:
             self._run = Compiled(self.network)
             self.size_multiple = math.lcm(self.network.size_multiple, SIZE_BUCKET)

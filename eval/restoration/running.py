@@ -16,12 +16,12 @@ import numpy.typing as npt
 import torch
 
 from eval.cache import CachedDerainer
-from eval.prefetch import read_ahead
 from eval.restoration.methods import Method
 from eval.restoration.metrics import ExtraMetrics
 from eval.restoration.scores import score_image
 from eval.restoration.sets import RestorationImage, RestorationSet, load_pair
 from rainmer import Derainer
+from rainmer.background import prefetch
 from rainmer.errors import ImageError
 from rainmer.files import append_line, read_lines
 from rainmer.frames import Frame
@@ -116,7 +116,8 @@ class RowRunner:
         cached = None if derainer is None else CachedDerainer(derainer, self._cache_for(derainer))
         size = _RAINY_BATCH if derainer is None else derainer.batch
         chunks = [pending[start : start + size] for start in range(0, len(pending), size)]
-        for loaded in read_ahead(lambda chunk: _load(chunk, images.height), chunks):
+        batches = (_load(chunk, images.height) for chunk in chunks)
+        for loaded in prefetch(batches, ahead=2):
             for item, restored in zip(loaded, self._restore(loaded, derainer, cached), strict=True):
                 score = self._score(item, restored, prints[item.image.name])
                 append_line(path, asdict(score))

@@ -352,6 +352,7 @@ class FusedTransformerBlock(nn.Module):
     def __init__(self, block: TransformerBlock) -> None:
         super().__init__()
         self.attention = _StripwiseAttention(block.norm1, block.attention)
+        self.attention_bias = block.attention.project.bias
         self.prompts = None if block.prompt_term is None else _FusedPrompts(block.prompt_term)
         self.prompt_position = block.prompt_position
         self.feed_forward = _FusedFeedForward(block.norm2, block.feed_forward)
@@ -361,7 +362,7 @@ class FusedTransformerBlock(nn.Module):
         """Map (B, C, H, W), with prompts (B or 1, P, base_dim) in the decoder, to (B, C, H, W)."""
         pixels = _pixels(x)
         values, matrices = self.attention(pixels)
-        bias = self.attention.attention.project.bias
+        bias = self.attention_bias
         steering: list[tuple[Tensor, Tensor]] = []
         if self.prompts is not None and prompts is not None and prompts.shape[1]:
             steering = self.prompts.values(prompts.expand(len(x), -1, -1), x.dtype)
