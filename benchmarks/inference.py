@@ -124,6 +124,7 @@ def _measure(
             },
             rounds,
             image.device,
+            warm=True,
         )
         row: dict[str, Any] = {"seconds": seconds}
         first = next(iter(outputs))

@@ -67,15 +67,25 @@ def synchronize(device: torch.device) -> None:
 
 
 def alternate(
-    functions: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device
+    functions: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    device: torch.device,
+    *,
+    warm: bool = False,
 ) -> dict[str, list[float]]:
     """Time functions in turns, so that what else the machine does meets all of them.
 
+    Args:
+        functions: What is timed, by name.
+        rounds: How often.
+        device: Where they run.
+        warm: They have run before; otherwise a first round is not counted.
+
     Returns:
-        Seconds of each, for all rounds but a first one that warms up.
+        Seconds of each, round by round.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for number in range(rounds + 1):
+    for number in range(int(warm), rounds + 1):
         for name, function in functions.items():
             synchronize(device)
             start = time.perf_counter()

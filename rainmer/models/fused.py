@@ -8,9 +8,6 @@ inside, a map is (B, H, W, C), which is the same memory in channels-last order.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -25,84 +22,16 @@ from rainmer.models.layers import (
     MixedScaleFeedForward,
     Separable,
     SparseChannelAttention,
-    depthwise,
     global_average,
 )
+from rainmer.models.strips import Rows, filter_rows, maps_of, pixels_of, strips
 
 if TYPE_CHECKING:
     from rainmer.models.rainmer import PromptAttention, PromptTerm, TransformerBlock
 
 __all__ = ["FusedCompensator", "FusedTransformerBlock"]
 
-_STRIP_BYTES = 4 << 20
-"""Size of the widest map of a strip on a CPU."""
-_LEAST_ROWS = 8  # of a strip: its neighbours' rows are computed again
 _CHANNEL_GROUP = 16  # fast depthwise kernels work on groups of channels
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows `first` to `last` (exclusive) of images of some height."""
-
-    first: int
-    last: int
-    height: int
-
-    def grown(self, margin: int) -> _Rows:
-        """Return these rows and the `margin` rows above and below, as far as there are any."""
-        return _Rows(max(self.first - margin, 0), min(self.last + margin, self.height), self.height)
-
-    def within(self, outer: _Rows) -> slice:
-        """Return where these rows lie in a map of the outer rows."""
-        return slice(self.first - outer.first, self.last - outer.first)
-
-    @property
-    def own(self) -> slice:
-        """Where these rows lie in a whole map."""
-        return slice(self.first, self.last)
-
-
-def _strips(pixels: Tensor, channels: int) -> Iterator[tuple[slice, _Rows]]:
-    """Cut (B, H, W, C) into images and rows, so that maps of so many channels stay in the cache.
-
-    A GPU gets everything at once: it lacks work more than cache.
-    """
-    count, height, width = pixels.shape[:3]
-    if pixels.device.type != "cpu":
-        yield slice(0, count), _Rows(0, height, height)
-        return
-    fitting = _STRIP_BYTES / (width * channels * pixels.element_size())
-    parts = max(1, round(height / max(fitting, _LEAST_ROWS)))
-    bounds = [height * i // parts for i in range(parts + 1)]
-    for image in range(count):
-        for first, last in itertools.pairwise(bounds):
-            yield slice(image, image + 1), _Rows(first, last, height)
-
-
-def _pixels(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 1).contiguous()
-
-
-def _maps(pixels: Tensor) -> Tensor:
-    return pixels.permute(0, 3, 1, 2)
-
-
-def _filter(
-    pixels: Tensor,
-    given: _Rows,
-    wanted: _Rows,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    dilation: int = 1,
-) -> Tensor:
-    """Apply `depthwise` to pixels of the given rows, (B, h, W, C), for the wanted rows."""
-    margin = dilation * (weight.shape[-1] // 2)
-    needed = wanted.grown(margin)
-    x = _maps(pixels[:, needed.within(given)])
-    inside = needed.last - needed.first == wanted.last - wanted.first + 2 * margin
-    filtered = depthwise(x, weight, bias, dilation=dilation, pad_rows=not inside)
-    filtered = filtered.permute(0, 2, 3, 1)
-    return filtered if inside else filtered[:, wanted.within(needed)]
 
 
 def _project(pixels: Tensor, matrices: Tensor, total: Tensor | None = None) -> Tensor:
@@ -122,7 +51,7 @@ def _pointwise(pixels: Tensor, conv: nn.Conv2d) -> Tensor:
 
 
 def _norm(norm: ChannelNorm, pixels: Tensor) -> Tensor:
-    return cast(Tensor, norm(_maps(pixels))).permute(0, 2, 3, 1)
+    return cast(Tensor, norm(maps_of(pixels))).permute(0, 2, 3, 1)
 
 
 def _matrix(conv: nn.Conv2d) -> Tensor:
@@ -160,10 +89,10 @@ class _StripwiseAttention(nn.Module):
         products = torch.zeros(count, attention.heads, width, width, device=pixels.device)
         squares = torch.zeros(count, 2 * channels, device=pixels.device)
         filters = attention.qkv_depthwise
-        for images, rows in _strips(pixels, 3 * channels):
+        for images, rows in strips(pixels, 3 * channels):
             seen = rows.grown(1)
             qkv = _pointwise(_norm(self.norm, pixels[images, seen.own]), attention.qkv)
-            qkv = _filter(qkv, seen, rows, filters.weight, filters.bias)
+            qkv = filter_rows(qkv, seen, rows, filters.weight, filters.bias)
             values[images, rows.own] = qkv[..., 2 * channels :]
             both = qkv[..., : 2 * channels].flatten(1, 2).float()  # B, HW, 2C: q and k
             squares[images] += (both * both).sum(1)
@@ -281,23 +210,31 @@ class _FusedHalf(_Folded):
         ):
             self.register_buffer(name, None if value is None else _take(value, order))
 
-    def forward(self, normalized: Tensor, given: _Rows, rows: _Rows, mixed: Tensor) -> None:
+    def forward(self, normalized: Tensor, given: Rows, rows: Rows, mixed: Tensor) -> None:
         """Write the mixed channels of rows into (B, H, W, D), from normed pixels around them."""
         part, odd = self.part, self.odd
         between = rows.grown(self.fine_pairs.shape[-1] // 2)
         seen = between.grown(self.coarse.shape[-1] // 2)
         expanded = F.linear(normalized[:, seen.within(given)], self.expand, self.expand_bias)
-        fine = _filter(expanded, seen, between, self.fine, self.fine_bias).relu_()
-        fine = _filter(fine, between, rows, self.fine_pairs)
-        coarse = _filter(expanded, seen, between, self.coarse, self.coarse_bias).relu_()
-        coarse = _filter(coarse, between, rows, self.coarse_pairs)
-        torch.add(fine[..., :part], fine[..., part:], out=mixed[..., :part])
+        fine = filter_rows(expanded, seen, between, self.fine, self.fine_bias).relu_()
+        fine = filter_rows(fine, between, rows, self.fine_pairs)
+        coarse = filter_rows(expanded, seen, between, self.coarse, self.coarse_bias).relu_()
+        coarse = filter_rows(coarse, between, rows, self.coarse_pairs)
+        _add_into(mixed[..., :part], fine[..., :part], fine[..., part:])
         if odd:
             mixed[..., self.middle] += coarse[..., 0]
         last = 2 * part - odd
-        torch.add(coarse[..., odd:part], coarse[..., part:last], out=mixed[..., part:])
+        _add_into(mixed[..., part:], coarse[..., odd:part], coarse[..., part:last])
         if self.pairs_bias is not None:
             mixed += self.pairs_bias
+
+
+def _add_into(target: Tensor, a: Tensor, b: Tensor) -> None:
+    """Write a sum into a part of a map, which tracing can do only by copying (and then undoes)."""
+    if torch.compiler.is_compiling():
+        target.copy_(a + b)
+    else:
+        torch.add(a, b, out=target)
 
 
 def _padded(indices: range, length: int) -> list[int]:
@@ -327,7 +264,7 @@ class _FusedFeedForward(nn.Module):
         del first.reduce, second.reduce
         self.reduce_bias = feed_forward.reduce.bias
 
-    def forward(self, pixels: Tensor, given: _Rows, rows: _Rows, out: Tensor) -> None:
+    def forward(self, pixels: Tensor, given: Rows, rows: Rows, out: Tensor) -> None:
         """Write rows of the given pixels (B, h, W, C) with the result added to (B, H, W, C)."""
         normalized = _norm(self.norm, pixels)
         kept = pixels[:, rows.within(given)]
@@ -360,14 +297,14 @@ class FusedTransformerBlock(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor, prompts: Tensor | None = None) -> Tensor:
         """Map (B, C, H, W), with prompts (B or 1, P, base_dim) in the decoder, to (B, C, H, W)."""
-        pixels = _pixels(x)
+        pixels = pixels_of(x)
         values, matrices = self.attention(pixels)
         bias = self.attention_bias
         steering: list[tuple[Tensor, Tensor]] = []
         if self.prompts is not None and prompts is not None and prompts.shape[1]:
             steering = self.prompts.values(prompts.expand(len(x), -1, -1), x.dtype)
         restored = torch.empty_like(pixels)
-        for images, rows in _strips(pixels, self.feed_forward.width):
+        for images, rows in strips(pixels, self.feed_forward.width):
             seen = rows.grown(self.feed_forward.margin)
             attended = _project(values[images, seen.own], matrices[images])
             if bias is not None:
@@ -377,7 +314,7 @@ class FusedTransformerBlock(nn.Module):
                 source = attended if self.prompt_position == "attention" else total.clone()
                 self.prompts(source, total, [(v[images], s[images]) for v, s in steering])
             self.feed_forward(total, seen, rows, restored[images, rows.own])
-        return _maps(restored)
+        return maps_of(restored)
 
 
 class FusedCompensator(nn.Module):
@@ -400,10 +337,10 @@ class FusedCompensator(nn.Module):
         """Map (B, C, H, W) to the same shape; the result is not negative."""
         gate = self.gate(global_average(x)).float()
         weights = gate.view(len(x), len(self.steps), -1).softmax(-1)
-        state = _pointwise(_pixels(x), self.entry).relu_()
+        state = _pointwise(pixels_of(x), self.entry).relu_()
         for step, step_weights in zip(self.steps, weights.unbind(1), strict=True):
             state = step(state, step_weights)
-        return _maps(state)
+        return maps_of(state)
 
 
 class _FusedStep(_Folded):
@@ -434,7 +371,7 @@ class _FusedStep(_Folded):
         """Map a state (B, H, W, C) >= 0 and weights (B, 8) to the next state >= 0."""
         matrices = (self.merges * weights[:, :, None, None]).to(state.dtype)  # B, 8, C, C
         result = torch.empty_like(state)
-        for images, rows in _strips(state, state.shape[-1]):
+        for images, rows in strips(state, state.shape[-1]):
             seen = rows.grown(self.margin)
             pixels = state[images, seen.own]
             total = None
@@ -468,13 +405,13 @@ class _FusedSeparable(_Folded):
         for name, conv in (("first", operation.depthwise1), ("last", operation.depthwise2)):
             self._keep(name, None if pointwise else conv.weight, dtype)
 
-    def forward(self, pixels: Tensor, given: _Rows, rows: _Rows) -> Tensor:
+    def forward(self, pixels: Tensor, given: Rows, rows: Rows) -> Tensor:
         """Map the given pixels (B, h, W, C) to rows among them (B, H, W, C)."""
         if self.first is None or self.last is None:  # of size 1, and merged into the matrices
             return F.linear(pixels[:, rows.within(given)], self.matrix).relu_()
         between = rows.grown(self.last.shape[-1] // 2)
-        hidden = F.linear(_filter(pixels, given, between, self.first), self.matrix).relu_()
-        return _filter(hidden, between, rows, self.last)
+        hidden = F.linear(filter_rows(pixels, given, between, self.first), self.matrix).relu_()
+        return filter_rows(hidden, between, rows, self.last)
 
 
 class _FusedDilated(_Folded):
@@ -487,17 +424,17 @@ class _FusedDilated(_Folded):
         self.dilation = operation.depthwise.dilation[0]
         self._keep("filters", operation.depthwise.weight, operation.depthwise.weight.dtype)
 
-    def forward(self, pixels: Tensor, given: _Rows, rows: _Rows) -> Tensor:
+    def forward(self, pixels: Tensor, given: Rows, rows: Rows) -> Tensor:
         """Map the given pixels (B, h, W, C) to rows among them (B, H, W, C)."""
-        return _filter(pixels, given, rows, self.filters, dilation=self.dilation)
+        return filter_rows(pixels, given, rows, self.filters, dilation=self.dilation)
 
 
 class _Average(nn.Module):
     """Average over 3x3 pixels, without those beyond the border."""
 
-    def forward(self, pixels: Tensor, given: _Rows, rows: _Rows) -> Tensor:
+    def forward(self, pixels: Tensor, given: Rows, rows: Rows) -> Tensor:
         """Map the given pixels (B, h, W, C) to rows among them (B, H, W, C)."""
         needed = rows.grown(1)
-        x = _maps(pixels[:, needed.within(given)])
+        x = maps_of(pixels[:, needed.within(given)])
         averaged = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
         return averaged.permute(0, 2, 3, 1)[:, rows.within(needed)]

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import rainmer.models.fused as fused_module
 from rainmer.errors import WeightsError
 from rainmer.models import save_weights
+from rainmer.models import strips as strips_module
 from rainmer.models.drsformer import DRSformer, DRSformerConfig
 from rainmer.models.layers import FeatureCompensator
 from rainmer.models.rainmer import Rainmer, TransformerBlock
@@ -34,7 +34,7 @@ def difference(a, b):
 
 @pytest.fixture
 def many_strips(monkeypatch):
-    monkeypatch.setattr(fused_module, "_STRIP_BYTES", 1)
+    monkeypatch.setattr(strips_module, "_STRIP_BYTES", 1)
 
 
 @pytest.mark.parametrize("variant", OFFICIAL_VARIANTS)
@@ -78,7 +78,7 @@ def test_strips_of_any_size_do_not_matter(height, width, count, strip_bytes):
     model = tiny("detgalpha_resprompt", bias=True, dim=12, heads=(1, 1, 2, 2))
     image, query = images(count, 3, height, width), images(1, 3, 16, 16, seed=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused_module, "_STRIP_BYTES", strip_bytes)
+        patch.setattr(strips_module, "_STRIP_BYTES", strip_bytes)
         fused = model.fuse()(image, query)
     assert difference(fused, model(image, query)) < ROUNDING
 
@@ -86,7 +86,7 @@ def test_strips_of_any_size_do_not_matter(height, width, count, strip_bytes):
 def test_strips_are_used(many_strips, monkeypatch):
     """The tests above would not tell if everything were one strip."""
     pixels = torch.zeros(2, 50, 6, 4)
-    strips = list(fused_module._strips(pixels, 4))
+    strips = list(strips_module.strips(pixels, 4))
     assert len(strips) == 2 * 6
     assert [rows.own for _, rows in strips[:6]] == [
         slice(first, last)
@@ -110,6 +110,15 @@ def test_golden_full_size(variant):
     model = rule_model(config_of(metadata["meta"]["config"]), 0).fuse()
     restored = model(tensors["in/x"], tensors["in/q"])
     assert difference(restored, tensors["out/y_lowtie"]) < 1e-4
+
+
+def test_it_is_traced_as_one_graph():
+    """Where tracing breaks off, torch.compile leaves many small graphs, on CUDA too."""
+    network = tiny("detgalpha_resprompt", compensator_steps=1).fuse()
+    image = images(1, 3, 16, 32)
+    traced = torch.compile(network, backend="eager", fullgraph=True, dynamic=False)
+    with torch.inference_mode():
+        assert difference(traced(image), network(image)) < ROUNDING
 
 
 def test_drsformer_is_fused_too():

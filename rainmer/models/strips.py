@@ -1,0 +1,99 @@
+"""Going through large maps in horizontal strips, whose intermediate results stay in a CPU's cache.
+
+Maps are (B, H, W, C): the memory of a (B, C, H, W) map in channels-last order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rainmer.models.layers import depthwise
+
+__all__ = ["Rows", "filter_rows", "maps_of", "pixels_of", "strips"]
+
+_STRIP_BYTES = 4 << 20
+"""Size of the widest map of a strip on a CPU."""
+_LEAST_ROWS = 8  # of a strip: its neighbours' rows are computed again
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows `first` to `last` (exclusive) of images of some height."""
+
+    first: int
+    last: int
+    height: int
+
+    def grown(self, margin: int) -> Rows:
+        """Return these rows and the `margin` rows above and below, as far as there are any."""
+        return Rows(max(self.first - margin, 0), min(self.last + margin, self.height), self.height)
+
+    def within(self, outer: Rows) -> slice:
+        """Return where these rows lie in a map of the outer rows."""
+        return slice(self.first - outer.first, self.last - outer.first)
+
+    @property
+    def own(self) -> slice:
+        """Where these rows lie in a whole map."""
+        return slice(self.first, self.last)
+
+
+def strips(pixels: Tensor, channels: int) -> Iterator[tuple[slice, Rows]]:
+    """Cut (B, H, W, C) into images and rows, so that maps of so many channels stay in the cache.
+
+    A GPU gets everything at once: it lacks work more than cache.
+    """
+    count, height, width = pixels.shape[:3]
+    if pixels.device.type != "cpu":
+        yield slice(0, count), Rows(0, height, height)
+        return
+    fitting = _STRIP_BYTES / (width * channels * pixels.element_size())
+    parts = max(1, round(height / max(fitting, _LEAST_ROWS)))
+    bounds = [height * i // parts for i in range(parts + 1)]
+    for image in range(count):
+        for first, last in itertools.pairwise(bounds):
+            yield slice(image, image + 1), Rows(first, last, height)
+
+
+def pixels_of(maps: Tensor) -> Tensor:
+    """Bring (B, C, H, W) to (B, H, W, C) in memory, which channels-last maps are already."""
+    return maps.permute(0, 2, 3, 1).contiguous()
+
+
+def maps_of(pixels: Tensor) -> Tensor:
+    """See (B, H, W, C) as (B, C, H, W)."""
+    return pixels.permute(0, 3, 1, 2)
+
+
+def filter_rows(
+    pixels: Tensor,
+    given: Rows,
+    wanted: Rows,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    dilation: int = 1,
+) -> Tensor:
+    """Apply `layers.depthwise` to pixels of the given rows, for the wanted rows.
+
+    Args:
+        pixels: The given rows (B, h, W, C).
+        given: Which rows they are: the wanted ones and all that the filters reach in the image.
+        wanted: Rows of the result; beyond the image are zeros.
+        weight: Filters (C, 1, k, k), k odd.
+        bias: (C,).
+        dilation: Of the filters.
+
+    Returns:
+        The wanted rows (B, H, W, C).
+    """
+    margin = dilation * (weight.shape[-1] // 2)
+    needed = wanted.grown(margin)
+    x = maps_of(pixels[:, needed.within(given)])
+    inside = needed.last - needed.first == wanted.last - wanted.first + 2 * margin
+    filtered = depthwise(x, weight, bias, dilation=dilation, pad_rows=not inside)
+    filtered = filtered.permute(0, 2, 3, 1)
+    return filtered if inside else filtered[:, wanted.within(needed)]
