@@ -112,12 +112,19 @@ class _ByteCounter(TorchDispatchMode):
     ) -> object:
         kwargs = kwargs or {}
         results = function(*args, **kwargs)
-        given, made = _tensors((args, kwargs)), _tensors(results)
-        storages = {tensor.untyped_storage().data_ptr() for tensor in given}
-        is_view = all(tensor.untyped_storage().data_ptr() in storages for tensor in made)
-        if not is_view or function._schema.is_mutable:
+        read = {name: value for name, value in kwargs.items() if name != "out"}
+        given, made = _tensors((args, read)), _tensors(results)
+        storages = {_storage(tensor) for tensor in given}
+        is_view = all(_storage(tensor) in storages for tensor in made)
+        only_allocates = "empty" in function._schema.name
+        if not only_allocates and (function._schema.is_mutable or not is_view):
             self.bytes += sum(t.numel() * t.element_size() for t in (*given, *made))
         return results
+
+
+def _storage(tensor: Tensor) -> int:
+    """Identify a tensor's memory; those of the device "meta" have no address."""
+    return tensor.untyped_storage()._cdata
 
 
 def _tensors(tree: object) -> list[Tensor]:
@@ -127,7 +134,8 @@ def _tensors(tree: object) -> list[Tensor]:
 def count_work(function: Callable[[], Any]) -> tuple[int, int]:
     """Return the FLOPs of a call (matrix products and convolutions), and the bytes it moves.
 
-    Bytes are counted operator by operator: what a cache spares is not subtracted.
+    Bytes are counted operator by operator: what a cache spares is not subtracted. Tensors may be on
+    the device "meta", where nothing is computed.
     """
     with FlopCounterMode(display=False) as flops, _ByteCounter() as moved:
         function()

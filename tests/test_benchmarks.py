@@ -55,5 +55,20 @@ def test_work_is_counted():
     assert moved == 4 * ((6 + 15 + 10) + (10 + 10))
 
 
+def test_what_an_operator_writes_is_counted_once():
+    a, out = torch.rand(2, 3), torch.empty(2, 3)
+    assert count_work(lambda: torch.add(a, a, out=out))[1] == 4 * 3 * 6
+    assert count_work(lambda: torch.empty_like(a))[1] == 0
+
+
+def test_work_is_counted_without_computing():
+    """The same FLOPs as where it is computed, for both see the map as one strip."""
+    network = Rainmer(RainmerConfig(**TINY)).eval().requires_grad_(False).fuse()
+    image = torch.rand(1, 3, 16, 24)
+    computed = count_work(lambda: network(image))
+    network.to("meta")
+    assert count_work(lambda: network(image.to("meta")))[0] == computed[0]
+
+
 def test_sizes_are_width_first():
     assert parse_size("640x384") == (384, 640)
