@@ -20,7 +20,7 @@ from detection.draw import draw_detections, side_by_side
 from detection.pipeline import STAGES, Pipeline, Processed, StreamError
 from detection.records import RECORD_NAME, RunFolder
 from detection.sources import Images, Live, Source, find_sources
-from detection.timing import StageTimes, Stopwatch
+from detection.timing import StageTimes
 from detection.types import Detections
 from detection.yolo import YoloDetector, attach
 from detection.yolo.letterbox import PAD_VALUE, place
@@ -320,10 +320,9 @@ class _Streams:
         if result.processed is None:
             saver.close()
             return
-        with Stopwatch() as writing:
+        with self._times.measuring("write"):
             saver.save(result.processed, result.in_rainy)
             run.add(result.source, result.processed)
-        self._times.add("write", writing.elapsed_ms)
         for stage, elapsed_ms in result.processed.stage_ms.items():
             self._times.add(stage, elapsed_ms)
         self._frames += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -70,6 +71,13 @@ class StageTimes:
         """Add to a stage."""
         with self._lock:
             self._totals_ms[stage] = self._totals_ms.get(stage, 0.0) + elapsed_ms
+
+    @contextlib.contextmanager
+    def measuring(self, stage: str) -> Iterator[Stopwatch]:
+        """Add the time of a `with` block to a stage, by the clock."""
+        with Stopwatch() as watch:
+            yield watch
+        self.add(stage, watch.elapsed_ms)
 
     def of_items(self, stage: str, source: Iterable[Item]) -> Iterator[Item]:
         """Iterate over a source and add the time that it takes to give its items."""

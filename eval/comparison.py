@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from detection.timing import StageTimes
 from eval.bootstrap import average_precisions, difference_interval, draw_weights
 from eval.cache import CachedDerainer
 from eval.coco import ClassMatches, Evaluation, GroundTruth
-from eval.rows import ImageResult, MeasuringDetector, RowSpec, Stopwatch, run_row
+from eval.rows import ImageResult, MeasuringDetector, RowSpec, run_row
 from eval.sets import DetectionSet
 from eval.truth import CategoryMatch, match_categories, pseudo_truth, set_truth
 from eval.union import unite_runs
@@ -138,7 +139,7 @@ def compare(
     folder: Path,
     settings: Settings,
     *,
-    watch: Stopwatch | None = None,
+    times: StageTimes | None = None,
     progress: Callable[[str, int], None] = lambda label, images: None,
 ) -> Comparison:
     """Run every row and score it.
@@ -149,14 +150,14 @@ def compare(
         specs: The rows, rainy first; see `row_specs`. A union comes after both its parts.
         folder: Where unfinished and finished rows are kept, for resuming.
         settings: Confidences and bootstrap.
-        watch: Gains the seconds spent in decoding and detecting.
+        times: Gains what decoding and detecting take, see `run_row`.
         progress: Called with a row's label and the number of images just done.
 
     Raises:
         DatasetError: No category matches, or no truth is left.
         OutputError: Results cannot be written.
     """
-    watch = watch or Stopwatch()
+    times = times or StageTimes()
     match = None
     if data.annotations is not None:
         match = match_categories(data.categories, detector.names, data.aliases)
@@ -172,7 +173,7 @@ def compare(
             data,
             detector,
             folder,
-            watch=watch,
+            times=times,
             progress=lambda images, label=spec.label: progress(label, images),  # type: ignore[misc]
         )
     data = _without_failures(data, runs.values())

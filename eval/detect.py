@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from detection.timing import StageTimes
 from detection.yolo.binding import Where
 from detection.yolo.harness import ValidationHarness
 from eval.breakdown_report import breakdown_section
@@ -33,7 +34,6 @@ from eval.diagnosis import Diagnosis, diagnose, write_diagnosis
 from eval.files import describe_environment, now
 from eval.output import write_comparison
 from eval.report import Report, render_report
-from eval.rows import Stopwatch
 from eval.selection import select_strips
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_weights
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         union_iou=detector.iou,
         union_max_det=detector.max_det,
     )
-    watch = Stopwatch()
+    times = StageTimes()
     with progress_bar(len(data.samples) * len(specs), quiet=options.quiet) as bar:
         comparison = compare(
             data,
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             specs,
             folder / "rows",
             settings,
-            watch=watch,
+            times=times,
             progress=lambda label, images: advance(bar, label, images),
         )
     strips = select_strips(comparison, settings.count_conf)
@@ -110,8 +110,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         diagnosis = diagnose(comparison, settings.count_conf)
     elapsed = {
         "derain": sum(derainer.busy_s for derainer in cached),
-        "detect": watch.detect_s,
-        "decode": watch.decode_s,
+        "detect": times.total_ms("detect") / 1e3,
+        "decode": times.total_ms("decode") / 1e3,
         "wall": time.perf_counter() - started,
     }
     config = _resolved(options, inputs, derainers, detector)

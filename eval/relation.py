@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from detection.timing import StageTimes
 from detection.yolo.harness import ValidationHarness
 from eval.cache import CachedDerainer
 from eval.cli import (
@@ -36,7 +37,7 @@ from eval.relating.labels import label_set
 from eval.relating.output import Relation, SetFacts, write_relation
 from eval.relating.report import RelationReport, render_relation
 from eval.relating.words import gain_table, summary_lines
-from eval.rows import RowSpec, Stopwatch
+from eval.rows import RowSpec
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_weights
 from eval.street.embedded import INPUT_SIZE, street_set
@@ -150,7 +151,7 @@ class _Bench:
     folder: Path
     failures: dict[str, str]
     measured: list[SetFacts] = field(default_factory=list)
-    watch: Stopwatch = field(default_factory=Stopwatch)
+    times: StageTimes = field(default_factory=StageTimes)
     derain_s: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
@@ -239,7 +240,7 @@ def _measure(bench: _Bench, data: DetectionSet, bar: tqdm[Any]) -> None:
             bench.labeller,
             options.pseudo_conf,
             rows_folder,
-            watch=bench.watch,
+            times=bench.times,
             progress=lambda images: count("labels", images),
         )
     busy = sum(derainer.busy_s for derainer in cached)
@@ -251,7 +252,7 @@ def _measure(bench: _Bench, data: DetectionSet, bar: tqdm[Any]) -> None:
         _row_specs(cached),
         rows_folder,
         settings,
-        watch=bench.watch,
+        times=bench.times,
         progress=count,
     )
     bench.derain_s += sum(derainer.busy_s for derainer in cached) - busy
@@ -291,8 +292,8 @@ def _relation(bench: _Bench) -> Relation:
         environment=describe_environment(bench.detector.device),
         elapsed={
             "derain": bench.derain_s,
-            "detect": bench.watch.detect_s,
-            "decode": bench.watch.decode_s,
+            "detect": bench.times.total_ms("detect") / 1e3,
+            "decode": bench.times.total_ms("decode") / 1e3,
             "correlate": time.perf_counter() - started,
             "wall": time.perf_counter() - bench.started,
         },

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from detection.timing import StageTimes
 from detection.types import Detections
 from eval.cache import CachedDerainer, Derained
 from eval.sets import DetectionSet, Sample
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from detection.yolo.binding import Where
     from detection.yolo.harness import HarnessBatch
 
-__all__ = ["ImageResult", "MeasuringDetector", "RowSpec", "Stopwatch", "run_row"]
+__all__ = ["ImageResult", "MeasuringDetector", "RowSpec", "run_row"]
 
 RowInput = Literal["rainy", "derained", "clean", "derained_clean"]
 
@@ -118,28 +117,13 @@ class MeasuringDetector(Protocol):
         """Detect in the resized frames of one batch; boxes in pixels of the sizes before."""
 
 
-@dataclass
-class Stopwatch:
-    """Seconds spent in the parts of all rows; decoding runs beside the rest."""
-
-    decode_s: float = 0.0
-    detect_s: float = 0.0
-
-    @contextlib.contextmanager
-    def detecting(self) -> Iterator[None]:
-        """Add the time of a block to that of detecting."""
-        started = time.perf_counter()
-        yield
-        self.detect_s += time.perf_counter() - started
-
-
 def run_row(
     spec: RowSpec,
     data: DetectionSet,
     detector: MeasuringDetector,
     folder: Path,
     *,
-    watch: Stopwatch,
+    times: StageTimes,
     progress: Callable[[int], None] = lambda images: None,
 ) -> dict[int, ImageResult]:
     """Run one row, going on where an interrupted run of the same row stopped.
@@ -152,7 +136,7 @@ def run_row(
         data: The set; every row of a comparison gets the same one.
         detector: The measuring harness.
         folder: Where row files are kept.
-        watch: Gains the seconds spent.
+        times: Gains what decoding and detecting take, as stages `decode` and `detect`.
         progress: Called with the number of images done.
 
     Returns:
@@ -171,9 +155,9 @@ def run_row(
             progress(len(samples))
         else:
             pending.append((samples, batch.input_hw))
-    batches = ((_load(spec, chosen, watch), input_hw) for chosen, input_hw in pending)
+    batches = ((_load(spec, chosen, times), input_hw) for chosen, input_hw in pending)
     for loaded, input_hw in prefetch(batches, ahead=2):
-        batch_results = _run_batch(spec, loaded, input_hw, detector, watch, progress)
+        batch_results = _run_batch(spec, loaded, input_hw, detector, times, progress)
         append_line(path, *(asdict(result) for result in batch_results))
         results.update({result.image_id: result for result in batch_results})
     return {sample.image_id: results[sample.image_id] for sample in data.samples}
@@ -189,17 +173,16 @@ class _Loaded:
     error: str | None = None
 
 
-def _load(spec: RowSpec, samples: Sequence[Sample], watch: Stopwatch) -> list[_Loaded]:
-    started = time.perf_counter()
+def _load(spec: RowSpec, samples: Sequence[Sample], times: StageTimes) -> list[_Loaded]:
     loaded = []
-    for sample in samples:
-        try:
-            clean = _read(sample.clean, sample.size_hw) if sample.clean is not None else None
-            frame = clean if spec.shows_clean else _read(sample.rainy, sample.size_hw)
-            loaded.append(_Loaded(sample, frame, clean))
-        except ImageError as error:
-            loaded.append(_Loaded(sample, error=str(error)))
-    watch.decode_s += time.perf_counter() - started
+    with times.measuring("decode"):
+        for sample in samples:
+            try:
+                clean = _read(sample.clean, sample.size_hw) if sample.clean is not None else None
+                frame = clean if spec.shows_clean else _read(sample.rainy, sample.size_hw)
+                loaded.append(_Loaded(sample, frame, clean))
+            except ImageError as error:
+                loaded.append(_Loaded(sample, error=str(error)))
     return loaded
 
 
@@ -220,34 +203,34 @@ def _run_batch(
     loaded: Sequence[_Loaded],
     input_hw: tuple[int, int],
     detector: MeasuringDetector,
-    watch: Stopwatch,
+    times: StageTimes,
     progress: Callable[[int], None],
 ) -> list[ImageResult]:
     usable = [item for item in loaded if item.frame is not None]
     frames = [item.frame for item in usable if item.frame is not None]
     names = [item.sample.key for item in usable]
-    before_s = watch.detect_s
+    before_ms = times.total_ms("detect")
     if spec.where == "network":
-        with watch.detecting():
+        with times.measuring("detect"):
             frames = detector.fit(frames, input_hw)
         shown = _shown(spec, frames, names, progress)
         fitted = [item.frame for item in shown]
     else:
         shown = _shown(spec, frames, names, progress)
-        with watch.detecting():
+        with times.measuring("detect"):
             fitted = detector.fit([item.frame for item in shown], input_hw)
-    with watch.detecting():
+    with times.measuring("detect"):
         detections = detector.detect_fitted(
             fitted, [item.sample.size_hw for item in usable], input_hw
         )
-    elapsed = watch.detect_s - before_s
+    elapsed_ms = times.total_ms("detect") - before_ms
     scores = _scores(spec, [item.frame for item in shown], [item.clean for item in usable])
     results = [
         ImageResult(
             item.sample.image_id,
             _boxes(found),
             derain_ms=derained.elapsed_ms,
-            detect_ms=1000.0 * elapsed / len(usable),
+            detect_ms=elapsed_ms / len(usable),
             scores=score,
         )
         for item, found, derained, score in zip(usable, detections, shown, scores, strict=True)

@@ -192,7 +192,7 @@ def headline(rows: Sequence[Row]) -> str:
         "undefined": "mAP is undefined: no boxes to find",
     }[best.effect]
     if among > 1 and best.effect != "undefined":
-        text += f", the best of {among} derainers"
+        text += f", the best of {among} measured"
     harm = find_row(rows, best.condition, "derained_clean", best.derainer)
     if harm is not None and best.clean_effect == "harms":
         text += ", and" if best.effect == "harms" else ", but"

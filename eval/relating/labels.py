@@ -12,8 +12,9 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from detection.timing import StageTimes
 from eval.comparison import NamedDetector
-from eval.rows import RowSpec, Stopwatch, run_row
+from eval.rows import RowSpec, run_row
 from eval.sets import DetectionSet
 from eval.truth import pseudo_truth
 
@@ -26,7 +27,7 @@ def label_set(
     conf: float,
     folder: Path,
     *,
-    watch: Stopwatch,
+    times: StageTimes,
     progress: Callable[[int], None] = lambda images: None,
 ) -> DetectionSet:
     """Give a set the labeller's confident detections on its clean images as boxes.
@@ -36,14 +37,14 @@ def label_set(
         labeller: The detector that labels; its classes become the set's categories.
         conf: Confidence from which a detection is a label, 0..1.
         folder: Where the labeller's row is kept, for resuming.
-        watch: Gains the seconds spent.
+        times: Gains what decoding and detecting take, see `run_row`.
         progress: Called with the number of images done.
 
     Raises:
         DatasetError: Nothing was detected with this confidence.
         OutputError: The row cannot be written.
     """
-    run = run_row(RowSpec("clean"), data, labeller, folder, watch=watch, progress=progress)
+    run = run_row(RowSpec("clean"), data, labeller, folder, times=times, progress=progress)
     detections = [
         {"image_id": image_id, "category_id": int(label), "bbox": box, "score": score}
         for image_id, result in run.items()

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from detection.timing import StageTimes
 from eval.cache import CachedDerainer
 from eval.comparison import Settings, compare, row_specs
-from eval.rows import RowSpec, Stopwatch, run_row
+from eval.rows import RowSpec, run_row
 from eval.sets import load_set
 from eval.truth import match_categories
 from rainmer import Derainer
@@ -141,12 +142,12 @@ DAMAGED = {
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_line_is_done_again(tmp_path, damage):
     data = load_set(write_tree(tmp_path, images=4))
-    whole = run_row(RowSpec("rainy"), data, RectangleDetector(), tmp_path, watch=Stopwatch())
+    whole = run_row(RowSpec("rainy"), data, RectangleDetector(), tmp_path, times=StageTimes())
     (path,) = tmp_path.glob("*.jsonl")
     first, *others = path.read_text().splitlines()
     path.write_bytes(b"\n".join([DAMAGED[damage](first), *(o.encode() for o in others), b""]))
     detector = RectangleDetector()
-    again = run_row(RowSpec("rainy"), data, detector, tmp_path, watch=Stopwatch())
+    again = run_row(RowSpec("rainy"), data, detector, tmp_path, times=StageTimes())
     assert detector.frames_seen == 2
     assert [(r.boxes, r.scores) for r in again.values()] == [
         (r.boxes, r.scores) for r in whole.values()
@@ -173,7 +174,7 @@ def test_an_image_of_another_size_than_its_header_said_is_left_out(tmp_path, rol
     data = load_set(write_tree(tmp_path, images=3))
     path = tmp_path / role / "day_01.png"
     write_image(path, np.zeros((24, 32, 3), np.uint8))
-    results = run_row(RowSpec("rainy"), data, RectangleDetector(), tmp_path, watch=Stopwatch())
+    results = run_row(RowSpec("rainy"), data, RectangleDetector(), tmp_path, times=StageTimes())
     errors = [result.error for result in results.values() if result.error]
     assert errors == [f"{path} is 32x24 but was 64x48 by its header; copy it again"]
 

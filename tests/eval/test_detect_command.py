@@ -235,9 +235,10 @@ def test_the_clean_row_equals_stock_val(shared_data, tmp_path):
     """The harness against `yolo val`: same detections, hence the same mAP by pycocotools."""
     from ultralytics import YOLO
 
+    from detection.timing import StageTimes
     from detection.yolo.harness import ValidationHarness
     from eval.coco import Evaluation
-    from eval.rows import RowSpec, Stopwatch, run_row
+    from eval.rows import RowSpec, run_row
     from eval.truth import match_categories, set_truth
 
     weights = shared_data / "detectors" / "yolov8n-coco.pt"
@@ -258,7 +259,7 @@ def test_the_clean_row_equals_stock_val(shared_data, tmp_path):
         name="val",
     )
     harness = ValidationHarness(str(weights), "cpu")
-    run = run_row(RowSpec("clean"), data, harness, tmp_path / "rows", watch=Stopwatch())
+    run = run_row(RowSpec("clean"), data, harness, tmp_path / "rows", times=StageTimes())
     truth = set_truth(data, match_categories(data.categories, harness.names, {}))
     ours = [
         {"image_id": i, "category_id": int(label), "bbox": box, "score": score}

@@ -178,7 +178,7 @@ def test_headline_names_the_best_real_derainer_and_its_harm():
         row("derained", "median", mean_ap=0.5, delta=0.3),
     ]
     assert headline(rows) == (
-        "prenet raises mAP by 18.7 points [16.1, 21.3], the best of 2 derainers, "
+        "prenet raises mAP by 18.7 points [16.1, 21.3], the best of 2 measured, "
         "but costs 3.4 points [1.9, 4.9] where there is no rain"
     )
     assert "“median” does at least as well (+30.0 points)" in control_warning(judge(rows))

@@ -6,10 +6,11 @@ import yaml
 from ultralytics import YOLO
 
 from detection import attach
+from detection.timing import StageTimes
 from detection.yolo.harness import ValidationHarness
 from eval.cache import CachedDerainer
 from eval.comparison import Settings, compare, row_specs
-from eval.rows import RowSpec, Stopwatch, run_row
+from eval.rows import RowSpec, run_row
 from eval.selection import select_strips
 from eval.sets import load_set
 from rainmer import Derainer
@@ -45,7 +46,7 @@ def boxes_of_rows(folder, derainer, where, cache=None):
     data = load_set(folder / "set.yaml")
     harness = ValidationHarness(str(folder / "tiny.pt"), "cpu", **OPTIONS)
     spec = RowSpec("derained", CachedDerainer(derainer, cache), where=where)
-    run = run_row(spec, data, harness, folder / "rows" / where, watch=Stopwatch())
+    run = run_row(spec, data, harness, folder / "rows" / where, times=StageTimes())
     keys = {sample.image_id: sample.rainy.name for sample in data.samples}
     return {
         keys[image_id]: np.array(result.boxes).reshape(-1, 6) for image_id, result in run.items()
