@@ -45,18 +45,21 @@ class Rows:
 def strips(pixels: Tensor, channels: int) -> Iterator[tuple[slice, Rows]]:
     """Cut (B, H, W, C) into images and rows, so that maps of so many channels stay in the cache.
 
-    A GPU gets everything at once: it lacks work more than cache.
+    Small images stay whole, as many together as fit. A GPU gets everything at once: it lacks work
+    more than cache.
     """
     count, height, width = pixels.shape[:3]
     if pixels.device.type != "cpu":
         yield slice(0, count), Rows(0, height, height)
         return
-    fitting = _STRIP_BYTES / (width * channels * pixels.element_size())
+    fitting = _STRIP_BYTES / (width * channels * pixels.element_size())  # rows
     parts = max(1, round(height / max(fitting, _LEAST_ROWS)))
+    together = max(1, int(fitting / height)) if parts == 1 else 1
     bounds = [height * i // parts for i in range(parts + 1)]
-    for image in range(count):
+    for first_image in range(0, count, together):
+        images = slice(first_image, min(first_image + together, count))
         for first, last in itertools.pairwise(bounds):
-            yield slice(image, image + 1), Rows(first, last, height)
+            yield images, Rows(first, last, height)
 
 
 def pixels_of(maps: Tensor) -> Tensor:

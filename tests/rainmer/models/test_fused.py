@@ -94,6 +94,13 @@ def test_strips_are_used(many_strips, monkeypatch):
     ]
 
 
+def test_small_images_stay_together(monkeypatch):
+    monkeypatch.setattr(strips_module, "_STRIP_BYTES", 2 * 50 * 6 * 4 * 4)
+    parts = list(strips_module.strips(torch.zeros(5, 50, 6, 4), 4))
+    assert [images for images, _ in parts] == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert all(rows.own == slice(0, 50) for _, rows in parts)
+
+
 @pytest.mark.usefixtures("many_strips")
 def test_golden_bias_free():
     tensors, metadata = read_golden(
