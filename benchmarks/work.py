@@ -1,4 +1,4 @@
-"""What a frame costs on any device: FLOPs, bytes and operators, counted without computing.
+"""What a frame costs on any device: FLOPs and bytes, counted without computing.
 
 python -m benchmarks.work --networks published rainmer-s --sizes 640x360 1280x720
 

@@ -73,10 +73,10 @@ class StageTimes:
             self._totals_ms[stage] = self._totals_ms.get(stage, 0.0) + elapsed_ms
 
     @contextlib.contextmanager
-    def measuring(self, stage: str) -> Iterator[Stopwatch]:
+    def measuring(self, stage: str) -> Iterator[None]:
         """Add the time of a `with` block to a stage, by the clock."""
         with Stopwatch() as watch:
-            yield watch
+            yield
         self.add(stage, watch.elapsed_ms)
 
     def of_items(self, stage: str, source: Iterable[Item]) -> Iterator[Item]:
