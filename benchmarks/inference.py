@@ -16,20 +16,18 @@ import copy
 import json
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.measuring import (
-    PUBLISHED,
+    add_network_options,
     alternate,
     build,
     count_work,
     gemm_rate,
     median_ratio,
-    parse_size,
     read_rate,
 )
 from benchmarks.plain import plain
@@ -84,14 +82,12 @@ def _parse() -> argparse.Namespace:
         "Time the network, fused and not.",
         "  python -m benchmarks.inference --networks rainmer-s --sizes 640x384 --batches 1 4",
     )
-    parser.add_argument("--networks", nargs="+", default=[PUBLISHED], metavar="SPEC")
-    parser.add_argument("--sizes", nargs="+", type=parse_size, default=[(128, 128), (256, 256)])
+    add_network_options(parser, [(128, 128), (256, 256)])
     parser.add_argument("--batches", nargs="+", type=positive_int, default=[1])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--rounds", type=positive_int, default=3)
     parser.add_argument("--threads", type=positive_int, default=torch.get_num_threads())
     parser.add_argument("--device", default=None)
-    parser.add_argument("--out", type=Path, metavar="JSON")
     return parser.parse_args()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from rainmer.specs import NetworkRestorer, resolve
 
 __all__ = [
     "PUBLISHED",
+    "add_network_options",
     "alternate",
     "build",
     "count_work",
@@ -52,6 +55,15 @@ def build(name: str) -> Rainmer:
     if not isinstance(network, Rainmer):
         raise SystemExit(f"{name} is no Rainmer: give {PUBLISHED}, rainmer-s or rainmer:WEIGHTS")
     return network
+
+
+def add_network_options(
+    parser: argparse.ArgumentParser, sizes_hw: Sequence[tuple[int, int]]
+) -> None:
+    """Add which networks are measured, at which sizes (default given), and where that is kept."""
+    parser.add_argument("--networks", nargs="+", default=[PUBLISHED], metavar="SPEC")
+    parser.add_argument("--sizes", nargs="+", type=parse_size, default=sizes_hw, metavar="WxH")
+    parser.add_argument("--out", type=Path, metavar="JSON")
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.inference import VARIANTS, make_variant
-from benchmarks.measuring import PUBLISHED, build, parse_size
+from benchmarks.measuring import add_network_options, build
 from eval.files import describe_environment
 from rainmer.cli import make_parser, positive_int, resolve_device, run_command
 from rainmer.files import write_text
@@ -58,11 +58,9 @@ def _parse() -> argparse.Namespace:
         "Measure the network's memory, fused and not.",
         "  python -m benchmarks.memory --networks published rainmer-s --sizes 256x256",
     )
-    parser.add_argument("--networks", nargs="+", default=[PUBLISHED], metavar="SPEC")
-    parser.add_argument("--sizes", nargs="+", type=parse_size, default=[(256, 256)])
+    add_network_options(parser, [(256, 256)])
     parser.add_argument("--threads", type=positive_int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, metavar="JSON")
     return parser.parse_args()
 
 

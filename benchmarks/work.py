@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from benchmarks.inference import VARIANTS, make_variant
-from benchmarks.measuring import PUBLISHED, build, count_work, parse_size
+from benchmarks.measuring import add_network_options, build, count_work
 from rainmer.cli import make_parser, run_command
 from rainmer.files import write_text
 
@@ -65,12 +64,10 @@ def _parse() -> argparse.Namespace:
         "Count what a frame costs.",
         "  python -m benchmarks.work --sizes 1280x720 --tflops 600 --gbps 3350",
     )
-    parser.add_argument("--networks", nargs="+", default=[PUBLISHED], metavar="SPEC")
-    parser.add_argument("--sizes", nargs="+", type=parse_size, default=[(720, 1280)])
+    add_network_options(parser, [(720, 1280)])
     parser.add_argument("--dtypes", nargs="+", choices=_DTYPES, default=list(_DTYPES))
     parser.add_argument("--tflops", type=float, help="of the device, in matrix products")
     parser.add_argument("--gbps", type=float, help="GB/s of the device's memory")
-    parser.add_argument("--out", type=Path, metavar="JSON")
     return parser.parse_args()
 
 

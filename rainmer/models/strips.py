@@ -54,7 +54,7 @@ def strips(pixels: Tensor, channels: int) -> Iterator[tuple[slice, Rows]]:
         return
     fitting = _STRIP_BYTES / (width * channels * pixels.element_size())  # rows
     parts = max(1, round(height / max(fitting, _LEAST_ROWS)))
-    together = max(1, int(fitting / height)) if parts == 1 else 1
+    together = max(1, int(fitting / height))
     bounds = [height * i // parts for i in range(parts + 1)]
     for first_image in range(0, count, together):
         images = slice(first_image, min(first_image + together, count))
