@@ -1,4 +1,4 @@
-"""What mAP and its intervals cost: eval.coco beside plain pycocotools, and the bootstrap.
+"""What mAP and its intervals cost: eval.scores.coco beside plain pycocotools, and the bootstrap.
 
 python -m benchmarks.detection_metrics --images 5000 --boxes 40
 
@@ -26,9 +26,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eval.bootstrap import average_precisions, difference_interval, draw_weights
-from eval.breakdown import break_down
-from eval.coco import Evaluation, GroundTruth
+from eval.scores.bootstrap import average_precisions, difference_interval, draw_weights
+from eval.scores.coco import Evaluation, GroundTruth
+from eval.scores.errors import break_down
 from rainmer.cli import make_parser, positive_int, run_command
 from rainmer.files import write_text
 
@@ -50,7 +50,7 @@ def main() -> None:
     ratio = statistics.median(ours) / statistics.median(plain)
     print(
         "CPU seconds in one thread\n"
-        f"mAP of {options.images} images with {options.boxes} boxes each: eval.coco "
+        f"mAP of {options.images} images with {options.boxes} boxes each: eval.scores.coco "
         f"{statistics.median(ours):.1f} s, pycocotools {statistics.median(plain):.1f} s, "
         f"ratio {ratio:.2f} ({_verdict(ratio, MOST_RATIO)})"
     )

@@ -31,11 +31,12 @@ from benchmarks.measuring import (
     read_rate,
 )
 from benchmarks.plain import plain
-from eval.files import describe_environment
-from rainmer.cli import make_parser, positive_int, resolve_device, run_command
-from rainmer.compiling import Compiled
+from eval.report.files import describe_environment
+from rainmer.cli import make_parser, positive_int, run_command
+from rainmer.device import resolve_device
 from rainmer.files import write_text
 from rainmer.models.rainmer import Rainmer
+from rainmer.stage.compiling import Compiled
 
 VARIANTS = ("plain", "network", "fused")
 GPU_VARIANTS = ("bf16", "compiled")

@@ -17,7 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rainmer import models
 from rainmer.models.rainmer import Rainmer
-from rainmer.specs import NetworkRestorer, resolve
+from rainmer.stage.restorers import NetworkRestorer
+from rainmer.stage.specs import resolve
 
 __all__ = [
     "PUBLISHED",

@@ -19,8 +19,9 @@ import torch
 
 from benchmarks.inference import VARIANTS, make_variant
 from benchmarks.measuring import add_network_options, build
-from eval.files import describe_environment
-from rainmer.cli import make_parser, positive_int, resolve_device, run_command
+from eval.report.files import describe_environment
+from rainmer.cli import make_parser, positive_int, run_command
+from rainmer.device import resolve_device
 from rainmer.files import write_text
 
 _STATUS = Path("/proc/self/status")

@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.detect import main as detect
+from eval.detect.__main__ import main as detect
 
 LIMIT = 1.1
 

@@ -24,17 +24,17 @@ from tqdm import tqdm
 
 from benchmarks.measuring import alternate, parse_size
 from detection import Pipeline, Processed, YoloDetector, draw_detections
-from eval.files import describe_environment
+from eval.report.files import describe_environment
 from eval.street import draw_scene
 from eval.street.detector import detector_weights
 from rainmer import Derainer
 from rainmer.background import consume
 from rainmer.cli import add_stage_options, make_parser, positive_int, run_command, stage_options
-from rainmer.data.rain import RainRenderer, rain_config
 from rainmer.files import write_text
-from rainmer.frames import Frame, to_batch, to_frames, upload
-from rainmer.specs import DEFAULT_DERAINER
-from rainmer.video import VideoWriter, open_video
+from rainmer.frames.arrays import Frame, to_batch, to_frames, upload
+from rainmer.frames.video import VideoWriter, open_video
+from rainmer.rain import RainRenderer, rain_config
+from rainmer.stage.specs import DEFAULT_DERAINER
 
 WANTED = 0.9
 _FPS = 25.0

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rainmer.models.attention import SparseChannelAttention
+from rainmer.models.blocks import PromptAttention
 from rainmer.models.layers import (
     LEAKY_SLOPE,
     ChannelNorm,
@@ -21,9 +23,8 @@ from rainmer.models.layers import (
     Dilated,
     FeatureCompensator,
     MixedScaleFeedForward,
-    SparseChannelAttention,
 )
-from rainmer.models.rainmer import LocationChannelInteraction, PromptAttention, SparseUNet
+from rainmer.models.rainmer import LocationChannelInteraction, SparseUNet
 
 __all__ = ["plain"]
 

@@ -17,9 +17,9 @@ import torch
 
 from eval.street.scene import draw_scene
 from rainmer.cli import make_parser, positive_int, run_command
-from rainmer.data.rain import PRESETS, RainRenderer, rain_config
 from rainmer.files import write_text
-from rainmer.frames import Frame, to_batch, to_frames
+from rainmer.frames.arrays import Frame, to_batch, to_frames
+from rainmer.rain import PRESETS, RainRenderer, rain_config
 
 _SIZE_WH = (640, 480)
 _CROP = 128

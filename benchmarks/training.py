@@ -3,7 +3,7 @@
 python -m benchmarks.training --crop 64 --batch 2
 
 Both take turns in one process: the same initial weights, the same random crops, the whole step of
-`rainmer.training.Trainer` (forward, losses, backward, clipping, Adam). With views the momentum
+`rainmer.train.Trainer` (forward, losses, backward, clipping, Adam). With views the momentum
 encoder encodes positives and negatives too, by the same blocks. Medians over rounds.
 """
 
@@ -19,12 +19,13 @@ import torch
 
 from benchmarks.measuring import PUBLISHED, alternate, build, median_ratio
 from benchmarks.plain import plain
-from eval.files import describe_environment
-from rainmer.cli import make_parser, positive_int, resolve_device, run_command
-from rainmer.data.mixture import Batch
+from eval.report.files import describe_environment
+from rainmer.cli import make_parser, positive_int, run_command
+from rainmer.device import resolve_device
 from rainmer.files import write_text
-from rainmer.training.config import Stage, TrainConfig
-from rainmer.training.step import Trainer
+from rainmer.train.config import Stage, TrainConfig
+from rainmer.train.mixture import Batch
+from rainmer.train.step import Trainer
 
 _QUERY = 128
 _NEGATIVES = 4

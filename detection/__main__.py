@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import itertools
-import os
 import re
-import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
 import numpy as np
-from tqdm import tqdm
 
-from detection.draw import draw_detections, side_by_side
-from detection.pipeline import STAGES, Pipeline, Processed, StreamError
-from detection.records import RECORD_NAME, RunFolder
-from detection.sources import Images, Live, Source, find_sources
-from detection.timing import StageTimes
-from detection.types import Detections
+from detection.pipeline import StreamError
+from detection.run.records import RunFolder
+from detection.run.saving import refuse_clashes
+from detection.run.sources import Images, Source, find_sources
+from detection.run.streams import Streams
 from detection.yolo import YoloDetector, attach
-from detection.yolo.letterbox import PAD_VALUE, place
+from detection.yolo.letterbox import PAD_VALUE
 from rainmer import Derainer
-from rainmer.background import consume
 from rainmer.cli import (
     add_stage_options,
     fraction,
@@ -34,11 +26,9 @@ from rainmer.cli import (
     run_command,
     stage_options,
 )
-from rainmer.errors import OutputError, RainmerError
-from rainmer.frames import Frame, write_image
-from rainmer.inputs import raise_failures, real_path
-from rainmer.specs import DEFAULT_DERAINER, SPEC_HELP
-from rainmer.video import VideoWriter
+from rainmer.errors import RainmerError
+from rainmer.frames.inputs import raise_failures
+from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
 _EXAMPLE = """\
   python -m detection rainy/ --derain median --detector yolo11n.pt --save --side-by-side
@@ -64,11 +54,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = options.out or _default_folder(sources[0].name, derainer.name, detector.name)
     resumable = next((source.name for source in sources if isinstance(source, Images)), None)
     if options.save:
-        _refuse_clashes(sources, folder)
+        refuse_clashes(sources, folder)
     settings = _settings(options, derainer)
     with RunFolder(folder, settings, detector.names, resumable) as run:
         _leave_out(sources, options.limit, run.done)
-        streams = _Streams(sources, options, derainer, detector)
+        streams = Streams(sources, options, derainer, detector)
         broken: list[str] = []
         try:
             streams.process(run)
@@ -175,47 +165,6 @@ def _default_folder(*parts: str) -> Path:
     return Path("runs") / "detection" / name
 
 
-def _refuse_clashes(sources: Sequence[Source], folder: Path) -> None:
-    """Check that saved results replace neither each other, nor an input or a file of others.
-
-    Raises:
-        OutputError: Names what would.
-    """
-    inputs = {real_path(path) for source in sources for _, path in source.files}
-    is_ours = (folder / RECORD_NAME).is_file()
-    by_target: dict[Path, Path] = {}
-    for path, target in _saved_files(sources, folder):
-        if real_path(target) in inputs:
-            raise OutputError(
-                f"the result of {path} would replace the input {target}: "
-                "choose another folder for --out"
-            )
-        if not is_ours and os.path.lexists(target):
-            raise OutputError(
-                f"{target} exists and is not a result of this command: choose another folder for "
-                "--out"
-            )
-        other = by_target.setdefault(target, path)
-        if other is not path:
-            raise OutputError(
-                f"{other} and {path} would both become {target}: run the command on each alone, "
-                "with different folders for --out"
-            )
-
-
-def _saved_files(sources: Sequence[Source], folder: Path) -> Iterator[tuple[Path, Path]]:
-    for source in sources:
-        for name, path in source.files:
-            yield path, _saved_file(source, name, folder)
-
-
-def _saved_file(source: Source, name: str, folder: Path) -> Path:
-    """Return where an annotated image, or the video of other sources, goes."""
-    if isinstance(source, Images):
-        return folder / "images" / name
-    return folder / Path(name).with_suffix(".mp4")
-
-
 def _settings(options: argparse.Namespace, derainer: Derainer) -> dict[str, Any]:
     """Return what results depend on: not the batch, the device or what is printed."""
     left_out = {"allow_download", "batch", "device", "out", "quiet", "streams"}
@@ -228,208 +177,6 @@ def _leave_out(sources: Sequence[Source], limit: int | None, done: Container[str
     for source in sources:
         if isinstance(source, Images):
             source.files = [pair for pair in source.files[:limit] if pair[0] not in done]
-
-
-class _Result(NamedTuple):
-    """What is handed to the thread that writes; without `processed`, the source has ended."""
-
-    source: str
-    processed: Processed | None
-    in_rainy: Detections | None
-
-
-class _Streams:
-    """All sources on their way through the pipeline, in three stages at once.
-
-    Threads decode, one per source; the calling one derains and detects; another draws and writes.
-    """
-
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        options: argparse.Namespace,
-        derainer: Derainer,
-        detector: YoloDetector,
-    ) -> None:
-        self._sources = {source.name: source for source in sources}
-        self._options = options
-        self._derainer = derainer
-        self._detector = detector
-        # At network size the detector derains by itself.
-        self._pipeline = Pipeline(_unchanged if options.where == "network" else derainer, detector)
-        self._times = StageTimes()
-        self._frames = 0
-        self._wall_s = 0.0
-
-    def process(self, run: RunFolder) -> None:
-        """Write the results of all sources.
-
-        Raises:
-            StreamError: Sources broke off; the results of all others are complete.
-        """
-        start = time.perf_counter()
-        limit = self._options.limit
-        counts = [
-            min(source.count or limit or 0, limit or source.count)
-            for source in self._sources.values()
-        ]
-        with (
-            contextlib.ExitStack() as open_savers,
-            tqdm(
-                total=sum(counts) if all(counts) else None,
-                desc=next(iter(self._sources)) if len(counts) == 1 else f"{len(counts)} sources",
-                unit="frame",
-                delay=2,
-                disable=self._options.quiet,
-            ) as bar,
-        ):
-            savers = {
-                source.name: open_savers.enter_context(
-                    _Saver(
-                        source,
-                        self._options,
-                        self._derainer.name,
-                        self._detector.names,
-                        run.folder,
-                    )
-                )
-                for source in self._sources.values()
-            }
-
-            def write(result: _Result) -> None:
-                self._write(result, savers[result.source], run)
-                bar.update(result.processed is not None)
-
-            try:
-                consume(self._detected(), write, 2 * self._options.batch)
-            finally:
-                self._wall_s = time.perf_counter() - start
-
-    def timing(self) -> dict[str, Any]:
-        """Return ms per frame of each stage, seconds in all, and frames per second."""
-        return {
-            "stage_ms": {
-                stage: round(self._times.total_ms(stage) / max(self._frames, 1), 3)
-                for stage in ("decode", *STAGES, "write")
-            },
-            "wall_s": round(self._wall_s, 3),
-            "frames_per_s": round(self._frames / self._wall_s, 3) if self._wall_s else None,
-        }
-
-    def _write(self, result: _Result, saver: _Saver, run: RunFolder) -> None:
-        if result.processed is None:
-            saver.close()
-            return
-        with self._times.measuring("write"):
-            saver.save(result.processed, result.in_rainy)
-            run.add(result.source, result.processed)
-        for stage, elapsed_ms in result.processed.stage_ms.items():
-            self._times.add(stage, elapsed_ms)
-        self._frames += 1
-
-    def _detected(self) -> Iterator[_Result]:
-        """Derain and detect; in the rainy frame too if both are shown."""
-        lives = sum(isinstance(source, Live) for source in self._sources.values())
-        frames = {
-            # Live sources first: they cannot wait until a video ends.
-            name: self._times.of_items("decode", itertools.islice(source, self._options.limit))
-            for name, source in sorted(
-                self._sources.items(), key=lambda item: not isinstance(item[1], Live)
-            )
-        }
-        streams = self._pipeline.run_streams(
-            frames,
-            self._options.batch,
-            at_once=max(lives, self._options.streams),
-            live=bool(lives),
-            download=self._options.save,
-        )
-        with contextlib.closing(streams):
-            for name, processed in streams:
-                in_rainy = None
-                if self._options.side_by_side and processed is not None:
-                    (in_rainy,) = self._detector([processed.frame])
-                yield _Result(name, processed, in_rainy)
-
-
-def _unchanged(frames: list[Frame]) -> list[Frame]:
-    return frames
-
-
-class _Saver(contextlib.ExitStack):
-    """Writes annotated frames: images under their names, videos as one file.
-
-    A video has the size of its first frame; frames of another are fitted into it.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        options: argparse.Namespace,
-        derainer: str,
-        names: dict[int, str],
-        folder: Path,
-    ) -> None:
-        super().__init__()
-        self._source = source
-        self._options = options
-        self._derainer = derainer
-        self._names = names
-        self._folder = folder
-        self._video: VideoWriter | None = None
-
-    def save(self, processed: Processed, in_rainy: Detections | None) -> None:
-        """Draw and write a frame, beside the rainy one if there are detections in that."""
-        if not self._options.save:
-            return
-        picture = self._compose(processed, in_rainy)
-        if self._source.fps is None:
-            write_image(_saved_file(self._source, processed.name, self._folder), picture)
-            return
-        if self._video is None:
-            picture = _with_even_sides(picture)
-            path = _saved_file(self._source, self._source.name, self._folder)
-            size_hw = (picture.shape[0], picture.shape[1])
-            self._video = self.enter_context(
-                VideoWriter(path, fps=self._source.fps, size_hw=size_hw)
-            )
-        self._video.write(_fitted(picture, self._video.size_hw))
-
-    def _compose(self, processed: Processed, in_rainy: Detections | None) -> Frame:
-        names = self._names
-        annotated = draw_detections(processed.derained, processed.detections, names)
-        if in_rainy is None:
-            return annotated
-        captions = [
-            f"rainy: {_boxes(len(in_rainy))}",
-            f"{self._derainer}: {_boxes(len(processed.detections))}",
-        ]
-        return side_by_side(
-            [draw_detections(processed.frame, in_rainy, names), annotated], captions
-        )
-
-
-def _with_even_sides(frame: Frame) -> Frame:
-    """Repeat the last row or column where a side is odd: video codecs need even ones."""
-    odd_rows, odd_columns = frame.shape[0] % 2, frame.shape[1] % 2
-    return np.pad(frame, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
-
-
-def _fitted(frame: Frame, size_hw: tuple[int, int]) -> Frame:
-    """Bring a frame to a video's size: odd sides repeated, others scaled and set on black."""
-    if frame.shape[:2] == size_hw:
-        return frame
-    frame = _with_even_sides(frame)
-    if frame.shape[:2] == size_hw:
-        return frame
-    placement = place((frame.shape[0], frame.shape[1]), size_hw)
-    canvas = np.zeros((*size_hw, 3), np.uint8)
-    canvas[placement.content] = cv2.resize(frame, placement.size_hw[::-1])
-    return canvas
-
-
-def _boxes(count: int) -> str:
-    return f"{count} box" if count == 1 else f"{count} boxes"
 
 
 def _print_summary(summary: dict[str, Any], folder: Path) -> None:

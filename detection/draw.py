@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from detection.types import Detections
-from rainmer.frames import Frame
+from rainmer.frames.arrays import Frame
 
 __all__ = ["class_color", "draw_detections", "side_by_side"]
 

@@ -23,7 +23,7 @@ from detection.types import (
 from rainmer import Derainer
 from rainmer.background import End, interleave
 from rainmer.errors import RainmerError
-from rainmer.frames import Download, Frame, upload
+from rainmer.frames.arrays import Download, Frame, upload
 
 __all__ = ["STAGES", "Pipeline", "Processed", "StreamError"]
 
@@ -178,7 +178,8 @@ class Pipeline:
 
         Args:
             source: Frames (H, W, 3), uint8, RGB, or pairs of name and frame: a
-                `rainmer.video.VideoReader`, a generator, a list. Frames without names are counted.
+                `rainmer.frames.video.VideoReader`, a generator, a list. Frames without names are
+                counted.
             batch: Most frames at once.
             ahead: Most decoded frames that wait; None allows two batches.
             live: Do not wait for a batch to fill: take what is there, for the least delay.

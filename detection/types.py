@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rainmer.errors import RainmerError
-from rainmer.frames import Frame
+from rainmer.frames.arrays import Frame
 
 __all__ = ["DerainCallable", "Detections", "Detector", "DeviceDetector"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.cache import default_cache_folder
 from rainmer.cli import fraction, non_negative_int, positive_int
+from rainmer.files import default_cache_folder
 
 __all__ = [
     "add_detector_options",

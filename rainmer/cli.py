@@ -9,10 +9,10 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
 
-import torch
+from tqdm import tqdm
 
 from rainmer.errors import RainmerError
 
@@ -22,7 +22,7 @@ __all__ = [
     "make_parser",
     "non_negative_int",
     "positive_int",
-    "resolve_device",
+    "progress_bar",
     "run_command",
     "stage_options",
 ]
@@ -31,7 +31,6 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
-_DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 _USER_ERRNOS = {
     errno.EACCES,
     errno.EDQUOT,
@@ -110,27 +109,6 @@ def _whole_number(text: str, least: int) -> int:
     return int(text)
 
 
-def resolve_device(name: str | torch.device | None) -> torch.device:
-    """Turn an option into a device; None chooses cuda, then mps, then cpu.
-
-    Raises:
-        RainmerError: The device does not exist on this machine.
-    """
-    if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(f"cuda:{name}" if str(name).isdecimal() else name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RainmerError(f"no device {name!r} here: {reason}; use --device cpu") from error
-    if device.type not in _DEVICE_TYPES:
-        raise RainmerError(f"no device {name!r} here: use {', '.join(_DEVICE_TYPES)}")
-    return device
-
-
 def run_command(command: Callable[[Sequence[str] | None], None]) -> None:
     """Run a command's `main` and end the process with its exit code.
 
@@ -197,3 +175,13 @@ def _silenced_native_libraries() -> Iterator[None]:
 def _end(message: str) -> NoReturn:
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     sys.exit(EXIT_USER_ERROR)
+
+
+_Item = TypeVar("_Item")
+
+
+def progress_bar(
+    items: Iterable[_Item], total: int, unit: str, quiet: bool, name: str | None = None
+) -> Iterable[_Item]:
+    """Show progress over items, if they take longer than two seconds."""
+    return tqdm(items, desc=name, total=total, unit=unit, disable=quiet, delay=2)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+import re
+import struct
+
 import torch
 
 __all__ = [
+    "LOAD_ERRORS",
     "ConfigError",
     "DatasetError",
     "ImageError",
@@ -12,6 +17,7 @@ __all__ = [
     "RainmerError",
     "SpecError",
     "WeightsError",
+    "first_sentence",
     "is_out_of_memory",
 ]
 
@@ -50,3 +56,27 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # The CPU allocator raises a plain RuntimeError.
     return "DefaultCPUAllocator" in str(error) or "not enough memory" in str(error)
+
+
+LOAD_ERRORS = (
+    pickle.UnpicklingError,
+    struct.error,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What torch.load raises on files that are damaged or of another kind."""
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of an error's text, which may go on with advice.
+
+    >>> first_sentence("file read failed. This is an internal error.")
+    'file read failed'
+    """
+    return re.split(r"\.?\s*\n|\.\s", text.strip())[0].rstrip(".")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import fnmatch
 import hashlib
+import io
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,12 +19,14 @@ from rainmer.errors import OutputError
 __all__ = [
     "append_line",
     "atomic_write",
+    "default_cache_folder",
     "file_sha256",
     "fits_pattern",
     "make_folder",
     "match_key",
     "read_lines",
     "write_bytes",
+    "write_csv",
     "write_text",
 ]
 
@@ -134,3 +138,17 @@ def match_key(path: str | os.PathLike[str]) -> str:
     """
     posix = PurePosixPath(os.fspath(path).replace("\\", "/"))
     return str(posix.with_suffix("")).casefold()
+
+
+def default_cache_folder() -> Path:
+    """Return the user's cache folder for derained frames (`XDG_CACHE_HOME` is respected)."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "rainmer" / "derained"
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as CSV, all or nothing."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    # Names of files need not be valid text.
+    write_bytes(path, text.getvalue().encode(errors="surrogateescape"))

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from rainmer.errors import ConfigError, ImageError
-from rainmer.frames import quantize
+from rainmer.frames.arrays import quantize
 
 __all__ = ["Convention", "luma", "luma_8bit", "psnr", "restoration_scores", "ssim"]
 

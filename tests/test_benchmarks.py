@@ -7,8 +7,7 @@ from benchmarks.measuring import count_work, parse_size
 from benchmarks.plain import plain
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
-
-from .rainmer.golden import COPIES, config_of, read_golden, rule_model
+from tests.rainmer.golden import COPIES, config_of, read_golden, rule_model
 
 TINY = {"dim": 8, "base_dim": 16, "num_blocks": (1, 1, 1, 1), "heads": (1, 2, 4, 8)}
 

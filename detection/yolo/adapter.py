@@ -26,9 +26,8 @@ from ultralytics.utils import checks
 from detection.types import Detections
 from detection.yolo.binding import is_attached, kept_threads
 from detection.yolo.device import DeviceBatch, device_predictor
-from rainmer.errors import RainmerError, WeightsError
-from rainmer.frames import Frame, reverse_channels
-from rainmer.models.weights import first_sentence
+from rainmer.errors import RainmerError, WeightsError, first_sentence
+from rainmer.frames.arrays import Frame, reverse_channels
 
 __all__ = ["YoloDetector", "load_yolo"]
 

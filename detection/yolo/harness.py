@@ -25,10 +25,10 @@ from ultralytics.utils import nms, ops
 from detection.types import Detections
 from detection.yolo.adapter import load_yolo, no_automatic_installs
 from detection.yolo.letterbox import PAD_VALUE, Placement, place
-from rainmer.cli import resolve_device
+from rainmer.device import resolve_device
 from rainmer.errors import RainmerError
 from rainmer.files import file_sha256
-from rainmer.frames import Frame
+from rainmer.frames.arrays import Frame
 
 __all__ = ["HarnessBatch", "ValidationHarness"]
 

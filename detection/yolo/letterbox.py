@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rainmer.resize import resize_bilinear
+from rainmer.frames.resize import resize_bilinear
 
 __all__ = ["PAD_VALUE", "Placement", "letterbox", "place"]
 

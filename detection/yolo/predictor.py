@@ -26,7 +26,7 @@ from detection.yolo.binding import DrawOn, Settings, Where, kept_threads, make_c
 from detection.yolo.device import letterboxes, network_input, placement_of
 from detection.yolo.letterbox import Placement, letterbox
 from rainmer.errors import ImageError, RainmerError
-from rainmer.frames import Frame, download, quantize, reverse_channels, upload
+from rainmer.frames.arrays import Frame, download, quantize, reverse_channels, upload
 
 __all__ = ["DerainPredictor"]
 

@@ -27,7 +27,7 @@ from ultralytics.utils.patches import imread
 from detection.types import DerainCallable, call_derainer
 from detection.yolo.binding import Settings, Where, make_class
 from rainmer.errors import ImageError, RainmerError
-from rainmer.frames import Frame, reverse_channels
+from rainmer.frames.arrays import Frame, reverse_channels
 
 __all__ = ["DerainValidator"]
 

@@ -1,5 +1,7 @@
 """Rainy detection sets: what a set is, and reading one from its YAML file."""
 
-from eval.sets.loading import ALL, DetectionSet, Sample, SetConfig, load_set
+from eval.sets.config import SetConfig
+from eval.sets.loading import load_set
+from eval.sets.model import ALL, DetectionSet, Sample
 
 __all__ = ["ALL", "DetectionSet", "Sample", "SetConfig", "load_set"]

@@ -13,7 +13,8 @@ import reprlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from rainmer.data.annotations import Annotations, Defects
+from rainmer.data.annotations.records import Annotations
+from rainmer.data.defects import Defects
 
 __all__ = ["listed_files", "without_boxes"]
 

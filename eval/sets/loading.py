@@ -6,13 +6,13 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.sets.config import ConditionRule, SetConfig, read_config
 from eval.sets.listing import listed_files, without_boxes
+from eval.sets.model import ALL, DetectionSet, Sample
 from eval.sets.rendered import (
     RainSpec,
     Scene,
@@ -20,135 +20,15 @@ from eval.sets.rendered import (
     render_scenes,
     write_listing,
 )
-from rainmer.config import from_mapping, nearest, read_yaml
-from rainmer.data.annotations import (
-    Annotation,
-    Annotations,
-    Defects,
-    ImageRecord,
-    clip_to_image,
-    read_coco,
-    read_yolo,
-)
+from rainmer.data.annotations.coco import read_coco
+from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, clip_to_image
+from rainmer.data.annotations.yolo import read_yolo
+from rainmer.data.defects import Defects
 from rainmer.errors import ConfigError, DatasetError, ImageError
 from rainmer.files import fits_pattern, match_key
-from rainmer.frames import image_size_hw, list_images
+from rainmer.frames.images import image_size_hw, list_images
 
-__all__ = ["ALL", "DetectionSet", "Sample", "SetConfig", "check_name", "load_set"]
-
-ALL = "all"
-"""The condition that every image belongs to."""
-
-ConditionRule = str | list[str] | dict[str, str | list[str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SetConfig:
-    """A rainy detection set, as its YAML file gives it. Paths are relative to the file."""
-
-    name: str
-    """Short name for reports and folders: letters, digits, spaces and `_.-`."""
-    rainy: str | None = None
-    """Folder of the rainy images; null where they are rendered: see `rain`."""
-    rain: RainSpec | None = None
-    """Rain to render into the clean images, once; then `clean` is needed and `rainy` is not."""
-    clean: str | None = None
-    """Folder of the same scenes without rain, same file names; null if there are none."""
-    annotations: str | None = None
-    """COCO JSON file or folder of YOLO labels; null: pseudo-labels from the clean images."""
-    scenes: str | None = None
-    """COCO JSON file whose images list the scenes, with `rainy_file` and `clean_file` for each;
-    null: the images of the folders, paired by name."""
-    names: list[str] | dict[str, str] | None = None
-    """Class names of YOLO labels, as a list or by id."""
-    aliases: dict[str, str] = field(default_factory=dict)
-    """Names of the set that the detector calls differently, e.g. `pedestrian: person`."""
-    conditions: dict[str, ConditionRule] = field(default_factory=dict)
-    """Rows of the report: a glob on file names, a list of file names, or attribute: value(s)."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One scene: the rainy image, its clean partner if there is one, and its size."""
-
-    key: str
-    """Path of the rainy image relative to its folder: its name in every result."""
-    image_id: int
-    rainy: Path
-    clean: Path | None
-    size_hw: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class DetectionSet:
-    """A set that was read and checked.
-
-    `annotations` is None when the truth is to be made from the clean images (pseudo-labels).
-    `conditions` has image ids by name and always holds `ALL`.
-    """
-
-    name: str
-    samples: tuple[Sample, ...]
-    categories: Mapping[int, str]
-    annotations: tuple[Annotation, ...] | None
-    aliases: Mapping[str, str]
-    conditions: Mapping[str, frozenset[int]]
-    defects: Defects
-    fingerprint: str
-
-    @property
-    def has_clean(self) -> bool:
-        """Whether every rainy image has a clean partner."""
-        return all(sample.clean is not None for sample in self.samples)
-
-    def restricted(
-        self, conditions: Sequence[str] | None = None, limit: int | None = None
-    ) -> DetectionSet:
-        """Return the set with only these conditions, and at most `limit` images.
-
-        A limit takes images evenly spread over the sorted names, so that sets that keep day and
-        night apart by name are still seen whole.
-
-        Raises:
-            DatasetError: A condition is unknown, or no image is left.
-        """
-        kept_conditions = dict(self.conditions)
-        wanted = self.conditions[ALL]
-        if conditions:
-            unknown = [name for name in conditions if name not in self.conditions]
-            if unknown:
-                raise DatasetError(
-                    f"{self.name} has no condition {unknown[0]!r}; "
-                    f"{nearest(unknown[0], self.conditions)}"
-                )
-            wanted = frozenset().union(*(self.conditions[name] for name in conditions))
-            kept_conditions = {name: self.conditions[name] for name in conditions}
-        samples = [sample for sample in self.samples if sample.image_id in wanted]
-        if limit is not None and limit < len(samples):
-            samples = [samples[i * len(samples) // limit] for i in range(limit)]
-        return self._only(samples, kept_conditions)
-
-    def without(self, image_ids: Iterable[int]) -> DetectionSet:
-        """Return the set without some images, as when they turn out to be unreadable."""
-        dropped = frozenset(image_ids)
-        samples = [sample for sample in self.samples if sample.image_id not in dropped]
-        return self._only(samples, self.conditions)
-
-    def _only(
-        self, samples: Sequence[Sample], conditions: Mapping[str, frozenset[int]]
-    ) -> DetectionSet:
-        ids = frozenset(sample.image_id for sample in samples)
-        if not ids:
-            raise DatasetError(f"{self.name}: no image is left to evaluate")
-        annotations = self.annotations
-        if annotations is not None:
-            annotations = tuple(a for a in annotations if a["image_id"] in ids)
-        return dataclasses.replace(
-            self,
-            samples=tuple(samples),
-            annotations=annotations,
-            conditions={ALL: ids} | {n: c & ids for n, c in conditions.items() if c & ids},
-        )
+__all__ = ["load_set"]
 
 
 def load_set(
@@ -169,7 +49,7 @@ def load_set(
         DatasetError: A folder or file is missing, or nothing usable is left.
     """
     file = Path(path)
-    config = _read_config(file)
+    config = read_config(file)
     if config.rain is not None:
         return _load_rendered(config, config.rain, file, rendered, quiet)
     return _load(config, file)
@@ -244,32 +124,6 @@ def _load(config: SetConfig, file: Path) -> DetectionSet:
         defects=defects,
         fingerprint=_fingerprint(config, samples, boxes),
     )
-
-
-def check_name(name: str, where: str) -> None:
-    """Refuse a name of a set that would not do as a folder's.
-
-    Raises:
-        ConfigError: It leads elsewhere, is empty, or has other signs than plain ones.
-    """
-    if not re.fullmatch(r"[\w .-]+", name) or not name.strip(" ."):
-        raise ConfigError(
-            f"{where}: name: {name!r} is no plain name; use letters, digits, spaces and _.-"
-        )
-
-
-def _read_config(file: Path) -> SetConfig:
-    config = from_mapping(SetConfig, read_yaml(file), str(file))
-    check_name(config.name, str(file))
-    if (config.rainy is None) == (config.rain is None):
-        raise ConfigError(f"{file}: give either `rainy`, a folder, or `rain`, to render it")
-    if config.rain is not None and (config.clean is None or config.scenes is not None):
-        raise ConfigError(f"{file}: `rain` is rendered into `clean`, and goes without `scenes`")
-    if config.annotations is None and config.clean is None:
-        raise ConfigError(
-            f"{file}: without `annotations`, `clean` is needed: pseudo-labels come from it"
-        )
-    return config
 
 
 def _files(

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from eval.cache import default_cache_folder
 from rainmer.config import to_mapping
-from rainmer.data.annotations import Annotation, Defects, ImageRecord, clip_to_image
+from rainmer.data.annotations.records import Annotation, ImageRecord, clip_to_image
+from rainmer.data.defects import Defects
 from rainmer.data.depth import find_depth
-from rainmer.data.rain import RainRenderer, rain_config
-from rainmer.data.rain.folder import CLEAN, RAINY, RenderJob, render_folder
-from rainmer.data.rain.instances import RenderedScene, rendered_instances
 from rainmer.errors import DatasetError
-from rainmer.files import fits_pattern, make_folder, write_text
+from rainmer.files import default_cache_folder, fits_pattern, make_folder, write_text
+from rainmer.rain import RainRenderer, rain_config
+from rainmer.rain.folder import CLEAN, RAINY, RenderJob, render_folder
+from rainmer.rain.instances import RenderedScene, rendered_instances
 
 __all__ = [
     "RainSpec",

@@ -9,8 +9,9 @@ from typing import Any
 
 from eval.sets.adapters.classes import without_counterpart
 from eval.sets.adapters.model import AdaptedSet
-from eval.sets.loading import DetectionSet
-from rainmer.data.annotations import Annotation, Defects
+from eval.sets.model import DetectionSet
+from rainmer.data.annotations.records import Annotation
+from rainmer.data.defects import Defects
 
 __all__ = ["Summary", "summary_of_adapted", "summary_of_loaded", "to_json", "to_lines"]
 

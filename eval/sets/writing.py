@@ -11,8 +11,8 @@ import yaml
 
 from eval.sets.adapters.files import common_folder
 from eval.sets.adapters.model import AdaptedSet
-from eval.sets.loading import check_name
-from rainmer.data.annotations import Annotation
+from eval.sets.config import check_name
+from rainmer.data.annotations.records import Annotation
 from rainmer.errors import DatasetError
 from rainmer.files import make_folder, write_text
 

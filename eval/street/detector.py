@@ -17,9 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from eval.cache import default_cache_folder
 from rainmer.errors import WeightsError
-from rainmer.files import atomic_write, file_sha256
+from rainmer.files import atomic_write, default_cache_folder, file_sha256
 
 __all__ = ["SHIPPED", "build_network", "detector_weights", "save_detector", "write_checkpoint"]
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from eval.cache import default_cache_folder
 from eval.street.splits import TEST, SceneId, write_split
-from rainmer.files import make_folder, write_text
+from rainmer.files import default_cache_folder, make_folder, write_text
 
 __all__ = ["INPUT_SIZE", "street_set"]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from eval.street import furnish
-from eval.street.finish import add_glows, add_haze, develop
-from eval.street.layout import Stage, choose_camera, choose_road, place_people, place_traffic
-from eval.street.light import day_light, night_light
-from eval.street.painting import SKY_M, Seen, paint_stage
-from rainmer.frames import Frame
+from eval.street.draw.finish import add_glows, add_haze, develop
+from eval.street.draw.light import day_light, night_light
+from eval.street.draw.painting import SKY_M, Seen, paint_stage
+from eval.street.world import furnish
+from eval.street.world.layout import Stage, choose_camera, choose_road, place_people, place_traffic
+from rainmer.frames.arrays import Frame
 
 __all__ = ["CLASSES", "SKY_M", "StreetObject", "StreetScene", "draw_scene"]
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from eval.street.scene import CLASSES, StreetObject, draw_scene
 from rainmer.data.depth import write_depth
 from rainmer.files import make_folder, write_text
-from rainmer.frames import write_image
+from rainmer.frames.images import write_image
 
 __all__ = [
     "TEST",

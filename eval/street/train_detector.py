@@ -28,13 +28,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from eval.coco import Evaluation, GroundTruth
+from eval.scores.coco import Evaluation, GroundTruth
 from eval.street.detector import build_network, save_detector, write_checkpoint
 from eval.street.scene import CLASSES
 from eval.street.splits import TEST, SceneId, train_scenes, write_split
 from rainmer.cli import make_parser, non_negative_int, positive_int, run_command
 from rainmer.files import atomic_write, make_folder
-from rainmer.frames import Frame, read_image
+from rainmer.frames.arrays import Frame
+from rainmer.frames.images import read_image
 
 __all__ = ["Recipe", "measure", "train"]
 
@@ -294,8 +295,8 @@ def measure(weights: Path, folder: Path, *, imgsz: int = 640) -> dict[str, dict[
         imgsz: Long side of the detector's input.
 
     Returns:
-        By condition: `all`, `day`, `night`, as of `eval.coco.Evaluation.summary`; and `classes`,
-        the AP of each class.
+        By condition: `all`, `day`, `night`, as of `eval.scores.coco.Evaluation.summary`; and
+        `classes`, the AP of each class.
     """
     from detection.yolo.harness import ValidationHarness
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from rainmer.frames import Frame
+from rainmer.frames.arrays import Frame
 
 __all__ = [
     "PUBLISHED",

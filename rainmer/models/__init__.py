@@ -11,22 +11,23 @@ from typing import Any
 
 from rainmer.config import nearest
 from rainmer.errors import SpecError, WeightsError
-from rainmer.models.airnet import AirNet
-from rainmer.models.brn import BRN, BRNConfig
-from rainmer.models.drsformer import DRSformer, DRSformerConfig
-from rainmer.models.efficientderain import EfficientDeRain
-from rainmer.models.idt import IDT, IDTConfig
+from rainmer.models.baselines.airnet import AirNet
+from rainmer.models.baselines.brn import BRN, BRNConfig
+from rainmer.models.baselines.drsformer import DRSformer, DRSformerConfig
+from rainmer.models.baselines.efficientderain import EfficientDeRain
+from rainmer.models.baselines.idt import IDT, IDTConfig
+from rainmer.models.baselines.prenet import PReNet
+from rainmer.models.baselines.promptir import PromptIR
+from rainmer.models.baselines.rcdnet import RCDNet, RCDNetConfig
 from rainmer.models.network import Network, refuse_mismatch
-from rainmer.models.prenet import PReNet
-from rainmer.models.promptir import PromptIR
 from rainmer.models.rainmer import Rainmer, SparseUNet
 from rainmer.models.rainmer_config import RainmerConfig
-from rainmer.models.rcdnet import RCDNet, RCDNetConfig
-from rainmer.models.shipped import shipped_names, shipped_weights
 from rainmer.models.weights import (
     WeightsFile,
     read_weights_file,
     save_weights,
+    shipped_names,
+    shipped_weights,
     weights_fingerprint,
 )
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rainmer.models.attention import SparseChannelAttention
 from rainmer.models.layers import (
     ChannelNorm,
     CompensatorStep,
@@ -21,13 +22,12 @@ from rainmer.models.layers import (
     FeatureCompensator,
     MixedScaleFeedForward,
     Separable,
-    SparseChannelAttention,
     global_average,
 )
 from rainmer.models.strips import Rows, filter_rows, maps_of, pixels_of, strips
 
 if TYPE_CHECKING:
-    from rainmer.models.rainmer import PromptAttention, PromptTerm, TransformerBlock
+    from rainmer.models.blocks import PromptAttention, PromptTerm, TransformerBlock
 
 __all__ = ["FusedCompensator", "FusedTransformerBlock"]
 

@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 
 from rainmer.config import check_integer, nearest, refuse_unknown_options, to_mapping
 from rainmer.errors import ConfigError
-from rainmer.models.layers import COMPENSATOR_STEPS, TopkTies, kept_entries
+from rainmer.models.attention import TopkTies, kept_entries
+from rainmer.models.layers import COMPENSATOR_STEPS
 
 __all__ = [
     "OFFICIAL_VARIANTS",

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import re
-import struct
 import warnings
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -19,37 +17,24 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from rainmer.errors import WeightsError
+from rainmer.errors import LOAD_ERRORS, WeightsError, first_sentence
 from rainmer.files import atomic_write
+from rainmer.models.baselines.prenet import PReNet
 from rainmer.models.network import Network
-from rainmer.models.prenet import PReNet
 
 __all__ = [
-    "LOAD_ERRORS",
     "WeightsFile",
-    "first_sentence",
     "load_state_dict_file",
     "read_weights_file",
     "save_weights",
+    "shipped_names",
+    "shipped_weights",
     "weights_fingerprint",
 ]
 
 _FORMAT = "rainmer"
 _FORMAT_VERSION = "1"
 _PICKLE_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt")
-LOAD_ERRORS = (
-    pickle.UnpicklingError,
-    struct.error,
-    AttributeError,
-    AssertionError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What torch.load raises on files that are damaged or of another kind."""
 _RAINMER_PARTS = frozenset({"embedding", "bottleneck", "refinement"})
 """Modules that every Rainmer of ours has under these names, and no published one."""
 
@@ -234,10 +219,22 @@ def _explain(file: Path, error: Exception) -> str:
     return f"{file} holds no weights: damaged, or a file of another kind"
 
 
-def first_sentence(text: str) -> str:
-    """Return the first sentence of an error's text, which may go on with advice.
+_FOLDER = Path(__file__).resolve().parents[1] / "weights"
 
-    >>> first_sentence("file read failed. This is an internal error.")
-    'file read failed'
+
+_SUFFIX = ".safetensors"
+
+
+def shipped_names() -> list[str]:
+    """Return the names, sorted: each is a spec of a derainer.
+
+    Example:
+        >>> shipped_names()
+        ['rainmer-s']
     """
-    return re.split(r"\.?\s*\n|\.\s", text.strip())[0].rstrip(".")
+    return sorted(path.name.removesuffix(_SUFFIX) for path in _FOLDER.glob(f"*{_SUFFIX}"))
+
+
+def shipped_weights(name: str) -> Path:
+    """Return the weights file of a name of `shipped_names()`."""
+    return _FOLDER / f"{name}{_SUFFIX}"

@@ -12,18 +12,18 @@ import yaml
 from PIL import Image
 
 import detection.__main__
-import eval.detect
-import rainmer.derain
+import eval.detect.__main__
+import rainmer.derain.__main__
 from eval.sets import load_set
 from rainmer import Derainer
 from rainmer.cli import run_command
 from rainmer.errors import RainmerError
-from rainmer.frames import read_image, write_image
+from rainmer.frames.images import read_image, write_image
 from tests.eval.trees import write_tree
 
 COMMANDS = {
-    "eval.detect": eval.detect.main,
-    "rainmer.derain": rainmer.derain.main,
+    "eval.detect": eval.detect.__main__.main,
+    "rainmer.derain": rainmer.derain.__main__.main,
     "detection": detection.__main__.main,
 }
 ODD_NAMES = (

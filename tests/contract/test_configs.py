@@ -7,8 +7,8 @@ import pytest
 
 from eval.sets import SetConfig
 from rainmer.config import from_mapping, read_yaml
-from rainmer.data.rain import PRESETS, RainConfig
 from rainmer.models import RainmerConfig
+from rainmer.rain import PRESETS, RainConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

@@ -14,8 +14,8 @@ FORBIDDEN = {
     "eval": set(),
 }
 ALLOWED = {
-    "rainmer/data/alignment/plots.py": {"matplotlib"},
-    "rainmer/embedding/plots.py": {"matplotlib"},
+    "rainmer/align/figures.py": {"matplotlib"},
+    "rainmer/views/figures.py": {"matplotlib"},
     "rainmer/training/plots.py": {"matplotlib"},
 }
 """Figures of commands; matplotlib is imported inside the functions that draw."""

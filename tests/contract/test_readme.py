@@ -71,7 +71,7 @@ def test_make_targets_exist():
 
 
 def test_specs_in_the_readme_are_those_that_resolve():
-    from rainmer.specs import SPEC_HELP
+    from rainmer.stage.specs import SPEC_HELP
 
     for spec in SPEC_HELP.split(", "):
         assert spec in README

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from detection.__main__ import main
-from detection.sources import find_sources
+from detection.run.sources import find_sources
 from rainmer.errors import ImageError, OutputError, RainmerError
-from rainmer.frames import read_image, write_image
-from rainmer.video import VideoWriter, open_video
+from rainmer.frames.images import read_image, write_image
+from rainmer.frames.video import VideoWriter, open_video
 from tests.detection.conftest import SHARED, make_frame, make_yolo
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from detection.types import Detections
-from rainmer.frames import write_image
+from rainmer.frames.images import write_image
 
 NAMES = {0: "red thing", 1: "green thing", 2: "blue thing"}
 SIZE = (48, 64)

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from rainmer.errors import ConfigError, ImageError
-from rainmer.frames import read_image
+from rainmer.frames.images import read_image
 from rainmer.metrics import luma, luma_8bit, psnr, restoration_scores, ssim
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"

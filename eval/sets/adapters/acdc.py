@@ -21,7 +21,9 @@ from eval.sets.adapters.files import find_folder, images_by_key, keep_allowed
 from eval.sets.adapters.model import AdaptedSet, AdapterOptions
 from eval.sets.adapters.sources import merge
 from rainmer.config import nearest
-from rainmer.data.annotations import Annotations, Defects, read_coco
+from rainmer.data.annotations.coco import read_coco
+from rainmer.data.annotations.records import Annotations
+from rainmer.data.defects import Defects
 from rainmer.errors import ConfigError, DatasetError
 
 __all__ = ["read_acdc"]

@@ -12,16 +12,11 @@ from eval.sets.adapters.classes import aliases_for
 from eval.sets.adapters.files import keep_allowed, stem_key
 from eval.sets.adapters.fitting import Fit, fit_exactly
 from eval.sets.adapters.model import AdaptedSet, Rules, Scene
-from rainmer.data.annotations import (
-    Annotation,
-    Annotations,
-    Defects,
-    ImageRecord,
-    clip_to_image,
-)
+from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, clip_to_image
+from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError, ImageError
 from rainmer.files import match_key
-from rainmer.frames import image_size_hw
+from rainmer.frames.images import image_size_hw
 
 __all__ = [
     "Draft",

@@ -13,10 +13,11 @@ from eval.sets.adapters.assembling import Draft, Gathered, assemble
 from eval.sets.adapters.files import child, find_folder, keep_allowed, one_per_stem, plain_stem
 from eval.sets.adapters.model import AdaptedSet, AdapterOptions, Rules
 from eval.sets.adapters.sources import merge
-from rainmer.data.annotations import Annotations, Defects, ImageRecord
-from rainmer.data.scalabel import read_scalabel
+from rainmer.data.annotations.records import Annotations, ImageRecord
+from rainmer.data.annotations.scalabel import read_scalabel
+from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
-from rainmer.frames import list_images
+from rainmer.frames.images import list_images
 
 __all__ = ["ANY", "read_bdd100k"]
 

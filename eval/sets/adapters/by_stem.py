@@ -31,7 +31,8 @@ from eval.sets.adapters.files import (
 from eval.sets.adapters.fitting import fit_uniformly
 from eval.sets.adapters.model import AdaptedSet, AdapterOptions
 from eval.sets.adapters.sources import read_any
-from rainmer.data.annotations import Annotations, Defects
+from rainmer.data.annotations.records import Annotations
+from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 
 __all__ = ["read_bdd350", "read_bdd350_night", "read_coco350", "read_hq_nightrain"]

@@ -64,5 +64,5 @@ def without_counterpart(names: Iterable[str]) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """Fold what does not count when `eval.truth` matches classes: case, and which separator."""
+    """Fold what `eval.detect.truth` ignores when it matches classes: case, and the separator."""
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()

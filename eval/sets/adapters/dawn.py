@@ -13,10 +13,12 @@ from eval.sets.adapters.files import child, find_folder, keep_allowed, one_per_s
 from eval.sets.adapters.model import AdaptedSet, AdapterOptions
 from eval.sets.adapters.sources import merge
 from rainmer.config import nearest
-from rainmer.data.annotations import Annotations, Defects, read_yolo
-from rainmer.data.voc import read_voc, voc_files
+from rainmer.data.annotations.records import Annotations
+from rainmer.data.annotations.voc import read_voc, voc_files
+from rainmer.data.annotations.yolo import read_yolo
+from rainmer.data.defects import Defects
 from rainmer.errors import ConfigError, DatasetError, ImageError
-from rainmer.frames import image_size_hw, list_images
+from rainmer.frames.images import image_size_hw, list_images
 
 __all__ = ["read_dawn"]
 

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from rainmer.data.annotations import Defects
+from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
-from rainmer.frames import list_images
+from rainmer.frames.images import list_images
 
 __all__ = [
     "child",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rainmer.data.annotations import Annotation, Defects, ImageRecord
-from rainmer.frames import image_orientation
+from rainmer.data.annotations.records import Annotation, ImageRecord
+from rainmer.data.defects import Defects
+from rainmer.frames.images import image_orientation
 
 __all__ = [
     "Fit",

@@ -17,11 +17,14 @@ from eval.sets.adapters.files import (
 )
 from eval.sets.adapters.model import AdaptedSet, AdapterOptions
 from rainmer.config import read_yaml
-from rainmer.data.annotations import Annotations, Defects, ImageRecord, read_coco, read_yolo
-from rainmer.data.voc import read_voc, voc_files
+from rainmer.data.annotations.coco import read_coco
+from rainmer.data.annotations.records import Annotations, ImageRecord
+from rainmer.data.annotations.voc import read_voc, voc_files
+from rainmer.data.annotations.yolo import read_yolo
+from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError, ImageError
 from rainmer.files import match_key
-from rainmer.frames import image_size_hw
+from rainmer.frames.images import image_size_hw
 
 __all__ = ["read_coco_set", "read_voc_set", "read_yolo_set"]
 

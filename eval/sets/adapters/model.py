@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rainmer.data.annotations import Annotation, Defects
+from rainmer.data.annotations.records import Annotation
+from rainmer.data.defects import Defects
 
 __all__ = ["AdaptedSet", "Adapter", "AdapterOptions", "Rules", "Scene"]
 

@@ -12,10 +12,11 @@ from eval.sets.adapters.assembling import Draft, Gathered, assemble
 from eval.sets.adapters.files import keep_allowed, one_per_stem, read_names
 from eval.sets.adapters.fitting import Fit, fit_stretched, turning_fit
 from eval.sets.adapters.model import AdaptedSet, AdapterOptions
-from rainmer.data.annotations import Annotations, Defects
-from rainmer.data.voc import read_voc, voc_files
+from rainmer.data.annotations.records import Annotations
+from rainmer.data.annotations.voc import read_voc, voc_files
+from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
-from rainmer.frames import list_images
+from rainmer.frames.images import list_images
 
 __all__ = ["read_rid", "read_ris"]
 

@@ -25,7 +25,7 @@ from eval.sets.adapters.files import (
     parts_below,
 )
 from eval.sets.adapters.model import AdaptedSet, AdapterOptions
-from rainmer.data.annotations import Defects
+from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 
 __all__ = ["read_gt_rain", "read_gtav_nightrain"]

@@ -14,8 +14,9 @@ from eval.sets.adapters.assembling import Draft, Gathered, assemble, conditions_
 from eval.sets.adapters.files import find_folder, images_by_key, keep_allowed
 from eval.sets.adapters.fitting import fit_uniformly
 from eval.sets.adapters.model import AdaptedSet, AdapterOptions
-from rainmer.data.annotations import Defects, ImageRecord
-from rainmer.data.cityscapes import read_polygons
+from rainmer.data.annotations.cityscapes import read_polygons
+from rainmer.data.annotations.records import ImageRecord
+from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 
 __all__ = ["read_raincityscapes"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from rainmer.data.annotations import Annotations, Defects, read_coco
-from rainmer.data.parsing import read_json
-from rainmer.data.scalabel import read_scalabel
-from rainmer.data.voc import read_voc, voc_files
+from rainmer.data.annotations.coco import read_coco
+from rainmer.data.annotations.parsing import read_json
+from rainmer.data.annotations.records import Annotations
+from rainmer.data.annotations.scalabel import read_scalabel
+from rainmer.data.annotations.voc import read_voc, voc_files
+from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 
 __all__ = ["merge", "read_any"]

@@ -4,8 +4,8 @@
 `python -m rainmer.data.layouts check NAME:ROOT`.
 """
 
+from rainmer.data.layouts.check import Report, check
 from rainmer.data.layouts.pairing import Pair, find_pairs
-from rainmer.data.layouts.report import Report, check
 from rainmer.data.layouts.table import LAYOUTS, Layout, Mode, find_layout
 
 __all__ = [

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from rainmer.cli import make_parser, run_command
-from rainmer.data.layouts.report import Report, check, to_json, to_lines
+from rainmer.data.layouts.check import Report, check, to_json, to_lines
 from rainmer.data.layouts.table import LAYOUTS, Layout
 from rainmer.errors import ConfigError, DatasetError
 

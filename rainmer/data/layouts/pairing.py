@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from rainmer.data.annotations import Defects
+from rainmer.data.defects import Defects
 from rainmer.data.layouts.rules import FirstInScene, NameRule, Numbered, OneOf, SameStem
 from rainmer.data.layouts.table import Layout, Mode, find_layout
 from rainmer.data.layouts.tree import Tree, natural_key

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
-from rainmer.frames import IMAGE_SUFFIXES, list_images
+from rainmer.frames.images import IMAGE_SUFFIXES, list_images
 
 __all__ = ["Tree", "natural_key"]
 

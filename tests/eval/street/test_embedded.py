@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-import eval.detect
+import eval.detect.__main__
 from eval.sets import load_set
 from eval.street.embedded import street_set
 from eval.street.splits import TEST
-from rainmer.frames import read_image
+from rainmer.frames.images import read_image
 
 FEW = (*TEST[:2], *TEST[64:66])
 

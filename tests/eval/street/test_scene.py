@@ -3,14 +3,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from eval.street import CLASSES, furnish
-from eval.street.backdrop import Road
-from eval.street.camera import Camera
-from eval.street.layout import Stage
-from eval.street.light import day_light
-from eval.street.painting import SKY_M, paint_stage
+from eval.street import CLASSES
+from eval.street.draw.camera import Camera
+from eval.street.draw.light import day_light
+from eval.street.draw.painting import SKY_M, paint_stage
 from eval.street.scene import draw_scene
-from eval.street.vehicles import draw_car
+from eval.street.world import furnish
+from eval.street.world.backdrop import Road
+from eval.street.world.layout import Stage
+from eval.street.world.vehicles import draw_car
 
 SMALL = (192, 320)
 SCENES = {

@@ -9,7 +9,7 @@ from eval.street import CLASSES, TEST_DAY, TEST_NIGHT, draw_scene, write_split
 from eval.street.splits import TEST, train_scenes, train_seed
 from rainmer.data.depth import read_depth
 from rainmer.errors import ImageError
-from rainmer.frames import read_image, write_image
+from rainmer.frames.images import read_image, write_image
 
 SMALL = (96, 160)
 CHOSEN = (TEST[3], TEST[64 + 5], TEST[7])

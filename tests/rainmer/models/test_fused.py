@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from rainmer.errors import WeightsError
 from rainmer.models import save_weights
 from rainmer.models import strips as strips_module
-from rainmer.models.drsformer import DRSformer, DRSformerConfig
+from rainmer.models.baselines.drsformer import DRSformer, DRSformerConfig
+from rainmer.models.blocks import TransformerBlock
 from rainmer.models.layers import FeatureCompensator
-from rainmer.models.rainmer import Rainmer, TransformerBlock
+from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
-
-from ..golden import COPIES, config_of, read_golden, rule_model, shared_golden
+from tests.rainmer.golden import COPIES, config_of, read_golden, rule_model, shared_golden
 
 TINY = {"dim": 8, "base_dim": 16, "num_blocks": (1, 1, 1, 1), "heads": (1, 2, 4, 8)}
 ROUNDING = 2e-5

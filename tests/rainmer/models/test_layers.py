@@ -7,18 +7,20 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rainmer.models.attention import (
+    SparseChannelAttention,
+    kept_entries,
+    sparse_cascade,
+    sparse_softmax,
+)
 from rainmer.models.layers import (
     ChannelNorm,
     Downsample,
     FeatureCompensator,
     MixedScaleFeedForward,
-    SparseChannelAttention,
     Upsample,
     depthwise,
-    kept_entries,
     per_image_projection,
-    sparse_cascade,
-    sparse_softmax,
 )
 
 

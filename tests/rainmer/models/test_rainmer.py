@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from rainmer.errors import ImageError
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
-
-from ..golden import rule_model
+from tests.rainmer.golden import rule_model
 
 TINY = {"dim": 8, "base_dim": 16, "num_blocks": (1, 1, 1, 1), "heads": (1, 2, 4, 8)}
 ROUNDING = 2e-6

@@ -9,8 +9,7 @@ from torch import nn
 from rainmer.models.layers import global_average
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
-
-from ..golden import COPIES, config_of, read_golden, rule_model, shared_golden
+from tests.rainmer.golden import COPIES, config_of, read_golden, rule_model, shared_golden
 
 TOLERANCE = 2e-5
 TINY_SEED = 9

@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from rainmer.errors import WeightsError
-from rainmer.models.prenet import PReNet
+from rainmer.models.baselines.prenet import PReNet
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
 from rainmer.models.rainmer_official import config_from_official
-
-from ..golden import rule_model, shared_golden
+from tests.rainmer.golden import rule_model, shared_golden
 
 TINY = {"dim": 8, "base_dim": 16, "num_blocks": (1, 2, 1, 1)}
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 import rainmer.models as models
 from rainmer.errors import ConfigError, SpecError, WeightsError
-from rainmer.models.prenet import PReNet
+from rainmer.models.baselines.prenet import PReNet
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
 from rainmer.models.weights import (

@@ -1,0 +1,1 @@
+"""The command `python -m detection`: sources, streams, what is saved and recorded."""

@@ -1,0 +1,181 @@
+"""What the command reads: images, folders, globs, videos, cameras and streams."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import cv2
+
+from rainmer.errors import ImageError
+from rainmer.frames.arrays import Frame, reverse_channels
+from rainmer.frames.images import read_image
+from rainmer.frames.inputs import Input, find_inputs, real_path
+from rainmer.frames.video import DEFAULT_FPS, is_video, open_video
+
+__all__ = ["Images", "Live", "Source", "Video", "find_sources"]
+
+_CAMERA_DIGITS = 4
+
+
+@dataclass
+class Images:
+    """Image files, each with the relative name that its result gets."""
+
+    name: str
+    files: list[tuple[str, Path]]
+    fps: None = None
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Number of files, readable or not."""
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[tuple[str, Frame]]:
+        """Yield what can be read; note what cannot."""
+        for name, path in self.files:
+            try:
+                frame = read_image(path)
+            except ImageError as error:
+                self.failures.append(str(error))
+                continue
+            yield name, frame
+
+
+@dataclass
+class Video:
+    """A video file; its frames are named by their number."""
+
+    name: str
+    path: Path
+    count: int = 0
+    fps: float | None = DEFAULT_FPS
+    failures: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        with contextlib.suppress(ImageError), open_video(self.path) as reader:
+            self.count, self.fps = reader.frame_count, reader.fps
+
+    @property
+    def files(self) -> list[tuple[str, Path]]:
+        """The file under its name."""
+        return [(self.name, self.path)]
+
+    def __iter__(self) -> Iterator[tuple[str, Frame]]:
+        """Yield the frames in order; note if there are none, or fewer than there should be."""
+        try:
+            reader = open_video(self.path)
+        except ImageError as error:
+            self.failures.append(str(error))
+            return
+        with reader:
+            for i, frame in enumerate(reader):
+                yield f"{i:06d}", frame
+        if reader.early_end:
+            self.failures.append(reader.early_end)
+
+
+@dataclass
+class Live:
+    """A camera by its number, or a stream by its address. It ends when it breaks off."""
+
+    address: str
+    count: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        target = int(self.address) if self.address.isdecimal() else self.address
+        self._capture = cv2.VideoCapture(target)
+        if not self._capture.isOpened():
+            kind = "camera" if self.address.isdecimal() else "stream"
+            raise ImageError(f"cannot open the {kind} {self.address}: not there, or in use")
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps: float | None = fps if 0 < fps < 1000 else DEFAULT_FPS
+        self.name = f"live-{Path(self.address).stem.replace('.', '-')}"
+
+    @property
+    def files(self) -> list[tuple[str, Path]]:
+        """The address under its name."""
+        return [(self.name, Path(self.address))]
+
+    def __iter__(self) -> Iterator[tuple[str, Frame]]:
+        """Yield frames until the source ends."""
+        number = 0
+        try:
+            while (read := self._capture.read())[0]:
+                yield f"{number:06d}", reverse_channels(cast(Frame, read[1]))
+                number += 1
+        finally:
+            self._capture.release()
+
+
+Source = Images | Video | Live
+"""What frames come from, as pairs of name and frame (H, W, 3), uint8, RGB.
+
+`name` is short, for folders and files; `files` are the paths behind it, each with its own name;
+`count` the number of frames, 0 if unknown; `fps` frames per second, None for images; `failures`
+what could not be read to its end, one line each, known after iterating.
+"""
+
+
+def find_sources(arguments: Sequence[str], out: Path | None = None) -> list[Source]:
+    """Turn the command's arguments into sources: all images as one, each video for itself.
+
+    Args:
+        arguments: Image and video files, folders, globs, camera numbers, stream addresses.
+        out: Folder of the results, which is not searched.
+
+    Returns:
+        The sources, each of another name.
+
+    Raises:
+        ImageError: An argument matches nothing that can be read.
+    """
+    live = list(dict.fromkeys(a for a in arguments if _is_live(a)))
+    found = [one for a in arguments if not _is_live(a) for one in find_inputs(a, out)]
+    unique: dict[Path, Input] = {}
+    for one in found:
+        unique.setdefault(real_path(one.path), one)
+    files = _name_files(list(unique.values()))
+    images = [(name, path) for name, path in files if not is_video(path)]
+    folders = [Images(_name_of(arguments), images)] if images else []
+    videos = [Video(name, path) for name, path in files if is_video(path)]
+    lives = [Live(address) for address in live]
+    _tell_apart([*folders, *lives], {video.name for video in videos})
+    return [*folders, *videos, *lives]
+
+
+def _tell_apart(sources: Sequence[Images | Live], taken: set[str]) -> None:
+    """Number sources whose names are taken already."""
+    for source in sources:
+        wanted, number = source.name, 2
+        while source.name in taken:
+            source.name, number = f"{wanted}-{number}", number + 1
+        taken.add(source.name)
+
+
+def _is_live(argument: str) -> bool:
+    if argument.isdecimal() and len(argument) <= _CAMERA_DIGITS:
+        return not os.path.exists(argument)
+    return "://" in argument and "\0" not in argument
+
+
+def _name_files(files: Sequence[Input]) -> list[tuple[str, Path]]:
+    """Name files relative to their roots, or to what is common to all where names collide."""
+    paths = [one.path for one in files]
+    names = [one.name.as_posix() for one in files]
+    if len(set(names)) < len(names):
+        absolute = [Path(os.path.abspath(path)) for path in paths]
+        common = os.path.commonpath([path.parent for path in absolute])
+        names = [path.relative_to(common).as_posix() for path in absolute]
+    return list(zip(names, paths, strict=True))
+
+
+def _name_of(arguments: Sequence[str]) -> str:
+    first = Path(arguments[0])
+    return (first.name if os.path.isdir(first) else first.stem.replace("*", "")) or "images"

@@ -1,0 +1,151 @@
+"""Sources and streams through the pipeline, batch by batch."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from detection.pipeline import STAGES, Pipeline, Processed
+from detection.run.records import RunFolder
+from detection.run.saving import Saver
+from detection.run.sources import Live, Source
+from detection.timing import StageTimes
+from detection.types import Detections
+from detection.yolo import YoloDetector
+from rainmer import Derainer
+from rainmer.background import consume
+from rainmer.frames.arrays import Frame
+
+__all__ = ["StreamResult", "Streams"]
+
+
+class StreamResult(NamedTuple):
+    """What is handed to the thread that writes; without `processed`, the source has ended."""
+
+    source: str
+    processed: Processed | None
+    in_rainy: Detections | None
+
+
+class Streams:
+    """All sources on their way through the pipeline, in three stages at once.
+
+    Threads decode, one per source; the calling one derains and detects; another draws and writes.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        options: argparse.Namespace,
+        derainer: Derainer,
+        detector: YoloDetector,
+    ) -> None:
+        self._sources = {source.name: source for source in sources}
+        self._options = options
+        self._derainer = derainer
+        self._detector = detector
+        # At network size the detector derains by itself.
+        self._pipeline = Pipeline(_unchanged if options.where == "network" else derainer, detector)
+        self._times = StageTimes()
+        self._frames = 0
+        self._wall_s = 0.0
+
+    def process(self, run: RunFolder) -> None:
+        """Write the results of all sources.
+
+        Raises:
+            StreamError: Sources broke off; the results of all others are complete.
+        """
+        start = time.perf_counter()
+        limit = self._options.limit
+        counts = [
+            min(source.count or limit or 0, limit or source.count)
+            for source in self._sources.values()
+        ]
+        with (
+            contextlib.ExitStack() as open_savers,
+            tqdm(
+                total=sum(counts) if all(counts) else None,
+                desc=next(iter(self._sources)) if len(counts) == 1 else f"{len(counts)} sources",
+                unit="frame",
+                delay=2,
+                disable=self._options.quiet,
+            ) as bar,
+        ):
+            savers = {
+                source.name: open_savers.enter_context(
+                    Saver(
+                        source,
+                        self._options,
+                        self._derainer.name,
+                        self._detector.names,
+                        run.folder,
+                    )
+                )
+                for source in self._sources.values()
+            }
+
+            def write(result: StreamResult) -> None:
+                self._write(result, savers[result.source], run)
+                bar.update(result.processed is not None)
+
+            try:
+                consume(self._detected(), write, 2 * self._options.batch)
+            finally:
+                self._wall_s = time.perf_counter() - start
+
+    def timing(self) -> dict[str, Any]:
+        """Return ms per frame of each stage, seconds in all, and frames per second."""
+        return {
+            "stage_ms": {
+                stage: round(self._times.total_ms(stage) / max(self._frames, 1), 3)
+                for stage in ("decode", *STAGES, "write")
+            },
+            "wall_s": round(self._wall_s, 3),
+            "frames_per_s": round(self._frames / self._wall_s, 3) if self._wall_s else None,
+        }
+
+    def _write(self, result: StreamResult, saver: Saver, run: RunFolder) -> None:
+        if result.processed is None:
+            saver.close()
+            return
+        with self._times.measuring("write"):
+            saver.save(result.processed, result.in_rainy)
+            run.add(result.source, result.processed)
+        for stage, elapsed_ms in result.processed.stage_ms.items():
+            self._times.add(stage, elapsed_ms)
+        self._frames += 1
+
+    def _detected(self) -> Iterator[StreamResult]:
+        """Derain and detect; in the rainy frame too if both are shown."""
+        lives = sum(isinstance(source, Live) for source in self._sources.values())
+        frames = {
+            # Live sources first: they cannot wait until a video ends.
+            name: self._times.of_items("decode", itertools.islice(source, self._options.limit))
+            for name, source in sorted(
+                self._sources.items(), key=lambda item: not isinstance(item[1], Live)
+            )
+        }
+        streams = self._pipeline.run_streams(
+            frames,
+            self._options.batch,
+            at_once=max(lives, self._options.streams),
+            live=bool(lives),
+            download=self._options.save,
+        )
+        with contextlib.closing(streams):
+            for name, processed in streams:
+                in_rainy = None
+                if self._options.side_by_side and processed is not None:
+                    (in_rainy,) = self._detector([processed.frame])
+                yield StreamResult(name, processed, in_rainy)
+
+
+def _unchanged(frames: list[Frame]) -> list[Frame]:
+    return frames

@@ -1,0 +1,1 @@
+"""The main job: mAP of a detector on rainy, derained and clean images."""

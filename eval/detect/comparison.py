@@ -1,0 +1,244 @@
+"""The comparison itself: rainy, derained and clean images through one detector, and their rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from detection.timing import StageTimes
+from eval.detect.table import RowResult, Settings, per_class_rows, table_rows
+from eval.detect.truth import CategoryMatch, match_categories, pseudo_truth, set_truth
+from eval.detect.union import unite_runs
+from eval.rows.cache import CachedDerainer
+from eval.rows.run import ImageResult, MeasuringDetector, RowSpec, run_row
+from eval.scores.coco import Evaluation, GroundTruth
+from eval.sets import DetectionSet
+from rainmer.errors import SpecError
+
+if TYPE_CHECKING:
+    from detection.yolo.binding import Where
+
+__all__ = ["Comparison", "NamedDetector", "compare"]
+
+_log = logging.getLogger(__name__)
+
+
+class NamedDetector(MeasuringDetector, Protocol):
+    """A measuring detector that knows its classes."""
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """Label to class name."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison.
+
+    Attributes:
+        data: The set, without images that turned out unreadable.
+        truth: What rows were scored against.
+        rows: Rainy first.
+        table: Flat rows of metrics.json, fractions 0..1.
+        per_class: Flat rows of per_class.csv.
+        pseudo_labels: Whether the truth is the detector's own.
+        notes: What a reader must know about the data.
+    """
+
+    data: DetectionSet
+    truth: GroundTruth
+    rows: Sequence[RowResult]
+    table: list[dict[str, Any]]
+    per_class: list[dict[str, Any]]
+    pseudo_labels: bool
+    notes: list[str]
+
+    def find(self, input_name: str, derainer: str = "") -> RowResult | None:
+        """Return the row of an input and a derainer's name, if it was run."""
+        for row in self.rows:
+            if (row.spec.input, row.spec.derainer_name) == (input_name, derainer):
+                return row
+        return None
+
+
+def row_specs(
+    data: DetectionSet,
+    derainers: Sequence[CachedDerainer],
+    needs_names: Sequence[bool],
+    *,
+    union: bool = False,
+    where: Sequence[Where] = ("frame",),
+) -> list[RowSpec]:
+    """List the rows: rainy, clean, then each derainer on the rainy and on the clean images.
+
+    Precomputed results exist for the rainy images only, so they get no row on clean ones. With
+    `union`, each derained row is followed by its union with the row that was not derained. Each
+    derainer has these rows once for each place of `where`.
+
+    Raises:
+        SpecError: Precomputed results are to be shown at the detector's resolution.
+    """
+    specs = [RowSpec("rainy")]
+    if data.has_clean:
+        specs.append(RowSpec("clean"))
+    unions = (False, True) if union else (False,)
+    for derainer, precomputed in zip(derainers, needs_names, strict=True):
+        if precomputed and "network" in where:
+            raise SpecError(
+                f"{derainer.name} has derained frames of native size only: leave out either it or "
+                "--where network"
+            )
+        for place in where:
+            specs += [RowSpec("derained", derainer, united, place) for united in unions]
+            if data.has_clean and not precomputed:
+                specs += [RowSpec("derained_clean", derainer, united, place) for united in unions]
+    return specs
+
+
+def compare(
+    data: DetectionSet,
+    detector: NamedDetector,
+    specs: Sequence[RowSpec],
+    folder: Path,
+    settings: Settings,
+    *,
+    times: StageTimes | None = None,
+    progress: Callable[[str, int], None] = lambda label, images: None,
+) -> Comparison:
+    """Run every row and score it.
+
+    Args:
+        data: The set.
+        detector: The measuring harness.
+        specs: The rows, rainy first; see `row_specs`. A union comes after both its parts.
+        folder: Where unfinished and finished rows are kept, for resuming.
+        settings: Confidences and bootstrap.
+        times: Gains what decoding and detecting take, see `run_row`.
+        progress: Called with a row's label and the number of images just done.
+
+    Raises:
+        DatasetError: No category matches, or no truth is left.
+        OutputError: Results cannot be written.
+    """
+    times = times or StageTimes()
+    match = None
+    if data.annotations is not None:
+        match = match_categories(data.categories, detector.names, data.aliases)
+        set_truth(data, match)  # what makes a set useless is said before the work, not after
+    runs: dict[RowSpec, Mapping[int, ImageResult]] = {}
+    for spec in specs:
+        if spec.union:
+            runs[spec] = _united(spec, runs, settings)
+            progress(spec.label, len(data.samples))
+            continue
+        runs[spec] = run_row(
+            spec,
+            data,
+            detector,
+            folder,
+            times=times,
+            progress=lambda images, label=spec.label: progress(label, images),  # type: ignore[misc]
+        )
+    data = _without_failures(data, runs.values())
+    to_category = match.label_to_category if match else {label: label for label in detector.names}
+    results = {spec: _coco_results(data, run, to_category) for spec, run in runs.items()}
+    truth = _truth(data, match, detector, specs, results, settings)
+    rows = [
+        RowResult(spec, runs[spec], Evaluation(truth, results[spec]), results[spec])
+        for spec in specs
+    ]
+    return Comparison(
+        data=data,
+        truth=truth,
+        rows=rows,
+        table=table_rows(data, truth, rows, settings),
+        per_class=per_class_rows(data, rows),
+        pseudo_labels=match is None,
+        notes=_notes(data, match, specs),
+    )
+
+
+def _united(
+    spec: RowSpec, runs: Mapping[RowSpec, Mapping[int, ImageResult]], settings: Settings
+) -> dict[int, ImageResult]:
+    return unite_runs(
+        runs[RowSpec("clean" if spec.shows_clean else "rainy")],
+        runs[replace(spec, union=False)],
+        iou_threshold=settings.union_iou,
+        max_det=settings.union_max_det,
+    )
+
+
+def _without_failures(
+    data: DetectionSet, runs: Iterable[Mapping[int, ImageResult]]
+) -> DetectionSet:
+    """Leave an image that one row could not read out of all rows."""
+    failed = {
+        image_id: result.error for run in runs for image_id, result in run.items() if result.error
+    }
+    if not failed:
+        return data
+    for sample in data.samples:
+        if sample.image_id in failed:
+            data.defects.error("unreadable image, skipped", sample.key)
+            _log.warning("%s", failed[sample.image_id])
+    return data.without(failed)
+
+
+def _coco_results(
+    data: DetectionSet, run: Mapping[int, ImageResult], to_category: Mapping[int, int]
+) -> list[dict[str, Any]]:
+    """Return COCO results in the set's categories; classes that the set lacks are left out."""
+    return [
+        {
+            "image_id": sample.image_id,
+            "category_id": to_category[int(label)],
+            "bbox": box,
+            "score": score,
+        }
+        for sample in data.samples
+        for *box, score, label in run[sample.image_id].boxes
+        if int(label) in to_category
+    ]
+
+
+def _truth(
+    data: DetectionSet,
+    match: CategoryMatch | None,
+    detector: NamedDetector,
+    specs: Sequence[RowSpec],
+    results: Mapping[RowSpec, Sequence[Mapping[str, Any]]],
+    settings: Settings,
+) -> GroundTruth:
+    if match is not None:
+        return set_truth(data, match)
+    clean = next(spec for spec in specs if spec.input == "clean")
+    return pseudo_truth(data, results[clean], detector.names, settings.pseudo_conf)
+
+
+def _notes(data: DetectionSet, match: CategoryMatch | None, specs: Sequence[RowSpec]) -> list[str]:
+    notes = data.defects.lines()
+    if match is None:
+        notes.insert(
+            0, "no boxes are given: rows are scored against the detector's view of the clean images"
+        )
+    elif match.unmatched:
+        lost = set(match.unmatched)
+        names = {i for i, name in data.categories.items() if name in lost}
+        boxes = sum(a["category_id"] in names for a in data.annotations or ())
+        notes.append(
+            f"categories that the detector does not know, left out: {', '.join(match.unmatched)} "
+            f"({boxes} boxes)"
+        )
+    if match is not None and match.unused:
+        notes.append(f"{match.unused} classes of the detector are not in the set and do not count")
+    if not data.has_clean:
+        notes.append("no clean images: no ceiling, no PSNR, no test on dry frames")
+    derained = {s.derainer_name for s in specs if s.input == "derained" and not s.union}
+    dry = {s.derainer_name for s in specs if s.input == "derained_clean"}
+    if data.has_clean and derained - dry:
+        notes.append(f"not measured on clean images: {', '.join(sorted(derained - dry))}")
+    return notes

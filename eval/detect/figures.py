@@ -1,0 +1,279 @@
+"""The figures of a detection run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from eval.report.figures import INK, WIDTH, color_of, legend, marker_of, ruled, short, styled
+from eval.report.tables import (
+    Row,
+    conditions,
+    find_row,
+    format_count,
+    format_percent,
+    format_points,
+    is_control,
+    number,
+    row_label,
+    sort_rows,
+    typographic,
+)
+
+__all__ = ["class_changes", "count_shown", "gain_scatter", "score_bars"]
+
+_FADED = 0.45
+_COLORS = {
+    "rainy": "#7489a6",
+    "derained": "#16a085",
+    "clean": "#d3a027",
+    "derained_clean": "#9477c9",
+}
+_LOSS = "#d9603b"
+_ROW_HEIGHT = 0.3
+_CLASSES = 12
+_FEW_BOXES = 10
+
+
+@styled
+def score_bars(rows: Sequence[Row]) -> Figure:
+    """Draw the mAP of every row as bars, one block per condition.
+
+    A whisker is the 95 % interval of the difference to a reference, drawn from the reference's
+    dashed line: rainy for derained and clean images, clean for derained clean images. A whisker
+    that meets the dashed line is a change that may be chance.
+
+    Args:
+        rows: Rows of metrics.json, at least one.
+    """
+    ordered = sort_rows(rows)
+    blocks = [
+        [row for row in ordered if row.get("condition") == name] for name in conditions(ordered)
+    ]
+    height = sum(_ROW_HEIGHT * len(block) + 0.3 for block in blocks) + 0.5
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    grid = figure.add_gridspec(len(blocks), 1, height_ratios=[len(block) + 0.6 for block in blocks])
+    limit = 1.22 * max(_reach(row, block) for block in blocks for row in block) or 1.0
+    for index, block in enumerate(blocks):
+        axes = figure.add_subplot(grid[index])
+        _draw_block(axes, block)
+        axes.set_xlim(0, min(limit, 118))
+        if len(blocks) > 1:
+            axes.set_title(short(str(block[0].get("condition"))), loc="left", fontweight="bold")
+        if index < len(blocks) - 1:
+            axes.tick_params(labelbottom=False)
+        else:
+            axes.set_xlabel("mAP (%)")
+    return figure
+
+
+def _reference(row: Row, block: Sequence[Row]) -> float | None:
+    """Return the mAP in percent that a row's difference is measured against."""
+    kind = "clean" if row.get("input") == "derained_clean" else "rainy"
+    found = find_row(block, str(row.get("condition")), kind)
+    value = None if found is None else number(found.get("mAP"))
+    return None if value is None else 100 * value
+
+
+def _whisker(row: Row, block: Sequence[Row]) -> tuple[float, float] | None:
+    """Return the interval of a row's mAP in percent, as reference plus interval of difference."""
+    low, high, base = number(row.get("ci_low")), number(row.get("ci_high")), _reference(row, block)
+    if low is None or high is None or base is None:
+        return None
+    return base + 100 * low, base + 100 * high
+
+
+def _reach(row: Row, block: Sequence[Row]) -> float:
+    """Return how far to the right a row draws anything, in percent."""
+    value = number(row.get("mAP")) or 0.0
+    compared = row.get("input") != "rainy"
+    base = (_reference(row, block) or 0.0) if compared else 0.0
+    return max(100 * value, base, *(_whisker(row, block) or (0.0,)))
+
+
+def _draw_block(axes: Axes, block: Sequence[Row]) -> None:
+    """Draw the bars of one condition, from top to bottom."""
+    for position, row in enumerate(block):
+        value = number(row.get("mAP"))
+        kind = str(row.get("input"))
+        alpha = _FADED if is_control(row) else 1.0
+        axes.barh(position, 100 * (value or 0.0), 0.62, color=_COLORS[kind], alpha=alpha)
+        whisker = _whisker(row, block)
+        if whisker:
+            axes.plot(whisker, (position, position), color=INK, linewidth=1.3, marker="|")
+        axes.annotate(
+            _bar_label(row),
+            (_reach(row, block), position),
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    _draw_references(axes, block)
+    axes.set_yticks(range(len(block)), [short(row_label(row)) for row in block])
+    axes.set_ylim(len(block) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=INK, alpha=0.13, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _bar_label(row: Row) -> str:
+    """Return a bar's mAP with its change in parentheses."""
+    level = format_percent(row.get("mAP"))
+    if number(row.get("delta_mAP")) is None:
+        return level
+    return f"{level} ({typographic(format_points(row['delta_mAP']))})"
+
+
+def _draw_references(axes: Axes, block: Sequence[Row]) -> None:
+    """Draw a dashed line from each reference's bar down to the last bar compared with it."""
+    for position, row in enumerate(block):
+        value = number(row.get("mAP"))
+        compared = {"rainy": ("derained", "clean"), "clean": ("derained_clean",)}
+        kinds = compared.get(str(row.get("input")), ())
+        last = max((i for i, other in enumerate(block) if other.get("input") in kinds), default=0)
+        if value is not None and last > position:
+            axes.plot(
+                (100 * value, 100 * value),
+                (position - 0.31, last + 0.4),
+                color=INK,
+                linewidth=1.1,
+                linestyle=(0, (4, 3)),
+                alpha=0.75,
+            )
+
+
+@styled
+def class_changes(classes: Sequence[Row]) -> Figure | None:
+    """Draw what deraining changes per class: the largest gains and losses of AP, sorted.
+
+    Classes with few boxes are faint: their AP moves by chance.
+
+    Args:
+        classes: Per-class rows of one condition and one derainer, with `input` derained.
+
+    Returns:
+        The figure, or None when no class has a change.
+    """
+    shown = _select_changes(classes)
+    if not shown:
+        return None
+    figure = Figure(figsize=(WIDTH, 0.24 * len(shown) + 0.75), layout="constrained")
+    axes = figure.add_subplot()
+    for position, row in enumerate(shown):
+        _draw_change(axes, position, row)
+    _frame_changes(axes, shown)
+    return figure
+
+
+def count_shown(classes: Sequence[Row]) -> int:
+    """Return how many classes `class_changes` shows of these rows."""
+    return len(_select_changes(classes))
+
+
+def _select_changes(classes: Sequence[Row]) -> list[Row]:
+    """Return the classes to show, best first: all of a few, else the extremes of both signs."""
+    known = [row for row in classes if number(row.get("delta_AP")) is not None]
+    known.sort(key=_change, reverse=True)
+    if len(known) <= 2 * _CLASSES:
+        return known
+    gains = [row for row in known if _change(row) > 0]
+    losses = [row for row in known if _change(row) < 0]
+    return gains[:_CLASSES] + losses[-_CLASSES:] or known[:_CLASSES]
+
+
+def _change(row: Row) -> float:
+    """Return a class's change of AP in points."""
+    return 100 * (number(row.get("delta_AP")) or 0.0)
+
+
+def _draw_change(axes: Axes, position: int, row: Row) -> None:
+    change = _change(row)
+    few = (number(row.get("boxes")) or 0.0) < _FEW_BOXES
+    color = _COLORS["derained"] if change >= 0 else _LOSS
+    axes.barh(position, change, 0.66, color=color, alpha=_FADED if few else 1.0)
+    axes.annotate(
+        typographic(format_points(row.get("delta_AP"))),
+        (change, position),
+        xytext=(5 if change >= 0 else -5, 0),
+        textcoords="offset points",
+        ha="left" if change >= 0 else "right",
+        va="center",
+    )
+
+
+def _frame_changes(axes: Axes, shown: Sequence[Row]) -> None:
+    changes = [_change(row) for row in shown]
+    low, high = min(0.0, *changes), max(0.0, *changes)
+    room = 0.11 * max(high - low, 1.0)
+    axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0.1 * room))
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    names = [f"{short(str(row.get('class')))} ({format_count(row.get('boxes'))})" for row in shown]
+    axes.set_yticks(range(len(shown)), names)
+    axes.set_xlabel("change of AP against rainy (points)")
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=INK, alpha=0.13, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+@styled
+def gain_scatter(rows: Sequence[Row]) -> Figure | None:
+    """Draw gain of PSNR, and of SSIM, against gain of mAP: one point per derainer and condition.
+
+    Whiskers are the 95 % intervals of the gain of mAP.
+
+    Args:
+        rows: Rows of metrics.json. Conditions without PSNR and SSIM are left out.
+
+    Returns:
+        The figure, or None when there is no point.
+    """
+    measures = [("psnr", "gain of PSNR (dB)"), ("ssim", "gain of SSIM")]
+    panels = [(title, points) for key, title in measures if (points := _gains(rows, key))]
+    if not panels:
+        return None
+    names = list(dict.fromkeys(str(row["derainer"]) for _, ps in panels for row, _ in ps))
+    places = list(dict.fromkeys(str(row["condition"]) for _, ps in panels for row, _ in ps))
+    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
+    for index, (title, points) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), index + 1)
+        for row, gain in points:
+            color = color_of(names.index(str(row["derainer"])))
+            marker = marker_of(places.index(str(row["condition"])))
+            _draw_point(axes, row, gain, color, marker)
+        _frame_scatter(axes, title, labelled=index == 0)
+    figure.legend(handles=legend(names, places), loc="outside right upper")
+    return figure
+
+
+def _gains(rows: Sequence[Row], key: str) -> list[tuple[Row, float]]:
+    """Return the derained rows with their gain of a restoration metric over the rainy row."""
+    gains = []
+    for row in sort_rows(rows):
+        rainy = find_row(rows, str(row.get("condition")), "rainy")
+        if row.get("input") != "derained" or rainy is None:
+            continue
+        before, after = number(rainy.get(key)), number(row.get(key))
+        if before is not None and after is not None and number(row.get("delta_mAP")) is not None:
+            gains.append((row, after - before))
+    return gains
+
+
+def _draw_point(axes: Axes, row: Row, gain: float, color: str, marker: str) -> None:
+    low, high = number(row.get("ci_low")), number(row.get("ci_high"))
+    if low is not None and high is not None:
+        axes.plot((gain, gain), (100 * low, 100 * high), color=color, linewidth=1.4, alpha=0.7)
+    change = 100 * (number(row.get("delta_mAP")) or 0.0)
+    axes.plot(gain, change, marker=marker, color=color, markersize=8, linestyle="none")
+
+
+def _frame_scatter(axes: Axes, title: str, *, labelled: bool) -> None:
+    axes.set_xlabel(title)
+    if labelled:
+        axes.set_ylabel("gain of mAP (points)")
+    axes.margins(0.12)
+    ruled(axes)

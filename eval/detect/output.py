@@ -1,0 +1,84 @@
+"""The files of a detection run: metrics.json, CSV tables, predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eval.detect.comparison import Comparison
+from eval.report.files import write_metrics, write_table
+from rainmer.files import write_text
+
+__all__ = ["write_comparison"]
+
+
+def write_comparison(
+    folder: Path,
+    comparison: Comparison,
+    *,
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    elapsed: Mapping[str, float],
+) -> None:
+    """Write everything but the report of a comparison into a run's folder.
+
+    metrics.json and metrics.csv hold the rows (fractions 0..1; equal images have PSNR "inf"),
+    per_class.csv the classes, images.csv each image of each row, predictions/*.json COCO results
+    beside the truth they were scored against, config.yaml the resolved configuration.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    facts = {
+        "set": comparison.data.name,
+        "pseudo_labels": comparison.pseudo_labels,
+        "rows": [],
+        "notes": comparison.notes,
+        "elapsed_s": dict(elapsed),
+        "config": dict(config),
+        "environment": dict(environment),
+    }
+    write_metrics(folder, comparison.table, facts)
+    write_table(folder / "per_class.csv", comparison.per_class)
+    write_table(folder / "images.csv", _image_rows(comparison))
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+    predictions = folder / "predictions"
+    truth = {**comparison.truth.to_coco(), "images": _coco_images(comparison)}
+    write_text(predictions / "truth.json", json.dumps(truth))
+    written = {"truth.json"}
+    for row in comparison.rows:
+        written.add(f"{row.spec.label}.json")
+        write_text(predictions / f"{row.spec.label}.json", json.dumps(list(row.results)))
+    for path in predictions.glob("*.json"):
+        if path.name not in written:
+            path.unlink()  # of a row that this run no longer has
+
+
+def _coco_images(comparison: Comparison) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": sample.image_id,
+            "file_name": sample.key,
+            "height": sample.size_hw[0],
+            "width": sample.size_hw[1],
+        }
+        for sample in comparison.data.samples
+    ]
+
+
+def _image_rows(comparison: Comparison) -> Iterable[dict[str, Any]]:
+    for row in comparison.rows:
+        for sample in comparison.data.samples:
+            result = row.images[sample.image_id]
+            yield {
+                "image": sample.key,
+                "input": row.spec.input,
+                "derainer": row.spec.derainer_name,
+                **result.scores,
+                "ms_derain": result.derain_ms,
+                "ms_detect": result.detect_ms,
+            }

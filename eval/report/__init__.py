@@ -1,0 +1,1 @@
+"""What all reports are made of: pages, tables, figures, picture strips and files."""

@@ -1,0 +1,276 @@
+"""Picture strips: one image rainy, derained and clean side by side, with what was detected.
+
+Boxes are drawn after scaling, so lines and letters stay crisp at the size at which they are seen.
+Every outcome has a colour and a line style of its own: strips read the same without colour vision.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from eval.report.tables import shorten
+from rainmer.frames.arrays import Frame
+from rainmer.frames.images import encode_image
+
+__all__ = [
+    "COLORS",
+    "Mark",
+    "Outcome",
+    "Panel",
+    "Strip",
+    "count_outcomes",
+    "draw_panel",
+    "draw_strip",
+    "encode_panel",
+    "panel_height",
+]
+
+Outcome: TypeAlias = Literal["found", "missed", "false"]
+
+COLORS: dict[Outcome, tuple[int, int, int]] = {
+    "found": (40, 226, 160),
+    "missed": (255, 196, 0),
+    "false": (255, 64, 72),
+}
+"""RGB of each outcome; they differ in brightness too."""
+
+# Lengths in pixels of a line's dashes and gaps; None is a solid line.
+_DASHES: dict[Outcome, tuple[int, int] | None] = {
+    "found": None,
+    "missed": (11, 7),
+    "false": (4, 4),
+}
+_LINE: dict[Outcome, int] = {"found": 3, "missed": 3, "false": 4}
+_HALO = (0, 0, 0, 110)
+_FONT_SIZE = 15
+_LONGEST_LABEL = 22
+_CROWD = 8  # with more boxes than that, small ones get no label: it would hide the picture
+_TITLE_HEIGHT = 30
+_GAP = 8
+_PANEL_WIDTH = 512
+_PANEL_HEIGHT = 384
+
+_Box: TypeAlias = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One box on a picture.
+
+    Attributes:
+        xyxy: Left, top, right, bottom in pixels of the panel's frame.
+        kind: `found` is a correct detection, `missed` a true box that no detection meets, `false`
+            a detection without a true box.
+        label: The class's name.
+        score: The detection's confidence 0..1; None for what is missed.
+    """
+
+    xyxy: tuple[float, float, float, float]
+    kind: Outcome
+    label: str
+    score: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One picture of a strip.
+
+    Attributes:
+        title: What it is, such as `rainy`.
+        frame: The picture (H, W, 3), uint8, RGB.
+        marks: Boxes to draw on it.
+        caption: What is said of it; None counts the marks.
+    """
+
+    title: str
+    frame: Frame
+    marks: Sequence[Mark] = ()
+    caption: str | None = None
+
+    @property
+    def facts(self) -> str:
+        """The caption, or how many boxes of each outcome there are."""
+        return count_outcomes(self.marks) if self.caption is None else self.caption
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """One image in its versions, with what deraining changed.
+
+    Attributes:
+        image: The file's name.
+        condition: The image's condition, such as `night`; `all` without conditions.
+        derainer: Who derained it.
+        gain: What deraining changed, as `unit` says; above 0 it helped.
+        panels: The versions of the image, all of one size.
+        unit: What `gain` counts.
+    """
+
+    image: str
+    condition: str
+    derainer: str
+    gain: float
+    panels: Sequence[Panel]
+    unit: str = "correct detections"
+
+
+def count_outcomes(marks: Sequence[Mark]) -> str:
+    """Say how many boxes of each outcome there are, for captions and texts without pictures."""
+    counts = Counter(mark.kind for mark in marks)
+    return ", ".join(f"{counts[kind]} {kind}" for kind in COLORS if counts[kind]) or "no boxes"
+
+
+def panel_height(frame: Frame) -> int:
+    """Return the height in pixels at which a frame fits into a report's panel."""
+    height, width = map(int, frame.shape[:2])
+    return max(1, min(_PANEL_HEIGHT, round(_PANEL_WIDTH * height / width)))
+
+
+def draw_panel(frame: Frame, marks: Sequence[Mark], height: int) -> Frame:
+    """Scale a frame and draw its marks on it.
+
+    Args:
+        frame: Picture (H, W, 3), uint8, RGB; stays as it is.
+        marks: Boxes in pixels of `frame`. Parts outside of it are cut off.
+        height: Height of the result in pixels; the width follows.
+
+    Returns:
+        A new array (height, width, 3), uint8, RGB.
+    """
+    scale = height / frame.shape[0]
+    width = max(1, round(frame.shape[1] * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    canvas = Image.fromarray(cv2.resize(frame, (width, height), interpolation=method))
+    # Rare and telling outcomes lie on top of the common one.
+    ordered = sorted(marks, key=lambda mark: list(COLORS).index(mark.kind))
+    boxes = [_scaled_box(mark, scale, canvas.size) for mark in ordered]
+    draw = ImageDraw.Draw(canvas, "RGBA")
+    for mark, box in zip(ordered, boxes, strict=True):
+        _draw_box(draw, box, mark.kind)
+    taken: list[_Box] = []
+    crowded = len(marks) > _CROWD
+    for mark, box in zip(reversed(ordered), reversed(boxes), strict=True):
+        _draw_label(draw, mark, box, taken, crowded=crowded)
+    return np.array(canvas)
+
+
+def _scaled_box(mark: Mark, scale: float, size: tuple[int, int]) -> _Box:
+    """Return a mark's box in pixels of the scaled picture, both ends inside of it."""
+    left, top, right, bottom = (round(value * scale) for value in mark.xyxy)
+    width, height = size
+    left, right = (min(max(x, 0), width - 1) for x in (left, right))
+    top, bottom = (min(max(y, 0), height - 1) for y in (top, bottom))
+    return left, top, max(left, right), max(top, bottom)
+
+
+def _draw_box(draw: ImageDraw.ImageDraw, box: _Box, kind: Outcome) -> None:
+    """Draw a box's outline, its lines inside the box, with a dark halo against bright streaks."""
+    left, top, right, bottom = box
+    line, color = _LINE[kind], COLORS[kind]
+    draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_HALO)
+    inner = (left + line, top + line, right - line, bottom - line)
+    if inner[0] < inner[2] and inner[1] < inner[3]:
+        draw.rectangle(inner, outline=_HALO)
+    for start, end in _dashes(left, right, kind):
+        draw.rectangle((start, top, end, min(top + line - 1, bottom)), fill=color)
+        draw.rectangle((start, max(bottom - line + 1, top), end, bottom), fill=color)
+    for start, end in _dashes(top, bottom, kind):
+        draw.rectangle((left, start, min(left + line - 1, right), end), fill=color)
+        draw.rectangle((max(right - line + 1, left), start, right, end), fill=color)
+
+
+def _dashes(start: int, end: int, kind: Outcome) -> Iterator[tuple[int, int]]:
+    """Yield first and last pixel of each dash between two pixels, both included."""
+    dash = _DASHES[kind]
+    if dash is None:
+        yield start, end
+        return
+    length, gap = dash
+    for first in range(start, end + 1, length + gap):
+        yield first, min(first + length - 1, end)
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """Open the font that matplotlib brings along: the same on every machine, with many scripts."""
+    return ImageFont.truetype(
+        Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _FONT_SIZE
+    )
+
+
+def _draw_label(
+    draw: ImageDraw.ImageDraw, mark: Mark, box: _Box, taken: list[_Box], *, crowded: bool
+) -> None:
+    """Write a mark's label beside its box, unless every place for it is taken already."""
+    score = "" if mark.score is None else f" {mark.score:.2f}"
+    text = shorten(mark.label, _LONGEST_LABEL) + score
+    size = round(_font().getlength(text)) + 6, _FONT_SIZE + 4
+    if crowded and size[0] * size[1] > (box[2] - box[0]) * (box[3] - box[1]):
+        return
+    for place in _label_places(box, size, draw.im.size):
+        if not any(_overlap(place, other) for other in taken):
+            taken.append(place)
+            draw.rectangle(place, fill=COLORS[mark.kind])
+            middle = (place[1] + place[3] + 1) / 2
+            draw.text((place[0] + 3, middle), text, fill=(10, 16, 20), font=_font(), anchor="lm")
+            return
+
+
+def _label_places(box: _Box, size: tuple[int, int], picture: tuple[int, int]) -> Iterator[_Box]:
+    """Yield where a label of a size may go: above, below, then inside the box."""
+    left, top, right, bottom = box
+    wide, high = size
+    corners = (
+        (left, top - high),
+        (left, bottom + 1),
+        (left, top),
+        (right - wide, top),
+        (left, bottom - high + 1),
+    )
+    for x, y in corners:
+        shifted = max(0, min(x, picture[0] - wide))
+        if y >= 0 and y + high <= picture[1]:
+            yield shifted, y, shifted + wide - 1, y + high - 1
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    apart = one[2] < other[0] or other[2] < one[0] or one[3] < other[1] or other[3] < one[1]
+    return not apart
+
+
+def draw_strip(strip: Strip) -> Frame:
+    """Compose a strip's panels side by side, each below its title, on white.
+
+    Returns:
+        An array (H, W, 3), uint8, RGB: all panels have one height.
+    """
+    height = min(panel_height(panel.frame) for panel in strip.panels)
+    pictures = [draw_panel(panel.frame, panel.marks, height) for panel in strip.panels]
+    width = sum(picture.shape[1] for picture in pictures) + _GAP * (len(pictures) - 1)
+    canvas = Image.new("RGB", (width, _TITLE_HEIGHT + height), "white")
+    draw = ImageDraw.Draw(canvas)
+    left = 0
+    for panel, picture in zip(strip.panels, pictures, strict=True):
+        canvas.paste(Image.fromarray(picture), (left, _TITLE_HEIGHT))
+        title = f"{panel.title}: {panel.facts}"
+        while title and _font().getlength(title) > picture.shape[1]:
+            title = shorten(title, len(title) - 1)
+        draw.text((left, _TITLE_HEIGHT / 2), title, fill=(20, 28, 36), font=_font(), anchor="lm")
+        left += picture.shape[1] + _GAP
+    return np.array(canvas)
+
+
+def encode_panel(panel: Panel) -> bytes:
+    """Draw a panel at a report's size and encode it as JPEG, small enough to be embedded."""
+    drawn = draw_panel(panel.frame, panel.marks, panel_height(panel.frame))
+    return encode_image(drawn, ".jpg", quality=85)

@@ -1,0 +1,159 @@
+"""Derained frames kept by content: what was derained once is never derained again.
+
+The key is the frame's pixels and the derainer's fingerprint (weights, precision, tiles), so the
+cache serves other detectors, other sets that share images, and interrupted runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rainmer.errors import ImageError
+from rainmer.files import append_line, read_lines, write_bytes
+from rainmer.frames.arrays import Frame
+from rainmer.frames.images import decode_image, encode_image
+
+__all__ = ["CachedDerainer", "Derained"]
+
+_TIMINGS = "timings.jsonl"
+
+
+class NamedDerainer(Protocol):
+    """What is wrapped: `rainmer.Derainer`, or any callable with a name and a fingerprint."""
+
+    @property
+    def name(self) -> str:
+        """Short name for reports."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the output may."""
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether the fingerprint tells all that the output depends on."""
+
+    @property
+    def batch(self) -> int:
+        """How many frames it takes at once."""
+
+    def __call__(self, frames: list[Frame], names: Sequence[str] | None = None) -> list[Frame]:
+        """Derain frames (H, W, 3), uint8, RGB."""
+
+
+@dataclass(frozen=True)
+class Derained:
+    """A derained frame, and the milliseconds it took when it was made (None: not known)."""
+
+    frame: Frame
+    elapsed_ms: float | None
+
+
+class CachedDerainer:
+    """A derainer that remembers.
+
+    Args:
+        derainer: Called with lists of uint8 RGB frames.
+        folder: Root of the cache; None remembers nothing.
+
+    Attributes:
+        busy_s: Seconds spent inside the derainer so far.
+        calls: Frames derained so far, those from the cache not counted.
+    """
+
+    def __init__(self, derainer: NamedDerainer, folder: Path | None) -> None:
+        self._derainer = derainer
+        self._folder = (
+            folder / f"{derainer.name}-{derainer.fingerprint[:16]}"
+            if folder is not None and derainer.cacheable
+            else None
+        )
+        self._timings = _read_timings(self._folder / _TIMINGS) if self._folder else {}
+        self.busy_s = 0.0
+        self.calls = 0
+
+    @property
+    def name(self) -> str:
+        """The derainer's name."""
+        return self._derainer.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The derainer's fingerprint."""
+        return self._derainer.fingerprint
+
+    @property
+    def batch(self) -> int:
+        """How many frames the derainer takes at once."""
+        return self._derainer.batch
+
+    def __call__(self, frames: Sequence[Frame], names: Sequence[str]) -> list[Derained]:
+        """Derain frames of any sizes, or take them from the cache.
+
+        Args:
+            frames: Arrays (H, W, 3), uint8, RGB.
+            names: Their file names.
+
+        Raises:
+            OutputError: The cache cannot be written.
+        """
+        keys = [_content_key(frame) for frame in frames] if self._folder else [""] * len(frames)
+        derained = [self._recall(key, frame) for key, frame in zip(keys, frames, strict=True)]
+        missing = [i for i, known in enumerate(derained) if known is None]
+        if missing:
+            made, elapsed_ms = self._derain(
+                [frames[i] for i in missing], [names[i] for i in missing]
+            )
+            for i, frame in zip(missing, made, strict=True):
+                derained[i] = Derained(frame, elapsed_ms)
+                self._remember(keys[i], frame, elapsed_ms)
+        return [item for item in derained if item is not None]
+
+    def _derain(self, frames: list[Frame], names: list[str]) -> tuple[list[Frame], float]:
+        started = time.perf_counter()
+        made = self._derainer(frames, names)
+        elapsed = time.perf_counter() - started
+        self.busy_s += elapsed
+        self.calls += len(frames)
+        return made, 1000.0 * elapsed / len(frames)
+
+    def _recall(self, key: str, rainy: Frame) -> Derained | None:
+        if self._folder is None:
+            return None
+        path = self._folder / f"{key}.png"
+        # A file that another program damaged is made again.
+        with contextlib.suppress(OSError, ImageError):
+            frame = decode_image(path.read_bytes(), str(path))
+            if frame.shape == rainy.shape:
+                return Derained(frame, self._timings.get(key))
+        return None
+
+    def _remember(self, key: str, frame: Frame, elapsed_ms: float) -> None:
+        if self._folder is None:
+            return
+        write_bytes(self._folder / f"{key}.png", encode_image(frame))
+        self._timings[key] = elapsed_ms
+        append_line(self._folder / _TIMINGS, {"key": key, "ms": elapsed_ms})
+
+
+def _read_timings(path: Path) -> dict[str, float]:
+    times = ((record.get("key"), record.get("ms")) for record in read_lines(path))
+    return {
+        key: ms
+        for key, ms in times
+        if isinstance(key, str) and isinstance(ms, float) and math.isfinite(ms)
+    }
+
+
+def _content_key(frame: Frame) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    digest.update(str(frame.shape).encode())
+    digest.update(frame.tobytes())
+    return digest.hexdigest()

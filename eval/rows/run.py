@@ -1,0 +1,335 @@
+"""Running one row of the comparison: every image through derainer and detector, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from detection.timing import StageTimes
+from detection.types import Detections
+from eval.rows.cache import CachedDerainer, Derained
+from eval.sets import DetectionSet, Sample
+from rainmer.background import prefetch
+from rainmer.errors import ImageError
+from rainmer.files import append_line, read_lines
+from rainmer.frames.arrays import Frame, upload
+from rainmer.frames.images import read_image
+from rainmer.metrics import restoration_scores
+
+if TYPE_CHECKING:
+    from detection.yolo.binding import Where
+    from detection.yolo.harness import HarnessBatch
+
+__all__ = ["ImageResult", "MeasuringDetector", "RowSpec", "run_row"]
+
+RowInput = Literal["rainy", "derained", "clean", "derained_clean"]
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """Which pixels a row shows to the detector.
+
+    A row with `union` shows it both the derained image and the one that was derained, and unites
+    what it finds. `where` is that of `detection.attach`: `network` derains what is left of the
+    image at the detector's resolution, without the grey padding.
+    """
+
+    input: RowInput
+    derainer: CachedDerainer | None = None
+    union: bool = False
+    where: Where = "frame"
+
+    @property
+    def derainer_name(self) -> str:
+        """Name of the derainer; empty where there is none.
+
+        With `network-` before it where it derains at the detector's resolution, and `union-` before
+        that of a union.
+        """
+        if self.derainer is None:
+            return ""
+        name = self.derainer.name
+        name = name if self.where == "frame" else f"{self.where}-{name}"
+        return f"union-{name}" if self.union else name
+
+    @property
+    def label(self) -> str:
+        """A name for progress and files, such as `derained-median`."""
+        return f"{self.input}-{self.derainer_name}" if self.derainer else self.input
+
+    @property
+    def shows_clean(self) -> bool:
+        """Whether the row starts from the clean images."""
+        return self.input in ("clean", "derained_clean")
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether there are frames of native size, to be scored and shown as pictures."""
+        return not self.union and self.where == "frame"
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What one row gave for one image.
+
+    `boxes` are (left, top, width, height, score, label); coordinates rounded to 1/1000 pixel and
+    scores to 5 decimals, as ultralytics writes them, so that the numbers follow from the files.
+    `scores` lacks what cannot be measured, such as the SSIM of an image smaller than its window.
+    An image that could not be read has `error`.
+    """
+
+    image_id: int
+    boxes: list[list[float]] = field(default_factory=list)
+    derain_ms: float | None = None
+    detect_ms: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+_FIELDS = {item.name for item in fields(ImageResult)}
+
+
+class MeasuringDetector(Protocol):
+    """The detector's side of a row: `detection.yolo.harness.ValidationHarness` or its like."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with weights and settings."""
+
+    def plan(self, sizes_hw: Sequence[tuple[int, int]]) -> Sequence[HarnessBatch]:
+        """Return the batches for images of these sizes."""
+
+    def fit(self, frames: Sequence[Frame], input_hw: tuple[int, int]) -> list[Frame]:
+        """Resize the frames of one batch to the detector's resolution, without padding."""
+
+    def detect_fitted(
+        self,
+        fitted: Sequence[Frame],
+        sizes_hw: Sequence[tuple[int, int]],
+        input_hw: tuple[int, int],
+    ) -> list[Detections]:
+        """Detect in the resized frames of one batch; boxes in pixels of the sizes before."""
+
+
+def run_row(
+    spec: RowSpec,
+    data: DetectionSet,
+    detector: MeasuringDetector,
+    folder: Path,
+    *,
+    times: StageTimes,
+    progress: Callable[[int], None] = lambda images: None,
+) -> dict[int, ImageResult]:
+    """Run one row, going on where an interrupted run of the same row stopped.
+
+    Results are appended to a file in `folder`, batch by batch; its name holds a digest of all that
+    the row depends on, so a changed set, detector or derainer starts a new one.
+
+    Args:
+        spec: Which pixels the detector sees.
+        data: The set; every row of a comparison gets the same one.
+        detector: The measuring harness.
+        folder: Where row files are kept.
+        times: Gains what decoding and detecting take, as stages `decode` and `detect`.
+        progress: Called with the number of images done.
+
+    Returns:
+        The result of each image by image id; unreadable images have `error`.
+
+    Raises:
+        OutputError: The results cannot be written.
+    """
+    path = folder / f"{spec.label}-{_row_key(spec, data, detector)}.jsonl"
+    lines = map(_from_line, read_lines(path))
+    results = {result.image_id: result for result in lines if result is not None}
+    pending = []
+    for batch in detector.plan([sample.size_hw for sample in data.samples]):
+        samples = [data.samples[i] for i in batch.indices]
+        if all(sample.image_id in results for sample in samples):
+            progress(len(samples))
+        else:
+            pending.append((samples, batch.input_hw))
+    batches = ((_load(spec, chosen, times), input_hw) for chosen, input_hw in pending)
+    for loaded, input_hw in prefetch(batches, ahead=2):
+        batch_results = _run_batch(spec, loaded, input_hw, detector, times, progress)
+        append_line(path, *(asdict(result) for result in batch_results))
+        results.update({result.image_id: result for result in batch_results})
+    return {sample.image_id: results[sample.image_id] for sample in data.samples}
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A decoded scene: what the row shows, what it should look like, or why neither is there."""
+
+    sample: Sample
+    frame: Frame | None = None
+    clean: Frame | None = None
+    error: str | None = None
+
+
+def _load(spec: RowSpec, samples: Sequence[Sample], times: StageTimes) -> list[_Loaded]:
+    loaded = []
+    with times.measuring("decode"):
+        for sample in samples:
+            try:
+                clean = _read(sample.clean, sample.size_hw) if sample.clean is not None else None
+                frame = clean if spec.shows_clean else _read(sample.rainy, sample.size_hw)
+                loaded.append(_Loaded(sample, frame, clean))
+            except ImageError as error:
+                loaded.append(_Loaded(sample, error=str(error)))
+    return loaded
+
+
+def _read(path: Path, size_hw: tuple[int, int]) -> Frame:
+    """Read an image whose size was taken from its header; raise ImageError if that was not it."""
+    frame = read_image(path)
+    height, width = frame.shape[:2]
+    if (height, width) != size_hw:
+        raise ImageError(
+            f"{path} is {width}x{height} but was {size_hw[1]}x{size_hw[0]} by its header; "
+            "copy it again"
+        )
+    return frame
+
+
+def _run_batch(
+    spec: RowSpec,
+    loaded: Sequence[_Loaded],
+    input_hw: tuple[int, int],
+    detector: MeasuringDetector,
+    times: StageTimes,
+    progress: Callable[[int], None],
+) -> list[ImageResult]:
+    usable = [item for item in loaded if item.frame is not None]
+    frames = [item.frame for item in usable if item.frame is not None]
+    names = [item.sample.key for item in usable]
+    before_ms = times.total_ms("detect")
+    if spec.where == "network":
+        with times.measuring("detect"):
+            frames = detector.fit(frames, input_hw)
+        shown = _shown(spec, frames, names, progress)
+        fitted = [item.frame for item in shown]
+    else:
+        shown = _shown(spec, frames, names, progress)
+        with times.measuring("detect"):
+            fitted = detector.fit([item.frame for item in shown], input_hw)
+    with times.measuring("detect"):
+        detections = detector.detect_fitted(
+            fitted, [item.sample.size_hw for item in usable], input_hw
+        )
+    elapsed_ms = times.total_ms("detect") - before_ms
+    scores = _scores(spec, [item.frame for item in shown], [item.clean for item in usable])
+    results = [
+        ImageResult(
+            item.sample.image_id,
+            _boxes(found),
+            derain_ms=derained.elapsed_ms,
+            detect_ms=elapsed_ms / len(usable),
+            scores=score,
+        )
+        for item, found, derained, score in zip(usable, detections, shown, scores, strict=True)
+    ]
+    failed = [item for item in loaded if item.frame is None]
+    progress(len(failed))
+    return results + [ImageResult(item.sample.image_id, error=item.error) for item in failed]
+
+
+def _shown(
+    spec: RowSpec, frames: Sequence[Frame], names: Sequence[str], progress: Callable[[int], None]
+) -> list[Derained]:
+    """Return what the detector sees: the frames, derained a few at a time if the row says so."""
+    if spec.derainer is None:
+        progress(len(frames))
+        return [Derained(frame, None) for frame in frames]
+    shown: list[Derained] = []
+    for start in range(0, len(frames), spec.derainer.batch):
+        part = slice(start, start + spec.derainer.batch)
+        shown += spec.derainer(frames[part], names[part])
+        progress(len(shown) - start)
+    return shown
+
+
+def _scores(
+    spec: RowSpec, frames: Sequence[Frame], cleans: Sequence[Frame | None]
+) -> list[dict[str, float]]:
+    """Return PSNR and SSIM of each frame against its clean partner.
+
+    Empty where there is no partner, or no frame of its size; what is not a number (SSIM of tiny
+    images) is left out.
+    """
+    scores: list[dict[str, float]] = [{} for _ in frames]
+    if spec.input == "clean" or not spec.has_frames:
+        return scores
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, (frame, clean) in enumerate(zip(frames, cleans, strict=True)):
+        if clean is not None:
+            groups.setdefault(frame.shape, []).append(i)
+    for indices in groups.values():
+        preds = upload([frames[i] for i in indices])
+        target = upload([clean for i in indices if (clean := cleans[i]) is not None])
+        batch = {
+            name: values.tolist() for name, values in restoration_scores(preds, target).items()
+        }
+        for position, i in enumerate(indices):
+            scores[i] = {
+                name: values[position]
+                for name, values in batch.items()
+                if not math.isnan(values[position])
+            }
+    return scores
+
+
+def _boxes(found: Detections) -> list[list[float]]:
+    left_top, right_bottom = found.boxes_xyxy[:, :2], found.boxes_xyxy[:, 2:]
+    ltwh = np.concatenate([left_top, right_bottom - left_top], axis=1).astype(np.float64)
+    return [
+        [*(round(value, 3) for value in box), round(score, 5), label]
+        for box, score, label in zip(
+            ltwh.tolist(),
+            found.scores.astype(np.float64).tolist(),
+            found.labels.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _from_line(record: dict[str, Any]) -> ImageResult | None:
+    """Return the result in a line of a row's file; None if it was damaged or of another form."""
+    if record.keys() != _FIELDS:
+        return None
+    result = ImageResult(**record)
+    times = [ms for ms in (result.derain_ms, result.detect_ms) if ms is not None]
+    is_whole = (
+        type(result.image_id) is int
+        and isinstance(result.boxes, list)
+        and all(isinstance(box, list) and len(box) == 6 for box in result.boxes)
+        and all(_are_floats(box[:5]) and type(box[5]) is int for box in result.boxes)
+        and isinstance(result.scores, dict)
+        and _are_floats([*result.scores.values(), *times])
+        and isinstance(result.error, str | None)
+    )
+    return result if is_whole else None
+
+
+def _are_floats(values: Sequence[object]) -> bool:
+    return all(isinstance(value, float) and not math.isnan(value) for value in values)
+
+
+def _row_key(spec: RowSpec, data: DetectionSet, detector: MeasuringDetector) -> str:
+    """Return a digest of all that the row's numbers depend on."""
+    parts = [
+        data.fingerprint,
+        [sample.image_id for sample in data.samples],
+        detector.fingerprint,
+        spec.input,
+        spec.derainer.fingerprint if spec.derainer else "",
+        spec.where,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""What detections are worth: COCO scores, intervals, kinds of errors, what changed."""

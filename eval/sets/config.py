@@ -1,0 +1,70 @@
+"""The YAML file of a detection set."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eval.sets.rendered import (
+    RainSpec,
+)
+from rainmer.config import from_mapping, read_yaml
+from rainmer.errors import ConfigError
+
+__all__ = ["ConditionRule", "SetConfig", "check_name", "read_config"]
+
+
+ConditionRule = str | list[str] | dict[str, str | list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetConfig:
+    """A rainy detection set, as its YAML file gives it. Paths are relative to the file."""
+
+    name: str
+    """Short name for reports and folders: letters, digits, spaces and `_.-`."""
+    rainy: str | None = None
+    """Folder of the rainy images; null where they are rendered: see `rain`."""
+    rain: RainSpec | None = None
+    """Rain to render into the clean images, once; then `clean` is needed and `rainy` is not."""
+    clean: str | None = None
+    """Folder of the same scenes without rain, same file names; null if there are none."""
+    annotations: str | None = None
+    """COCO JSON file or folder of YOLO labels; null: pseudo-labels from the clean images."""
+    scenes: str | None = None
+    """COCO JSON file whose images list the scenes, with `rainy_file` and `clean_file` for each;
+    null: the images of the folders, paired by name."""
+    names: list[str] | dict[str, str] | None = None
+    """Class names of YOLO labels, as a list or by id."""
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Names of the set that the detector calls differently, e.g. `pedestrian: person`."""
+    conditions: dict[str, ConditionRule] = field(default_factory=dict)
+    """Rows of the report: a glob on file names, a list of file names, or attribute: value(s)."""
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuse a name of a set that would not do as a folder's.
+
+    Raises:
+        ConfigError: It leads elsewhere, is empty, or has other signs than plain ones.
+    """
+    if not re.fullmatch(r"[\w .-]+", name) or not name.strip(" ."):
+        raise ConfigError(
+            f"{where}: name: {name!r} is no plain name; use letters, digits, spaces and _.-"
+        )
+
+
+def read_config(file: Path) -> SetConfig:
+    """Read and check a set's YAML file. Raises ConfigError."""
+    config = from_mapping(SetConfig, read_yaml(file), str(file))
+    check_name(config.name, str(file))
+    if (config.rainy is None) == (config.rain is None):
+        raise ConfigError(f"{file}: give either `rainy`, a folder, or `rain`, to render it")
+    if config.rain is not None and (config.clean is None or config.scenes is not None):
+        raise ConfigError(f"{file}: `rain` is rendered into `clean`, and goes without `scenes`")
+    if config.annotations is None and config.clean is None:
+        raise ConfigError(
+            f"{file}: without `annotations`, `clean` is needed: pseudo-labels come from it"
+        )
+    return config

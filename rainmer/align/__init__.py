@@ -1,0 +1,27 @@
+"""Bringing sets of pairs in line before they are mixed: crops, properties, balance, leaks."""
+
+from __future__ import annotations
+
+from rainmer.align.balance import BalancePlan, draw, plan_balance, target_shares
+from rainmer.align.crop import crop_frame, crop_images
+from rainmer.align.leaks import leaks_between, leaks_within, perceptual_hash
+from rainmer.align.measure import SetSummary, measure_images, summarize
+from rainmer.data.layouts.sets import ImageSet, Pair, read_set
+
+__all__ = [
+    "BalancePlan",
+    "ImageSet",
+    "Pair",
+    "SetSummary",
+    "crop_frame",
+    "crop_images",
+    "draw",
+    "leaks_between",
+    "leaks_within",
+    "measure_images",
+    "perceptual_hash",
+    "plan_balance",
+    "read_set",
+    "summarize",
+    "target_shares",
+]

@@ -1,0 +1,358 @@
+"""Drawing a part of a set whose rain is as dense as that of reference sets.
+
+Source: the alignment study of Rainmer (ACM MM 2024), which made GTAV-balance from the crops of
+GTAV-NightRain; the published draws come out with the published seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from rainmer.align.crop import CLEAN, RAINY
+from rainmer.align.measure import (
+    DEFAULT_EDGES,
+    HISTOGRAM_WIDTH,
+    Densities,
+    Indices,
+    MeasuredPair,
+    SetSummary,
+    bin_shares,
+    bins_of,
+    densities_of,
+    read_measured,
+    read_summary,
+)
+from rainmer.align.published import PUBLISHED_SUMMARIES
+from rainmer.cli import progress_bar
+from rainmer.errors import DatasetError, OutputError
+from rainmer.files import atomic_write, write_csv, write_text
+from rainmer.frames.inputs import raise_skipped
+
+__all__ = [
+    "BalancePlan",
+    "Keep",
+    "balance_command",
+    "copy_selected",
+    "draw",
+    "other_files",
+    "plan_balance",
+    "published_shares",
+    "selected_files",
+    "target_shares",
+]
+
+
+Keep = Literal["heaviest", "scarcest"]
+"""Which bin is kept whole: that of the densest rain, as published, or the one that lacks most."""
+
+
+@dataclass(frozen=True)
+class BalancePlan:
+    """How many pairs of each bin to take.
+
+    Attributes:
+        shares: Wanted share of each bin.
+        available: Pairs of each bin.
+        wanted: Pairs to take of each bin by the rule.
+        whole: Index of the bin that is kept whole.
+        total: Pairs wanted together, before numbers are rounded down.
+    """
+
+    shares: tuple[float, ...]
+    available: tuple[int, ...]
+    wanted: tuple[int, ...]
+    whole: int
+    total: float
+
+    @property
+    def taken(self) -> tuple[int, ...]:
+        """Pairs to take of each bin: no more than there are."""
+        return tuple(map(min, self.wanted, self.available))
+
+
+def published_shares(summary: SetSummary, edges: Sequence[float] = DEFAULT_EDGES) -> list[float]:
+    """Return the share of pairs in each bin from a set's histogram.
+
+    Raises:
+        DatasetError: An edge is none of the histogram's.
+    """
+    counts = summary.rain_density_counts
+    ends = [round(edge / HISTOGRAM_WIDTH) for edge in edges]
+    if any(
+        end > len(counts) or abs(end * HISTOGRAM_WIDTH - edge) > 1e-9
+        for end, edge in zip(ends, edges, strict=True)
+    ):
+        raise DatasetError(
+            f"of {summary.name} only a histogram is known: bins must end at multiples of "
+            f"{HISTOGRAM_WIDTH} up to {HISTOGRAM_WIDTH * len(counts):g}; or give measured "
+            "reference sets"
+        )
+    sums = np.cumsum([0, *counts])
+    inner = np.diff(sums[[0, *ends]]) / summary.pairs
+    return [*inner.tolist(), 1.0 - float(inner.sum())]
+
+
+def target_shares(references: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Return the mean of the shares of reference sets, each set counting the same.
+
+    The last share is what the others leave of 1.
+    """
+    inner = np.mean([shares[:-1] for shares in references], axis=0)
+    last = 1.0
+    for share in inner:  # one after the other, as published: the last bit decides a rounding down
+        last -= float(share)
+    return (*map(float, inner), last)
+
+
+def plan_balance(
+    densities: Densities,
+    shares: Sequence[float],
+    edges: Sequence[float] = DEFAULT_EDGES,
+    keep: Keep = "heaviest",
+) -> BalancePlan:
+    """Say how many pairs of each bin a balanced set takes.
+
+    The bin that is kept whole sets the total: N = its count / its share. Of every other bin N times
+    its share are wanted, rounded down; there may be fewer.
+
+    Args:
+        densities: Rain densities (N,) of the set to balance.
+        shares: Wanted share of each bin.
+        edges: As for `bin_shares`.
+        keep: `heaviest`: the last bin is kept whole, as published. `scarcest`: the bin that has
+            the fewest pairs for its share, so that there are enough of every other.
+
+    Raises:
+        DatasetError: The bin to keep is empty, or the references have nothing there.
+    """
+    counts = np.bincount(bins_of(densities, edges), minlength=len(shares)).tolist()
+    whole = len(shares) - 1
+    if keep == "scarcest":
+        wanted = [index for index, share in enumerate(shares) if share > 0]
+        whole = min(wanted, key=lambda index: counts[index] / shares[index])
+    if counts[whole] == 0 or shares[whole] <= 0:
+        lacking = "the set has" if counts[whole] == 0 else "the reference sets have"
+        raise DatasetError(
+            f"{lacking} no pair of rain density {_bin_name(whole, edges)}, the bin that is to be "
+            "kept whole: choose other --bins"
+        )
+    total = counts[whole] / shares[whole]
+    numbers = [int(total * share) for share in shares]
+    numbers[whole] = counts[whole]
+    return BalancePlan(tuple(shares), tuple(counts), tuple(numbers), whole, total)
+
+
+def draw(
+    densities: Densities,
+    plan: BalancePlan,
+    seed: int,
+    edges: Sequence[float] = DEFAULT_EDGES,
+) -> list[Indices]:
+    """Draw pairs of each bin without replacement.
+
+    Bins are drawn from in order, by NumPy's legacy generator over the bin's indices in ascending
+    order: the same as seeding the global generator, on every NumPy.
+
+    Returns:
+        For each bin the indices drawn, in the order of the draw; ascending for the whole one.
+    """
+    bins = bins_of(densities, edges)
+    generator = np.random.RandomState(seed)
+    drawn = []
+    for index, number in enumerate(plan.taken):
+        inside = np.flatnonzero(bins == index)
+        if index != plan.whole:
+            inside = generator.choice(inside, number, replace=False)
+        drawn.append(inside)
+    return drawn
+
+
+def selected_files(selected: Sequence[MeasuredPair]) -> dict[str, Path]:
+    """Return what a balanced folder holds: sources by their path below it, with `/`.
+
+    Raises:
+        DatasetError: Two images would have one name.
+    """
+    files: dict[str, Path] = {}
+    folded: dict[str, str] = {}
+    for one in selected:
+        for kind, name, source in (
+            (RAINY, one.pair.name, one.pair.rainy),
+            (CLEAN, one.pair.clean_name, one.pair.clean),
+        ):
+            target = f"{kind}/{name}"
+            other = folded.setdefault(target.casefold(), target)
+            if other != target or os.path.abspath(files.setdefault(target, source)) != (
+                os.path.abspath(source)
+            ):
+                raise DatasetError(f"{files[other]} and {source} would both become {target}")
+    return files
+
+
+def other_files(files: Mapping[str, Path], out: Path) -> list[Path]:
+    """Return what the folder of a balanced set holds beside its files."""
+    folders = [out / kind for kind in (RAINY, CLEAN)]
+    there = [path for folder in folders if folder.is_dir() for path in sorted(folder.rglob("*"))]
+    return [
+        path for path in there if path.is_file() and path.relative_to(out).as_posix() not in files
+    ]
+
+
+def copy_selected(
+    files: Mapping[str, Path], out: Path, *, link: bool = False, skipped: list[str]
+) -> Iterator[bool]:
+    """Copy files into a folder, or link them; nothing there is ever replaced or removed.
+
+    Args:
+        files: Sources by their path below `out`.
+        out: The folder.
+        link: Make hard links instead of copies.
+        skipped: Gains a line for each source that is missing.
+
+    Yields:
+        For each file whether it was there already.
+
+    Raises:
+        OutputError: A file of this name with other content is in the way, links are not possible,
+            or a file cannot be written.
+    """
+    for name, source in files.items():
+        target = out / name
+        if not source.is_file():
+            skipped.append(f"no file {source}")
+        elif os.path.lexists(target):
+            if not _is_copy(target, source):
+                raise OutputError(
+                    f"{target} exists and is not {source}: choose another folder for --out"
+                )
+            yield True
+        else:
+            _copy(source, target, link=link)
+            yield False
+
+
+def _bin_name(index: int, edges: Sequence[float]) -> str:
+    return f"above {edges[-1]}" if index == len(edges) else f"up to {edges[index]}"
+
+
+def _is_copy(target: Path, source: Path) -> bool:
+    try:
+        one, other = target.stat(), source.stat()
+        if os.path.samestat(one, other):
+            return True
+        if one.st_size != other.st_size:
+            return False
+        return one.st_mtime_ns == other.st_mtime_ns or target.read_bytes() == source.read_bytes()
+    except OSError as error:
+        raise OutputError(f"cannot read {target}: {error.strerror}") from error
+
+
+def _copy(source: Path, target: Path, *, link: bool) -> None:
+    with atomic_write(target) as temporary:
+        if not link:
+            shutil.copy2(source, temporary)
+            return
+        try:
+            os.link(source, temporary)
+        except OSError as error:
+            raise OutputError(
+                f"cannot link {target} to {source}: {error.strerror}; leave out --link to copy"
+            ) from error
+
+
+_SELECTION, _PLAN = "selection.csv", "balance.json"
+
+
+def balance_command(options: argparse.Namespace) -> None:
+    """Choose a balanced selection, write and print it."""
+    edges = _edges(options.bins)
+    measured = read_measured(options.table)
+    densities = densities_of(measured)
+    shares = target_shares(_reference_shares(options.reference, edges))
+    plan = plan_balance(densities, shares, edges, options.keep)
+    bins = [indices.tolist() for indices in draw(densities, plan, options.seed, edges)]
+    files = selected_files([measured[index] for drawn in bins for index in drawn])
+    others = other_files(files, options.out)
+    if others:
+        raise OutputError(
+            f"{options.out} holds {len(others)} files that this selection does not have, such as "
+            f"{others[0]}: choose another folder for --out"
+        )
+    write_text(options.out / _PLAN, json.dumps(_plan_content(options, plan), indent=1) + "\n")
+    _write_selection(options.out / _SELECTION, measured, bins)
+    skipped: list[str] = []
+    copying = copy_selected(files, options.out, link=options.link, skipped=skipped)
+    before = sum(progress_bar(copying, len(files), "file", options.quiet))
+    _print_plan(plan, edges)
+    print(f"{sum(plan.taken)} pairs; {before} files were there; results in {options.out}")
+    raise_skipped(skipped, len(files))
+
+
+def _edges(edges: Sequence[float]) -> tuple[float, ...]:
+    inside = all(0 < edge < 1 for edge in edges)
+    if not inside or any(low >= high for low, high in itertools.pairwise(edges)):
+        given = " ".join(map(str, edges))
+        raise DatasetError(f"--bins must increase between 0 and 1, not {given}")
+    return tuple(edges)
+
+
+def _reference_shares(paths: Sequence[Path], edges: Sequence[float]) -> list[list[float]]:
+    if not paths:
+        published = (PUBLISHED_SUMMARIES[name] for name in ("SynRain", "GT-Rain"))
+        return [published_shares(summary, edges) for summary in published]
+    return [
+        bin_shares(densities_of(read_measured(path)), edges)
+        if path.suffix.lower() == ".csv"
+        else published_shares(read_summary(path), edges)
+        for path in paths
+    ]
+
+
+def _plan_content(options: argparse.Namespace, plan: BalancePlan) -> dict[str, object]:
+    return {
+        "table": str(options.table),
+        "reference": [str(path) for path in options.reference] or ["SynRain", "GT-Rain"],
+        "bins": options.bins,
+        "keep": options.keep,
+        "seed": options.seed,
+        "shares": plan.shares,
+        "available": plan.available,
+        "wanted": plan.wanted,
+        "taken": plan.taken,
+    }
+
+
+def _write_selection(
+    path: Path, measured: Sequence[MeasuredPair], bins: Sequence[Sequence[int]]
+) -> None:
+    """Write the names of the selected pairs, in the order of the draw."""
+    rows = [
+        (measured[index].pair.name, measured[index].pair.clean_name, place, repr(density))
+        for place, drawn in enumerate(bins)
+        for index in drawn
+        for density in (measured[index].rain_density,)
+    ]
+    write_csv(path, [("name", "clean_name", "bin", "rain_density"), *rows])
+
+
+def _print_plan(plan: BalancePlan, edges: Sequence[float]) -> None:
+    print("| rain density | share wanted | pairs there | taken |\n| --- | ---: | ---: | ---: |")
+    names = [*(f"up to {edge:g}" for edge in edges), f"above {edges[-1]:g}"]
+    for index, name in enumerate(names):
+        taken = str(plan.taken[index])
+        if plan.taken[index] < plan.wanted[index]:
+            taken += f" of {plan.wanted[index]} wanted"
+        share, available = plan.shares[index], plan.available[index]
+        print(f"| {name} | {share:.2%} | {available} | {taken} |")
+    if plan.taken != plan.wanted:
+        print("note: a bin has too few pairs for these shares; --keep scarcest takes fewer of all")

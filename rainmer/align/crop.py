@@ -1,0 +1,402 @@
+"""Cutting pairs into square crops, as Rainmer's authors cut GTAV-NightRain before balancing it.
+
+Every image gives the crops that fit from its top-left corner, side by side, numbered from 0 row by
+row; the rest at the right and at the bottom is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rainmer.background_work import in_order
+from rainmer.cli import progress_bar
+from rainmer.data.layouts.sets import (
+    ImageSet,
+    Pair,
+    _no_pairs,
+    pair_folders,
+    subfolder,
+    unpaired_lines,
+)
+from rainmer.errors import DatasetError, ImageError, OutputError
+from rainmer.files import append_line, make_folder, match_key, read_lines, write_text
+from rainmer.frames.arrays import Frame
+from rainmer.frames.images import list_images, read_image, write_image
+from rainmer.frames.inputs import raise_skipped, real_path
+
+__all__ = [
+    "CLEAN",
+    "RAINY",
+    "CropJob",
+    "CroppedImage",
+    "crop_command",
+    "crop_frame",
+    "crop_images",
+    "folder_jobs",
+    "nightrain_jobs",
+]
+
+RAINY, CLEAN = "rainy", "gt"
+"""Folders of the crops, as published."""
+
+RECORD = "crops.jsonl"
+
+_SET = re.compile(r"set\d+")
+
+
+@dataclass(frozen=True)
+class CropJob:
+    """A rainy image to cut, with its clean partner.
+
+    Attributes:
+        rainy, clean: The images.
+        rainy_stem, clean_stem: What the names of their crops start with, below `RAINY` and `CLEAN`.
+            Rainy images with the same clean partner share its stem.
+    """
+
+    rainy: Path
+    clean: Path
+    rainy_stem: str
+    clean_stem: str
+
+
+@dataclass(frozen=True)
+class CroppedImage:
+    """An image whose crops are written.
+
+    Attributes:
+        source: The image.
+        crops: Number of crops.
+        unchanged: They were there before.
+    """
+
+    source: Path
+    crops: int
+    unchanged: bool
+
+
+@dataclass(frozen=True)
+class _Task:
+    source: Path
+    stem: str  # of the crops, below the folder of results
+    size_hw: tuple[int, int] | None  # what the image must measure
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What is known of an image that was cut."""
+
+    stem: str
+    stamp: list[int]
+    size_hw: tuple[int, int]
+    crops: int
+
+
+def crop_frame(frame: Frame, size: int) -> list[Frame]:
+    """Return the crops (size, size, 3) of a frame (H, W, 3): none if it is smaller.
+
+    Example:
+        >>> import numpy as np
+        >>> [crop[0, 0, 0].item() for crop in crop_frame(np.arange(36).reshape(4, 3, 3), 1)][:4]
+        [0, 3, 6, 9]
+    """
+    height, width = frame.shape[:2]
+    return [
+        frame[top : top + size, left : left + size]
+        for top in range(0, height - size + 1, size)
+        for left in range(0, width - size + 1, size)
+    ]
+
+
+def nightrain_jobs(
+    roots: Sequence[Path], split: str = "train", skipped: list[str] | None = None
+) -> list[CropJob]:
+    """Find the pairs of GTAV-NightRain and name their crops as published.
+
+    The rainy image `set1/train/rainy/0011_03.png` belongs to `set1/train/gt/0011.png`, and gives
+    `rainy/0011_03_set1_0crop.png` and `gt/0011_set1_0crop.png`. Case of folders does not count.
+
+    Args:
+        roots: Folders that hold `set1`, `set2`, ..., or are one of them.
+        split: Subfolder of each set.
+        skipped: Gains a line for each rainy image without a clean partner; without it, they are an
+            error.
+
+    Raises:
+        DatasetError: A root holds no such set.
+    """
+    jobs: list[CropJob] = []
+    for root in roots:
+        found = [
+            job
+            for name, folder in _nightrain_sets(root, split)
+            for job in _set_jobs(name, folder, [] if skipped is None else skipped)
+        ]
+        if not found:
+            raise DatasetError(
+                f"{root} holds no pairs of GTAV-NightRain: expected set1/{split}/{RAINY} and "
+                f"set1/{split}/{CLEAN}; for two folders of another set use --rainy and --clean"
+            )
+        jobs += found
+    return jobs
+
+
+def folder_jobs(images: ImageSet) -> list[CropJob]:
+    """Name the crops of any set so that the crops pair again by the rules of `clean_keys`."""
+    jobs = []
+    for pair in images.pairs:
+        rainy, clean = _paired_stems(pair)
+        jobs.append(CropJob(pair.rainy, pair.clean, rainy, clean))
+    return jobs
+
+
+def crop_images(
+    jobs: Sequence[CropJob],
+    out: Path,
+    *,
+    size: int,
+    threads: int,
+    skipped: list[str],
+) -> Iterator[CroppedImage]:
+    """Cut pairs into `out/rainy` and `out/gt`, each clean image once, and tell of every image.
+
+    What was cut before is kept as long as the image is unchanged; a record in `out` says so.
+
+    Args:
+        jobs: The pairs.
+        out: The folder of results.
+        size: Side of the crops in pixels.
+        threads: Number of images at a time.
+        skipped: Gains a line for each image that is broken, smaller than a crop, or of another
+            size than its partner, and for the rainy partners of such a clean image.
+
+    Raises:
+        OutputError: Two images would give crops of the same name, `out` holds crops of another
+            size or files that are none, or a file cannot be written.
+    """
+    _refuse_collisions(jobs)
+    known = _read_records(make_folder(out), size)
+    sizes: dict[str, tuple[int, int]] = {}
+    clean = {f"{CLEAN}/{job.clean_stem}": job.clean for job in jobs}
+    tasks = [_Task(source, stem, None) for stem, source in clean.items()]
+    for task, record, done in _run(tasks, out, size, threads, known, skipped):
+        sizes[task.stem] = record.size_hw
+        yield done
+    tasks = []
+    for job in jobs:
+        size_hw = sizes.get(f"{CLEAN}/{job.clean_stem}")
+        if size_hw is None:
+            skipped.append(f"{job.rainy}: its clean image was skipped")
+        else:
+            tasks.append(_Task(job.rainy, f"{RAINY}/{job.rainy_stem}", size_hw))
+    for _, _, done in _run(tasks, out, size, threads, known, skipped):
+        yield done
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def _nightrain_sets(root: Path, split: str) -> Iterator[tuple[str, Path]]:
+    """Yield each set's name and the folder with its rainy and clean images."""
+    if not root.is_dir():
+        raise DatasetError(f"no folder {root}")
+    for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
+        name = _SET.fullmatch(folder.resolve().name.casefold())
+        inner = subfolder(folder, [split.casefold()])
+        if name and inner:
+            yield name[0], inner
+
+
+def _set_jobs(set_name: str, folder: Path, skipped: list[str]) -> Iterator[CropJob]:
+    rainy, clean = (subfolder(folder, [name]) for name in (RAINY, CLEAN))
+    if rainy is None or clean is None:
+        return
+    partners = {match_key(path.relative_to(clean)): path for path in list_images(clean)}
+    for path in list_images(rainy):
+        scene = path.stem.partition("_")[0]
+        partner = partners.get(match_key(f"{scene}.png"))
+        if partner is None:
+            skipped.append(f"{path}: no clean image {scene}.png in {clean}")
+            continue
+        yield CropJob(path, partner, f"{path.stem}_{set_name}", f"{scene}_{set_name}")
+
+
+def _paired_stems(pair: Pair) -> tuple[str, str]:
+    """Return stems that stay partners when `_0crop` is added to both."""
+    rainy, clean = (PurePosixPath(name).with_suffix("") for name in (pair.name, pair.clean_name))
+    first, _, rest = rainy.name.partition("_")
+    if clean.name.casefold() == first.casefold() != rainy.name.casefold():
+        # Paired by the first token: the others must become one, which the pairing drops.
+        rainy = rainy.with_name(f"{first}_{rest.replace('_', '-')}")
+    return rainy.as_posix(), clean.as_posix()
+
+
+def _refuse_collisions(jobs: Sequence[CropJob]) -> None:
+    for kind in (RAINY, CLEAN):
+        taken: dict[str, Path] = {}
+        for job in jobs:
+            rainy = kind == RAINY
+            stem, source = (job.rainy_stem, job.rainy) if rainy else (job.clean_stem, job.clean)
+            # Case does not count: on some disks two such files are one.
+            other = taken.setdefault(stem.casefold(), source)
+            if other != source:
+                raise OutputError(
+                    f"{other} and {source} would give crops of the same name {stem}: "
+                    "cut them into different folders"
+                )
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def _run(
+    tasks: Iterable[_Task],
+    out: Path,
+    size: int,
+    threads: int,
+    known: dict[str, _Record],
+    skipped: list[str],
+) -> Iterator[tuple[_Task, _Record, CroppedImage]]:
+    function = functools.partial(_cut, out=out, size=size, known=known)
+    for task, result in in_order(function, tasks, threads):
+        if isinstance(result, Exception):
+            skipped.append(str(result))
+            continue
+        unchanged = known.get(task.stem) is result
+        if not unchanged:
+            append_line(out / RECORD, result.__dict__)
+        yield task, result, CroppedImage(task.source, result.crops, unchanged)
+
+
+def _cut(task: _Task, *, out: Path, size: int, known: dict[str, _Record]) -> _Record:
+    """Write the crops of one image, unless they are there.
+
+    Raises:
+        ImageError: The image is broken, too small, or of another size than asked for.
+        OutputError: A crop cannot be written.
+    """
+    stamp = _stamp(task.source)
+    before = known.get(task.stem)
+    if before and before.stamp == stamp and _all_exist(before, out):
+        _check_size(task, before.size_hw)
+        return before
+    frame = read_image(task.source)
+    size_hw = (frame.shape[0], frame.shape[1])
+    _check_size(task, size_hw)
+    crops = crop_frame(frame, size)
+    if not crops:
+        raise ImageError(
+            f"{task.source} is {size_hw[1]}x{size_hw[0]} pixels, smaller than a crop of {size}"
+        )
+    for number, crop in enumerate(crops):
+        write_image(_crop_path(out, task.stem, number), crop)
+    for number in range(len(crops), before.crops if before else 0):
+        # The image is another one now, with fewer crops: those are of the old one.
+        _crop_path(out, task.stem, number).unlink(missing_ok=True)
+    return _Record(task.stem, stamp, size_hw, len(crops))
+
+
+def _check_size(task: _Task, size_hw: tuple[int, int]) -> None:
+    if task.size_hw not in (None, size_hw):
+        assert task.size_hw is not None
+        raise ImageError(
+            f"{task.source} is {size_hw[1]}x{size_hw[0]} pixels, but its clean image "
+            f"{task.size_hw[1]}x{task.size_hw[0]}"
+        )
+
+
+def _all_exist(record: _Record, out: Path) -> bool:
+    return all(_crop_path(out, record.stem, number).is_file() for number in range(record.crops))
+
+
+def _crop_path(out: Path, stem: str, number: int) -> Path:
+    return out / f"{stem}_{number}crop.png"
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise ImageError(f"cannot read the image {path}: {error.strerror}") from error
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read_records(out: Path, size: int) -> dict[str, _Record]:
+    """Return what was cut before by the stem of its crops.
+
+    Raises:
+        OutputError: The folder holds crops of another size, or images that are none.
+    """
+    path = out / RECORD
+    lines = read_lines(path)
+    if not lines:
+        holding = next((kind for kind in (RAINY, CLEAN) if _has_content(out / kind)), None)
+        if holding:
+            raise OutputError(
+                f"{out / holding} holds files that are no crops of this command: choose another "
+                "folder for --out"
+            )
+        write_text(path, json.dumps({"crop_size": size}) + "\n")
+    elif lines[0] != {"crop_size": size}:
+        before = lines[0].get("crop_size", "unknown")
+        raise OutputError(f"{out} holds crops of size {before}: choose another folder for --out")
+    records = (_record(line) for line in lines[1:])
+    return {record.stem: record for record in records if record is not None}
+
+
+def _has_content(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _record(line: dict[str, Any]) -> _Record | None:
+    """Return a record as it was written; None for what is damaged: it is cut again."""
+    try:
+        record = _Record(**line)
+        height, width = record.size_hw
+        return _Record(str(record.stem), list(record.stamp), (height, width), int(record.crops))
+    except (TypeError, ValueError):
+        return None
+
+
+def crop_command(options: argparse.Namespace) -> None:
+    """Cut the images of a set into crops."""
+    skipped: list[str] = []
+    jobs = _jobs_of(options, skipped)[: options.limit]
+    _refuse_inside(options.out, [job.rainy.parent for job in jobs])
+    total = len(jobs) + len({job.clean for job in jobs}) + len(skipped)
+    images = crop_images(
+        jobs, options.out, size=options.size, threads=options.threads, skipped=skipped
+    )
+    done = list(progress_bar(images, total, "image", options.quiet))
+    crops, before = sum(one.crops for one in done), sum(one.unchanged for one in done)
+    text = f"{len(done)} images gave {crops} crops of {options.size} pixels"
+    print(f"{text}; {before} were cut before; results in {options.out}")
+    raise_skipped(skipped, total)
+
+
+def _jobs_of(options: argparse.Namespace, skipped: list[str]) -> list[CropJob]:
+    if options.root and not (options.rainy or options.clean):
+        return nightrain_jobs(options.root, options.split, skipped)
+    if options.root or not (options.rainy and options.clean):
+        raise DatasetError("name folders of GTAV-NightRain, or both --rainy DIR and --clean DIR")
+    images = pair_folders("pairs", options.rainy, options.clean, options.pairing)
+    if not images.pairs:
+        raise DatasetError(_no_pairs(str(options.rainy), images))
+    skipped += unpaired_lines(images)
+    return folder_jobs(images)
+
+
+def _refuse_inside(out: Path, folders: Iterable[Path]) -> None:
+    """Refuse results among the images they are made of: the next run would take them for more."""
+    results = real_path(out)
+    for folder in sorted({real_path(folder) for folder in folders}):
+        if results == folder or folder in results.parents:
+            raise OutputError(f"--out is inside {folder}, whose images are read: choose another")

@@ -1,0 +1,289 @@
+"""Finding images that are in two sets, or twice in one: exactly, or but for coding and size.
+
+The perceptual hash is that of C. Zauner, Implementation and Benchmarking of Perceptual Image Hash
+Functions, 2010, section 3.2, with the 64 lowest frequencies but the mean: whether each is above
+their median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rainmer.background_work import in_order
+from rainmer.cli import progress_bar
+from rainmer.data.layouts.sets import ImageSet, read_sets
+from rainmer.files import write_csv
+from rainmer.frames.arrays import Frame
+from rainmer.frames.images import read_image
+from rainmer.frames.inputs import printable, raise_skipped
+
+__all__ = [
+    "EXIT_LEAKS",
+    "HASH_BITS",
+    "Fingerprint",
+    "Leak",
+    "compared_paths",
+    "find_leaks",
+    "fingerprint",
+    "leaks_between",
+    "leaks_command",
+    "leaks_within",
+    "perceptual_hash",
+    "read_fingerprint",
+]
+
+HASH_BITS = 64
+
+_SIDE = 32
+_FLAT_LEVELS = 1.0  # standard deviation, 0..255, up to which a thumbnail shows nothing
+_BLOCK = 1 << 22  # hashes compared at once
+_LOWEST = sorted(((i, j) for i in range(_SIDE) for j in range(_SIDE)), key=lambda p: (sum(p), p))
+_ROWS, _COLUMNS = np.array(_LOWEST[1 : HASH_BITS + 1]).T
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What an image is compared by.
+
+    Attributes:
+        path: The image.
+        digest: Hash of its size and decoded pixels.
+        hash: `perceptual_hash`; None for a flat image.
+    """
+
+    path: Path
+    digest: str
+    hash: int | None
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Two images that are the same, or nearly.
+
+    Attributes:
+        kind: `exact`: all decoded pixels are equal. `near`: the hashes are.
+        distance: Number of hash bits that differ, 0..64.
+        first, second: The images.
+    """
+
+    kind: Literal["exact", "near"]
+    distance: int
+    first: Path
+    second: Path
+
+
+def compared_paths(images: ImageSet, *, everything: bool = False) -> list[Path]:
+    """Return the images of a set that are compared.
+
+    Args:
+        images: The set.
+        everything: All images, instead of the clean ones where there are some.
+    """
+    if everything:
+        return [*images.clean, *images.rainy]
+    return images.clean or images.rainy
+
+
+def find_leaks(
+    train: ImageSet, tests: Sequence[ImageSet], known: Mapping[Path, Fingerprint], threshold: int
+) -> list[tuple[str, str, Leak]]:
+    """Find images of a training set in test sets, and images twice within any of them.
+
+    Clean images are compared, for they show a scene under any rain; where one of two sets has none,
+    all images of both. Within a set the rainy images are compared only if there are no clean ones.
+
+    Args:
+        train: The training set.
+        tests: The test sets.
+        known: Fingerprints by path; images without one are left out.
+        threshold: As for `leaks_between`.
+
+    Returns:
+        Leaks with the names of the sets of both images: first those between sets.
+    """
+
+    def prints(images: ImageSet, *, everything: bool = False) -> list[Fingerprint]:
+        paths = compared_paths(images, everything=everything)
+        return [known[path] for path in paths if path in known]
+
+    found = []
+    for test in tests:
+        everything = not (train.clean and test.clean)
+        first, second = (prints(one, everything=everything) for one in (train, test))
+        found += [(train.name, test.name, leak) for leak in leaks_between(first, second, threshold)]
+    for one in (train, *tests):
+        found += [(one.name, one.name, leak) for leak in leaks_within(prints(one), threshold)]
+    return found
+
+
+def read_fingerprint(path: Path) -> Fingerprint:
+    """Read an image file and return its fingerprint.
+
+    Raises:
+        ImageError: The file is missing, or not an image.
+    """
+    return fingerprint(read_image(path), path)
+
+
+def fingerprint(frame: Frame, path: Path) -> Fingerprint:
+    """Return the fingerprint of a frame (H, W, 3), uint8, RGB, which `path` names."""
+    digest = hashlib.blake2b(repr(frame.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(frame).data)
+    return Fingerprint(path, digest.hexdigest(), perceptual_hash(frame))
+
+
+def perceptual_hash(frame: Frame) -> int | None:
+    """Return 64 bits that hardly change with coding, size and brightness of a frame (H, W, 3).
+
+    None for a flat frame: its frequencies are noise, which would match any other's.
+    """
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    thumbnail = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    if float(thumbnail.std()) < _FLAT_LEVELS:
+        return None
+    lowest = cv2.dct(thumbnail)[_ROWS, _COLUMNS]
+    bits = np.packbits(lowest > np.median(lowest))
+    return int.from_bytes(bits.tobytes(), "big")
+
+
+def leaks_between(
+    first: Sequence[Fingerprint], second: Sequence[Fingerprint], threshold: int
+) -> list[Leak]:
+    """Return every pair of an image of one set and one of another that is the same or nearly.
+
+    Args:
+        first: One set.
+        second: The other.
+        threshold: Largest number of hash bits, of 64, in which near duplicates differ.
+
+    Returns:
+        In the order of `second`, then of `first`.
+    """
+    distances: dict[tuple[int, int], int] = {}
+    for row, column, distance in _near(first, second, threshold):
+        distances[column, row] = distance
+    by_digest: dict[str, list[int]] = {}
+    for row, one in enumerate(first):
+        by_digest.setdefault(one.digest, []).append(row)
+    for column, image in enumerate(second):
+        for row in by_digest.get(image.digest, ()):
+            distances[column, row] = 0
+    return [
+        _leak(first[row], second[column], distances[column, row])
+        for column, row in sorted(distances)
+    ]
+
+
+def leaks_within(images: Sequence[Fingerprint], threshold: int) -> list[Leak]:
+    """Return each image of a set that an earlier one is the same as or near to, with the nearest.
+
+    Args:
+        images: The set.
+        threshold: As for `leaks_between`.
+    """
+    nearest: dict[int, tuple[int, int]] = {}
+    for row, column, distance in _near(images, images, threshold):
+        if row < column:
+            nearest[column] = min((distance, row), nearest.get(column, (HASH_BITS, row)))
+    by_digest: dict[str, int] = {}
+    for column, image in enumerate(images):
+        row = by_digest.setdefault(image.digest, column)
+        if row != column:
+            nearest[column] = (0, row)
+    return [
+        _leak(images[nearest[column][1]], images[column], nearest[column][0])
+        for column in sorted(nearest)
+    ]
+
+
+def _leak(first: Fingerprint, second: Fingerprint, distance: int) -> Leak:
+    kind: Literal["exact", "near"] = "exact" if first.digest == second.digest else "near"
+    return Leak(kind, distance, first.path, second.path)
+
+
+def _near(
+    first: Sequence[Fingerprint], second: Sequence[Fingerprint], threshold: int
+) -> Iterator[tuple[int, int, int]]:
+    """Yield places in both sets whose hashes are near, and their distance.
+
+    All are compared, a block of rows at a time: the whole table would fill the memory.
+    """
+    rows, row_hashes = _hashes(first)
+    columns, column_hashes = _hashes(second)
+    height = max(1, _BLOCK // max(1, len(columns)))
+    for start in range(0, len(rows), height):
+        block = row_hashes[start : start + height, None]
+        distances = np.bitwise_count(block ^ column_hashes[None])
+        row, column = np.nonzero(distances <= threshold)
+        yield from zip(
+            rows[start + row].tolist(),
+            columns[column].tolist(),
+            distances[row, column].tolist(),
+            strict=True,
+        )
+
+
+def _hashes(
+    images: Sequence[Fingerprint],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    """Return the places of images that have a hash, and their hashes."""
+    known = [(place, one.hash) for place, one in enumerate(images) if one.hash is not None]
+    places = np.array([place for place, _ in known], np.int64)
+    return places, np.array([value for _, value in known], np.uint64)
+
+
+EXIT_LEAKS = 1
+"""Exit code of `leaks` when it found some; a mistake or a broken image is 2, as everywhere."""
+
+
+def leaks_command(options: argparse.Namespace) -> None:
+    """Search test sets for images of the training set; exit code 1 if there are any."""
+    sets = read_sets([options.train, *options.tests], options.pairing)
+    skipped: list[str] = []
+    known = _fingerprints(sets, options, skipped)
+    found = find_leaks(sets[0], sets[1:], known, options.threshold)
+    rows = [
+        (leak.kind, leak.distance, first, leak.first, second, leak.second)
+        for first, second, leak in found
+    ]
+    head = ("kind", "distance", "first_set", "first", "second_set", "second")
+    write_csv(options.out, [head, *rows])
+    for kind, distance, first, one, second, other in rows[: options.show]:
+        print(printable(f"{kind} ({distance} bits): {first}: {one} = {second}: {other}"))
+    if len(rows) > options.show:
+        print(f"... and {len(rows) - options.show} more in {options.out}")
+    between = sum(first != second for first, second, _ in found)
+    print(
+        f"{len(known)} images compared: {between} leaks between sets, "
+        f"{len(found) - between} duplicates within sets; results in {options.out}"
+    )
+    raise_skipped(skipped, len(known) + len(skipped))
+    if found:
+        sys.exit(EXIT_LEAKS)
+
+
+def _fingerprints(
+    sets: Sequence[ImageSet], options: argparse.Namespace, skipped: list[str]
+) -> dict[Path, Fingerprint]:
+    """Return the fingerprints of all images that are compared."""
+    # Between a set without clean images and another, all images are compared.
+    bare = any(not one.clean for one in sets)
+    paths = [path for one in sets for path in compared_paths(one, everything=bare)]
+    known = {}
+    work = in_order(read_fingerprint, list(dict.fromkeys(paths)), options.threads)
+    for path, result in progress_bar(work, len(set(paths)), "image", options.quiet):
+        if isinstance(result, Exception):
+            skipped.append(str(result))
+        else:
+            known[path] = result
+    return known

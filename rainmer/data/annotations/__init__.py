@@ -1,0 +1,14 @@
+"""Annotations of objects: one record, a reader for each format."""
+
+from rainmer.data.annotations.coco import read_coco
+from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, clip_to_image
+from rainmer.data.annotations.yolo import read_yolo
+
+__all__ = [
+    "Annotation",
+    "Annotations",
+    "ImageRecord",
+    "clip_to_image",
+    "read_coco",
+    "read_yolo",
+]

@@ -1,0 +1,93 @@
+"""Reading Cityscapes' polygon files as boxes: the smallest box around each polygon."""
+
+from __future__ import annotations
+
+import reprlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rainmer.data.annotations.parsing import as_number, as_whole, bbox_of_corners, read_json
+from rainmer.data.annotations.records import Annotation, ImageRecord
+from rainmer.data.defects import Defects
+from rainmer.errors import DatasetError
+
+__all__ = ["read_polygons"]
+
+_GROUP = "group"
+
+
+def read_polygons(
+    path: Path, ids: Mapping[str, int], other: Counter[str], defects: Defects
+) -> ImageRecord:
+    """Read a `*_gtFine_polygons.json` file.
+
+    A label such as `cargroup` is a crowd of cars, which counts neither way. Labels that are not in
+    `ids` (road, sky, ...) are left out and counted in `other`.
+
+    Args:
+        path: The file.
+        ids: Category ids by label.
+        other: Counts labels that are left out.
+        defects: Where defects are recorded.
+
+    Raises:
+        DatasetError: The file cannot be read or is no polygon file.
+    """
+    content = read_json(path)
+    objects = content.get("objects") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(objects, list):
+        raise DatasetError(f"{path} is no polygon file of Cityscapes: it lacks `objects`")
+    height, width = (as_whole(content.get(key)) or 0 for key in ("imgHeight", "imgWidth"))
+    if height <= 0 or width <= 0:
+        raise DatasetError(f"{path}: imgHeight and imgWidth must be positive whole numbers")
+    boxes = list(_boxes(objects, path.name, ids, other, defects))
+    return ImageRecord(1, (height, width), boxes, {})
+
+
+def _boxes(
+    objects: list[Any],
+    file: str,
+    ids: Mapping[str, int],
+    other: Counter[str],
+    defects: Defects,
+) -> Iterator[Annotation]:
+    for number, item in enumerate(objects, start=1):
+        where = f"{file}: object {number}"
+        label = item.get("label") if isinstance(item, dict) else None
+        if not isinstance(label, str):
+            defects.error("malformed object", f"{where}: {reprlib.repr(item)}")
+            continue
+        if item.get("deleted") in (1, True):
+            continue
+        single = label.removesuffix(_GROUP)
+        if single not in ids:
+            other[label] += 1
+            continue
+        bbox = _around(item.get("polygon"))
+        if bbox is None:
+            defects.error("malformed polygon", f"{where}: {label}")
+            continue
+        yield {
+            "image_id": 1,
+            "category_id": ids[single],
+            "bbox": bbox,
+            "area": bbox[2] * bbox[3],
+            "iscrowd": int(single != label),
+        }
+
+
+def _around(polygon: object) -> list[float] | None:
+    if not isinstance(polygon, list) or not polygon:
+        return None
+    xs, ys = [], []
+    for point in polygon:
+        if not isinstance(point, list) or len(point) != 2:
+            return None
+        x, y = as_number(point[0]), as_number(point[1])
+        if x is None or y is None:
+            return None
+        xs.append(x)
+        ys.append(y)
+    return bbox_of_corners(min(xs), min(ys), max(xs), max(ys))

@@ -1,0 +1,78 @@
+"""Reading box annotations: COCO JSON and YOLO label folders, with every defect written down.
+
+Boxes leave this module as COCO annotations of one form: `bbox` is left, top, width, height in
+pixels of the image, ids start at 1, `area` and `iscrowd` are filled.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rainmer.data.defects import Defects
+
+__all__ = ["Annotation", "Annotations", "ImageRecord", "clip_to_image"]
+
+Annotation = dict[str, Any]
+
+# Annotators round outwards; only what exceeds the image by more than this is called a defect.
+_SLACK_PX = 1.0
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What annotations say of one image."""
+
+    image_id: int
+    size_hw: tuple[int, int] | None
+    """(height, width) as the annotations give it; None where they do not."""
+    boxes: list[Annotation]
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """All annotations of a set: categories, and one record for each image by its match key."""
+
+    categories: dict[int, str]
+    records: dict[str, ImageRecord]
+
+    def find(self, key: str) -> ImageRecord | None:
+        """Return the record of an image by its match key, else by its file name if that is unique.
+
+        Annotations often give bare file names for images in subfolders.
+        """
+        candidates = self._by_name.get(key.rsplit("/", 1)[-1], [])
+        return self.records.get(key) or (candidates[0] if len(candidates) == 1 else None)
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, list[ImageRecord]]:
+        by_name: dict[str, list[ImageRecord]] = {}
+        for key, record in self.records.items():
+            by_name.setdefault(key.rsplit("/", 1)[-1], []).append(record)
+        return by_name
+
+
+def clip_to_image(
+    boxes: Sequence[Annotation], size_hw: tuple[int, int], name: str, defects: Defects
+) -> list[Annotation]:
+    """Cut boxes at the image's borders and drop those outside; more than a pixel is a defect."""
+    height, width = size_hw
+    kept = []
+    for box in boxes:
+        left, top, w, h = box["bbox"]
+        inside = [max(left, 0.0), max(top, 0.0), min(left + w, width), min(top + h, height)]
+        if inside[2] <= inside[0] or inside[3] <= inside[1]:
+            defects.error("box outside its image, dropped", name)
+            continue
+        excess = max(-left, -top, left + w - width, top + h - height)
+        if excess <= _SLACK_PX:
+            kept.append(box)
+            continue
+        defects.note("box reaching out of its image, cut at the border", name)
+        bbox = [inside[0], inside[1], inside[2] - inside[0], inside[3] - inside[1]]
+        share = bbox[2] * bbox[3] / (w * h)
+        kept.append({**box, "bbox": bbox, "area": box["area"] * share})
+    return kept

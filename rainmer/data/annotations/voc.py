@@ -1,0 +1,153 @@
+"""Reading PASCAL VOC annotations: one XML file for each image.
+
+XML is read by expat with every declaration of a document type or an entity refused, so no file can
+make the reader expand, fetch or include anything.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from rainmer.data.annotations.parsing import bbox_of_corners, number_in_text
+from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord
+from rainmer.data.defects import Defects
+from rainmer.errors import DatasetError
+from rainmer.files import match_key
+
+__all__ = ["read_voc", "voc_files"]
+
+_MOST_BYTES = 4 << 20
+_DEEPEST = 32
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+class _RefusedError(Exception):
+    """The content of an XML file that is not read, with the reason."""
+
+
+def voc_files(folder: Path) -> dict[str, Path]:
+    """Return the XML files of a folder and its subfolders by match key of their relative path.
+
+    Raises:
+        DatasetError: The folder does not exist.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"no folder {folder} of XML annotations")
+    return {
+        match_key(path.relative_to(folder).as_posix()): path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() == ".xml" and path.is_file()
+    }
+
+
+def read_voc(files: Mapping[str, Path], defects: Defects) -> Annotations:
+    """Read VOC annotations.
+
+    A file belongs to the image of its own name; what it says in `filename` and `path` is what the
+    annotator's disk looked like, and does not count. Corners are taken as positions (width = xmax -
+    xmin). Objects marked `difficult` become crowds, which count neither way. Categories get ids
+    from 1 in the order of their names.
+
+    Args:
+        files: XML files by the key of their image, see `voc_files`.
+        defects: Where defects are recorded.
+    """
+    roots = {key: root for key in sorted(files) if (root := _parse(files[key], defects))}
+    names = {
+        name
+        for root in roots.values()
+        for item in root.findall("object")
+        if (name := _text(item, "name"))
+    }
+    ids = {name: number for number, name in enumerate(sorted(names), start=1)}
+    records = {}
+    for image_id, (key, root) in enumerate(roots.items(), start=1):
+        boxes = list(_boxes(root, image_id, ids, files[key].name, defects))
+        records[key] = ImageRecord(image_id, _size_hw(root), boxes, {})
+    return Annotations({number: name for name, number in ids.items()}, records)
+
+
+def _parse(path: Path, defects: Defects) -> Element | None:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise _RefusedError(f"larger than {_MOST_BYTES >> 20} MiB")
+        root = _tree(path.read_bytes())
+        if root.tag != "annotation":
+            raise _RefusedError(f"its root is <{root.tag[:40]}>, not <annotation>")
+    except OSError as error:
+        defects.error("unreadable XML file", f"{path.name}: {error.strerror}")
+    except expat.ExpatError as error:
+        defects.error("malformed XML file", f"{path.name}: {error}")
+    except (_RefusedError, LookupError, ValueError) as error:
+        defects.error("refused XML file", f"{path.name}: {error}")
+    else:
+        return root
+    return None
+
+
+def _tree(content: bytes) -> Element:
+    builder, depth = TreeBuilder(), 0
+
+    def refuse(*_: object) -> NoReturn:
+        raise _RefusedError("it declares a document type or entities")
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _DEEPEST:
+            raise _RefusedError(f"nested deeper than {_DEEPEST} elements")
+        builder.start(tag, attributes)
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag)
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = builder.data
+    parser.Parse(content, True)
+    return builder.close()
+
+
+def _text(element: Element, path: str) -> str:
+    found = element.find(path)
+    return " ".join((found.text or "").split()) if found is not None else ""
+
+
+def _size_hw(root: Element) -> tuple[int, int] | None:
+    """Return (height, width), or None where they are absent or, as some tools write, 0."""
+    height, width = (number_in_text(_text(root, f"size/{side}")) for side in ("height", "width"))
+    if not height or not width or height < 1 or width < 1:
+        return None
+    return (int(height), int(width)) if height.is_integer() and width.is_integer() else None
+
+
+def _boxes(
+    root: Element, image_id: int, ids: Mapping[str, int], file: str, defects: Defects
+) -> Iterator[Annotation]:
+    for number, item in enumerate(root.findall("object"), start=1):
+        where, name = f"{file}: object {number}", _text(item, "name")
+        if not name:
+            defects.error("object without a name", where)
+            continue
+        texts = [_text(item, f"bndbox/{corner}") for corner in _CORNERS]
+        bbox = bbox_of_corners(*map(number_in_text, texts))
+        if bbox is None:
+            defects.error("malformed box", f"{where}: {reprlib.repr(texts)}")
+            continue
+        yield {
+            "image_id": image_id,
+            "category_id": ids[name],
+            "bbox": bbox,
+            "area": bbox[2] * bbox[3],
+            "iscrowd": int(_text(item, "difficult") == "1"),
+        }

@@ -1,0 +1,1 @@
+"""The command `python -m rainmer.derain`: images, folders and videos."""

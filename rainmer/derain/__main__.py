@@ -1,0 +1,104 @@
+"""`python -m rainmer.derain INPUT ... --out DIR`: derain images, folders and videos.
+
+Files are decoded and encoded by a few threads beside the derainer, which is then what takes the
+time. The same command continues an interrupted run: a hidden record in the output folder says which
+derainer its files are of, and files newer than the record and than their input are left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rainmer.cli import (
+    add_stage_options,
+    make_parser,
+    positive_int,
+    run_command,
+    stage_options,
+)
+from rainmer.derain.jobs import due_jobs, find_jobs
+from rainmer.derain.run import Run
+from rainmer.frames.images import IMAGE_SUFFIXES
+from rainmer.frames.inputs import raise_failures
+from rainmer.stage import Derainer
+from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
+
+__all__ = ["main"]
+
+
+_EXAMPLE = """\
+  python -m rainmer.derain rainy/ drive.mp4 --out derained
+  python -m rainmer.derain 'shots/**/*.jpg' --out derained --derain median --side-by-side"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        argv: The arguments; None takes those of the process.
+
+    Raises:
+        RainmerError: A mistake in the arguments, or a result that cannot be written. At the end
+            also when some inputs could not be read to their end; all other results are kept.
+    """
+    options = _parse(argv)
+    jobs = find_jobs(options.input, options.out, options.suffix)[: options.limit]
+    derainer = Derainer(options.derain, **stage_options(options))
+    due = due_jobs(jobs, options, derainer)
+    run = Run(derainer, side_by_side=options.side_by_side, quiet=options.quiet)
+    run.process(due)
+    print(run.summary(options.out, unchanged=len(jobs) - len(due)))
+    raise_failures(run.failures, len(due))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser(
+        "python -m rainmer.derain",
+        "Derain images, folders (with their subfolders) and videos. Results keep the size, the "
+        "name and the folder structure of their inputs. Videos lose their sound; a video type "
+        "without an encoder becomes .mp4.",
+        _EXAMPLE,
+    )
+    parser.add_argument(
+        "input", nargs="+", metavar="INPUT", help="image, video, folder, or a glob in quotes"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    parser.add_argument(
+        "--derain",
+        default=DEFAULT_DERAINER,
+        metavar="SPEC",
+        help=f"what derains: one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
+    )
+    parser.add_argument(
+        "--suffix", type=_image_suffix, help="type of the results of images; default: the input's"
+    )
+    parser.add_argument(
+        "--side-by-side", action="store_true", help="write rainy and derained next to each other"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace all existing files of these names"
+    )
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N files")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_stage_options(parser)
+    return parser.parse_args(argv)
+
+
+def _image_suffix(text: str) -> str:
+    suffix = f".{text.lower().lstrip('.')}"
+    if suffix not in IMAGE_SUFFIXES:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise argparse.ArgumentTypeError(f"{text!r} is no image type: use one of {known}")
+    return suffix
+
+
+# --- what to do -----------------------------------------------------------------------------------
+
+
+# --- doing it -------------------------------------------------------------------------------------
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,113 @@
+"""Which files the command derains, and which are done already."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rainmer.errors import OutputError
+from rainmer.files import make_folder, write_text
+from rainmer.frames.inputs import find_inputs, real_path
+from rainmer.frames.video import WRITABLE_SUFFIXES, is_video
+from rainmer.stage import Derainer
+
+__all__ = ["RECORD_NAME", "Job", "due_jobs", "find_jobs"]
+
+
+RECORD_NAME = ".derain.json"
+"""File in the output folder that says which derainer its results are of."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A file to derain.
+
+    Attributes:
+        source: The rainy image or video.
+        name: Its path below the folder or the fixed part of the glob it was found by.
+        target: Where the result goes.
+    """
+
+    source: Path
+    name: Path
+    target: Path
+
+
+def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None = None) -> list[Job]:
+    """Find the files to derain and where their results go.
+
+    Args:
+        inputs: Files, folders (searched with their subfolders, hidden ones and `out` left out), and
+            globs.
+        out: Folder of the results.
+        suffix: Suffix of the results of images; None keeps each input's.
+
+    Returns:
+        In the order of the inputs, sorted within each; a file that is found twice is taken once.
+
+    Raises:
+        ImageError: An input does not exist, or holds no image and no video.
+        OutputError: Two results would have the same name, or one would replace an input.
+    """
+    jobs: dict[Path, Job] = {}
+    for text in inputs:
+        if os.path.isdir(text) and real_path(Path(text)) == real_path(out):
+            raise OutputError(f"--out is the input folder {text} itself: choose another folder")
+        for found in find_inputs(text, out):
+            target = out / found.name.with_suffix(_target_suffix(found.path, suffix))
+            jobs.setdefault(real_path(found.path), Job(found.path, found.name, target))
+    by_target: dict[Path, Job] = {}
+    for job in jobs.values():
+        target = real_path(job.target)
+        if target in jobs:
+            raise OutputError(
+                f"the result of {job.source} would replace the input {job.target}: "
+                "choose another folder for --out"
+            )
+        other = by_target.setdefault(target, job)
+        if other is not job:
+            raise OutputError(
+                f"{other.source} and {job.source} would both become {job.target}: "
+                "derain them into different folders"
+            )
+    return list(jobs.values())
+
+
+def _target_suffix(source: Path, suffix: str | None) -> str:
+    if not is_video(source):
+        return suffix or source.suffix
+    return source.suffix if source.suffix.lower() in WRITABLE_SUFFIXES else ".mp4"
+
+
+def due_jobs(jobs: list[Job], options: argparse.Namespace, derainer: Derainer) -> list[Job]:
+    """Return the jobs that this derainer has not done yet, the way it is asked to now.
+
+    Raises:
+        OutputError: The folder has a file of a result's name, but no record that it is a result.
+    """
+    record = make_folder(options.out) / RECORD_NAME
+    taken = next((job.target for job in jobs if os.path.exists(job.target)), None)
+    if taken and not record.is_file() and not options.overwrite:
+        raise OutputError(
+            f"{taken} exists and is not a result of this command: choose another folder for --out, "
+            "or add --overwrite"
+        )
+    content = json.dumps(
+        {"derainer": derainer.fingerprint, "side_by_side": options.side_by_side}, indent=2
+    )
+    if options.overwrite or not record.is_file() or record.read_bytes() != content.encode():
+        write_text(record, content)
+    since = record.stat().st_mtime_ns
+    return [job for job in jobs if not _is_done(job, since)]
+
+
+def _is_done(job: Job, since: int) -> bool:
+    with contextlib.suppress(OSError):
+        done = job.target.stat().st_mtime_ns
+        return done >= since and done >= job.source.stat().st_mtime_ns
+    return False

@@ -1,0 +1,144 @@
+"""The one place where pictures change form: files, uint8 arrays and float tensors.
+
+Inside the toolkit a batch of frames is a float tensor (B, 3, H, W), RGB, values 0..1. At the edges
+a frame is a uint8 array (H, W, 3), RGB. BGR exists only where OpenCV or ultralytics is spoken to,
+and is turned here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rainmer.errors import ImageError
+
+__all__ = [
+    "Download",
+    "Frame",
+    "download",
+    "quantize",
+    "reverse_channels",
+    "to_batch",
+    "to_frames",
+    "unit_range",
+    "upload",
+]
+
+Frame = npt.NDArray[np.uint8]
+"""One picture: uint8, (H, W, 3), RGB."""
+
+
+def reverse_channels(image: Frame) -> Frame:
+    """Turn RGB into BGR, or back: (H, W, 3) to a contiguous array of the same shape."""
+    return cast(Frame, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def to_batch(frames: Sequence[Frame], device: torch.device | str = "cpu") -> Tensor:
+    """Stack frames of one size into a float batch on a device.
+
+    The uint8 values are uploaded and converted there: a quarter of the bytes of a float upload.
+
+    Args:
+        frames: Arrays (H, W, 3), uint8, RGB, all of the same size.
+        device: Where the batch goes.
+
+    Returns:
+        Float tensor (B, 3, H, W), RGB, 0..1, in channels-last memory order.
+
+    Raises:
+        ImageError: A frame is not (H, W, 3) uint8.
+    """
+    for frame in frames:
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise ImageError(
+                f"expected a frame (H, W, 3) of uint8, but got {frame.shape} of {frame.dtype}"
+            )
+    return unit_range(upload(frames, device))
+
+
+def upload(frames: Sequence[npt.NDArray[Any]], device: torch.device | str = "cpu") -> Tensor:
+    """Stack arrays (H, W, C) of one size and type as (B, C, H, W) on a device, values untouched.
+
+    The result is in channels-last memory order: nothing is moved on the device.
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
+        return torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2)
+    # Stacked right into pinned memory, from where the GPU fetches it without being waited for.
+    dtype = torch.from_numpy(np.empty(0, frames[0].dtype)).dtype
+    pinned = torch.empty((len(frames), *frames[0].shape), dtype=dtype, pin_memory=True)
+    np.stack(frames, out=pinned.numpy())
+    return pinned.to(device, non_blocking=True).permute(0, 3, 1, 2)
+
+
+def download(batch: Tensor) -> list[npt.NDArray[Any]]:
+    """Bring (B, C, H, W) of any type back as arrays (H, W, C), values untouched."""
+    return list(batch.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+class Download:
+    """A download that is under way: on CUDA beside whatever the GPU does next.
+
+    Args:
+        batch: (B, C, H, W) of any type. It may be let go of, but must not be written to before
+            `frames` was called.
+
+    Example:
+        >>> Download(torch.zeros(2, 3, 4, 6, dtype=torch.uint8)).frames()[1].shape
+        (4, 6, 3)
+    """
+
+    def __init__(self, batch: Tensor) -> None:
+        self._done: torch.cuda.Event | None = None
+        if batch.device.type != "cuda":
+            self._rows = batch.permute(0, 2, 3, 1).contiguous().cpu()
+            return
+        stream = _copy_stream(batch.device)
+        stream.wait_stream(torch.cuda.current_stream(batch.device))
+        with torch.cuda.stream(stream):
+            rows = batch.permute(0, 2, 3, 1).contiguous()
+            self._rows = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+            self._rows.copy_(rows, non_blocking=True)
+            self._done = stream.record_event()
+        # Else its memory could be given to the next batch while it is still read.
+        batch.record_stream(stream)
+
+    def frames(self) -> list[npt.NDArray[Any]]:
+        """Wait for the download and return arrays (H, W, C), values untouched."""
+        if self._done is not None:
+            self._done.synchronize()
+        return list(self._rows.numpy())
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def unit_range(batch: Tensor) -> Tensor:
+    """Turn uint8 levels into float32 of 0..1; floating point only becomes float32."""
+    return batch.float().div(255.0) if batch.dtype == torch.uint8 else batch.float()
+
+
+def to_frames(batch: Tensor) -> list[Frame]:
+    """Bring a float batch (B, 3, H, W), RGB, 0..1, back as uint8 frames (H, W, 3).
+
+    Values are clamped and rounded on the batch's device, so a quarter of the bytes comes down.
+    """
+    return download(quantize(batch))
+
+
+def quantize(batch: Tensor, *, truncate: bool = False) -> Tensor:
+    """Round a float batch of range 0..1 to uint8 levels on its device (clamped, half to even).
+
+    With `truncate` always down, as the conversion of NumPy does it.
+    """
+    levels = batch.float().clamp(0.0, 1.0).mul(255.0)
+    return (levels if truncate else levels.round_()).to(torch.uint8)

@@ -1,0 +1,131 @@
+"""The images and videos that a command's arguments name, and what to say of unreadable ones."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rainmer.errors import DatasetError, ImageError
+from rainmer.frames.images import IMAGE_SUFFIXES
+from rainmer.frames.video import VIDEO_SUFFIXES
+
+__all__ = ["Input", "find_inputs", "printable", "raise_failures", "raise_skipped", "real_path"]
+
+_FAILURES_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Input:
+    """An image or a video by its suffix.
+
+    Attributes:
+        path: Where it is. It may be what no image can be, as a link that leads nowhere: reading it
+            then says so.
+        name: Its path below the folder or the fixed part of the glob it was found by.
+    """
+
+    path: Path
+    name: Path
+
+
+def find_inputs(text: str, out: Path | None = None) -> list[Input]:
+    """Find the images and videos that one argument names.
+
+    A folder is searched with its subfolders. What is hidden or inside `out` is left out.
+
+    Args:
+        text: A file, a folder or a glob; a name with glob characters is a name first.
+        out: Folder of the results, if there is one.
+
+    Returns:
+        The inputs, sorted by path.
+
+    Raises:
+        ImageError: The argument does not exist, or holds no image and no video.
+    """
+    # os.path, because pathlib raises for names that are too long or hold a NUL.
+    path = Path(text)
+    if os.path.isdir(text):
+        found = _inputs_below(path, path, out)
+    elif os.path.exists(text):
+        if not _is_known(path):
+            raise ImageError(f"{path} is neither an image nor a video by its suffix")
+        found = [Input(path, Path(path.name))]
+    elif glob.has_magic(text) and "\0" not in text:
+        root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+        found = [one for match in matches for one in _inputs_below(match, root, out)]
+    else:
+        raise ImageError(f"no file or folder {text}")
+    if not found:
+        raise ImageError(f"{text} holds no images and no videos")
+    return found
+
+
+def raise_failures(failures: Sequence[str], total: int) -> None:
+    """Raise ImageError if any of `total` files could not be read, naming the first of them.
+
+    Args:
+        failures: One line for each such file.
+        total: Number of files, read or not.
+    """
+    if not failures:
+        return
+    named = "; ".join(failures[:_FAILURES_NAMED])
+    more = len(failures) - _FAILURES_NAMED
+    raise ImageError(
+        f"{len(failures)} of {total} {'file' if total == 1 else 'files'} could not be read in "
+        f"full: {named}" + (f"; and {more} more" if more > 0 else "")
+    )
+
+
+def real_path(path: Path) -> Path:
+    """Return the absolute path, links followed; circular ones are no error, unlike in pathlib."""
+    return Path(os.path.realpath(path))
+
+
+def _inputs_below(path: Path, root: Path, out: Path | None) -> list[Input]:
+    """Return the inputs of a folder, or of one file, with their paths below `root`."""
+    found = []
+    results = None if out is None else real_path(out)
+    results_inside = results is not None and real_path(root) in results.parents
+    for file in sorted({path, *path.rglob("*")} - {root}) if path.is_dir() else [path]:
+        name = file.relative_to(root)
+        left_out = any(part.startswith(".") for part in name.parts) or (
+            results_inside and results in real_path(file).parents
+        )
+        if not left_out and _is_known(file):
+            found.append(Input(file, name))
+    # A folder may be named as an image: if it holds inputs it is one that was searched.
+    searched = {parent for one in found for parent in one.path.parents}
+    return [one for one in found if one.path not in searched]
+
+
+def _is_known(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+
+
+_NAMED = 3
+
+
+def printable(text: str) -> str:
+    """Return text that every terminal takes: names of files may hold bytes that are no text."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def raise_skipped(skipped: Sequence[str], total: int) -> None:
+    """Name every skipped image on stderr, and end with an error if there is one."""
+    if not skipped:
+        return
+    for line in skipped[_NAMED:]:
+        tqdm.write(printable(f"skipped: {line}"), file=sys.stderr)
+    named = "; ".join(skipped[:_NAMED])
+    more = f"; and {len(skipped) - _NAMED} more, above" if len(skipped) > _NAMED else ""
+    raise DatasetError(f"{len(skipped)} of {total} were skipped: {named}{more}")

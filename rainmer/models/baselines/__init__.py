@@ -1,0 +1,1 @@
+"""Other published derainers, one network a file."""

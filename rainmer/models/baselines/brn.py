@@ -1,0 +1,169 @@
+"""BRN: two recurrent branches, for the rain and for the background, that see each other's state.
+
+Ren et al., "Single Image Deraining Using Bilateral Recurrent Network", IEEE Transactions on Image
+Processing 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from rainmer.config import check_integer
+from rainmer.models.baselines.recurrent import GATES, ResidualUnit, lstm_step, stack_gates
+from rainmer.models.layers import conv3x3
+from rainmer.models.network import ConfiguredNetwork, clean_state_dict, refuse_mismatch
+
+__all__ = ["BRN", "BRNConfig"]
+
+_CHANNELS = 3
+_WIDTH = 32
+_RAIN_UNITS = 3
+_BACKGROUND_UNITS = 5
+_SUFFIXES = {"rain": "_r", "background": ""}
+"""What the published keys have after the name of a layer, by branch."""
+
+_AnyBRN = TypeVar("_AnyBRN", bound="BRN")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BRNConfig:
+    """The option of BRN.
+
+    Attributes:
+        iterations: How often both branches run; the published weights are for 8.
+
+    Raises:
+        ConfigError: It is no whole number above 0.
+    """
+
+    iterations: int = 8
+
+    def __post_init__(self) -> None:
+        check_integer("iterations", self.iterations, 1)
+
+
+class _State(NamedTuple):
+    """What a branch hands to its next iteration; the cell is None where it is zero."""
+
+    image: Tensor  # B, 3, H, W
+    hidden: Tensor  # B, 32, H, W
+    cell: Tensor | None  # B, 32, H, W
+
+
+class _Branch(nn.Module):
+    """An LSTM over convolutional features, and residual units from its state to an image.
+
+    Args:
+        images: How many images it sees.
+        units: Number of residual units.
+    """
+
+    def __init__(self, images: int, units: int) -> None:
+        super().__init__()
+        self.entry = conv3x3(images * _CHANNELS, _WIDTH, bias=True)
+        # Features and both branches' hidden states give the four gates by one convolution.
+        self.gates = conv3x3(3 * _WIDTH, len(GATES) * _WIDTH, bias=True)
+        self.residuals = nn.ModuleList(ResidualUnit(_WIDTH) for _ in range(units))
+        self.output = conv3x3(_WIDTH, _CHANNELS, bias=True)
+
+    def forward(self, images: tuple[Tensor, ...], state: _State, other_hidden: Tensor) -> _State:
+        """Run one iteration on images (B, 3, H, W) and the other branch's (B, 32, H, W)."""
+        features = self.entry(torch.cat(images, dim=1)).relu_()
+        gates = self.gates(torch.cat((features, state.hidden, other_hidden), dim=1))
+        hidden, cell = lstm_step(gates, state.cell)
+        features = hidden
+        for unit in self.residuals:
+            features = unit(features)
+        return _State(self.output(features), hidden, cell)
+
+
+class BRN(ConfiguredNetwork):
+    """The bilateral recurrent network (section 2 of the baselines' specification).
+
+    The rain branch goes first in each iteration; its new image and state steer the background
+    branch, whose state steers the rain branch of the next one.
+
+    Args:
+        config: The option; default: 8 iterations.
+
+    Example:
+        >>> model = BRN(BRNConfig(iterations=2)).eval()
+        >>> model(torch.rand(1, 3, 7, 13)).shape
+        torch.Size([1, 3, 7, 13])
+    """
+
+    name = "brn"
+    size_multiple = 1
+    takes_query = False
+    config_class = BRNConfig
+    config: BRNConfig
+
+    def __init__(self, config: BRNConfig | None = None) -> None:
+        super().__init__(config)
+        self.rain = _Branch(2, _RAIN_UNITS)
+        self.background = _Branch(3, _BACKGROUND_UNITS)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Restore rainy images (B, 3, H, W), RGB, 0..1, any H and W; the output is not clamped."""
+        image = image.contiguous(memory_format=torch.channels_last)
+        batch, _, height, width = image.shape
+        zero = image.new_zeros(batch, _WIDTH, height, width)
+        rain = background = _State(image, zero, None)
+        for _ in range(self.config.iterations):
+            rain = self.rain((image, rain.image), rain, background.hidden)
+            images = (image, background.image, rain.image)
+            background = self.background(images, background, rain.hidden)
+        return background.image
+
+    @classmethod
+    def from_official(cls: type[_AnyBRN], state_dict: Mapping[str, Any]) -> _AnyBRN:
+        """Build the network, with eight iterations, with published weights; raises WeightsError."""
+        model = cls()
+        model.load_official(state_dict)
+        return model
+
+    def load_official(self, state_dict: Mapping[str, Any]) -> None:
+        """Load published weights.
+
+        Raises:
+            WeightsError: Keys are missing or of another network, or shapes differ.
+        """
+        weights = clean_state_dict(state_dict)
+        refuse_mismatch(self.name, self.official_shapes(), weights)
+        own = {ours: weights[theirs] for ours, theirs in self._official_names().items()}
+        for branch, suffix in _SUFFIXES.items():
+            stacked = stack_gates(weights, suffix)
+            own.update({f"{branch}.gates.{kind}": value for kind, value in stacked.items()})
+        self.load_state_dict(own)
+
+    def official_shapes(self) -> dict[str, torch.Size]:
+        """Return the keys and shapes of published weights."""
+        own = self.state_dict()
+        shapes = {theirs: own[ours].shape for ours, theirs in self._official_names().items()}
+        for branch, suffix in _SUFFIXES.items():
+            for kind in ("weight", "bias"):
+                stacked = own[f"{branch}.gates.{kind}"]
+                for gate, part in zip(GATES, stacked.chunk(len(GATES)), strict=True):
+                    shapes[f"conv_{gate}{suffix}.0.{kind}"] = part.shape
+        return shapes
+
+    def _official_names(self) -> dict[str, str]:
+        """Return the published key by ours, for all layers but the gates."""
+        layers = {}
+        for branch, suffix in _SUFFIXES.items():
+            layers[f"{branch}.entry"] = f"conv0{suffix}.0"
+            layers[f"{branch}.output"] = f"conv{suffix}.0"
+            for unit in range(_RAIN_UNITS if branch == "rain" else _BACKGROUND_UNITS):
+                for conv, position in (("conv1", 0), ("conv2", 2)):
+                    ours = f"{branch}.residuals.{unit}.{conv}"
+                    layers[ours] = f"res_conv{unit + 1}{suffix}.{position}"
+        return {
+            f"{ours}.{kind}": f"{theirs}.{kind}"
+            for ours, theirs in layers.items()
+            for kind in ("weight", "bias")
+        }

@@ -1,0 +1,71 @@
+"""Rain as early synthetic sets have it: white streaks of one direction, added to the picture.
+
+Kept for comparison and for training on Rain13K-like data; it follows no physics.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from rainmer.rain.drops import Streaks
+from rainmer.rain.randomness import expand, normal, uniform
+
+__all__ = ["additive_streaks"]
+
+_SLANT = math.radians(25.0)  # largest angle to the vertical
+_SPREAD = 0.04  # of directions within an image, radians
+
+
+def additive_streaks(
+    *,
+    density: Tensor,
+    strength: Tensor,
+    length: Tensor,
+    width_px: Tensor,
+    keys: Tensor,
+    size_hw: tuple[int, int],
+    frame_width: int,
+) -> Streaks:
+    """Scatter streaks over a batch of frames.
+
+    Args:
+        density: Share of the pixels that streaks would cover if none overlapped (B,).
+        strength: Their opacity (B,).
+        length: Their mean length in frame widths (B,).
+        width_px: Their mean width in pixels, in frames up to 640 pixels wide (B,).
+        keys: Random keys (B,).
+        size_hw: (height, width) in pixels.
+        frame_width: Width of whole frames in pixels; streaks grow with it.
+    """
+    height, width = size_hw
+    length = frame_width * length
+    thick = max(1.0, frame_width / 640) * width_px
+    margin = length  # streaks reach into the frame from outside
+    area = (height + 2 * margin) * (width + 2 * margin)
+    counts = (density * area / (length * thick)).long()
+    image, index = expand(counts)
+    key = keys[image]
+    slant = _SLANT * (2.0 * uniform(keys, 0, 2002) - 1.0)
+    angle = slant[image] + _SPREAD * normal(key, index, 2010)
+    reach = length[image] * (0.5 + uniform(key, index, 2012))
+    margin = margin[image]
+    x0 = uniform(key, index, 2013) * (width + 2 * margin) - margin
+    y0 = uniform(key, index, 2014) * (height + 2 * margin) - margin
+    depth = torch.ones_like(x0)
+    return Streaks(
+        image=image,
+        x0=x0,
+        y0=y0,
+        x1=x0 + reach * torch.sin(angle),
+        y1=y0 + reach * torch.cos(angle),
+        width=thick[image] * (0.6 + 0.8 * uniform(key, index, 2015)),
+        blur=torch.zeros_like(x0),
+        opacity=(strength[image] * (0.4 + 0.6 * uniform(key, index, 2016))).clamp_max(0.98),
+        depth_m=depth,
+        brightness=depth,
+        waves=depth,
+        phase=uniform(key, index, 2017),
+    )

@@ -1,0 +1,250 @@
+"""The renderer: clean frames in, rainy frames with their targets and masks out."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rainmer.data.depth import constant_depth, ground_depth
+from rainmer.errors import ImageError
+from rainmer.rain.additive import additive_streaks
+from rainmer.rain.config import RainConfig
+from rainmer.rain.drops import Air, extinction_per_m, sample_streaks
+from rainmer.rain.lens import wet_lens
+from rainmer.rain.light import airlight, blur, lamp_light, to_linear, to_srgb
+from rainmer.rain.night import Night, add_noise, is_day, relight
+from rainmer.rain.randomness import image_keys, uniform
+from rainmer.rain.streaks import StreakMaps, draw_streaks
+
+__all__ = ["RainRenderer", "Rendering"]
+
+_TINT = 0.25  # most that a channel of additive streaks may lack: cameras are not neutral
+_LOCAL_LIGHT = 0.35  # share of the light of a drop that comes from the scene right behind it
+
+
+class Rendering(NamedTuple):
+    """A rendered batch, float tensors.
+
+    Attributes:
+        rainy: (B, 3, H, W), RGB, 0..1.
+        clean: The target: the given frames, at night relit, with the veil if it is kept.
+        alpha: How much of each pixel streaks and drops on the lens cover (B, 1, H, W), 0..1.
+        transmission: How much light of the scene comes through the veil (B, 1, H, W), 0..1.
+        rate_mm_h: Rain rate of each image (B,).
+    """
+
+    rainy: Tensor
+    clean: Tensor
+    alpha: Tensor
+    transmission: Tensor
+    rate_mm_h: Tensor
+
+
+class RainRenderer:
+    """Renders rain into clean frames, in linear light, the same for the same seed and name.
+
+    Everything is computed per batch on the frames' device. What an image gets depends on the seed
+    and its name alone, not on the other images of the batch.
+
+    Args:
+        config: What rain; see `rain_config` for the presets.
+        seed: Another seed, other rain.
+
+    Example:
+        >>> from rainmer.rain import RainRenderer, rain_config
+        >>> renderer = RainRenderer(rain_config("day", rate_mm_h=50.0), seed=0)
+        >>> rendering = renderer(torch.full((1, 3, 48, 64), 0.25), ["street.png"])
+        >>> rendering.rainy.shape, bool(rendering.alpha.max() > 0)
+        (torch.Size([1, 3, 48, 64]), True)
+    """
+
+    def __init__(self, config: RainConfig, *, seed: int = 0) -> None:
+        self.config = config
+        self.seed = seed
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        clean: Tensor,
+        names: Sequence[str],
+        *,
+        depth_m: Tensor | None = None,
+        frame_width: int | None = None,
+        time_s: float | Tensor = 0.0,
+    ) -> Rendering:
+        """Render rain into a batch.
+
+        Args:
+            clean: (B, 3, H, W), floating point, RGB, 0..1.
+            names: A name for each image; with the seed it decides all that is random.
+            depth_m: Depth of the scene (B, 1, H, W) in metres; None: guessed as configured.
+            frame_width: Longer side in pixels of the whole frames, if the images are crops of them.
+            time_s: Time of the exposure in a video, one or for each image (B,); drops move on
+                with it.
+
+        Raises:
+            ImageError: A shape does not fit.
+        """
+        _check(clean, names, depth_m)
+        keys = image_keys(self.seed, names, clean.device)
+        size_hw = clean.shape[-2], clean.shape[-1]
+        width = frame_width or max(size_hw)
+        drawn = _Draw(self.config, keys, width)
+        times = torch.as_tensor(time_s, dtype=torch.float32, device=clean.device).expand(len(clean))
+        if self.config.style == "additive":
+            return _render_additive(clean, drawn, _at(keys, times))
+        if depth_m is None:
+            depth_m = self._guess_depth(drawn, size_hw)
+        scene, clean = self._scene(clean, depth_m, drawn, keys, times)
+        maps = draw_streaks(
+            sample_streaks(self._air(drawn), keys, size_hw, frame_width=width, time_s=times),
+            len(clean),
+            size_hw,
+            depth_m,
+        )
+        extinction = extinction_per_m(drawn.map("rate_mm_h")) + 1e-3 * drawn.map("mist_per_km")
+        transmission = torch.exp(-extinction * depth_m)
+        veil, streak_light = self._light(scene, maps, drawn)
+        veiled = scene * transmission + (1.0 - transmission) * drawn.map("veil_light") * veil
+        rainy = veiled + maps.opacity * (streak_light - veiled)
+        alpha = maps.opacity
+        if self.config.limits("lens_drops")[1] > 0:
+            sizes_px = drawn("lens_drop_size") * width
+            rainy, cover = wet_lens(rainy, drawn("lens_drops"), sizes_px, keys, times)
+            alpha = 1.0 - (1.0 - alpha) * (1.0 - cover)
+        target = to_srgb(veiled) if self.config.target_veil == "keep" else clean
+        return Rendering(to_srgb(rainy), target, alpha, transmission, drawn("rate_mm_h"))
+
+    def _air(self, drawn: _Draw) -> Air:
+        return Air(
+            rate_mm_h=drawn("rate_mm_h"),
+            wind_m_s=drawn("wind_m_s"),
+            camera_m_s=drawn("camera_m_s"),
+            exposure_s=drawn("exposure_ms") * 1e-3,
+            focal=drawn("focal"),
+            focus_m=drawn("focus_m"),
+            aperture_m=drawn("aperture_mm") * 1e-3,
+            min_opacity=self.config.min_opacity,
+        )
+
+    def _guess_depth(self, drawn: _Draw, size_hw: tuple[int, int]) -> Tensor:
+        if self.config.depth == "constant":
+            return constant_depth(size_hw, drawn("depth_m"))
+        return ground_depth(
+            size_hw,
+            horizon=drawn("horizon"),
+            camera_height_m=drawn("camera_height_m"),
+            focal_px=drawn.focal_px,
+            far_m=drawn("far_m"),
+        )
+
+    def _scene(
+        self, clean: Tensor, depth_m: Tensor, drawn: _Draw, keys: Tensor, times: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the dry scene in linear light, and as the picture that is the target."""
+        linear = to_linear(clean)
+        if self.config.light == "day" or self.config.relight == "never":
+            return linear, clean
+        by_day = torch.ones(len(clean), dtype=torch.bool, device=clean.device)
+        if self.config.relight == "auto":
+            by_day = is_day(clean)
+        night = Night(
+            level=drawn("night_luminance") / 255.0,
+            lamps=drawn("lamps").round(),
+            headlights=drawn("headlights"),
+            horizon=drawn("horizon"),
+            camera_height_m=drawn("camera_height_m"),
+            focal_px=drawn.focal_px,
+        )
+        relit = relight(linear, depth_m, night, keys)
+        relit = add_noise(relit, drawn("noise"), _at(keys, times))
+        choice = by_day[:, None, None, None]
+        return torch.where(choice, relit, linear), torch.where(choice, to_srgb(relit), clean)
+
+    def _light(self, scene: Tensor, maps: StreakMaps, drawn: _Draw) -> tuple[Tensor, Tensor]:
+        """Return the light of the veil and of streaks, (B, 3, H, W) or (B, 3, 1, 1).
+
+        By day the sky lights both. By night lamps do, near and in front of them, and the own
+        headlights light near drops.
+        """
+        brightness = maps.brightness * drawn.map("brightness")
+        local = blur(scene.clamp_max(1.0), max(1, scene.shape[-1] // 8))
+        if self.config.light == "day":
+            sky = airlight(scene)
+            return sky, brightness * ((1.0 - _LOCAL_LIGHT) * sky + _LOCAL_LIGHT * local)
+        lamps = lamp_light(scene)
+        headlights = maps.nearness * _beam(scene) * drawn.map("headlights")
+        streaks = (local + lamps) * brightness + headlights * drawn.map("brightness")
+        return local + drawn.map("glow") * lamps, streaks
+
+
+class _Draw:
+    """The values of a configuration's fields for each image of a batch."""
+
+    def __init__(self, config: RainConfig, keys: Tensor, frame_width: int) -> None:
+        self.frame_width = frame_width
+        self._config = config
+        self._keys = keys
+
+    @property
+    def focal_px(self) -> Tensor:
+        """Focal length in pixels (B,)."""
+        return self("focal") * self.frame_width
+
+    def __call__(self, name: str) -> Tensor:
+        """Return the values of a field (B,)."""
+        low, high = self._config.limits(name)
+        return low + (high - low) * uniform(self._keys, 0, zlib.crc32(name.encode()))
+
+    def map(self, name: str) -> Tensor:
+        """Return the values of a field as (B, 1, 1, 1)."""
+        return self(name)[:, None, None, None]
+
+
+def _beam(scene: Tensor) -> Tensor:
+    """Return where the own headlights reach drops (1, 3, H, W): around and below the middle."""
+    height, width = scene.shape[-2:]
+    rows = (torch.arange(height, device=scene.device) + 0.5) / height - 0.62
+    columns = (torch.arange(width, device=scene.device) + 0.5) / width - 0.5
+    shape = torch.exp(-(rows[:, None] / 0.4).square() - (columns / 0.5).square())
+    return shape * torch.tensor((1.0, 0.93, 0.82), device=scene.device)[:, None, None]
+
+
+def _at(keys: Tensor, times: Tensor) -> Tensor:
+    """Return keys for what is new in every frame of a video, unlike drops, which move on."""
+    return keys + (times * 1e4).round().long()
+
+
+def _render_additive(clean: Tensor, drawn: _Draw, keys: Tensor) -> Rendering:
+    size_hw = clean.shape[-2], clean.shape[-1]
+    streaks = additive_streaks(
+        density=drawn("additive_density"),
+        strength=drawn("additive_strength"),
+        length=drawn("additive_length"),
+        width_px=drawn("additive_width_px"),
+        keys=keys,
+        size_hw=size_hw,
+        frame_width=drawn.frame_width,
+    )
+    maps = draw_streaks(streaks, len(clean), size_hw)
+    channel = torch.arange(3, device=clean.device)
+    tint = 1.0 - _TINT * uniform(keys[:, None], channel, zlib.crc32(b"tint"))[:, :, None, None]
+    rainy = (clean + maps.opacity * tint).clamp_max(1.0)
+    return Rendering(rainy, clean, maps.opacity, torch.ones_like(maps.opacity), drawn("rate_mm_h"))
+
+
+def _check(clean: Tensor, names: Sequence[str], depth_m: Tensor | None) -> None:
+    if clean.ndim != 4 or clean.shape[1] != 3 or not clean.is_floating_point():
+        raise ImageError(
+            "expected frames (B, 3, H, W) of floating point, but got "
+            f"{tuple(clean.shape)} of {clean.dtype}"
+        )
+    if len(names) != len(clean):
+        raise ImageError(f"expected {len(clean)} names of images, but got {len(names)}")
+    expected = (len(clean), 1, *clean.shape[-2:])
+    if depth_m is not None and depth_m.shape != expected:
+        raise ImageError(f"expected depth {expected}, but got {tuple(depth_m.shape)}")

@@ -1,0 +1,266 @@
+"""What derains behind the stage: networks, functions, blends."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rainmer import models
+from rainmer.errors import RainmerError, SpecError
+from rainmer.frames.arrays import quantize
+from rainmer.frames.resize import resize_bilinear
+from rainmer.models.rainmer import QUERY_SIZE_HW, SparseUNet
+from rainmer.stage.compiling import SIZE_BUCKET, Compiled
+
+__all__ = [
+    "BlendRestorer",
+    "CallableRestorer",
+    "FunctionRestorer",
+    "NetworkRestorer",
+    "Restorer",
+    "make_query",
+    "median_filter",
+]
+
+
+class Restorer(Protocol):
+    """What the stage runs: a float batch in, the restored batch of the same shape out.
+
+    Attributes:
+        name: Short name for reports and file names.
+        fingerprint: Changes whenever the output may: the key of caches.
+        size_multiple: Both sides of what `restore` gets divide by it.
+        tileable: Whether a frame may be restored in tiles.
+        needs_names: Whether `restore` needs the frames' file names.
+        cacheable: Whether `fingerprint` tells all that the output depends on.
+    """
+
+    name: str
+    fingerprint: str
+    size_multiple: int
+    tileable: bool
+    needs_names: bool
+    cacheable: bool
+
+    def prepare(
+        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+    ) -> None:
+        """Get ready for inference on a device.
+
+        Args:
+            device: Where the batches will be.
+            dtype: What to compute in. Restorers may leave that to autocast, which is on around
+                `prompts` and `restore` for types other than float32.
+            compiled: Whether to use torch.compile, if that is possible.
+        """
+
+    def prompts(self, batch: Tensor) -> Tensor | None:
+        """Return what is computed once per whole frame (B, ...), or None if nothing is."""
+
+    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+        """Restore (B, 3, H, W), RGB, 0..1."""
+
+
+class NetworkRestorer:
+    """A network of `rainmer.models`, in eval mode, channels-last, and fused where it can be.
+
+    A fused network computes in reduced precision by its own rules, with float32 where that
+    matters, so autocast does not apply to it.
+    """
+
+    tileable = True
+    needs_names = False
+    cacheable = True
+
+    def __init__(self, network: models.Network, name: str) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.network.to(memory_format=torch.channels_last)
+        self.name = name
+        self.fingerprint = models.weights_fingerprint(network)
+        if isinstance(network, SparseUNet):  # rounds in another way
+            self.fingerprint = _digest("fused", self.fingerprint)
+        self.size_multiple = network.size_multiple
+        self._run: Callable[..., Tensor] = self.network
+
+    def prepare(
+        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+    ) -> None:
+        """Fuse and move the network; see `Restorer.prepare`."""
+        if isinstance(self.network, SparseUNet):
+            self.network = self.network.fuse().to(dtype)
+        self._run = self.network.to(device)
+        if compiled:
+            self._run = Compiled(self.network)
+            self.size_multiple = math.lcm(self.network.size_multiple, SIZE_BUCKET)
+
+    def prompts(self, batch: Tensor) -> Tensor | None:
+        """Encode the query, the whole frame resized, once per frame."""
+        if not isinstance(self.network, models.Rainmer):
+            return None
+        with self._precision(batch.device):
+            return self.network.prompts(make_query(batch))
+
+    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+        """Run the network."""
+        extra = {} if prompts is None else {"prompts": prompts}
+        with self._precision(batch.device):
+            return self._run(batch, **extra)
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
+        if self.network.fused:
+            return torch.autocast(device.type, enabled=False)
+        return contextlib.nullcontext()
+
+
+class FunctionRestorer:
+    """A function of one batch: the controls, or an exported network."""
+
+    needs_names = False
+    cacheable = True
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        name: str,
+        *,
+        fingerprint: str | None = None,
+        size_multiple: int = 1,
+        tileable: bool = False,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.fingerprint = fingerprint or _digest("function", name)
+        self.size_multiple = size_multiple
+        self.tileable = tileable
+
+    def prepare(
+        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+    ) -> None:
+        """Move the function if it is a module; other functions follow their input's device."""
+        if isinstance(self.function, nn.Module):
+            self.function.to(device)
+
+    def prompts(self, batch: Tensor) -> Tensor | None:
+        """Return None: nothing is computed per frame."""
+        return None
+
+    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+        """Call the function and check that it kept its promise.
+
+        Raises:
+            SpecError: The function returned something else than a floating-point tensor of the
+                batch's shape.
+        """
+        restored = self.function(batch)
+        expected = f"{self.name} must return a floating-point tensor {tuple(batch.shape)}, 0..1"
+        if not isinstance(restored, Tensor):
+            raise SpecError(f"{expected}, but returned {type(restored).__name__}")
+        if restored.shape != batch.shape or not restored.is_floating_point():
+            got = f"{restored.dtype} {tuple(restored.shape)}"
+            raise SpecError(f"{expected}, but returned {got.removeprefix('torch.')}")
+        return restored
+
+
+class CallableRestorer(FunctionRestorer):
+    """A user's own callable. What it depends on is known only if it says so.
+
+    Without an attribute `fingerprint` (any text that changes with the output) nothing is cached
+    or taken from an earlier run: the code may have changed, or a file that it reads.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], name: str) -> None:
+        known = getattr(function, "fingerprint", None)
+        self.cacheable = known is not None
+        super().__init__(function, name, fingerprint=_digest(name, known or secrets.token_hex()))
+
+    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+        """Call the function; what it raises is told in one line.
+
+        Raises:
+            SpecError: The function raised, or broke its promise.
+        """
+        try:
+            return super().restore(batch, prompts, names)
+        except (RainmerError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if "DefaultCPUAllocator" in str(error):
+                raise  # out of memory: the stage tries less at once
+            raise SpecError(f"{self.name} failed: {_first_line(error)}") from error
+
+
+class BlendRestorer:
+    """A share of another restorer's output, the rest of the frame as it was.
+
+    y = share * restored + (1 - share) * rainy: what the restorer does wrong is weaker, and so is
+    what it does right. In all but its name it behaves as the restorer that it blends.
+
+    Args:
+        share: Weight of the restored frame, 0..1.
+        restorer: Whose output is blended.
+    """
+
+    def __init__(self, share: float, restorer: Restorer) -> None:
+        self.share = share
+        self.restorer = restorer
+        self.name = f"blend-{share:g}-{restorer.name}"
+        self.fingerprint = _digest("blend", share, restorer.fingerprint)
+        self.size_multiple = restorer.size_multiple
+        self.tileable = restorer.tileable
+        self.needs_names = restorer.needs_names
+        self.cacheable = restorer.cacheable
+
+    def prepare(
+        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+    ) -> None:
+        """Prepare the restorer."""
+        self.restorer.prepare(device, dtype, compiled=compiled)
+        self.size_multiple = self.restorer.size_multiple
+
+    def prompts(self, batch: Tensor) -> Tensor | None:
+        """Return what the restorer computes once per frame."""
+        return self.restorer.prompts(batch)
+
+    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+        """Restore and blend. What is restored is clamped first: users see it clamped too."""
+        restored = self.restorer.restore(batch, prompts, names).to(batch.dtype).clamp(0.0, 1.0)
+        return torch.lerp(batch, restored, self.share)
+
+
+def make_query(batch: Tensor) -> Tensor:
+    """Shrink whole frames (B, 3, H, W), RGB, 0..1 to the queries (B, 3, 128, 128) of an encoder.
+
+    On 8-bit levels and without antialiasing, as in Rainmer's evaluation protocol.
+    """
+    return resize_bilinear(quantize(batch), QUERY_SIZE_HW).float().div(255.0)
+
+
+def median_filter(batch: Tensor) -> Tensor:
+    """Filter (B, 3, H, W) by the 5x5 median per channel, borders repeated: the trivial control."""
+    if batch.device.type == "cpu":
+        images = batch.float().permute(0, 2, 3, 1).contiguous().numpy()
+        filtered = np.stack([cv2.medianBlur(image, 5) for image in images])
+        return torch.from_numpy(filtered).permute(0, 3, 1, 2)
+    padded = F.pad(batch, (2, 2, 2, 2), mode="replicate")
+    return padded.unfold(2, 5, 1).unfold(3, 5, 1).flatten(-2).median(dim=-1).values
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()

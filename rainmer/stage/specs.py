@@ -1,0 +1,105 @@
+"""What a user may write after `--derain`, and the restorers that specs stand for.
+
+A *restorer* restores a float batch; `rainmer.Derainer` wraps one into the stage that takes frames
+of any kind and size. Networks come from `rainmer.models`; this module adds what is no network.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from rainmer import models
+from rainmer.errors import SpecError
+from rainmer.files import file_sha256
+from rainmer.stage.exported import EXPORTED
+from rainmer.stage.restorers import (
+    BlendRestorer,
+    CallableRestorer,
+    FunctionRestorer,
+    NetworkRestorer,
+    Restorer,
+    _digest,
+    _first_line,
+    median_filter,
+)
+from rainmer.stage.results import ResultsRestorer
+
+__all__ = ["DEFAULT_DERAINER", "SPEC_HELP", "resolve"]
+
+DEFAULT_DERAINER = "rainmer-s"
+"""What commands take where no derainer is named."""
+
+SPEC_HELP = (
+    "rainmer-s, none, median, NETWORK:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
+    "results:FOLDER, python:module:callable, blend:A:SPEC"
+)
+
+
+def resolve(spec: str) -> Restorer:
+    """Turn a spec into a restorer.
+
+    Args:
+        spec: One of `SPEC_HELP`.
+
+    Raises:
+        SpecError: The spec names nothing known, or what it names is missing.
+        WeightsError: The weights file cannot be used.
+    """
+    kind, _, rest = spec.partition(":")
+    if spec == "none":
+        return FunctionRestorer(lambda batch: batch, "none")
+    if spec == "median":
+        return FunctionRestorer(median_filter, "median")
+    if kind == "results" and rest:
+        return ResultsRestorer(Path(rest))
+    if kind == "blend":
+        return _blend(rest)
+    if kind == "python" and rest:
+        return _python_callable(rest)
+    if kind in EXPORTED and rest:
+        exported = EXPORTED[kind](Path(rest))
+        return FunctionRestorer(
+            exported.function,
+            exported.name,
+            fingerprint=_digest(kind, file_sha256(Path(rest))),
+            size_multiple=exported.size_multiple,
+            tileable=True,
+        )
+    if spec in models.shipped_names():
+        return NetworkRestorer(models.load(spec), spec)
+    if kind in models.network_names() and rest:
+        return NetworkRestorer(models.load(spec), _network_name(kind, Path(rest)))
+    raise SpecError(f"unknown derainer {spec!r}: expected one of {SPEC_HELP}")
+
+
+def _network_name(kind: str, weights: Path) -> str:
+    return weights.stem if weights.stem.startswith(kind) else f"{kind}-{weights.stem}"
+
+
+def _blend(target: str) -> BlendRestorer:
+    share, _, spec = target.partition(":")
+    try:
+        weight = float(share)
+    except ValueError:
+        weight = -1.0
+    if not (0.0 <= weight <= 1.0 and spec):
+        raise SpecError(
+            f"blend:{target}: expected blend:A:SPEC with A in 0..1, such as blend:0.5:median"
+        )
+    return BlendRestorer(weight, resolve(spec))
+
+
+def _python_callable(target: str) -> CallableRestorer:
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute or module_name.startswith("."):
+        raise SpecError(f"python:{target}: expected python:module:callable")
+    try:
+        function = getattr(importlib.import_module(module_name), attribute)
+        if isinstance(function, type):
+            function = function()
+    except (Exception, SystemExit) as error:
+        raise SpecError(f"python:{target} failed: {_first_line(error)}") from error
+    if not callable(function):
+        raise SpecError(f"python:{target} is not callable")
+    return CallableRestorer(function, attribute)

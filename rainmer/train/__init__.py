@@ -1,0 +1,1 @@
+"""Training on mixed data; the command is `python -m rainmer.train`."""

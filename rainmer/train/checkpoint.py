@@ -1,0 +1,65 @@
+"""Checkpoints: everything that a run needs to go on as if it had not stopped.
+
+A checkpoint is a pickle of tensors and plain values, written by `torch.save` and read with
+`weights_only=True`. Weights to use are separate safetensors files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rainmer.errors import LOAD_ERRORS, OutputError, WeightsError, first_sentence
+from rainmer.files import atomic_write
+
+__all__ = ["read_checkpoint", "write_checkpoint"]
+
+_FORMAT = "rainmer-training"
+_VERSION = 1
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint at once, or leave the old one.
+
+    Raises:
+        OutputError: It cannot be written, for instance because the disk is full.
+    """
+    content = {"format": _FORMAT, "version": _VERSION, **state}
+    with _full_disk_is_an_output_error(path), atomic_write(path) as temporary:
+        torch.save(content, temporary)
+
+
+@contextlib.contextmanager
+def _full_disk_is_an_output_error(path: Path) -> Iterator[None]:
+    """torch.save tells of a full disk by a RuntimeError of its archive writer."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+            raise
+        reason = first_sentence(str(error))
+        raise OutputError(f"cannot write {path}: {reason}; is the disk full?") from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        WeightsError: The file is damaged, or is no checkpoint of this version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except LOAD_ERRORS as error:
+        raise WeightsError(f"{path} is damaged: {first_sentence(str(error))}") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise WeightsError(f"{path} is no checkpoint of a training run")
+    if content.get("version") != _VERSION:
+        raise WeightsError(
+            f"{path} has version {content.get('version')}, but this version of the toolkit reads "
+            f"{_VERSION}"
+        )
+    return content

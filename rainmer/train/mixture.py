@@ -1,0 +1,259 @@
+"""Drawing training samples from a mixture of sources, without any state.
+
+Sample n is decided by the seed and n alone: which source (by weight), which of its images (each
+once, in a new order, before any comes again), which crops, and how they are turned. A run that goes
+on from step n, or on several processes, therefore sees exactly what one uninterrupted process does.
+
+Source of crops, flips and blurred negatives: section 1.1 of the training protocol of Rainmer.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from rainmer.errors import DatasetError, ImageError
+from rainmer.frames.arrays import Frame
+from rainmer.train.sources import FramePair, Source
+
+__all__ = ["Batch", "Draw", "Mixture", "Sample", "SampleShape", "make_sample"]
+
+_BLOCK = 1000  # draws in which every source comes as often as its weight says
+_BLUR_KERNEL = (11, 11)
+_BLUR_SIGMA = (0.5, 2.0)
+
+
+class Draw(NamedTuple):
+    """What a sample is made of: an image of a source, drawn for the `visit`-th time (from 0)."""
+
+    source: int
+    image: int
+    visit: int
+
+
+class SampleShape(NamedTuple):
+    """Sizes of a sample.
+
+    Attributes:
+        crop: Side of the crops in pixels.
+        crops: Crops of one frame.
+        query: Side of the query in pixels.
+        negatives: Blurred clean pictures.
+    """
+
+    crop: int
+    crops: int = 1
+    query: int = 128
+    negatives: int = 0
+
+
+class Sample(NamedTuple):
+    """Crops of one frame, and the frame itself at query size; uint8, RGB.
+
+    Attributes:
+        rainy: (K, 3, C, C).
+        clean: (K, 3, C, C).
+        query: The whole rainy frame (3, S, S), its aspect ratio ignored.
+        query_clean: The whole clean frame (3, S, S).
+        blurred: Blurred clean crops (N, 3, S, S), the negatives of the detail view.
+    """
+
+    rainy: Tensor
+    clean: Tensor
+    query: Tensor
+    query_clean: Tensor
+    blurred: Tensor
+
+
+class Batch(NamedTuple):
+    """Samples of B frames with K crops each; crops of one frame one after the other; uint8.
+
+    Attributes:
+        rainy: (B K, 3, C, C).
+        clean: (B K, 3, C, C).
+        query: (B, 3, S, S).
+        query_clean: (B, 3, S, S).
+        blurred: (B, N, 3, S, S).
+    """
+
+    rainy: Tensor
+    clean: Tensor
+    query: Tensor
+    query_clean: Tensor
+    blurred: Tensor
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Batch:
+        """Put samples of one shape together."""
+        return cls(
+            torch.cat([sample.rainy for sample in samples]),
+            torch.cat([sample.clean for sample in samples]),
+            *(
+                torch.stack([getattr(sample, name) for sample in samples])
+                for name in ("query", "query_clean", "blurred")
+            ),
+        )
+
+
+class Mixture:
+    """Sources, and which of their images comes when.
+
+    Args:
+        sources: At least one.
+        seed: Another seed, another order.
+
+    Raises:
+        DatasetError: There are no sources, or no weight is above 0.
+    """
+
+    def __init__(self, sources: Sequence[Source], *, seed: int) -> None:
+        if not sources:
+            raise DatasetError("data has no sources: name pairs or photos to render rain on")
+        weights = [source.weight for source in sources]
+        if min(weights) < 0 or not sum(weights):
+            raise DatasetError("the weights of the sources must be 0 or more, one above 0")
+        self.sources = list(sources)
+        self.seed = seed
+        self._counts = _shares(weights, _BLOCK)
+
+    def draw(self, number: int) -> Draw:
+        """Return what sample `number` (any integer, negative too) is made of."""
+        block, position = divmod(number, _BLOCK)
+        order, ranks = self._block(block)
+        source = order[position]
+        visits = block * self._counts[source] + ranks[position]
+        epoch, place = divmod(visits, len(self.sources[source]))
+        image = _permutation(self.seed, source, epoch, len(self.sources[source]))[place]
+        return Draw(source, image, max(epoch, 0))
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 (a mixture lives as long as its training)
+    def _block(self, block: int) -> tuple[list[int], list[int]]:
+        """Return the sources of a block's draws, and how often each came before in the block."""
+        order = [source for source, count in enumerate(self._counts) for _ in range(count)]
+        random.Random(f"{self.seed}/block/{block}").shuffle(order)
+        seen = [0] * len(self._counts)
+        ranks = []
+        for source in order:
+            ranks.append(seen[source])
+            seen[source] += 1
+        return order, ranks
+
+    def sample(self, number: int, shape: SampleShape) -> Sample:
+        """Load and cut sample `number`.
+
+        Raises:
+            ImageError: The image cannot be read, or is smaller than a crop.
+        """
+        source, image, visit = self.draw(number)
+        pair = self.sources[source].load(image, visit)
+        try:
+            return make_sample(pair, shape, random.Random(f"{self.seed}/sample/{number}"))
+        except ImageError as error:
+            raise ImageError(f"{self.describe(number)}: {error}") from error
+
+    def describe(self, number: int) -> str:
+        """Name the image that sample `number` is made of."""
+        source, image, _ = self.draw(number)
+        return f"image {image} of {self.sources[source].name}"
+
+
+def _shares(weights: Sequence[float], total: int) -> list[int]:
+    """Split a total by weights into whole numbers; what is above 0 gets at least 1."""
+    exact = [weight / sum(weights) * total for weight in weights]
+    counts = [max(int(share), 1 if share else 0) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
+    while sum(counts) < total:
+        counts[by_remainder.pop(0)] += 1
+    while sum(counts) > total:
+        counts[counts.index(max(counts))] -= 1
+    return counts
+
+
+@functools.lru_cache(maxsize=64)
+def _permutation(seed: int, source: int, epoch: int, length: int) -> list[int]:
+    order = list(range(length))
+    random.Random(f"{seed}/order/{source}/{epoch}").shuffle(order)
+    return order
+
+
+def make_sample(pair: FramePair, shape: SampleShape, chance: random.Random) -> Sample:
+    """Cut a sample out of a pair of frames.
+
+    Crops are at random places, equal in both frames, and turned up-down or left-right or not at
+    all. The blurred negatives show the first crop's place, unturned, at query size.
+
+    Raises:
+        ImageError: The frames are smaller than a crop.
+    """
+    height, width = pair.rainy.shape[:2]
+    if min(height, width) < shape.crop:
+        raise ImageError(f"{width}x{height} pixels are too few for crops of {shape.crop}")
+    corners = [
+        (chance.randint(0, height - shape.crop), chance.randint(0, width - shape.crop))
+        for _ in range(shape.crops)
+    ]
+    blurred = _blurred(pair.clean, corners[0], shape, chance)
+    turns = [chance.randint(0, 3) for _ in corners]
+    rainy, clean = (
+        [
+            _turn(frame[top : top + shape.crop, left : left + shape.crop], turn)
+            for (top, left), turn in zip(corners, turns, strict=True)
+        ]
+        for frame in pair
+    )
+    query, query_clean = (
+        cv2.resize(frame, (shape.query, shape.query), interpolation=cv2.INTER_LINEAR)
+        for frame in pair
+    )
+    return Sample(
+        _stack(rainy, shape.crop),
+        _stack(clean, shape.crop),
+        _stack([query], shape.query)[0],
+        _stack([query_clean], shape.query)[0],
+        _stack(blurred, shape.query),
+    )
+
+
+def _blurred(
+    clean: Frame, corner: tuple[int, int], shape: SampleShape, chance: random.Random
+) -> list[Frame]:
+    """Blur the clean picture around a crop in several ways."""
+    if not shape.negatives:
+        return []
+    side = shape.query
+    rows, columns = (
+        slice(start := max(0, min(place, length - side)), start + side)
+        for place, length in zip(corner, clean.shape[:2], strict=True)
+    )
+    picture = np.ascontiguousarray(clean[rows, columns])
+    if picture.shape[:2] != (side, side):
+        picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
+    blurred = []
+    for _ in range(shape.negatives):
+        sigma = chance.uniform(*_BLUR_SIGMA)
+        image = cv2.GaussianBlur(picture, _BLUR_KERNEL, sigma)
+        for axis in (1, 0):
+            if chance.random() < 0.5:
+                image = np.flip(image, axis)
+        blurred.append(image)
+    return blurred
+
+
+def _turn(crop: Frame, turn: int) -> Frame:
+    """Mirror a crop: 1 up-down, 2 left-right, 0 and 3 not at all."""
+    if turn in (1, 2):
+        return np.flip(crop, turn - 1)
+    return crop
+
+
+def _stack(images: Sequence[Frame], side: int) -> Tensor:
+    if not images:
+        return torch.empty(0, 3, side, side, dtype=torch.uint8)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()

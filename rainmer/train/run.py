@@ -1,0 +1,365 @@
+"""A whole run: from the configuration to weights, going on where an earlier call stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import yaml
+from tqdm import tqdm
+
+from rainmer import models
+from rainmer.config import to_mapping
+from rainmer.errors import ConfigError, RainmerError
+from rainmer.files import make_folder, write_text
+from rainmer.train.checkpoint import read_checkpoint, write_checkpoint
+from rainmer.train.config import DataConfig, Stage, TrainConfig, ValidationConfig, differing_keys
+from rainmer.train.loader import Loader, sample_shape
+from rainmer.train.mixture import Batch, Mixture
+from rainmer.train.record import Record
+from rainmer.train.sources import PairedSource, RenderedSource, Source
+from rainmer.train.step import StepResult, Trainer
+from rainmer.train.validation import validate
+
+__all__ = ["CHECKPOINT", "WEIGHTS", "make_sources", "train"]
+
+CHECKPOINT = "last.pt"
+WEIGHTS = "last.safetensors"
+_BEST = "best.safetensors"
+_CONFIG = "config.yaml"
+
+_log = logging.getLogger(__name__)
+
+# What may differ when a run goes on: it decides how, not what, is computed.
+_FREE_KEYS = (
+    "data.threads",
+    "save_every",
+    "keep_every",
+    "log_every",
+    "max_skipped",
+    "validation.",
+    "name",
+)
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    device: torch.device | str = "cpu",
+    quiet: bool = False,
+    max_steps: int | None = None,
+) -> Path:
+    """Train a network.
+
+    The folder gets `last.safetensors` and `best.safetensors` (weights; averaged ones if the run
+    keeps an average), `last.pt` (all that is needed to go on), `log.csv`, `curves.png`, `strips/`.
+    If it has a checkpoint, the run goes on from there, as if it had never stopped.
+
+    Args:
+        config: What to do.
+        out: The run's folder.
+        device: Where to compute.
+        quiet: Show no progress.
+        max_steps: Stop after so many steps of this call.
+
+    Returns:
+        The weights file.
+
+    Raises:
+        ConfigError: The folder has a run of another configuration.
+        DatasetError: Data is missing, or too much of it is unreadable.
+        OutputError: Results cannot be written.
+        RainmerError: The loss is not finite again and again.
+    """
+    return _Run(config, make_folder(out), torch.device(device), quiet).go(max_steps)
+
+
+class _Run:
+    """A run in progress."""
+
+    def __init__(self, config: TrainConfig, out: Path, device: torch.device, quiet: bool) -> None:
+        self.config, self.out, self.quiet = config, out, quiet
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        stored = read_checkpoint(out / CHECKPOINT) if (out / CHECKPOINT).is_file() else None
+        if stored is not None:
+            _refuse_other_config(config, stored["config"], out)
+        self._check_batches()
+        seed_everything(config.seed)
+        # Fresh weights have gradients so small that CPUs compute with them many times slower.
+        torch.set_flush_denormal(True)
+        network = _network(config).to(device)
+        network.to(memory_format=torch.channels_last)
+        if isinstance(network, models.SparseUNet):
+            network.checkpointing = config.checkpointing
+        self.trainer = Trainer(network, config)
+        sources = make_sources(config.data, seed=config.seed)
+        self._check_crops(network)
+        held_out = make_sources(config.validation, seed=config.seed)
+        self.validation = {source.name: source for source in held_out}
+        self.loader = Loader(
+            Mixture(sources, seed=config.seed),
+            threads=config.data.threads,
+            rank=self.rank,
+            world=self.trainer.world,
+            max_unreadable=config.data.max_unreadable,
+        )
+        self.step = 0
+        self.skipped = self.skipped_in_a_row = 0
+        self.best = -1.0
+        self.seconds = 0.0
+        self.recent: list[dict[str, float]] = []
+        if stored is not None:
+            self.trainer.load_state_dict(stored["trainer"])
+            self.step, self.best = stored["step"], stored["best"]
+            self.skipped, self.seconds = stored["skipped"], stored["seconds"]
+            _log.info("%s: going on from step %d of %d", out, self.step, config.steps)
+        self.record = Record(out, self.step) if self.rank == 0 else None
+
+    def _check_batches(self) -> None:
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        for i, stage in enumerate(self.config.stages):
+            if stage.batch % world:
+                raise ConfigError(
+                    f"stages.{i}.batch is {stage.batch}, which {world} processes cannot share"
+                )
+
+    def _check_crops(self, network: models.Network) -> None:
+        for i, stage in enumerate(self.config.stages):
+            if stage.crop % network.size_multiple:
+                raise ConfigError(
+                    f"stages.{i}.crop is {stage.crop}, but must be a multiple of "
+                    f"{network.size_multiple}"
+                )
+
+    def go(self, max_steps: int | None) -> Path:
+        """Train to the end, or for some steps."""
+        end = self.config.steps if max_steps is None else min(
+            self.config.steps, self.step + max_steps
+        )  # fmt: skip
+        if self.rank == 0:
+            write_text(self.out / _CONFIG, yaml.safe_dump(to_mapping(self.config), sort_keys=False))
+        self.trainer.network.train()
+        if self.step == 0:
+            self._fill_archives()
+        try:
+            self._steps(end)
+        finally:
+            self.loader.close()
+            if self.record is not None:
+                self.record.close()
+        if self.loader.failures:
+            _log.warning(
+                "%d images could not be read and were left out: %s",
+                len(self.loader.failures),
+                "; ".join(sorted(self.loader.failures.values())[:20]),
+            )
+        return self.out / WEIGHTS
+
+    def _fill_archives(self) -> None:
+        """Fill the archives from samples before the first one, which no step trains on."""
+        if not self.trainer.views:
+            return
+        stage = self.config.stages[0]
+        count = self.config.archive // stage.batch
+        numbers = [
+            range((i - count) * stage.batch, (i - count + 1) * stage.batch) for i in range(count)
+        ]
+        shape = sample_shape(stage, self.config.data.query, 0)
+        batches = self.loader.batches(numbers, shape)
+        bar = tqdm(batches, desc="archives", total=count, disable=self.quiet or self.rank > 0)
+        self.trainer.fill_archives(bar)
+
+    def _steps(self, end: int) -> None:
+        bar = tqdm(
+            total=self.config.steps, initial=self.step, desc=self.config.name, unit="step",
+            disable=self.quiet or self.rank > 0,
+        )  # fmt: skip
+        started, before = time.monotonic(), self.seconds
+        with bar, _stop_requests() as stop:
+            for batches in self._batches(end):
+                result = self.trainer.step(batches)
+                self.step += 1
+                self.seconds = before + time.monotonic() - started
+                self._guard(result)
+                bar.update()
+                bar.set_postfix(loss=f"{result.losses['total']:.4f}", refresh=False)
+                self._after_step(result, last=self.step == end)
+                if self._agree(stop.is_set()):
+                    self._save()
+                    raise KeyboardInterrupt
+
+    def _agree(self, stop: bool) -> bool:
+        """Tell whether any process was asked to stop, so that all stop after the same step."""
+        if self.trainer.world == 1:
+            return stop
+        flag = torch.tensor(float(stop), device=self.trainer.device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag.item())
+
+    def _batches(self, end: int) -> Iterator[list[Batch]]:
+        """Yield the batches of each step up to `end`, stage by stage."""
+        for stage, steps, first_sample in self._segments(end):
+            starts = range(
+                first_sample,
+                first_sample + steps * self.config.accumulate * stage.batch,
+                stage.batch,
+            )
+            numbers = (range(start, start + stage.batch) for start in starts)
+            negatives = self.config.data.negatives if self.trainer.views else 0
+            shape = sample_shape(stage, self.config.data.query, negatives)
+            batches = self.loader.batches(numbers, shape)
+            for first in batches:
+                rest = [next(batches) for _ in range(self.config.accumulate - 1)]
+                yield [first, *rest]
+
+    def _segments(self, end: int) -> Iterator[tuple[Stage, int, int]]:
+        """Yield the stages from the present step on: how many steps, and the first sample."""
+        start = sample = 0
+        for stage in self.config.stages:
+            per_step = stage.batch * self.config.accumulate
+            first, last = max(self.step, start), min(end, start + stage.steps)
+            if first < last:
+                yield stage, last - first, sample + (first - start) * per_step
+            start += stage.steps
+            sample += stage.steps * per_step
+
+    def _guard(self, result: StepResult) -> None:
+        """Count steps that were skipped, and stop after too many in a row."""
+        self.skipped += result.skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if result.skipped else 0
+        if self.skipped_in_a_row < self.config.max_skipped:
+            return
+        raise RainmerError(
+            f"the loss was not finite in {self.skipped_in_a_row} steps in a row, up to step "
+            f"{self.step}: lower optimiser.lr, or use precision: fp32; the checkpoint before is in "
+            f"{self.out}"
+        )
+
+    def _after_step(self, result: StepResult, *, last: bool) -> None:
+        """Log, measure and save when it is time to; the first process does it for all."""
+        if self.record is None:
+            return
+        config = self.config
+        self.recent.append({**result.losses, "grad_norm": result.grad_norm})
+        if self.step % config.log_every == 0 or last:
+            means = {k: _finite_mean([r[k] for r in self.recent]) for k in self.recent[0]}
+            own = {"lr": result.lr, "skipped": self.skipped, "seconds": round(self.seconds, 1)}
+            self.record.add(self.step, {**means, **own})
+            self.recent.clear()
+        every = config.validation.every
+        if self.validation and every and (self.step % every == 0 or last):
+            self._validate()
+        if self.step % config.save_every == 0 or last:
+            self._save()
+        if config.keep_every and self.step % config.keep_every == 0:
+            with self.trainer.averaged() as network:
+                models.save_weights(self.out / f"step-{self.step:07d}.safetensors", network)
+
+    def _validate(self) -> None:
+        assert self.record is not None
+        limits = self.config.validation
+        values = {}
+        with self.trainer.averaged() as network:
+            for name, source in self.validation.items():
+                scores = validate(network, source, limit=limits.limit, strips=limits.strips)
+                values[f"psnr/{name}"], values[f"ssim/{name}"] = scores.psnr, scores.ssim
+                if scores.strips:
+                    self.record.write_strip(name, self.step, scores.strips)
+            mean = float(np.mean([v for k, v in values.items() if k.startswith("psnr/")]))
+            if mean > self.best:
+                self.best = mean
+                models.save_weights(self.out / _BEST, network)
+        self.record.add(self.step, values)
+        _log.info(
+            "step %d: %s", self.step,
+            ", ".join(f"{k} {v:.2f}" for k, v in values.items() if k.startswith("psnr/")),
+        )  # fmt: skip
+
+    def _save(self) -> None:
+        if self.record is None:
+            return
+        state = {
+            "config": to_mapping(self.config),
+            "trainer": self.trainer.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "skipped": self.skipped,
+            "seconds": self.seconds,
+        }
+        write_checkpoint(self.out / CHECKPOINT, state)
+        with self.trainer.averaged() as network:
+            models.save_weights(self.out / WEIGHTS, network)
+        self.record.write_csv()
+        self.record.draw_curves()
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """Turn an interruption (Ctrl-C, or a signal) into a request to stop after a step."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, previous, strict=True):
+            signal.signal(number, handler)
+
+
+def _finite_mean(values: Sequence[float]) -> float:
+    """Return the mean of what is finite; NaN if nothing is."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def make_sources(config: DataConfig | ValidationConfig, *, seed: int) -> list[Source]:
+    """Open the sources that a configuration names; the seed decides the rain on photos.
+
+    Raises:
+        DatasetError: One has nothing to train on.
+        ConfigError: A kind of rain is unknown.
+    """
+    pairs = [PairedSource(name, pairs) for name, pairs in config.pairs.items()]
+    rendered = [RenderedSource(name, r, seed=seed) for name, r in config.rendered.items()]
+    return [*pairs, *rendered]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch: fresh weights depend on it; samples have seeds of their own."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _network(config: TrainConfig) -> models.Network:
+    network = config.build_network()
+    if config.init is not None:
+        shipped = config.init in models.shipped_names()
+        start = models.load(config.init if shipped else f"{config.network}:{config.init}")
+        if start.config_mapping() != network.config_mapping():
+            raise ConfigError(f"init: {config.init} is of another configuration than model")
+        network = start
+    return network
+
+
+def _refuse_other_config(config: TrainConfig, stored: dict[str, object], out: Path) -> None:
+    differing = [k for k in differing_keys(config, stored) if not k.startswith(_FREE_KEYS)]
+    if differing:
+        raise ConfigError(
+            f"{out} has a run of another configuration; it differs in {', '.join(differing)}: "
+            "choose another --out, or delete the folder"
+        )

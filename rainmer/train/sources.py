@@ -1,0 +1,296 @@
+"""Where training pairs come from: files on disk, or rain rendered on clean photos.
+
+A source has a number of images and loads one of them as a pair of frames (H, W, 3), uint8, RGB.
+What it loads is decided by the index and the visit (how often the image was drawn before) alone, so
+that training goes on after an interruption exactly as without one.
+"""
+
+from __future__ import annotations
+
+import abc
+import random
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rainmer.data.depth import find_depth, read_depth
+from rainmer.data.layouts import Mode, Pair, find_pairs
+from rainmer.errors import ConfigError, DatasetError, ImageError
+from rainmer.files import fits_pattern
+from rainmer.frames.arrays import Frame, quantize, to_batch
+from rainmer.frames.images import list_images, read_image
+from rainmer.rain import RainRenderer, rain_config
+from rainmer.rain.config import Range
+
+__all__ = [
+    "FramePair",
+    "PairedSource",
+    "PairsConfig",
+    "RainChoice",
+    "RenderedConfig",
+    "RenderedSource",
+    "Source",
+]
+
+DRY = "none"
+"""The kind of rain that leaves the photo as it is: a pair of equal frames."""
+
+
+class FramePair(NamedTuple):
+    """A rainy frame (H, W, 3), uint8, RGB, and its clean target of the same size."""
+
+    rainy: Frame
+    clean: Frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsConfig:
+    """Pairs of files.
+
+    Attributes:
+        root: Folder of the data set.
+        layout: How files are named below it: a name of `rainmer.data.layouts`; "folders" has
+            `input/` and `target/` (or names like these) with equal file names.
+        mode: Part of the data set: "train" or "test".
+        weight: Share of the mixture, relative to the other sources; None: the number of pairs.
+        cache: Keep decoded images in memory.
+    """
+
+    root: str
+    layout: str = "folders"
+    mode: Mode | None = None
+    weight: float | None = None
+    cache: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RainChoice:
+    """One kind of rain among those that a source renders.
+
+    Attributes:
+        weight: How often it is chosen, relative to the others.
+        preset: A preset of the renderer; None: the name of this entry. "none" renders no rain.
+        changes: Fields of `RainConfig` that differ from the preset.
+    """
+
+    weight: float = 1.0
+    preset: str | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedConfig:
+    """Clean photos that rain is rendered on.
+
+    Attributes:
+        images: Folder of clean photos.
+        rain: Kinds of rain by name.
+        depth: Folder of depth maps of the same names; None: depth is guessed.
+        files: Only photos whose path below the folder matches this pattern.
+        weight: Share of the mixture; None: the number of photos.
+        window: Side of the square part of the photo that is rendered and that counts as the frame,
+            in pixels; None: the whole photo. Smaller photos are taken as they are.
+        scale: Photos are resized by a factor of this range first.
+        frame_width: Rain is rendered as into frames of this width, in pixels.
+        reuse: Visits that one rendering serves before another one is made.
+    """
+
+    images: str
+    rain: dict[str, RainChoice]
+    depth: str | None = None
+    files: str = "*"
+    weight: float | None = None
+    window: int | None = 256
+    scale: Range = 1.0
+    frame_width: Range = 640.0
+    reuse: int = 1
+
+
+class Source(abc.ABC):
+    """Where pairs come from; see the module."""
+
+    name: str
+    weight: float
+    """Share of the mixture."""
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """Return how many different images there are."""
+
+    @abc.abstractmethod
+    def load(self, index: int, visit: int) -> FramePair:
+        """Load a pair.
+
+        Args:
+            index: Which image, 0 to length - 1.
+            visit: How often it was drawn before.
+
+        Raises:
+            ImageError: It cannot be read, or its frames differ in size.
+        """
+
+
+class PairedSource(Source):
+    """Pairs of files.
+
+    Args:
+        name: For messages.
+        config: Where they are.
+
+    Raises:
+        DatasetError: There are none, or one has no target.
+    """
+
+    def __init__(self, name: str, config: PairsConfig) -> None:
+        self.name = name
+        self.pairs: Sequence[Pair] = find_pairs(config.layout, config.root, mode=config.mode)
+        if not self.pairs:
+            raise DatasetError(f"data.pairs.{name}: no pairs below {config.root}")
+        self.weight = float(len(self.pairs)) if config.weight is None else config.weight
+        self._cache: dict[int, FramePair] | None = {} if config.cache else None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def load(self, index: int, visit: int) -> FramePair:
+        """Read both files, once if the source keeps them. Raises ImageError."""
+        if self._cache is not None and index in self._cache:
+            return self._cache[index]
+        pair = self.pairs[index]
+        if pair.clean is None:
+            raise ImageError(f"{pair.rainy} has no clean target: it cannot be trained on")
+        frames = FramePair(read_image(pair.rainy), read_image(pair.clean))
+        if frames.rainy.shape != frames.clean.shape:
+            (height, width), (clean_height, clean_width) = (f.shape[:2] for f in frames)
+            raise ImageError(
+                f"{pair.rainy} is {width}x{height} pixels, but its target {pair.clean} is "
+                f"{clean_width}x{clean_height}"
+            )
+        if self._cache is not None:
+            self._cache[index] = frames
+        return frames
+
+
+class RenderedSource(Source):
+    """Photos with rendered rain.
+
+    Args:
+        name: For messages, and part of what decides the rain.
+        config: Photos and rain.
+        seed: Another seed, other rain.
+
+    Raises:
+        DatasetError: There are no photos, or depth maps are missing.
+        ConfigError: A kind of rain is unknown or has a wrong field.
+    """
+
+    def __init__(self, name: str, config: RenderedConfig, *, seed: int = 0) -> None:
+        self.name = name
+        self._config = config
+        self._seed = seed
+        root = Path(config.images)
+        self.images = [
+            path for path in list_images(root) if fits_pattern(path.relative_to(root), config.files)
+        ]
+        if not self.images:
+            raise DatasetError(f"data.rendered.{name}: no images below {root}")
+        self._depths: list[Path] | None = None
+        if config.depth is not None:
+            names = [path.relative_to(root).with_suffix("").as_posix() for path in self.images]
+            self._depths = [find_depth(Path(config.depth), depth_name) for depth_name in names]
+        self.weight = float(len(self.images)) if config.weight is None else config.weight
+        self._choices, self._weights = _renderers(name, config.rain, seed)
+        self._kept: dict[int, tuple[int, FramePair]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, index: int, visit: int) -> FramePair:
+        """Render, or return the rendering that still serves. Raises ImageError."""
+        rendering = visit // self._config.reuse
+        with self._lock:
+            kept = self._kept.get(index)
+        if kept is not None and kept[0] == rendering:
+            return kept[1]
+        pair = self._render(index, rendering)
+        if self._config.reuse > 1:
+            with self._lock:
+                self._kept[index] = rendering, pair
+        return pair
+
+    def _render(self, index: int, rendering: int) -> FramePair:
+        chance = random.Random(f"{self._seed}/{self.name}/{index}/{rendering}")
+        depth = None if self._depths is None else read_depth(self._depths[index])
+        clean, depth = self._window(read_image(self.images[index]), depth, chance)
+        (renderer,) = chance.choices(self._choices, self._weights)
+        frame_width = round(_draw(self._config.frame_width, chance))
+        if renderer is None:
+            return FramePair(clean, clean)
+        rendered = renderer(
+            to_batch([clean]),
+            [f"{index}/{rendering}"],
+            depth_m=None if depth is None else torch.from_numpy(depth)[None, None],
+            frame_width=frame_width,
+        )
+        rainy, target = (
+            quantize(image)[0].permute(1, 2, 0).contiguous().numpy()
+            for image in (rendered.rainy, rendered.clean)
+        )
+        return FramePair(rainy, target)
+
+    def _window(
+        self, photo: Frame, depth: npt.NDArray[np.float32] | None, chance: random.Random
+    ) -> tuple[Frame, npt.NDArray[np.float32] | None]:
+        """Resize and cut out what counts as the frame."""
+        factor = _draw(self._config.scale, chance)
+        if factor != 1.0:
+            height, width = (max(1, round(side * factor)) for side in photo.shape[:2])
+            method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+            photo = cv2.resize(photo, (width, height), interpolation=method)
+            if depth is not None:
+                depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
+        side = self._config.window
+        if side is None:
+            return photo, depth
+        rows, columns = (_slice(length, side, chance) for length in photo.shape[:2])
+        cut = np.ascontiguousarray(photo[rows, columns])
+        return cut, None if depth is None else np.ascontiguousarray(depth[rows, columns])
+
+
+def _renderers(
+    name: str, rain: Mapping[str, RainChoice], seed: int
+) -> tuple[list[RainRenderer | None], list[float]]:
+    renderers: list[RainRenderer | None] = []
+    for kind, choice in rain.items():
+        preset = choice.preset or kind
+        if preset == DRY:
+            renderers.append(None)
+            continue
+        try:
+            config = rain_config(preset, **choice.changes)
+        except ConfigError as error:
+            raise ConfigError(f"data.rendered.{name}.rain.{kind}: {error}") from error
+        renderers.append(RainRenderer(config, seed=seed))
+    weights = [choice.weight for choice in rain.values()]
+    if not renderers or min(weights) < 0 or not sum(weights):
+        raise ConfigError(f"data.rendered.{name}.rain: name at least one kind of weight above 0")
+    return renderers, weights
+
+
+def _draw(limits: Range, chance: random.Random) -> float:
+    if isinstance(limits, tuple):
+        return chance.uniform(*limits)
+    return float(limits)
+
+
+def _slice(length: int, side: int, chance: random.Random) -> slice:
+    start = chance.randint(0, max(0, length - side))
+    return slice(start, start + side)

@@ -1,0 +1,327 @@
+"""One step of training: batches in, weights changed, losses out.
+
+Source: section 2.2 of the training protocol of Rainmer; equal to the published loop on the golden
+trace. What that lacks is off by default: mixed precision, moving average, several processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from rainmer import models
+from rainmer.frames.arrays import unit_range
+from rainmer.train.config import TrainConfig
+from rainmer.train.contrast import ContrastiveRainmer, TrainingOutput
+from rainmer.train.losses import PIXEL_LOSSES, contrast_losses
+from rainmer.train.mixture import Batch
+from rainmer.train.negatives import Archives, Contrast, gather, make_contrast
+from rainmer.train.schedule import cyclic_cosine, step_decay
+
+__all__ = ["StepResult", "Trainer", "is_encoder"]
+
+_ENCODER = "encoder."
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step tells.
+
+    Attributes:
+        losses: Means over the forward passes, by name.
+        lr: Learning rate of the backbone.
+        grad_norm: Norm of the backbone's gradient before clipping; NaN for a skipped step.
+        skipped: Whether the weights stayed as they were, because a loss was not finite.
+    """
+
+    losses: dict[str, float]
+    lr: float
+    grad_norm: float
+    skipped: bool
+
+
+class _Plain(nn.Module):
+    """A network without views, called as `ContrastiveRainmer` is."""
+
+    def __init__(self, network: models.Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, image: Tensor, query: Tensor | None = None, contrast: Contrast | None = None
+    ) -> TrainingOutput:
+        return TrainingOutput(self.network(image), {})
+
+
+class _OwnLoss(nn.Module):
+    """The loss that a network brings along, of rainy and clean crops (B, 3, H, W), 0..1."""
+
+    def __init__(self, network: models.Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, clean: Tensor) -> Tensor:
+        loss: Tensor = self.network.training_loss(image, clean)  # type: ignore[operator]
+        return loss
+
+
+class Trainer:
+    """A network with its optimisers, archives and counters.
+
+    Args:
+        network: What is trained, on its device.
+        config: The run.
+        flips: Whether positives and negatives are turned at random.
+    """
+
+    def __init__(self, network: models.Network, config: TrainConfig, *, flips: bool = True) -> None:
+        self.config = config
+        self.network = network
+        self.device = next(network.parameters()).device
+        self.iteration = 0
+        """Forward passes so far, skipped ones included."""
+        self._flips = flips
+        self.views: Sequence[str] = ()
+        self.model: nn.Module
+        if isinstance(network, models.Rainmer):
+            if config.contrast_weight and config.prompted:
+                self.views = network.config.views
+            self.model = ContrastiveRainmer(network, contrastive=bool(self.views))
+        else:
+            self.model = (_OwnLoss if config.pixel_loss == "own" else _Plain)(network)
+        self.archives = Archives(self.views, config.archive, config.data.query, self.device)
+        self.optimisers = _optimisers(network, config)
+        self.average = _MovingAverage(network, config.ema) if config.ema else None
+        self._runner = self._wrap(self.model)
+
+    def _wrap(self, model: nn.Module) -> nn.Module:
+        if self.config.compile:
+            model = cast(nn.Module, torch.compile(model))
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            unused = not (self.config.prompted and self.views)
+            model = DistributedDataParallel(
+                model,
+                device_ids=[self.device] if self.device.type == "cuda" else None,
+                find_unused_parameters=unused,
+            )
+        return model
+
+    @property
+    def world(self) -> int:
+        """How many processes share each batch."""
+        return dist.get_world_size() if dist.is_initialized() else 1
+
+    def fill_archives(self, batches: Iterable[Batch]) -> None:
+        """Store batches in the archives without training on them."""
+        for batch in batches:
+            query, clean = (unit_range(t.to(self.device)) for t in (batch.query, batch.query_clean))
+            self.archives.add(gather(query), gather(clean))
+
+    def step(self, batches: Sequence[Batch]) -> StepResult:
+        """Change the weights once.
+
+        Args:
+            batches: One for each forward pass of the step, as the configuration accumulates.
+        """
+        totals: dict[str, float] = {}
+        finite = True
+        for micro, batch in enumerate(batches):
+            self.iteration += 1
+            self._set_rates()
+            last = micro == len(batches) - 1
+            losses, own_finite = self._accumulate(batch, len(batches), synchronise=last)
+            finite = finite and own_finite
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0.0) + value / len(batches)
+        norm = self._update() if finite else math.nan
+        skipped = not math.isfinite(norm)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        if self.average is not None and not skipped:
+            self.average.update(self.network)
+        return StepResult(totals, self.optimisers[0].param_groups[0]["lr"], norm, skipped)
+
+    def _accumulate(
+        self, batch: Batch, parts: int, *, synchronise: bool
+    ) -> tuple[dict[str, float], bool]:
+        """Run one forward and backward pass; tell the losses, and whether they are finite."""
+        rainy, clean, query, query_clean, blurred = (
+            unit_range(tensor.to(self.device, non_blocking=True)) for tensor in batch
+        )
+        rainy = rainy.contiguous(memory_format=torch.channels_last)
+        contrast = self._contrast(query, query_clean, blurred) if self.views else None
+        with self._local_gradients(not synchronise):
+            with self._autocast():
+                output = (
+                    self._runner(rainy, clean)
+                    if self.config.pixel_loss == "own"
+                    else self._runner(rainy, query if self.config.prompted else None, contrast)
+                )
+            total, logged = self._losses(output, clean)
+            torch.autograd.backward(total / parts)
+        # One transfer for all of them.
+        values = torch.stack([value.detach().float() for value in logged.values()])
+        losses = dict(zip(logged, self._mean_over_processes(values).tolist(), strict=True))
+        return losses, math.isfinite(losses["total"])
+
+    def _contrast(self, query: Tensor, query_clean: Tensor, blurred: Tensor) -> Contrast:
+        """Choose positives and negatives from the archives, then add the batch to them."""
+        flips = random.Random(f"{self.config.seed}/flip/{self.iteration}") if self._flips else None
+        contrast = make_contrast(query, query_clean, blurred, self.archives, self.views, flips)
+        self.archives.add(gather(query), gather(query_clean))
+        return contrast
+
+    def _losses(
+        self, output: TrainingOutput | Tensor, clean: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what is minimised, and what is logged."""
+        if isinstance(output, Tensor):
+            return output, {"total": output}
+        pixel = PIXEL_LOSSES[self.config.pixel_loss](output.restored.float(), clean)
+        views = contrast_losses(output.logits)
+        total, extra = pixel.total, views.total()
+        if extra is not None:
+            total = total + self.config.contrast_weight * extra
+        logged = {name: loss for name, loss in views._asdict().items() if loss is not None}
+        return total, {"total": total, **pixel.parts, **logged}
+
+    def _local_gradients(self, local: bool) -> contextlib.AbstractContextManager[Any]:
+        """Let processes keep their gradients to themselves until the last pass of a step."""
+        if local and isinstance(self._runner, DistributedDataParallel):
+            return self._runner.no_sync()
+        return contextlib.nullcontext()
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.config.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _mean_over_processes(self, values: Tensor) -> Tensor:
+        if self.world > 1:
+            dist.all_reduce(values)
+            values /= self.world
+        return values
+
+    def _set_rates(self) -> None:
+        config = self.config.optimiser
+        rate = self._rate()
+        warmup = config.warmup * self.config.accumulate
+        if self.iteration <= warmup:
+            rate *= self.iteration / warmup
+        backbone, *encoder = self.optimisers
+        for group in backbone.param_groups:
+            group["lr"] = rate
+        for optimiser in encoder:
+            for group in optimiser.param_groups:
+                group["lr"] = rate if config.encoder_lr is None else config.encoder_lr
+
+    def _rate(self) -> float:
+        config, accumulate = self.config.optimiser, self.config.accumulate
+        if config.milestones:
+            return step_decay(
+                self.iteration, config.lr, config.milestones, config.decay, accumulate=accumulate
+            )
+        return cyclic_cosine(self.iteration, config.lr, self.config.cycles, accumulate=accumulate)
+
+    def _update(self) -> float:
+        """Clip and step; returns the gradient's norm, not finite if nothing was changed."""
+        limit = self.config.optimiser.clip
+        backbone = [p for group in self.optimisers[0].param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(backbone, math.inf if limit is None else limit)
+        value = norm.item()
+        if math.isfinite(value):
+            for optimiser in self.optimisers:
+                optimiser.step()
+        return value
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides the next steps."""
+        return {
+            "iteration": self.iteration,
+            "model": self.model.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "archives": self.archives.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.iteration = state["iteration"]
+        self.model.load_state_dict(state["model"])
+        for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(stored)
+        self.archives.load_state_dict(state["archives"])
+        if self.average is not None and state["average"] is not None:
+            self.average.load_state_dict(state["average"])
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[models.Network]:
+        """Give the network its averaged weights within the block, if there are any."""
+        if self.average is None:
+            yield self.network
+            return
+        own = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average.weights)
+        try:
+            yield self.network
+        finally:
+            self.network.load_state_dict(own)
+
+
+class _MovingAverage:
+    """Exponential moving average of a network's weights; young averages forget faster."""
+
+    def __init__(self, network: models.Network, factor: float) -> None:
+        self.weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        self.factor = factor
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, network: models.Network) -> None:
+        self.updates += 1
+        factor = min(self.factor, self.updates / (self.updates + 10))
+        current = network.state_dict()
+        averaged = [key for key, value in current.items() if value.is_floating_point()]
+        torch._foreach_lerp_(
+            [self.weights[key] for key in averaged], [current[key] for key in averaged], 1 - factor
+        )
+        for key in current.keys() - set(averaged):  # counters of batch norm
+            self.weights[key].copy_(current[key])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights, "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.updates = state["updates"]
+        for key, value in state["weights"].items():
+            self.weights[key].copy_(value)
+
+
+def is_encoder(name: str) -> bool:
+    """Tell whether a parameter of a network belongs to its view encoder."""
+    return name.startswith(_ENCODER)
+
+
+def _optimisers(network: models.Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Make one for the backbone, and one for the view encoder where there is one."""
+    options = config.optimiser
+    parameters = list(network.named_parameters())
+    backbone = [p for name, p in parameters if not is_encoder(name)]
+    encoder = [p for name, p in parameters if is_encoder(name)]
+    groups = [(backbone, options.lr, options.weight_decay)]
+    if encoder:
+        encoder_lr = options.lr if options.encoder_lr is None else options.encoder_lr
+        groups.append((encoder, encoder_lr, options.encoder_weight_decay))
+    return [
+        torch.optim.AdamW(params, lr=lr, betas=options.betas, weight_decay=decay)
+        for params, lr, decay in groups
+    ]

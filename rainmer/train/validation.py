@@ -1,0 +1,69 @@
+"""Measuring a network while it trains: PSNR and SSIM on sets with targets."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from rainmer import models
+from rainmer.frames.arrays import Frame, to_batch, to_frames
+from rainmer.metrics import psnr, ssim
+from rainmer.train.sources import Source
+
+__all__ = ["SetScores", "validate"]
+
+
+class SetScores(NamedTuple):
+    """Scores of a set.
+
+    Attributes:
+        psnr: Mean over images, dB, on 8-bit luma.
+        ssim: Mean over images, on 8-bit luma.
+        strips: Rainy, restored and clean frame of the first images.
+    """
+
+    psnr: float
+    ssim: float
+    strips: list[tuple[Frame, Frame, Frame]]
+
+
+@torch.no_grad()
+def validate(
+    network: models.Network,
+    source: Source,
+    *,
+    limit: int | None = None,
+    strips: int = 2,
+    progress: Callable[[], None] | None = None,
+) -> SetScores:
+    """Restore a set's images and score them.
+
+    Args:
+        network: On its device; its mode is as before afterwards.
+        source: The set.
+        limit: Only the first images.
+        strips: How many pictures to return.
+        progress: Called after each image.
+
+    Raises:
+        ImageError: An image cannot be read.
+    """
+    was_training = network.training
+    network.eval()
+    scores, pictures = [], []
+    for index in itertools.islice(range(len(source)), limit):
+        pair = source.load(index, 0)
+        rainy, clean = to_batch([pair.rainy]), to_batch([pair.clean])
+        restored = network(rainy.to(next(network.parameters()).device)).clamp(0, 1).cpu()
+        scores.append((psnr(restored, clean).item(), ssim(restored, clean).item()))
+        if index < strips:
+            pictures.append((pair.rainy, to_frames(restored)[0], pair.clean))
+        if progress is not None:
+            progress()
+    network.train(was_training)
+    means = np.mean(scores, axis=0)
+    return SetScores(float(means[0]), float(means[1]), pictures)

@@ -1,0 +1,226 @@
+"""`python -m rainmer.views --derain SPEC --sets NAME:FOLDER ... --out DIR`: views of data sets.
+
+Embeds images of several sets with the encoder of a Rainmer network, draws a map of them for each
+view, and says in numbers whether the views separate the sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from rainmer.cli import make_parser, non_negative_int, positive_int, run_command
+from rainmer.device import resolve_device
+from rainmer.errors import ConfigError, DatasetError, SpecError
+from rainmer.files import make_folder
+from rainmer.frames.inputs import raise_failures
+from rainmer.models import Rainmer
+from rainmer.stage.restorers import NetworkRestorer
+from rainmer.stage.specs import resolve
+from rainmer.views import (
+    METHODS,
+    ImageSet,
+    Method,
+    default_method,
+    draw_images,
+    embed_images,
+    find_set,
+    mean_cosines,
+    measure_separability,
+    project,
+    views_of,
+)
+from rainmer.views.output import (
+    EmbeddedSet,
+    ViewResult,
+    _settings,
+    draw_views,
+    print_results,
+    write_json,
+    write_points,
+)
+
+__all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+
+
+_FEWEST = 3
+_EXAMPLE = """\
+  python -m rainmer.views --derain rainmer:rainmer.pth --out views \\
+      --sets synthetic:rain100h:/data night:gtav-balance:/data clean:photos/
+  python -m rainmer.views --derain rainmer:rainmer.pth --out views --method tsne \\
+      --sets 'DDN1:rain14000/*_1.jpg' 'DDN5:rain14000/*_5.jpg'"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Args:
+        argv: The arguments; None takes those of the process.
+
+    Raises:
+        RainmerError: A mistake in the arguments, or a result that cannot be written. At the end
+            also when some images could not be read; the others are embedded and drawn.
+    """
+    options = _parse(argv)
+    found = _find_sets(options)
+    network, name, fingerprint = _network(options.derain)
+    out = make_folder(options.out)
+    method = _method(options.method)
+    sets = _embed(found, network, options)
+    views = tqdm(views_of(network), desc="maps", unit="view", disable=options.quiet, delay=2)
+    results = [
+        _view_result(view, index, sets, method, options.seed) for index, view in enumerate(views)
+    ]
+    write_points(out / "views.csv", sets, results)
+    derainer = {"spec": options.derain, "name": name, "fingerprint": fingerprint}
+    write_json(out / "views.json", sets, results, {"derainer": derainer, **_settings(options)})
+    draw_views(out, sets, results)
+    print_results(sets, results, out)
+    failures = [line for one in sets for line in one.failures]
+    read = sum(len(one.distinct) for one in sets)
+    raise_failures(failures, read + len(failures))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser(
+        "python -m rainmer.views",
+        "Embed images of data sets with the encoder of a Rainmer network, and show for each view "
+        "whether it separates the sets. DIR gets views.csv (vectors and positions in the map), "
+        "views.json (measures), and for each view map-VIEW.png and similarity-VIEW.png.",
+        _EXAMPLE,
+    )
+    parser.add_argument(
+        "--derain", required=True, metavar="SPEC", help="a Rainmer network: rainmer:WEIGHTS"
+    )
+    parser.add_argument(
+        "--sets",
+        nargs="+",
+        required=True,
+        metavar="NAME:IMAGES",
+        help="a name, then a folder or glob of images, or LAYOUT:ROOT for the rainy images of a "
+        "known set (python -m rainmer.data.layouts list)",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
+    parser.add_argument(
+        "--mode", choices=("train", "test"), help="for names that mean a training and a test set"
+    )
+    parser.add_argument(
+        "--images", type=positive_int, default=500, metavar="N", help="of each set; default: 500"
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="draw with replacement, as the paper does"
+    )
+    parser.add_argument(
+        "--method", choices=METHODS, help="of the map; default: umap if installed, else pca"
+    )
+    parser.add_argument(
+        "--seed", type=non_negative_int, default=0, help="of drawing and splits; default: 0"
+    )
+    parser.add_argument("--device", help="cpu, cuda, ...; default: the best")
+    parser.add_argument(
+        "--batch", type=positive_int, default=32, metavar="N", help="images at once; default: 32"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser.parse_args(argv)
+
+
+# --- what to embed, and by what -------------------------------------------------------------------
+
+
+def _find_sets(options: argparse.Namespace) -> list[ImageSet]:
+    if options.images < _FEWEST:
+        raise ConfigError(f"--images {options.images}: at least {_FEWEST} of each set are needed")
+    names = [text.partition(":")[0] for text in options.sets]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"--sets: two sets are named {twice!r}: give each a name of its own")
+    found = [find_set(text, mode=options.mode, out=options.out) for text in options.sets]
+    for one in found:
+        _check_count(one, len(one.paths), "has")
+    return found
+
+
+def _check_count(images: ImageSet, count: int, verb: str, failures: Sequence[str] = ()) -> None:
+    """Refuse a set that says nothing. Raises DatasetError."""
+    if count < _FEWEST:
+        broken = f"; {len(failures)} could not be read, first: {failures[0]}" if failures else ""
+        raise DatasetError(
+            f"set {images.name} ({images.source}) {verb} {count} "
+            f"{'image' if count == 1 else 'images'}, but at least {_FEWEST} are needed{broken}"
+        )
+
+
+def _network(spec: str) -> tuple[Rainmer, str, str]:
+    """Load the network of a spec; return it, its name and fingerprint."""
+    restorer = resolve(spec)
+    if not isinstance(restorer, NetworkRestorer):
+        raise SpecError(f"{spec} has no views to embed images by: give rainmer:WEIGHTS")
+    network = restorer.network
+    views_of(network)  # refuses other networks
+    assert isinstance(network, Rainmer)
+    return network, restorer.name, restorer.fingerprint
+
+
+def _method(asked: Method | None) -> Method:
+    method = asked or default_method()
+    if asked is None and method != "umap":
+        _log.info("note: the maps are PCA; for UMAP: pip install 'rainmer[views]'")
+    return method
+
+
+def _embed(
+    found: Sequence[ImageSet], network: Rainmer, options: argparse.Namespace
+) -> list[EmbeddedSet]:
+    network.to(resolve_device(options.device))
+    drawn = [
+        draw_images(one, options.images, seed=options.seed, replace=options.replace)
+        for one in found
+    ]
+    total = sum(len(set(paths)) for paths in drawn)
+    with tqdm(total=total, unit="image", disable=options.quiet, delay=2) as bar:
+        return [
+            _embed_set(images, paths, network, options.batch, bar)
+            for images, paths in zip(found, drawn, strict=True)
+        ]
+
+
+def _embed_set(
+    images: ImageSet, paths: Sequence[Path], network: Rainmer, batch: int, bar: tqdm[Any]
+) -> EmbeddedSet:
+    embedded = embed_images(
+        network, list(dict.fromkeys(paths)), batch=batch, on_progress=bar.update
+    )
+    _check_count(images, len(embedded.paths), "gives", embedded.failures)
+    row_of = {path: row for row, path in enumerate(embedded.paths)}
+    drawn = [path for path in paths if path in row_of]
+    vectors = embedded.vectors[[row_of[path] for path in drawn]]
+    return EmbeddedSet(images, drawn, vectors, embedded.vectors, embedded.failures)
+
+
+def _view_result(
+    view: str, index: int, sets: Sequence[EmbeddedSet], method: Method, seed: int
+) -> ViewResult:
+    vectors = torch.cat([one.vectors[:, index] for one in sets])
+    return ViewResult(
+        name=view,
+        vectors=vectors,
+        similarity=mean_cosines([one.vectors[:, index] for one in sets]),
+        # Of distinct images: a classifier must not know what it is tested on.
+        separability=measure_separability([one.distinct[:, index] for one in sets], seed=seed),
+        projection=project(vectors, method),
+    )
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+if __name__ == "__main__":
+    run_command(main)

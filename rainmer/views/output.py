@@ -1,0 +1,217 @@
+"""What the command writes: points, measures, figures and the verdicts in words."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import rainmer
+from rainmer.files import atomic_write, write_text
+from rainmer.views import (
+    ImageSet,
+    Method,
+    Projection,
+    Separability,
+)
+
+__all__ = [
+    "SCHEMA",
+    "EmbeddedSet",
+    "ViewResult",
+    "draw_views",
+    "print_results",
+    "write_json",
+    "write_points",
+]
+
+
+SCHEMA = 1
+"""Of views.json: raised when a key changes its meaning."""
+
+
+@dataclass(frozen=True)
+class EmbeddedSet:
+    """A set whose images are vectors.
+
+    Attributes:
+        images: The set.
+        drawn: The files that stand for it and could be read; with `--replace` some repeatedly.
+        vectors: Their vectors, (N, P, C).
+        distinct: The vectors of the distinct files, (M, P, C).
+        failures: A line for each file that could not be read.
+    """
+
+    images: ImageSet
+    drawn: list[Path]
+    vectors: Tensor
+    distinct: Tensor
+    failures: list[str]
+
+
+@dataclass(frozen=True)
+class ViewResult:
+    """What one view makes of all sets.
+
+    Attributes:
+        name: The view.
+        vectors: Of all sets, one after the other, (N, C).
+        similarity: Mean cosines between sets, (S, S).
+        separability: None for a single set.
+        projection: Where the N images lie in the map.
+    """
+
+    name: str
+    vectors: Tensor
+    similarity: Tensor
+    separability: Separability | None
+    projection: Projection
+
+
+def write_points(path: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewResult]) -> None:
+    """Write every image's point in the plane as CSV."""
+    images = [(one.images.name, file) for one in sets for file in one.drawn]
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file)
+        dimensions = results[0].vectors.shape[1]
+        writer.writerow(["set", "file", "view", "map_x", "map_y", *_columns(dimensions)])
+        for result in results:
+            points = result.projection.points.float().numpy()
+            rows = zip(images, points, result.vectors.numpy(), strict=True)
+            for (name, image), point, vector in rows:
+                # The text of a float32 is the shortest that gives it back.
+                writer.writerow([name, image, result.name, *map(str, point), *map(str, vector)])
+
+
+def _columns(dimensions: int) -> list[str]:
+    return [f"v{index}" for index in range(dimensions)]
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("images", "replace", "seed", "mode", "batch")
+    packages = ("torch", "umap-learn", "scikit-learn")
+    return {
+        "settings": {name: getattr(options, name) for name in names},
+        "versions": {"rainmer": rainmer.__version__, **{one: _version(one) for one in packages}},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def write_json(
+    path: Path,
+    sets: Sequence[EmbeddedSet],
+    results: Sequence[ViewResult],
+    origin: dict[str, Any],
+) -> None:
+    """Write settings, measures and set sizes as JSON."""
+    content = {
+        "schema": SCHEMA,
+        **origin,
+        "sets": [
+            {
+                "name": one.images.name,
+                "source": one.images.source,
+                "images": len(one.images.paths),
+                "embedded": len(one.drawn),
+                "distinct": len(one.distinct),
+                "failures": one.failures,
+            }
+            for one in sets
+        ],
+        "views": {result.name: _measures(result) for result in results},
+    }
+    write_text(path, json.dumps(content, indent=1))
+
+
+def _measures(result: ViewResult) -> dict[str, Any]:
+    """Return the numbers of a view; matrices are in the order of the sets."""
+    projection, separability = result.projection, result.separability
+    content: dict[str, Any] = {
+        "similarity": result.similarity.tolist(),
+        "similarity_min": float(result.similarity.min()),
+        "similarity_max": float(result.similarity.max()),
+        "map": {"method": projection.method, **projection.settings},
+        "separability": None,
+    }
+    if separability is not None:
+        content["separability"] = {
+            "accuracy": separability.accuracy,
+            "ci_low": separability.ci_low,
+            "ci_high": separability.ci_high,
+            "chance": separability.chance,
+            "confusion": separability.confusion.tolist(),
+            "silhouette": separability.silhouette,
+            "silhouettes": separability.silhouettes.tolist(),
+        }
+    return content
+
+
+def draw_views(out: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewResult]) -> None:
+    """Draw maps and similarities, a file for each view."""
+    from rainmer.views.figures import map_figure, save_figure, similarity_figure
+
+    names = [one.images.name for one in sets]
+    members = torch.repeat_interleave(torch.tensor([len(one.drawn) for one in sets]))
+    for result in results:
+        title = f"{result.name.capitalize()} view, {_METHOD_TITLES[result.projection.method]}"
+        figure = map_figure(result.projection, members, names, title, _short_verdict(result))
+        save_figure(out / f"map-{result.name}.png", figure)
+        title = f"{result.name.capitalize()} view, similarity of sets"
+        figure = similarity_figure(result.similarity, names, title)
+        save_figure(out / f"similarity-{result.name}.png", figure)
+
+
+_METHOD_TITLES: dict[Method, str] = {"umap": "UMAP on a sphere", "tsne": "t-SNE", "pca": "PCA"}
+
+
+def _verdict(result: ViewResult) -> str:
+    one = result.separability
+    if one is None:
+        return "a single set: nothing to separate"
+    return (
+        f"nearest centroid names the set of {one.accuracy:.1%} of held-out images "
+        f"[{one.ci_low:.1%}, {one.ci_high:.1%}], chance {one.chance:.1%}; "
+        f"silhouette {one.silhouette:.2f}"
+    )
+
+
+def _short_verdict(result: ViewResult) -> str:
+    one = result.separability
+    if one is None:
+        return ""
+    return (
+        f"set of a held-out image by nearest centroid: {one.accuracy:.1%} right, "
+        f"chance {one.chance:.1%}; silhouette {one.silhouette:.2f}"
+    )
+
+
+def print_results(sets: Sequence[EmbeddedSet], results: Sequence[ViewResult], out: Path) -> None:
+    """Print the measures and what they mean."""
+    width = max(len(one.images.name) for one in sets)
+    for result in results:
+        low, high = float(result.similarity.min()), float(result.similarity.max())
+        print(f"{result.name}: {_verdict(result)}")
+        print(f"  mean cosines between sets: min {low:.3f}, max {high:.3f}")
+        for one, values in zip(sets, result.similarity.tolist(), strict=True):
+            cells = " ".join(f"{round(value, 3) + 0.0:6.3f}" for value in values)
+            print(f"  {one.images.name:{width}}  {cells}")
+    count = sum(len(one.drawn) for one in sets)
+    noun = "set" if len(sets) == 1 else "sets"
+    print(f"embedded {count} images of {len(sets)} {noun}; results in {out}")

@@ -1,0 +1,77 @@
+"""Small runs on small pictures."""
+
+import numpy as np
+import pytest
+import yaml
+
+from rainmer.frames.images import write_image
+
+TINY = {
+    "dim": 8,
+    "base_dim": 16,
+    "num_blocks": [1, 1, 1, 1],
+    "heads": [1, 1, 1, 1],
+    "compensator_steps": 1,
+    "entry_stride": 2,
+}
+
+
+def picture(seed, size_hw=(48, 56)):
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (6, 7, 3), dtype=np.uint8)
+    return coarse.repeat(8, 0).repeat(8, 1)[: size_hw[0], : size_hw[1]]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of six clean pictures."""
+    folder = tmp_path / "photos"
+    for i in range(6):
+        write_image(folder / f"{i}.png", picture(i))
+    return folder
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A folder of six pairs: bright columns are the rain."""
+    root = tmp_path / "pairs"
+    for i in range(6):
+        clean = picture(i)
+        rainy = clean.copy()
+        rainy[:, i::9] = 255
+        write_image(root / "input" / f"{i}.png", rainy)
+        write_image(root / "target" / f"{i}.png", clean)
+    return root
+
+
+@pytest.fixture
+def run_mapping(pairs):
+    """The configuration of a run of six short steps, as plain values."""
+    return {
+        "name": "tiny",
+        "variant": "chralpha",
+        "model": dict(TINY),
+        "data": {
+            "pairs": {"columns": {"root": str(pairs)}},
+            "query": 32,
+            "negatives": 2,
+            "threads": 0,
+        },
+        "stages": [
+            {"steps": 4, "crop": 16, "batch": 2, "crops_per_frame": 2},
+            {"steps": 2, "crop": 32, "batch": 2},
+        ],
+        "archive": 8,
+        "optimiser": {"lr": 0.001, "warmup": 2},
+        "ema": 0.9,
+        "save_every": 3,
+        "log_every": 1,
+    }
+
+
+@pytest.fixture
+def config_file(tmp_path, run_mapping):
+    """The same as a file."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(run_mapping))
+    return path

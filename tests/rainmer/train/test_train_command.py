@@ -1,0 +1,81 @@
+"""`python -m rainmer.train` as users call it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from rainmer.errors import RainmerError
+from rainmer.frames.images import write_image
+from rainmer.train.__main__ import main
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
+SMALL = [
+    "model.dim=8",
+    "stages=[{steps: 2, crop: 32, batch: 2, crops_per_frame: 2}]",
+    "archive=4",
+    "data.query=32",
+    "data.threads=0",
+    "data.rendered.photos.window=48",
+    "data.rendered.photos.scale=1.0",
+]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    generator = np.random.default_rng(0)
+    for i in range(4):
+        write_image(
+            tmp_path / "photos" / f"{i}.jpg",
+            generator.integers(0, 256, (64, 72, 3), dtype=np.uint8),
+        )
+    return tmp_path / "photos"
+
+
+def command(photos, out, *more):
+    config = str(CONFIGS / "own-photos.yaml")
+    images = f"data.rendered.photos.images={photos}"
+    return ["--config", config, images, *SMALL, "--out", str(out), "--device", "cpu", *more]
+
+
+def test_the_documented_command_trains_on_a_folder_of_photos(tmp_path, photos):
+    main(command(photos, tmp_path / "run", "--quiet"))
+    assert (tmp_path / "run" / "last.safetensors").is_file()
+    resolved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert resolved["data"]["rendered"]["photos"]["images"] == str(photos)
+
+
+def test_changes_may_stand_after_options(tmp_path, photos):
+    main(command(photos, tmp_path / "run", "--quiet", "log_every=1", "--max-steps", "1"))
+    assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["data.rendered.photos.images=nowhere"], "no folder nowhere"),
+        (["optimiser.rate=1"], "optimiser: rate: unknown key"),
+        (["init=nothing.safetensors"], "nothing.safetensors"),
+        (["stages.0.crop=40"], "must be a multiple of 16"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, photos, changes, words):
+    with pytest.raises(RainmerError) as caught:
+        main(command(photos, tmp_path / "run", "--quiet", *changes))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_ends_with_code_2(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "rainmer.train", "--config", str(tmp_path / "none.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "none.yaml" in result.stderr
