@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from rainmer.cli import fraction, non_negative_int, positive_int
 from rainmer.files import default_cache_folder
 
 __all__ = [
+    "DetectorOptions",
+    "RunOptions",
     "add_detector_options",
     "add_run_options",
     "advance",
@@ -25,6 +28,31 @@ __all__ = [
 ]
 
 _HOW_TO_PRINT = ("quiet", "json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorOptions:
+    """What `add_detector_options` adds."""
+
+    detector: str | None
+    allow_download: bool
+    conditions: list[str] | None
+    imgsz: int | None
+    pseudo_conf: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What `add_run_options` adds."""
+
+    limit: int | None
+    out: Path | None
+    resamples: int
+    seed: int
+    cache: Path | None
+    no_cache: bool
+    json: bool
+    quiet: bool
 
 
 def add_detector_options(parser: argparse.ArgumentParser) -> None:
@@ -74,12 +102,12 @@ def add_run_options(
     parser.add_argument("--quiet", action="store_true", help="no progress, warnings only")
 
 
-def cache_folder(options: argparse.Namespace) -> Path | None:
+def cache_folder(options: RunOptions | argparse.Namespace) -> Path | None:
     """Return the root of the cache of derained frames; None without one."""
     return None if options.no_cache else Path(options.cache or default_cache_folder())
 
 
-def chosen_options(options: argparse.Namespace) -> dict[str, Any]:
+def chosen_options(options: RunOptions | argparse.Namespace) -> dict[str, Any]:
     """Return the options as plain data, without those that only change what is printed."""
     return {
         name: str(value) if isinstance(value, Path) else value

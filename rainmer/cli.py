@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import difflib
 import errno
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypeVar
 
 from tqdm import tqdm
 
 from rainmer.errors import RainmerError
 
 __all__ = [
+    "StageOptions",
     "add_stage_options",
     "fraction",
     "make_parser",
     "non_negative_int",
+    "parse_options",
     "positive_int",
     "progress_bar",
     "run_command",
     "stage_options",
 ]
+
+_Item = TypeVar("_Item")
+_Options = TypeVar("_Options")
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -45,11 +53,32 @@ _USER_ERRNOS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class StageOptions:
+    """What `add_stage_options` adds; the arguments of `rainmer.Derainer` have the same names."""
+
+    device: str | None
+    precision: Literal["fp32", "bf16", "fp16"]
+    batch: int
+    tile: int | None
+    overlap: int
+    compiled: bool
+
+
 class _OneLineParser(argparse.ArgumentParser):
     """Says a mistake in the options in one line, as every other mistake is said."""
 
     def error(self, message: str) -> NoReturn:
-        _end(f"{message}; see {self.prog} --help")
+        _end(f"{message}{self._hint(message)}; see {self.prog} --help")
+
+    def _hint(self, message: str) -> str:
+        """Name the option that was probably meant, if one was mistyped."""
+        unknown, _, mistyped = message.partition("unrecognized arguments: ")
+        words = [word.partition("=")[0] for word in mistyped.split() if word.startswith("--")]
+        for word in words if not unknown else ():
+            for meant in difflib.get_close_matches(word, self._option_string_actions, n=1):
+                return f"; did you mean {meant}?"
+        return ""
 
 
 def make_parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -79,10 +108,31 @@ def add_stage_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def stage_options(options: argparse.Namespace) -> dict[str, Any]:
+def stage_options(options: argparse.Namespace | StageOptions) -> dict[str, Any]:
     """Return what `add_stage_options` added, as arguments of `rainmer.Derainer`."""
-    names = ("device", "precision", "tile", "overlap", "batch", "compiled")
-    return {name: getattr(options, name) for name in names}
+    return {item.name: getattr(options, item.name) for item in dataclasses.fields(StageOptions)}
+
+
+def parse_options(
+    parser: argparse.ArgumentParser,
+    options: type[_Options],
+    argv: Sequence[str] | None,
+    *,
+    intermixed: bool = False,
+) -> _Options:
+    """Parse a command line into a dataclass with one field for each option.
+
+    Args:
+        parser: The command's parser.
+        options: A dataclass; its fields have the names of the parser's options.
+        argv: The command line without the program; None: that of the process.
+        intermixed: Positional arguments may stand between options.
+
+    Raises:
+        SystemExit: The command line is wrong (code 2), or asks for help (code 0).
+    """
+    parse = parser.parse_intermixed_args if intermixed else parser.parse_args
+    return options(**vars(parse(argv)))
 
 
 def fraction(text: str) -> float:
@@ -175,9 +225,6 @@ def _silenced_native_libraries() -> Iterator[None]:
 def _end(message: str) -> NoReturn:
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     sys.exit(EXIT_USER_ERROR)
-
-
-_Item = TypeVar("_Item")
 
 
 def progress_bar(
