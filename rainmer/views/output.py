@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import rainmer
+from rainmer.figures import save_figure
 from rainmer.files import atomic_write, write_text
 from rainmer.views import (
     ImageSet,
@@ -22,6 +23,7 @@ from rainmer.views import (
     Projection,
     Separability,
 )
+from rainmer.views.figures import map_figure, similarity_figure
 
 __all__ = [
     "SCHEMA",
@@ -165,17 +167,15 @@ def _measures(result: ViewResult) -> dict[str, Any]:
 
 def draw_views(out: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewResult]) -> None:
     """Draw maps and similarities, a file for each view."""
-    from rainmer.views.figures import map_figure, save_figure, similarity_figure
-
     names = [one.images.name for one in sets]
     members = torch.repeat_interleave(torch.tensor([len(one.drawn) for one in sets]))
     for result in results:
         title = f"{result.name.capitalize()} view, {_METHOD_TITLES[result.projection.method]}"
         figure = map_figure(result.projection, members, names, title, _short_verdict(result))
-        save_figure(out / f"map-{result.name}.png", figure)
+        save_figure(figure, out / f"map-{result.name}.png")
         title = f"{result.name.capitalize()} view, similarity of sets"
         figure = similarity_figure(result.similarity, names, title)
-        save_figure(out / f"similarity-{result.name}.png", figure)
+        save_figure(figure, out / f"similarity-{result.name}.png")
 
 
 _METHOD_TITLES: dict[Method, str] = {"umap": "UMAP on a sphere", "tsne": "t-SNE", "pca": "PCA"}
