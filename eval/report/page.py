@@ -21,7 +21,7 @@ __all__ = ["as_text", "render_page", "strip_group"]
 
 
 def render_page(template: str, **values: object) -> str:
-    """Render a page from a template of `eval/templates`.
+    """Render a page from a template of `eval/report/templates`.
 
     Args:
         template: The template's file name.
@@ -37,6 +37,7 @@ def render_page(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["as_text"] = as_text
     environment.filters["minus"] = typographic
     environment.filters["intervals"] = _set_intervals
     return environment.get_template(template).render(**values)
