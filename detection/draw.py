@@ -59,19 +59,21 @@ def draw_detections(frame: Frame, detections: Detections, names: Mapping[int, st
     Returns:
         (H, W, 3), uint8, RGB.
     """
-    drawn = np.ascontiguousarray(frame.copy())
+    picture = np.ascontiguousarray(frame.copy())
     thickness = _line_width(frame)
     order = np.argsort(detections.scores, kind="stable")
     corners = np.rint(detections.boxes_xyxy).astype(int)
     colors = [class_color(int(label)) for label in detections.labels]
     for i in order:
         left, top, right, bottom = corners[i].tolist()
-        cv2.rectangle(drawn, (left, top), (right, bottom), colors[i], thickness)
+        cv2.rectangle(picture, (left, top), (right, bottom), colors[i], thickness)
     for i in order:
         label = int(detections.labels[i])
         text = f"{names.get(label, str(label))} {detections.scores[i]:.2f}"
-        _put_label(drawn, text, int(corners[i, 0]) - thickness // 2, int(corners[i, 1]), colors[i])
-    return drawn
+        _put_label(
+            picture, text, int(corners[i, 0]) - thickness // 2, int(corners[i, 1]), colors[i]
+        )
+    return picture
 
 
 def side_by_side(frames: Sequence[Frame], captions: Sequence[str]) -> Frame:
@@ -174,18 +176,18 @@ def do_overlap(first: PixelBox, second: PixelBox) -> bool:
     )
 
 
-def _put_label(drawn: Frame, text: str, left: int, bottom: int, color: Color) -> None:
+def _put_label(picture: Frame, text: str, left: int, bottom: int, color: Color) -> None:
     """Write text on a filled bar whose lower left corner is given, moved to stay in the frame."""
-    height, width = drawn.shape[:2]
-    scale, thickness = _font(drawn)
+    height, width = picture.shape[:2]
+    scale, thickness = _font(picture)
     (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
     margin = max(2, thickness * 2)
     bar_width, bar_height = text_width + 2 * margin, text_height + baseline + margin
     left = max(0, min(left, width - bar_width))
     top = min(max(0, bottom - bar_height), max(0, height - bar_height))
-    cv2.rectangle(drawn, (left, top), (left + bar_width, top + bar_height), color, cv2.FILLED)
+    cv2.rectangle(picture, (left, top), (left + bar_width, top + bar_height), color, cv2.FILLED)
     place = (left + margin, top + text_height + margin // 2 + 1)
-    cv2.putText(drawn, text, place, _FONT, scale, _readable_on(color), thickness, cv2.LINE_AA)
+    cv2.putText(picture, text, place, _FONT, scale, _readable_on(color), thickness, cv2.LINE_AA)
 
 
 def _readable_on(color: Color) -> Color:

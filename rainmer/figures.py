@@ -101,7 +101,7 @@ def _style() -> Iterator[None]:
 
 
 @styled
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(path: Path, figure: Figure) -> None:
     """Write a figure on white, as SVG or PNG by the suffix of `path`.
 
     Raises:

@@ -190,21 +190,22 @@ def _over_points(
 
 
 def _correlate_points(correlation: Correlation, points: Sequence[_Point]) -> Correlation:
-    samples, x, y = [], [], []
+    samples, restored, detected = [], [], []
     for point in points:
-        restored = point.row.gains[correlation.restoration].value
-        detected = point.row.gains[correlation.detection].value
-        if restored is not None and detected is not None:
+        x = point.row.gains[correlation.restoration].value
+        y = point.row.gains[correlation.detection].value
+        if x is not None and y is not None:
             samples.append(point.samples)
-            x.append(restored)
-            y.append(detected)
+            restored.append(x)
+            detected.append(y)
 
     def resampled(kind: Kind) -> FloatArray:
-        drawn_x = np.stack([drawn[correlation.restoration] for drawn in samples], axis=1)
-        drawn_y = np.stack([drawn[correlation.detection] for drawn in samples], axis=1)
-        return resampled_points(drawn_x, drawn_y, kind)
+        x = np.stack([gains[correlation.restoration] for gains in samples], axis=1)
+        y = np.stack([gains[correlation.detection] for gains in samples], axis=1)
+        return resampled_points(x, y, kind)
 
-    return _correlated(correlation, np.array(x), np.array(y), resampled if all(samples) else None)
+    points_xy = np.array(restored), np.array(detected)
+    return _correlated(correlation, *points_xy, resampled if all(samples) else None)
 
 
 def _over_images(gains: SetGains, condition: str, members: ConditionGains) -> Iterator[Correlation]:
@@ -231,9 +232,9 @@ def _correlate_images(
     x, y = x[defined], y[defined]
     if weights is None:
         return _correlated(correlation, x, y, None)
-    drawn = weights[:, defined]
-    drawn = drawn[drawn.sum(axis=1) > 0]
-    return _correlated(correlation, x, y, lambda kind: resampled_weights(x, y, drawn, kind))
+    weights = weights[:, defined]
+    weights = weights[weights.sum(axis=1) > 0]
+    return _correlated(correlation, x, y, lambda kind: resampled_weights(x, y, weights, kind))
 
 
 def _correlated(

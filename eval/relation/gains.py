@@ -240,8 +240,8 @@ def measure_gains(
         if resamples and len(positions) > 1:
             weights = draw_weights(len(positions), resamples, seed)
         conditions[condition] = _condition_gains(material, condition, positions, weights)
-    first_all = sorted(conditions.items(), key=lambda item: item[0] != ALL)
-    return SetGains(comparison.data.name, truth, image_ids, dict(first_all), images)
+    whole_set_first = dict(sorted(conditions.items(), key=lambda item: item[0] != ALL))
+    return SetGains(comparison.data.name, truth, image_ids, whole_set_first, images)
 
 
 @dataclass(frozen=True)
@@ -296,11 +296,11 @@ def _condition_gains(
     rows, samples = [], {}
     for name, images in material.images.items():
         pairs = {score: _paired(images.scores[score], positions) for score in SCORES}
-        drawn: dict[str, FloatArray] = {}
+        resampled: dict[str, FloatArray] = {}
         if weights is not None:
-            drawn = {f"delta_{score}": _means(pair, weights) for score, pair in pairs.items()}
-            drawn |= _detection_samples(precisions, name)
-        samples[name] = drawn
+            resampled = {f"delta_{score}": _means(pair, weights) for score, pair in pairs.items()}
+            resampled |= _detection_samples(precisions, name)
+        samples[name] = resampled
         derained = table["derained", name]
         gain = derained["delta_mAP"]
         values = {
@@ -321,7 +321,7 @@ def _condition_gains(
                 clean_mean_ap=clean["mAP"],
                 images_scored=int(np.isfinite(pairs["psnr"][0]).sum()),
                 levels={score: Levels(*map(_mean, pair)) for score, pair in pairs.items()},
-                gains={key: _scored(value, drawn.get(key)) for key, value in values.items()},
+                gains={key: _scored(value, resampled.get(key)) for key, value in values.items()},
             )
         )
     return ConditionGains(positions, weights, rows, samples)

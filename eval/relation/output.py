@@ -106,7 +106,7 @@ def write_relation(folder: Path, relation: Relation) -> None:
     write_text(folder / "config.yaml", yaml.safe_dump(dict(facts.config), sort_keys=False))
     figure = relation_figure([row for row in relation.rows if row.condition == ALL])
     for suffix in ("png", "svg"):
-        save_figure(figure, folder / f"relation.{suffix}")
+        save_figure(folder / f"relation.{suffix}", figure)
 
 
 def _describe(measured: MeasuredSet) -> dict[str, object]:

@@ -280,7 +280,7 @@ def relate(bench: Bench, command: str) -> Relation:
             "correlate": time.perf_counter() - started,
             "wall": time.perf_counter() - bench.started,
         },
-        notes=[f"{one.gains.name}: {note}" for one in bench.measured for note in one.notes],
+        notes=[f"{s.gains.name}: {note}" for s in bench.measured for note in s.notes],
         protocol=_protocol(bench),
     )
     return Relation(

@@ -113,7 +113,7 @@ def main_correlation(
             )
         )
     ]
-    defined = [one for one in candidates if one.coefficients["spearman"].value is not None]
+    defined = [c for c in candidates if c.coefficients["spearman"].value is not None]
     return next(iter(defined or candidates), None)
 
 

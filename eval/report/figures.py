@@ -18,7 +18,6 @@ from matplotlib.lines import Line2D
 
 from eval.report.tables import shorten
 from rainmer.figures import INK, color_of, draw_grid, marker_of, styled
-from rainmer.figures import save_figure as save_png
 
 __all__ = [
     "INK",
@@ -27,7 +26,6 @@ __all__ = [
     "legend",
     "marker_of",
     "ruled",
-    "save_png",
     "short",
     "styled",
     "to_svg",
@@ -85,14 +83,14 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     styled(FigureCanvasSVG(figure).print_svg)(buffer, metadata=nothing)
-    drawn = ElementTree.fromstring(buffer.getvalue().translate(_UNPRINTABLE))
-    view_box = drawn.get("viewBox", "")
+    root = ElementTree.fromstring(buffer.getvalue().translate(_UNPRINTABLE))
+    view_box = root.get("viewBox", "")
     svg = ElementTree.Element(
         "svg",
         {"class": "plot", "role": "img", "aria-label": alt, "viewBox": view_box},
         xmlns="http://www.w3.org/2000/svg",
     )
-    svg.extend(drawn)
+    svg.extend(root)
     for element in svg.iter():
         element.tag = _without_namespace(element.tag)
         element.attrib = {

@@ -226,5 +226,5 @@ def _draw_label(
 
 def encode_panel(panel: Panel) -> bytes:
     """Draw a panel at a report's size and encode it as JPEG, small enough to be embedded."""
-    drawn = draw_panel(panel.frame, panel.marks, panel_height(panel.frame))
-    return encode_image(drawn, ".jpg", quality=85)
+    picture = draw_panel(panel.frame, panel.marks, panel_height(panel.frame))
+    return encode_image(picture, ".jpg", quality=85)

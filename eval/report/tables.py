@@ -89,8 +89,8 @@ def format_percent(value: object) -> str:
     >>> format_percent(0.3894), format_percent(None)
     ('38.9', '–')
     """
-    found = number(value)
-    return UNDEFINED if found is None else format_fixed(100 * found, 1)
+    finite = number(value)
+    return UNDEFINED if finite is None else format_fixed(100 * finite, 1)
 
 
 def format_points(value: object) -> str:
@@ -99,8 +99,8 @@ def format_points(value: object) -> str:
     >>> format_points(0.187), format_points(-0.034), format_points(-0.0001)
     ('+18.7', '-3.4', '0.0')
     """
-    found = number(value)
-    return UNDEFINED if found is None else format_fixed(100 * found, 1, "+")
+    finite = number(value)
+    return UNDEFINED if finite is None else format_fixed(100 * finite, 1, "+")
 
 
 def format_interval(low: object, high: object) -> str:
@@ -148,32 +148,32 @@ def format_share(value: object) -> str:
     >>> format_share(0.528)
     '53 %'
     """
-    found = number(value)
-    return UNDEFINED if found is None else f"{format_fixed(100 * found, 0)} %"
+    finite = number(value)
+    return UNDEFINED if finite is None else f"{format_fixed(100 * finite, 0)} %"
 
 
 def format_db(value: object) -> str:
     """Format decibels with two decimals."""
-    found = number(value)
-    return UNDEFINED if found is None else format_fixed(found, 2)
+    finite = number(value)
+    return UNDEFINED if finite is None else format_fixed(finite, 2)
 
 
 def format_ssim(value: object) -> str:
     """Format a structural similarity with four decimals, as papers print it."""
-    found = number(value)
-    return UNDEFINED if found is None else format_fixed(found, 4)
+    finite = number(value)
+    return UNDEFINED if finite is None else format_fixed(finite, 4)
 
 
 def format_ms(value: object) -> str:
     """Format milliseconds: one decimal below 100, none above."""
-    found = number(value)
-    return UNDEFINED if found is None else format_fixed(found, 1 if found < 99.95 else 0)
+    finite = number(value)
+    return UNDEFINED if finite is None else format_fixed(finite, 1 if finite < 99.95 else 0)
 
 
 def format_count(value: object) -> str:
     """Format a count of images, boxes or detections."""
-    found = number(value)
-    return UNDEFINED if found is None else f"{found:.0f}"
+    finite = number(value)
+    return UNDEFINED if finite is None else f"{finite:.0f}"
 
 
 def typographic(text: str) -> str:

@@ -61,7 +61,7 @@ def radar_values(
         summaries: The sets.
         entropy: Whether entropies are those of whole sets or of their images.
     """
-    rows = [_values(one, entropy) for one in summaries]
+    rows = [_values(summary, entropy) for summary in summaries]
     largest = _largest(rows)
     return [
         [
@@ -86,7 +86,7 @@ def radar_figure(summaries: Sequence[SetSummary], entropy: Entropy = "sum") -> F
     from matplotlib.figure import Figure
 
     values = radar_values(summaries, entropy)
-    largest = _largest([_values(one, entropy) for one in summaries])
+    largest = _largest([_values(summary, entropy) for summary in summaries])
     figure = Figure(figsize=(8.4, 6.5 + 0.24 * len(summaries)), layout="constrained")
     axes = figure.add_subplot()
     _draw_frame(axes, largest, entropy)
@@ -218,6 +218,6 @@ def plot_command(options: argparse.Namespace) -> None:
     if not summaries:
         raise DatasetError("nothing to plot: name measured sets, or add --published")
     radar, density = (options.out / f"{name}.{options.format}" for name in ("radar", "density"))
-    save_figure(radar_figure(summaries, options.entropy), radar)
-    save_figure(density_figure(summaries), density)
+    save_figure(radar, radar_figure(summaries, options.entropy))
+    save_figure(density, density_figure(summaries))
     print(f"{radar}\n{density}")

@@ -49,7 +49,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_xlabel("step")
         draw_grid(axes)
         axes.legend()
-    save_figure(figure, path)
+    save_figure(path, figure)
 
 
 def _points(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:

@@ -172,10 +172,10 @@ def draw_views(out: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewRes
     for result in results:
         title = f"{result.name.capitalize()} view, {_METHOD_TITLES[result.projection.method]}"
         figure = map_figure(result.projection, members, names, title, _short_verdict(result))
-        save_figure(figure, out / f"map-{result.name}.png")
+        save_figure(out / f"map-{result.name}.png", figure)
         title = f"{result.name.capitalize()} view, similarity of sets"
         figure = similarity_figure(result.similarity, names, title)
-        save_figure(figure, out / f"similarity-{result.name}.png")
+        save_figure(out / f"similarity-{result.name}.png", figure)
 
 
 _METHOD_TITLES: dict[Method, str] = {"umap": "UMAP on a sphere", "tsne": "t-SNE", "pca": "PCA"}

@@ -35,20 +35,20 @@ def test_series_repeat_colors_and_markers():
 def test_a_figure_is_the_same_file_every_time(tmp_path, suffix):
     paths = [tmp_path / f"{number}.{suffix}" for number in range(2)]
     for path in paths:
-        save_figure(chart(), path)
+        save_figure(path, chart())
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_files_are_on_white(tmp_path):
-    save_figure(chart(), tmp_path / "a.PNG")
+    save_figure(tmp_path / "a.PNG", chart())
     image = read_image(tmp_path / "a.PNG")
     assert image.shape == (160, 320, 3)
     assert (image[0, 0] == 255).all()
-    save_figure(chart(), tmp_path / "a.svg")
+    save_figure(tmp_path / "a.svg", chart())
     assert "fill: #ffffff" in (tmp_path / "a.svg").read_text()
 
 
 def test_a_folder_in_the_way_is_said(tmp_path):
     (tmp_path / "a.png").mkdir()
     with pytest.raises(OutputError, match=r"a\.png"):
-        save_figure(chart(), tmp_path / "a.png")
+        save_figure(tmp_path / "a.png", chart())

@@ -195,8 +195,8 @@ def test_figures(tmp_path):
     rows = [row for values in (RISING, FALLING) for row in rows_of(values)]
     assert order_derainers(rows) == ["none", "a", "b", "c"]
     undefined = [replace(row, gains={**row.gains, "delta_ssim": Score()}) for row in rows]
-    save_figure(relation_figure(undefined), tmp_path / "relation.png")
-    save_figure(condition_scatters([("day", rows), ("night", rows[:2])]), tmp_path / "by.svg")
+    save_figure(tmp_path / "relation.png", relation_figure(undefined))
+    save_figure(tmp_path / "by.svg", condition_scatters([("day", rows), ("night", rows[:2])]))
     assert read_image(tmp_path / "relation.png").shape[1] == 1472
     svg = (tmp_path / "by.svg").read_text()
     assert "night" in svg

@@ -545,7 +545,7 @@ def test_figures_are_the_same_files_every_time(tmp_path, suffix):
         contents = []
         for number in range(2):
             path = tmp_path / f"{number}.{suffix}"
-            save_figure(draw_figure(summaries), path)
+            save_figure(path, draw_figure(summaries))
             contents.append(path.read_bytes())
         assert contents[0] == contents[1]
         if suffix == "svg":

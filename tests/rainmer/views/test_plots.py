@@ -23,7 +23,7 @@ def test_a_map_has_all_points_and_names(tmp_path, sets):
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == [f"{name} (3)" for name in names]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("east", "north")
-    save_figure(figure, tmp_path / "map.png")
+    save_figure(tmp_path / "map.png", figure)
     assert read_image(tmp_path / "map.png").std() > 0
 
 
@@ -41,5 +41,5 @@ def test_a_heat_map_has_all_values(tmp_path, sets):
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts.count("1.00" if sets > 1 else "0.999") == sets
     assert texts.count("0.00") == sets * (sets - 1)
-    save_figure(figure, tmp_path / "heat.png")
+    save_figure(tmp_path / "heat.png", figure)
     assert read_image(tmp_path / "heat.png").std() > 0
