@@ -44,8 +44,8 @@ def label_set(
         labeller: The detector that labels; its classes become the set's categories.
         conf: Confidence from which a detection is a label, 0..1.
         folder: Where the labeller's row is kept, for resuming.
-        times: Decoding and detecting add their times; see `run_row`.
-        progress: Called with the number of images just labelled.
+        times: Decoding and detecting add their time to it, see `run_row`.
+        progress: Called with the number of images done.
 
     Raises:
         DatasetError: Nothing was detected with this confidence.
