@@ -45,7 +45,8 @@ class Comparison:
         table: Flat rows of metrics.json, fractions 0..1.
         per_class: Flat rows of per_class.csv.
         pseudo_labels: Whether the truth is the detector's own.
-        notes: What a reader must know about the data.
+        data_notes: What a reader must know about the data.
+        not_on_clean: Derainers that were not measured on clean images, though the set has them.
     """
 
     data: DetectionSet
@@ -54,7 +55,15 @@ class Comparison:
     table: list[dict[str, Any]]
     per_class: list[dict[str, Any]]
     pseudo_labels: bool
-    notes: list[str]
+    data_notes: list[str]
+    not_on_clean: Sequence[str]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know about the data and about rows that are missing."""
+        if not self.not_on_clean:
+            return self.data_notes
+        return [*self.data_notes, f"not measured on clean images: {', '.join(self.not_on_clean)}"]
 
     def find(self, input_name: str, derainer: str = "") -> RowResult | None:
         """Return the row of an input and a derainer's name, if it was run."""
@@ -157,7 +166,8 @@ def compare(
         table=table_rows(data, truth, rows, settings),
         per_class=per_class_rows(data, rows),
         pseudo_labels=match is None,
-        notes=_notes(data, match, specs),
+        data_notes=_notes(data, match),
+        not_on_clean=_not_on_clean(data, specs),
     )
 
 
@@ -219,7 +229,7 @@ def _truth(
     return pseudo_truth(data, results[clean], detector.names, settings.pseudo_conf)
 
 
-def _notes(data: DetectionSet, match: CategoryMatch | None, specs: Sequence[RowSpec]) -> list[str]:
+def _notes(data: DetectionSet, match: CategoryMatch | None) -> list[str]:
     notes = data.defects.lines()
     if match is None:
         notes.insert(
@@ -237,8 +247,10 @@ def _notes(data: DetectionSet, match: CategoryMatch | None, specs: Sequence[RowS
         notes.append(f"{match.unused} classes of the detector are not in the set and do not count")
     if not data.has_clean:
         notes.append("no clean images: no ceiling, no PSNR, no test on dry frames")
-    derained = {s.derainer_name for s in specs if s.input == "derained" and not s.union}
-    dry = {s.derainer_name for s in specs if s.input == "derained_clean"}
-    if data.has_clean and derained - dry:
-        notes.append(f"not measured on clean images: {', '.join(sorted(derained - dry))}")
     return notes
+
+
+def _not_on_clean(data: DetectionSet, specs: Sequence[RowSpec]) -> list[str]:
+    derained = {s.derainer_name for s in specs if s.input == "derained" and not s.union}
+    clean = {s.derainer_name for s in specs if s.input == "derained_clean"}
+    return sorted(derained - clean) if data.has_clean else []

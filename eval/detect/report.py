@@ -12,7 +12,7 @@ from eval.detect import figures as plots
 from eval.detect.verdicts import Verdict, control_warning, effect_of, headline, judge, rain_sentence
 from eval.report.figures import to_svg
 from eval.report.page import as_text, render_page, strip_group
-from eval.report.strips import COLORS, Strip
+from eval.report.strips import COLORS, Strip, StripGroup
 from eval.report.tables import (
     COLUMNS,
     UNDEFINED,
@@ -332,7 +332,7 @@ def _caption_changes(classes: Sequence[Row]) -> str:
     return text if shown == len(known) else f"{text} Shown are the largest changes of both signs."
 
 
-def _strip_groups(strips: Sequence[Strip]) -> list[dict[str, Any]]:
+def _strip_groups(strips: Sequence[Strip]) -> list[StripGroup]:
     """Encode the strips: gains first, then losses, each with the largest change first."""
     groups = []
     ordered = sorted(strips, key=lambda strip: -abs(strip.gain))

@@ -14,22 +14,29 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from tabulate import tabulate
+
+from eval.scores.score import Score
+
 __all__ = [
     "COLUMNS",
     "CONTROLS",
     "UNDEFINED",
     "Column",
     "Row",
+    "align_table",
     "conditions",
     "find_row",
     "format_count",
     "format_db",
     "format_delta",
+    "format_fixed",
     "format_interval",
     "format_ms",
     "format_percent",
     "format_place",
     "format_points",
+    "format_score",
     "format_share",
     "format_ssim",
     "format_table",
@@ -48,8 +55,8 @@ Row: TypeAlias = Mapping[str, object]
 UNDEFINED = "–"
 """What stands where a number is undefined."""
 
-CONTROLS = frozenset({"none", "median"})
-"""Derainers that are no derainers: what a real one has to beat."""
+CONTROLS = ("none", "median")
+"""The identity and the median filter: what a real derainer has to beat."""
 
 _INPUT_ORDER = ("rainy", "derained", "clean", "derained_clean")
 _LONGEST_NAME = 32
@@ -64,8 +71,14 @@ def number(value: object) -> float | None:
     return None
 
 
-def _fixed(value: float, digits: int, sign: str = "") -> str:
-    """Format with a fixed number of digits, and without the sign of a zero."""
+def format_fixed(value: float, digits: int, sign: str = "") -> str:
+    """Format with a fixed number of digits, and without the sign of a zero.
+
+    Args:
+        value: A finite number.
+        digits: Number of decimals.
+        sign: `+` shows the sign of numbers above zero too.
+    """
     rounded = round(value, digits)
     return f"{rounded:{sign}.{digits}f}" if rounded else f"{0.0:.{digits}f}"
 
@@ -76,8 +89,8 @@ def format_percent(value: object) -> str:
     >>> format_percent(0.3894), format_percent(None)
     ('38.9', '–')
     """
-    found = number(value)
-    return UNDEFINED if found is None else _fixed(100 * found, 1)
+    finite = number(value)
+    return UNDEFINED if finite is None else format_fixed(100 * finite, 1)
 
 
 def format_points(value: object) -> str:
@@ -86,8 +99,8 @@ def format_points(value: object) -> str:
     >>> format_points(0.187), format_points(-0.034), format_points(-0.0001)
     ('+18.7', '-3.4', '0.0')
     """
-    found = number(value)
-    return UNDEFINED if found is None else _fixed(100 * found, 1, "+")
+    finite = number(value)
+    return UNDEFINED if finite is None else format_fixed(100 * finite, 1, "+")
 
 
 def format_interval(low: object, high: object) -> str:
@@ -99,7 +112,22 @@ def format_interval(low: object, high: object) -> str:
     ends = number(low), number(high)
     if ends[0] is None or ends[1] is None:
         return ""
-    return f"[{_fixed(100 * ends[0], 1)}, {_fixed(100 * ends[1], 1)}]"
+    return f"[{format_fixed(100 * ends[0], 1)}, {format_fixed(100 * ends[1], 1)}]"
+
+
+def format_score(score: Score, digits: int, *, factor: float = 1.0, sign: str = "") -> str:
+    """Format a number with its interval, as far as they are defined.
+
+    >>> format_score(Score(0.187, 0.1, 0.25), 1, factor=100, sign="+")
+    '+18.7 [10.0, 25.0]'
+    """
+    if score.value is None:
+        return UNDEFINED
+    text = format_fixed(factor * score.value, digits, sign)
+    if score.low is None or score.high is None:
+        return text
+    low, high = (format_fixed(factor * end, digits) for end in (score.low, score.high))
+    return f"{text} [{low}, {high}]"
 
 
 def format_delta(row: Row) -> str:
@@ -120,32 +148,32 @@ def format_share(value: object) -> str:
     >>> format_share(0.528)
     '53 %'
     """
-    found = number(value)
-    return UNDEFINED if found is None else f"{_fixed(100 * found, 0)} %"
+    finite = number(value)
+    return UNDEFINED if finite is None else f"{format_fixed(100 * finite, 0)} %"
 
 
 def format_db(value: object) -> str:
     """Format decibels with two decimals."""
-    found = number(value)
-    return UNDEFINED if found is None else _fixed(found, 2)
+    finite = number(value)
+    return UNDEFINED if finite is None else format_fixed(finite, 2)
 
 
 def format_ssim(value: object) -> str:
     """Format a structural similarity with four decimals, as papers print it."""
-    found = number(value)
-    return UNDEFINED if found is None else _fixed(found, 4)
+    finite = number(value)
+    return UNDEFINED if finite is None else format_fixed(finite, 4)
 
 
 def format_ms(value: object) -> str:
     """Format milliseconds: one decimal below 100, none above."""
-    found = number(value)
-    return UNDEFINED if found is None else _fixed(found, 1 if found < 99.95 else 0)
+    finite = number(value)
+    return UNDEFINED if finite is None else format_fixed(finite, 1 if finite < 99.95 else 0)
 
 
 def format_count(value: object) -> str:
     """Format a count of images, boxes or detections."""
-    found = number(value)
-    return UNDEFINED if found is None else f"{found:.0f}"
+    finite = number(value)
+    return UNDEFINED if finite is None else f"{finite:.0f}"
 
 
 def typographic(text: str) -> str:
@@ -195,6 +223,27 @@ def shorten(text: str, limit: int) -> str:
         return text
     head = (limit - 1) // 2
     return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+def align_table(head: Sequence[str], lines: Iterable[Sequence[str]], texts: int) -> str:
+    """Align a table for a terminal: columns of text to the left, numbers to the right.
+
+    Args:
+        head: The titles of the columns.
+        lines: A cell for each column.
+        texts: How many columns hold text; these come first.
+
+    >>> print(align_table(["name", "n"], [["a", "10"], ["long name", "9"]], 1))
+    name        n
+    -------------
+    a          10
+    long name   9
+    """
+    align = ["left"] * texts + ["right"] * (len(head) - texts)
+    # As a head, it would get columns two characters wider than its titles.
+    text = tabulate([head, *lines], tablefmt="plain", disable_numparse=True, colalign=align)
+    first, _, others = text.partition("\n")
+    return f"{first}\n{'-' * len(first)}\n{others}".rstrip()
 
 
 def conditions(rows: Iterable[Row]) -> list[str]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from eval.report.figures import to_svg
 from eval.report.page import as_text, render_page, strip_group
-from eval.report.strips import Strip
+from eval.report.strips import Strip, StripGroup
 from eval.report.tables import CONTROLS, UNDEFINED, Row, format_count, format_ms, number
 from eval.restore.comparison import RowResult
 from eval.restore.metrics import Metric
@@ -243,6 +243,6 @@ def _scatter(results: Sequence[RowResult], convention: Convention) -> Markup | N
     return None if figure is None else Markup(to_svg(figure, "scatter", alt))
 
 
-def _strip_groups(strips: Strips) -> list[dict[str, Any]]:
+def _strip_groups(strips: Strips) -> list[StripGroup]:
     groups: dict[str, list[Strip]] = strips._asdict()
     return [strip_group("", _STRIP_TITLES[name], group) for name, group in groups.items() if group]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import rainmer
+from rainmer.figures import save_figure
 from rainmer.files import atomic_write, write_text
 from rainmer.views import (
     ImageSet,
@@ -22,6 +23,7 @@ from rainmer.views import (
     Projection,
     Separability,
 )
+from rainmer.views.figures import map_figure, similarity_figure
 
 __all__ = [
     "SCHEMA",
@@ -165,8 +167,6 @@ def _measures(result: ViewResult) -> dict[str, Any]:
 
 def draw_views(out: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewResult]) -> None:
     """Draw maps and similarities, a file for each view."""
-    from rainmer.views.figures import map_figure, save_figure, similarity_figure
-
     names = [one.images.name for one in sets]
     members = torch.repeat_interleave(torch.tensor([len(one.drawn) for one in sets]))
     for result in results:

@@ -7,8 +7,9 @@ import pytest
 from eval.detect.figures import class_changes, gain_scatter, score_bars
 from eval.detect.report import Report, render_report
 from eval.detect.verdicts import control_warning, headline, judge, rain_sentence
-from eval.report.figures import save_png, to_svg
+from eval.report.figures import to_svg
 from eval.report.strips import Mark, Panel, Strip
+from rainmer.figures import save_figure
 from rainmer.frames.images import read_image
 from tests.eval.pages import Page, check_self_contained
 
@@ -393,7 +394,7 @@ def test_svg_takes_the_page_s_ink_and_font():
 
 def test_png_is_written_on_white(tmp_path):
     path = tmp_path / "bars.png"
-    save_png(score_bars(full_rows()), path)
+    save_figure(path, score_bars(full_rows()))
     image = read_image(path)
     assert (image[0, 0] == 255).all()
     assert (image != 255).any()

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from rainmer.align.balance import draw, plan_balance, published_shares, target_shares
 from rainmer.align.crop import crop_frame, folder_jobs
-from rainmer.align.figures import density_figure, radar_figure, radar_values, save_figure
+from rainmer.align.figures import density_figure, radar_figure, radar_values
 from rainmer.align.leaks import (
     Fingerprint,
     fingerprint,
@@ -38,6 +38,7 @@ from rainmer.background_work import in_order
 from rainmer.data.layouts.sets import ImageSet, Pair, clean_keys, pair_folders, read_set
 from rainmer.data.properties import PairProperties
 from rainmer.errors import DatasetError, ImageError
+from rainmer.figures import save_figure
 from rainmer.files import match_key
 from rainmer.frames.images import decode_image, encode_image, read_image, write_image
 from tests.rainmer.golden import COPIES
