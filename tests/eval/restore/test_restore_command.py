@@ -2,14 +2,12 @@
 
 import json
 import re
-import sys
 
 import pandas as pd
 import pytest
 
 import eval.restore.__main__
 from eval.restore.__main__ import main
-from rainmer.cli import run_command
 from rainmer.errors import DatasetError, RainmerError
 from rainmer.frames.images import write_image
 from tests.eval.pages import check_self_contained
@@ -21,24 +19,6 @@ def arguments(out, sets, *more, derain=("median",)):
         "--derain", *map(str, derain), "--sets", *map(str, sets), "--out", str(out),
         "--device", "cpu", "--resamples", "50", "--quiet", "--cache", str(out / "cache"), *more,
     ]  # fmt: skip
-
-
-@pytest.fixture
-def type_in(monkeypatch, capsys):
-    """Run the command as its module does; return its exit code, stdout, and lines on stderr."""
-
-    def run(*options):
-        monkeypatch.setattr(sys, "argv", ["eval.restore", *map(str, options)])
-        capsys.readouterr()
-        code = 0
-        try:
-            run_command(main)
-        except SystemExit as end:
-            code = end.code
-        output = capsys.readouterr()
-        return code, output.out, output.err.strip().splitlines()
-
-    return run
 
 
 def test_a_run_leaves_every_file_and_prints_a_table(tmp_path, capsys):
