@@ -27,7 +27,7 @@ __all__ = [
 Config = TypeVar("Config")
 
 
-class _WrongKind(ConfigError):
+class _KindError(ConfigError):
     """A value of another kind than its field takes.
 
     Attributes:
@@ -162,16 +162,16 @@ def _check(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401 (plain dat
         return _check_sequence(value, origin, arguments, where)
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise _wrong_kind(where, "`name: value` pairs", value)
+            raise _kind_error(where, "`name: value` pairs", value)
         return {str(k): _check(v, arguments[1], f"{where}.{k}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, Mapping):
-            raise _wrong_kind(where, "`name: value` pairs", value)
+            raise _kind_error(where, "`name: value` pairs", value)
         return from_mapping(hint, value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise _wrong_kind(where, hint.__name__, value)
+        raise _kind_error(where, hint.__name__, value)
     return value
 
 
@@ -187,14 +187,14 @@ def _check_union(value: object, choices: Sequence[Any], where: str) -> object:
         try:
             return _check(value, choice, where)
         except ConfigError as error:
-            if isinstance(error, _WrongKind) and error.where == where:
+            if isinstance(error, _KindError) and error.where == where:
                 expected.append(error.expected)
             else:
                 inside.append(error)
     # A choice that failed further inside takes this kind of value, so it is the one that was meant.
     if inside:
         raise inside[0]
-    raise _wrong_kind(where, " or ".join(expected), value)
+    raise _kind_error(where, " or ".join(expected), value)
 
 
 def _check_sequence(
@@ -204,10 +204,10 @@ def _check_sequence(
     where: str,
 ) -> list[Any] | tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise _wrong_kind(where, "a list", value)
+        raise _kind_error(where, "a list", value)
     fixed = origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis)
     if fixed and len(value) != len(arguments):
-        raise _wrong_kind(where, f"{len(arguments)} values", value, str(len(value)))
+        raise _kind_error(where, f"{len(arguments)} values", value, str(len(value)))
     hints = arguments if fixed else [arguments[0]] * len(value)
     return origin(
         _check(item, hint, f"{where}[{i}]")
@@ -215,8 +215,8 @@ def _check_sequence(
     )
 
 
-def _wrong_kind(where: str, expected: str, value: object, got: str = "") -> _WrongKind:
-    error = _WrongKind(f"{where}: expected {expected}, but got {got or _kind(value)}")
+def _kind_error(where: str, expected: str, value: object, got: str = "") -> _KindError:
+    error = _KindError(f"{where}: expected {expected}, but got {got or _kind(value)}")
     # Not arguments of the class: exceptions from worker processes are built from their message.
     error.where, error.expected = where, expected
     return error

@@ -173,7 +173,7 @@ def luma_8bit(images: Tensor) -> Tensor:
 def _compared(
     preds: Tensor, target: Tensor, convention: Convention
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what a convention compares: pairs of float32 (C, H, W) in 0..1.
+    """Return what a convention compares: pairs of float32 (C, H, W) in 0..1, one for each image.
 
     One image at a time fits into a CPU's cache and is faster than the whole batch at once.
     """
