@@ -229,7 +229,7 @@ def _measure(bench: _Bench, *, quiet: bool) -> tuple[Comparison, Strips]:
 
     def derain(row: RowResult, frame: Frame, name: str) -> Frame:
         assert row.method is not None
-        return bench.runner.derained_frame(row.images.label, row.method, frame, name)
+        return bench.runner.derained_frame(row.image_set.label, row.method, frame, name)
 
     with progress_bar(_total(bench), quiet=quiet) as bar:
         comparison = compare_sets(
@@ -250,7 +250,7 @@ def _stage(options: _Options) -> dict[str, Any]:
 
 
 def _run_name(sets: Sequence[RestorationSet]) -> str:
-    name = "-".join(images.label for images in sets)
+    name = "-".join(image_set.label for image_set in sets)
     if len(name) <= _LONGEST_NAME:
         return name
     return f"{sets[0].label[:_LONGEST_NAME]}-and-{len(sets) - 1}-more"
@@ -259,7 +259,8 @@ def _run_name(sets: Sequence[RestorationSet]) -> str:
 def _total(bench: _Bench) -> int:
     """Return the number of images of all rows together."""
     missing = sum(len(names) for method in bench.methods for names in method.missing.values())
-    return sum(len(images.images) for images in bench.sets) * (1 + len(bench.methods)) - missing
+    images = sum(len(image_set.images) for image_set in bench.sets)
+    return images * (1 + len(bench.methods)) - missing
 
 
 def _resolved(options: _Options, bench: _Bench) -> dict[str, object]:

@@ -60,13 +60,13 @@ class RowResult:
     """The scores of a set's images: of one method, or of the rainy images themselves.
 
     Attributes:
-        images: The set.
+        image_set: The set.
         method: What derained; None for the rainy images.
         scores: By the image's name, of the images that could be read; with `error` where a result
             does not fit.
     """
 
-    images: RestorationSet
+    image_set: RestorationSet
     method: Method | None
     scores: Mapping[str, ImageScore]
 
@@ -85,7 +85,7 @@ class RowResult:
         """The images that count in this row."""
         return [
             image
-            for image in self.images.images
+            for image in self.image_set.images
             if image.name in self.scores and self.scores[image.name].error is None
         ]
 
@@ -174,7 +174,7 @@ class Comparison:
 
     def errors(self) -> list[str]:
         """Return one line for each set with images that were left out."""
-        lines = ((images.label, images.defects.error_lines()) for images in self.sets)
+        lines = ((image_set.label, image_set.defects.error_lines()) for image_set in self.sets)
         return [f"{label}: {'; '.join(errors)}" for label, errors in lines if errors]
 
 
@@ -201,17 +201,17 @@ def compare_sets(
     table: list[TableRow] = []
     scenes: list[SceneRow] = []
     notes: list[str] = []
-    for images in sets:
+    for image_set in sets:
         of_set = []
         for method in (None, *methods):
-            tell = partial(progress, f"{images.label} {method.name if method else 'rainy'}")
-            of_set.append(RowResult(images, method, runner.run(images, method, tell)))
+            tell = partial(progress, f"{image_set.label} {method.name if method else 'rainy'}")
+            of_set.append(RowResult(image_set, method, runner.run(image_set, method, tell)))
         of_set = _without_unreadable(of_set)
         rows += of_set
         table += [_table_row(row, of_set[0], settings) for row in of_set if row.usable]
-        if images.has_scenes and images.has_reference:
+        if image_set.has_scenes and image_set.has_reference:
             scenes += [scene for row in of_set for scene in _scene_rows(row, settings)]
-        notes += _notes(images, of_set, settings)
+        notes += [f"{image_set.label}: {note}" for note in _notes(image_set, of_set, settings)]
     return Comparison(sets, rows, table, scenes, notes)
 
 
@@ -221,7 +221,7 @@ def _without_unreadable(rows: Sequence[RowResult]) -> list[RowResult]:
     Args:
         rows: All rows of one set, the rainy images first.
     """
-    defects = rows[0].images.defects
+    defects = rows[0].image_set.defects
     unreadable = {score.name: score.error for score in rows[0].scores.values() if score.error}
     for error in unreadable.values():
         defects.error("unreadable image, left out", str(error))
@@ -231,7 +231,7 @@ def _without_unreadable(rows: Sequence[RowResult]) -> list[RowResult]:
         for score in scores.values():
             if score.error is not None:
                 defects.error(f"result of {row.name} that does not fit, left out", score.error)
-        kept.append(RowResult(row.images, row.method, scores))
+        kept.append(RowResult(row.image_set, row.method, scores))
     return kept
 
 
@@ -240,16 +240,16 @@ def _table_row(row: RowResult, rainy: RowResult, settings: Settings) -> TableRow
     times = [ms for image in usable if (ms := row.scores[image.name].elapsed_ms) is not None]
     keys = [measure.key for measure in settings.measures]
     return TableRow(
-        set=row.images.label,
-        layout=row.images.layout,
+        set=row.image_set.label,
+        layout=row.image_set.layout,
         input=row.input,
         derainer=row.name,
         scores={key: _mean_score(row, rainy, key, settings) for key in keys},
         ms_per_image=float(np.mean(times)) if times else None,
         images=len(usable),
-        set_images=len(row.images.images),
-        scenes=len({image.scene for image in usable}) if row.images.has_scenes else None,
-        has_reference=row.images.has_reference,
+        set_images=len(row.image_set.images),
+        scenes=len({image.scene for image in usable}) if row.image_set.has_scenes else None,
+        has_reference=row.image_set.has_reference,
     )
 
 
@@ -291,7 +291,7 @@ def _scene_rows(row: RowResult, settings: Settings) -> Iterable[SceneRow]:
     keys = [measure.key for measure in settings.measures]
     for scene, scores in by_scene.items():
         yield SceneRow(
-            set=row.images.label,
+            set=row.image_set.label,
             scene=scene,
             input=row.input,
             derainer=row.name,
@@ -302,23 +302,24 @@ def _scene_rows(row: RowResult, settings: Settings) -> Iterable[SceneRow]:
         )
 
 
-def _notes(images: RestorationSet, rows: Sequence[RowResult], settings: Settings) -> Iterable[str]:
+def _notes(
+    image_set: RestorationSet, rows: Sequence[RowResult], settings: Settings
+) -> Iterable[str]:
     """Yield what a reader must know about a set.
 
     Args:
-        images: The set.
+        image_set: The set.
         rows: Its rows, the rainy images first.
         settings: What was measured.
     """
-    if len(images.images) < images.available:
-        yield f"{images.label}: {len(images.images)} of {images.available} images, evenly spread"
-    if not images.has_reference:
+    if len(image_set.images) < image_set.available:
+        yield f"{len(image_set.images)} of {image_set.available} images, evenly spread"
+    if not image_set.has_reference:
         titles = ", ".join(m.title for m in settings.metrics if not m.needs_clean)
         rest = f"{titles}, images and times" if titles else "images and times"
-        yield f"{images.label}: no clean images, so no PSNR and SSIM: {rest} only"
-    if images.height is not None:
-        height = f"{images.height} pixels"
-        yield f"{images.label}: rainy and clean images resized to a height of {height}"
+        yield f"no clean images, so no PSNR and SSIM: {rest} only"
+    if image_set.height is not None:
+        yield f"rainy and clean images resized to a height of {image_set.height} pixels"
     for row in rows:
         yield from _equal_notes(row, settings)
         yield from _undefined_notes(row, settings)
@@ -329,19 +330,19 @@ def _notes(images: RestorationSet, rows: Sequence[RowResult], settings: Settings
         for score in rows[0].scores.values()
     )
     if tiny:
-        yield f"{images.label}: no SSIM of {tiny} images with a side below {WINDOW} pixels"
-    yield from (f"{images.label}: {line}" for line in images.defects.lines())
+        yield f"no SSIM of {tiny} images with a side below {WINDOW} pixels"
+    yield from image_set.defects.lines()
 
 
 def _undefined_notes(row: RowResult, settings: Settings) -> Iterable[str]:
     """Yield how many images lack a metric that could have been measured."""
     for metric in settings.metrics:
-        if metric.needs_clean and not row.images.has_reference:
+        if metric.needs_clean and not row.image_set.has_reference:
             continue
         lacking = len(row.usable) - len(row.values(metric.key))
         if lacking:
             yield (
-                f"{row.images.label}: {row.name or 'rainy'}: no {metric.title} of {lacking} of "
+                f"{row.name or 'rainy'}: no {metric.title} of {lacking} of "
                 f"{len(row.usable)} images: a side below {metric.least_side} pixels, or too plain"
             )
 
@@ -352,6 +353,6 @@ def _equal_notes(row: RowResult, settings: Settings) -> Iterable[str]:
         equal = sum(map(math.isinf, row.values(key_of("psnr", convention))))
         if equal:
             yield (
-                f"{row.images.label}: {row.name or 'rainy'}: {equal} of {len(row.usable)} images "
+                f"{row.name or 'rainy'}: {equal} of {len(row.usable)} images "
                 f"equal the clean ones ({convention}), so the mean PSNR is infinite"
             )

@@ -31,7 +31,7 @@ def write_comparison(
         OutputError: A file cannot be written.
     """
     content = {
-        "sets": [_describe(images) for images in comparison.sets],
+        "sets": [_describe(image_set) for image_set in comparison.sets],
         "conventions": list(settings.conventions),
         "metrics": [metric.key for metric in settings.metrics],
         "rows": [],
@@ -98,25 +98,25 @@ def _flat_scene(row: SceneRow) -> dict[str, object]:
     }
 
 
-def _describe(images: RestorationSet) -> dict[str, object]:
+def _describe(image_set: RestorationSet) -> dict[str, object]:
     return {
-        "set": images.label,
-        "layout": images.layout,
-        "images": len(images.images),
-        "available": images.available,
-        "errors": images.defects.errors,
-        "notes": images.defects.notes,
+        "set": image_set.label,
+        "layout": image_set.layout,
+        "images": len(image_set.images),
+        "available": image_set.available,
+        "errors": image_set.defects.errors,
+        "notes": image_set.defects.notes,
     }
 
 
 def _image_rows(rows: Sequence[RowResult]) -> Iterable[Mapping[str, object]]:
     """Yield the rows of images.csv: each image of each row, those that failed included."""
     for row in rows:
-        for image in row.images.images:
+        for image in row.image_set.images:
             if image.name in row.scores:
                 score = row.scores[image.name]
                 yield {
-                    "set": row.images.label,
+                    "set": row.image_set.label,
                     "image": image.name,
                     "scene": image.scene,
                     "input": row.input,

@@ -318,11 +318,11 @@ def image_scatter(rows: Sequence[RowResult], key: str) -> Figure | None:
     Returns:
         The figure, with a colour for each method and a marker for each set; None without a point.
     """
-    rainy = {row.images.label: row for row in rows if row.method is None}
+    rainy = {row.image_set.label: row for row in rows if row.method is None}
     series = [
-        (row.name, row.images.label, points)
+        (row.name, row.image_set.label, points)
         for row in rows
-        if row.method is not None and (points := gain_points(rainy[row.images.label], row, key))
+        if row.method is not None and (points := gain_points(rainy[row.image_set.label], row, key))
     ]
     if not series:
         return None

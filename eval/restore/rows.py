@@ -80,7 +80,7 @@ class RowRunner:
 
     def run(
         self,
-        images: RestorationSet,
+        image_set: RestorationSet,
         method: Method | None = None,
         progress: Callable[[int], None] = lambda images: None,
     ) -> dict[str, ImageScore]:
@@ -91,7 +91,7 @@ class RowRunner:
         its image. So a larger `--limit` only adds lines, and a changed image is scored again.
 
         Args:
-            images: The set.
+            image_set: The set.
             method: What derains; None scores the rainy images.
             progress: Called with the number of images just finished.
 
@@ -101,11 +101,12 @@ class RowRunner:
         Raises:
             OutputError: The file cannot be written.
         """
-        derainer = None if method is None else method.derainers.get(images.label)
-        missing = frozenset() if method is None else method.missing.get(images.label, frozenset())
-        wanted = [image for image in images.images if image.name not in missing]
+        label = image_set.label
+        derainer = None if method is None else method.derainers.get(label)
+        missing = frozenset() if method is None else method.missing.get(label, frozenset())
+        wanted = [image for image in image_set.images if image.name not in missing]
         fingerprints = {image.name: image.fingerprint for image in wanted}
-        records = self._records(images, "rainy" if method is None else method.name, derainer)
+        records = self._records(image_set, "rainy" if method is None else method.name, derainer)
         scores = {
             record.name: record
             for record in records.read()
@@ -116,7 +117,7 @@ class RowRunner:
         cached = None if derainer is None else CachedDerainer(derainer, self._cache_for(derainer))
         size = _RAINY_BATCH if derainer is None else derainer.batch
         chunks = [pending[start : start + size] for start in range(0, len(pending), size)]
-        batches = (_load(chunk, images.height) for chunk in chunks)
+        batches = (_load(chunk, image_set.height) for chunk in chunks)
         for loaded in prefetch(batches, ahead=2):
             for item, restored in zip(loaded, self._restore(loaded, derainer, cached), strict=True):
                 score = self._score(item, restored, fingerprints[item.image.name])
@@ -132,19 +133,19 @@ class RowRunner:
         return cached([frame], [name])[0].frame
 
     def _records(
-        self, images: RestorationSet, name: str, derainer: Derainer | None
+        self, image_set: RestorationSet, name: str, derainer: Derainer | None
     ) -> RecordFile[ImageScore]:
         """Return the file of a row, named by all that its numbers depend on but the images."""
         parts: list[object] = [
-            images.layout,
-            images.height,
+            image_set.layout,
+            image_set.height,
             sorted(self.conventions),
             self.unrounded and derainer is not None,
             "" if derainer is None else derainer.fingerprint,
         ]
         if self.metrics is not None:
             parts.append(self.metrics.fingerprint)
-        return RecordFile(self.folder, f"{images.label}-{name}", parts, ImageScore, _is_complete)
+        return RecordFile(self.folder, f"{image_set.label}-{name}", parts, ImageScore, _is_complete)
 
     def _cache_for(self, derainer: Derainer) -> Path | None:
         return None if self.unrounded or derainer.needs_names else self.cache

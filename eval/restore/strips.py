@@ -66,23 +66,23 @@ def select_strips(
         derain: Derains a frame as its row did; the text is the image's name.
         metrics: Other metrics in the captions.
     """
-    rainy = {row.images.label: row for row in rows if row.method is None}
+    rainy = {row.image_set.label: row for row in rows if row.method is None}
     derained = [row for row in rows if row.method and row.usable]
     wanted = [row for row in derained if row.name not in CONTROLS] or derained
     measures = [*measures_of(convention), *metrics]
     strips = Strips([], [], [], [])
     for row in wanted[:_MOST_ROWS]:
-        groups = _groups(rainy[row.images.label], row, convention)
+        groups = _groups(rainy[row.image_set.label], row, convention)
         for chosen, group in zip(groups, strips, strict=True):
             group += [
-                _strip(row, rainy[row.images.label], gain, measures, derain) for gain in chosen
+                _strip(row, rainy[row.image_set.label], gain, measures, derain) for gain in chosen
             ]
     return strips
 
 
 def _groups(rainy: RowResult, row: RowResult, convention: Convention) -> list[list[_Gain]]:
     """Choose the images of each group; none is in two."""
-    if not row.images.has_reference:
+    if not row.image_set.has_reference:
         images = row.usable
         shown = min(len(images), _MOST_UNSCORED)
         spread = [images[i * len(images) // shown] for i in range(shown)]
@@ -109,14 +109,14 @@ def _strip(
     row: RowResult, rainy: RowResult, gain: _Gain, measures: Sequence[Measure], derain: DerainFrame
 ) -> Strip:
     name = gain.image.name
-    frame, clean = load_pair(gain.image, row.images.height)
+    frame, clean = load_pair(gain.image, row.image_set.height)
     panels = [
         Panel("rainy", frame, caption=_caption(rainy, name, measures)),
         Panel(row.name, derain(row, frame, name), caption=_caption(row, name, measures)),
     ]
     if clean is not None:
         panels.append(Panel("clean", clean, caption="the target"))
-    return Strip(name, row.images.label, row.name, round(gain.gain, 2), panels, unit="dB")
+    return Strip(name, row.image_set.label, row.name, round(gain.gain, 2), panels, unit="dB")
 
 
 def _caption(row: RowResult, name: str, measures: Sequence[Measure]) -> str:
