@@ -5,7 +5,6 @@ Matplotlib is imported by the functions that draw: nothing else of `rainmer` nee
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import math
@@ -14,13 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rainmer.align.measure import (
-    HISTOGRAM_WIDTH,
-    SetSummary,
-    read_summary,
-)
-from rainmer.align.published import PUBLISHED_SUMMARIES
-from rainmer.errors import DatasetError
+from rainmer.align.measure import HISTOGRAM_WIDTH, SetSummary
 from rainmer.files import write_bytes
 
 if TYPE_CHECKING:
@@ -30,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Entropy",
     "density_figure",
-    "plot_command",
     "radar_figure",
     "radar_values",
     "save_figure",
@@ -265,16 +257,3 @@ def _density_legend(summary: SetSummary) -> str:
     outside = summary.pairs - sum(summary.rain_density_counts)
     text = f"{summary.name}: mean {summary.rain_density:.3f}, {summary.pairs:,} pairs"
     return f"{text}, {outside:,} above" if outside else text
-
-
-def plot_command(options: argparse.Namespace) -> None:
-    """Draw the figures of measured sets."""
-    summaries = [read_summary(path) for path in options.files]
-    if options.published:
-        summaries += PUBLISHED_SUMMARIES.values()
-    if not summaries:
-        raise DatasetError("nothing to plot: name measured sets, or add --published")
-    radar, density = (options.out / f"{name}.{options.format}" for name in ("radar", "density"))
-    save_figure(radar, radar_figure(summaries, options.entropy))
-    save_figure(density, density_figure(summaries))
-    print(f"{radar}\n{density}")

@@ -77,5 +77,5 @@ _SETS = (
     ),
 )
 
-PUBLISHED_SUMMARIES: Mapping[str, SetSummary] = {one.name: one for one in _SETS}
+PUBLISHED_SUMMARIES: Mapping[str, SetSummary] = {summary.name: summary for summary in _SETS}
 """By the name of the set."""

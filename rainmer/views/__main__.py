@@ -16,6 +16,8 @@ import torch
 from tqdm import tqdm
 
 from rainmer.cli import make_parser, non_negative_int, positive_int, run_command
+from rainmer.data.layouts import ImageSet
+from rainmer.data.layouts.sets import draw_images, find_set
 from rainmer.device import resolve_device
 from rainmer.errors import ConfigError, DatasetError, SpecError
 from rainmer.files import make_folder
@@ -25,12 +27,9 @@ from rainmer.stage.restorers import NetworkRestorer
 from rainmer.stage.specs import resolve
 from rainmer.views import (
     METHODS,
-    ImageSet,
     Method,
     default_method,
-    draw_images,
     embed_images,
-    find_set,
     mean_cosines,
     measure_separability,
     project,
@@ -144,7 +143,7 @@ def _find_sets(options: argparse.Namespace) -> list[ImageSet]:
         raise ConfigError(f"--sets: two sets are named {twice!r}: give each a name of its own")
     found = [find_set(text, mode=options.mode, out=options.out) for text in options.sets]
     for one in found:
-        _check_count(one, len(one.paths), "has")
+        _check_count(one, len(one.rainy), "has")
     return found
 
 

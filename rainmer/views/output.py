@@ -15,13 +15,9 @@ import torch
 from torch import Tensor
 
 import rainmer
+from rainmer.data.layouts import ImageSet
 from rainmer.files import atomic_write, write_text
-from rainmer.views import (
-    ImageSet,
-    Method,
-    Projection,
-    Separability,
-)
+from rainmer.views import Method, Projection, Separability
 
 __all__ = [
     "SCHEMA",
@@ -128,7 +124,7 @@ def write_json(
             {
                 "name": one.images.name,
                 "source": one.images.source,
-                "images": len(one.images.paths),
+                "images": len(one.images.rainy),
                 "embedded": len(one.drawn),
                 "distinct": len(one.distinct),
                 "failures": one.failures,

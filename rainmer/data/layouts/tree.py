@@ -12,7 +12,16 @@ from rainmer.errors import DatasetError
 from rainmer.files import match_key
 from rainmer.frames.images import IMAGE_SUFFIXES, list_images
 
-__all__ = ["Tree", "natural_key"]
+__all__ = ["Tree", "natural_key", "subfolder"]
+
+
+def subfolder(folder: Path, *names: str) -> Path | None:
+    """Return the first visible subfolder that has one of these names, in any case of letters."""
+    if not folder.is_dir():
+        return None
+    visible = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    by_name = {path.name.casefold(): path for path in visible if path.is_dir()}
+    return next((by_name[name.casefold()] for name in names if name.casefold() in by_name), None)
 
 
 class _Listing(NamedTuple):
