@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,9 +28,11 @@ __all__ = [
     "write_points",
 ]
 
-
 SCHEMA = 1
 """Of views.json: raised when a key changes its meaning."""
+
+_PACKAGES = ("torch", "umap-learn", "scikit-learn")
+_METHOD_TITLES: dict[Method, str] = {"umap": "UMAP on a sphere", "tsne": "t-SNE", "pca": "PCA"}
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,6 @@ def _columns(dimensions: int) -> list[str]:
     return [f"v{index}" for index in range(dimensions)]
 
 
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("images", "replace", "seed", "mode", "batch")
-    packages = ("torch", "umap-learn", "scikit-learn")
-    return {
-        "settings": {name: getattr(options, name) for name in names},
-        "versions": {"rainmer": rainmer.__version__, **{one: _version(one) for one in packages}},
-    }
-
-
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -114,12 +106,27 @@ def write_json(
     path: Path,
     sets: Sequence[EmbeddedSet],
     results: Sequence[ViewResult],
-    origin: dict[str, Any],
+    *,
+    derainer: Mapping[str, str],
+    settings: Mapping[str, Any],
 ) -> None:
-    """Write settings, measures and set sizes as JSON."""
+    """Write settings, measures and set sizes as JSON.
+
+    Args:
+        path: The file.
+        sets: The sets, in the order of the rows of every matrix.
+        results: One for each view.
+        derainer: Spec, name and fingerprint of the network.
+        settings: Options that the numbers depend on.
+    """
     content = {
         "schema": SCHEMA,
-        **origin,
+        "derainer": derainer,
+        "settings": settings,
+        "versions": {
+            "rainmer": rainmer.__version__,
+            **{package: _version(package) for package in _PACKAGES},
+        },
         "sets": [
             {
                 "name": one.images.name,
@@ -174,27 +181,24 @@ def draw_views(out: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewRes
         save_figure(out / f"similarity-{result.name}.png", figure)
 
 
-_METHOD_TITLES: dict[Method, str] = {"umap": "UMAP on a sphere", "tsne": "t-SNE", "pca": "PCA"}
-
-
 def _verdict(result: ViewResult) -> str:
-    one = result.separability
-    if one is None:
+    measure = result.separability
+    if measure is None:
         return "a single set: nothing to separate"
     return (
-        f"nearest centroid names the set of {one.accuracy:.1%} of held-out images "
-        f"[{one.ci_low:.1%}, {one.ci_high:.1%}], chance {one.chance:.1%}; "
-        f"silhouette {one.silhouette:.2f}"
+        f"nearest centroid names the set of {measure.accuracy:.1%} of held-out images "
+        f"[{measure.ci_low:.1%}, {measure.ci_high:.1%}], chance {measure.chance:.1%}; "
+        f"silhouette {measure.silhouette:.2f}"
     )
 
 
 def _short_verdict(result: ViewResult) -> str:
-    one = result.separability
-    if one is None:
+    measure = result.separability
+    if measure is None:
         return ""
     return (
-        f"set of a held-out image by nearest centroid: {one.accuracy:.1%} right, "
-        f"chance {one.chance:.1%}; silhouette {one.silhouette:.2f}"
+        f"set of a held-out image by nearest centroid: {measure.accuracy:.1%} right, "
+        f"chance {measure.chance:.1%}; silhouette {measure.silhouette:.2f}"
     )
 
 
