@@ -13,7 +13,8 @@ from eval.restore.methods import Method
 from eval.restore.metrics import Metric
 from eval.restore.rows import ImageScore, RowRunner
 from eval.restore.scores import compare_scores, key_of, mean_score, measures_of
-from eval.restore.sets import RestorationImage, RestorationSet
+from eval.restore.sets import RestorationSet
+from rainmer.data.layouts import Pair
 from rainmer.metrics import WINDOW, Convention
 
 __all__ = ["Comparison", "RowResult", "Settings", "compare_sets"]
@@ -48,7 +49,7 @@ class RowResult:
         return self.method.name if self.method else ""
 
     @property
-    def usable(self) -> list[RestorationImage]:
+    def usable(self) -> list[Pair]:
         """The images that count in this row."""
         return [
             image
@@ -198,7 +199,7 @@ def _change(after: float, before: float) -> float:
     return after - before if math.isfinite(after) or math.isfinite(before) else math.nan
 
 
-def _unit(image: RestorationImage) -> Hashable:
+def _unit(image: Pair) -> Hashable:
     return ("image", image.name) if image.scene is None else ("scene", image.scene)
 
 

@@ -18,10 +18,11 @@ import torch
 from eval.restore.methods import Method
 from eval.restore.metrics import ExtraMetrics
 from eval.restore.scores import score_image
-from eval.restore.sets import RestorationImage, RestorationSet, load_pair
+from eval.restore.sets import RestorationSet, load_pair
 from eval.rows.cache import CachedDerainer
 from rainmer import Derainer
 from rainmer.background import prefetch
+from rainmer.data.layouts import Pair
 from rainmer.errors import ImageError
 from rainmer.files import append_line, read_lines
 from rainmer.frames.arrays import Frame
@@ -212,13 +213,13 @@ def _read_result(derainer: Derainer, frame: Frame, name: str) -> Restored | Imag
 class _Loaded:
     """A decoded image with its clean partner, or why it is not there."""
 
-    image: RestorationImage
+    image: Pair
     rainy: Frame | None = None
     clean: Frame | None = None
     error: str = ""
 
 
-def _load(images: Sequence[RestorationImage], height: int | None) -> list[_Loaded]:
+def _load(images: Sequence[Pair], height: int | None) -> list[_Loaded]:
     loaded = []
     for image in images:
         try:

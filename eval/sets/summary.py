@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.sets.adapters.classes import without_counterpart
-from eval.sets.adapters.model import AdaptedSet
-from eval.sets.model import DetectionSet
+from eval.sets.model import AdaptedSet, DetectionSet
 from rainmer.data.annotations.records import Annotation
 from rainmer.data.defects import Defects
 

@@ -15,15 +15,15 @@ from eval.sets.adapters.assembling import (
     Gathered,
     assemble,
     conditions_of,
-    match_by_path,
+    merge,
 )
-from eval.sets.adapters.files import find_folder, images_by_key, keep_allowed
-from eval.sets.adapters.model import AdaptedSet, AdapterOptions
-from eval.sets.adapters.sources import merge
+from eval.sets.adapters.files import find_folder, keep_allowed
+from eval.sets.model import AdaptedSet, AdapterOptions
 from rainmer.config import nearest
 from rainmer.data.annotations.coco import read_coco
 from rainmer.data.annotations.records import Annotations
 from rainmer.data.defects import Defects
+from rainmer.data.layouts.pairing import images_by_key
 from rainmer.errors import ConfigError, DatasetError
 
 __all__ = ["read_acdc"]
@@ -53,7 +53,7 @@ def read_acdc(root: Path, options: AdapterOptions) -> AdaptedSet:
         names = {key.rsplit("/", 1)[-1] for key in wanted}
         records = {k: r for k, r in annotations.records.items() if k.rsplit("/", 1)[-1] in names}
         annotations = Annotations(annotations.categories, records)
-    matched = match_by_path(wanted, annotations, defects)
+    matched = annotations.match(wanted, defects)
     drafts = [
         Draft(wanted[key], record, attributes=_attributes(key, splits))
         for key, record in matched.items()

@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from eval.sets.adapters.assembling import Draft, Gathered, assemble
-from eval.sets.adapters.files import child, find_folder, keep_allowed, one_per_stem, plain_stem
-from eval.sets.adapters.model import AdaptedSet, AdapterOptions, Rules
-from eval.sets.adapters.sources import merge
+from eval.sets.adapters.assembling import Draft, Gathered, assemble, merge
+from eval.sets.adapters.files import find_folder, keep_allowed, one_per_stem, plain_stem
+from eval.sets.model import AdaptedSet, AdapterOptions, Rules
 from rainmer.data.annotations.records import Annotations, ImageRecord
 from rainmer.data.annotations.scalabel import read_scalabel
 from rainmer.data.defects import Defects
+from rainmer.data.layouts.tree import subfolder
 from rainmer.errors import DatasetError
 from rainmer.frames.images import list_images
 
@@ -63,7 +63,7 @@ def read_bdd100k(root: Path, options: AdapterOptions) -> AdaptedSet:
 
 def _image_folder(root: Path) -> Path:
     images = find_folder(root, "images")
-    return (child(images, "100k") or images) if images is not None else root
+    return (subfolder(images, "100k") or images) if images is not None else root
 
 
 def _annotations(

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eval.sets.adapters.assembling import Draft, Gathered, assemble, conditions_of
+from eval.sets.adapters.assembling import Draft, Gathered, assemble, conditions_of, merge
 from eval.sets.adapters.classes import DAWN_IDS
-from eval.sets.adapters.files import child, find_folder, keep_allowed, one_per_stem
-from eval.sets.adapters.model import AdaptedSet, AdapterOptions
-from eval.sets.adapters.sources import merge
+from eval.sets.adapters.files import find_folder, keep_allowed, one_per_stem
+from eval.sets.model import AdaptedSet, AdapterOptions
 from rainmer.config import nearest
 from rainmer.data.annotations.records import Annotations
 from rainmer.data.annotations.voc import read_voc, voc_files
 from rainmer.data.annotations.yolo import read_yolo
 from rainmer.data.defects import Defects
+from rainmer.data.layouts.tree import subfolder
 from rainmer.errors import ConfigError, DatasetError, ImageError
 from rainmer.frames.images import image_size_hw, list_images
 
@@ -82,10 +82,10 @@ def _one_weather(
 
 def _label_folder(folder: Path) -> Path:
     """Return `Rain_YOLO_darknet`, else `Rain_PASCAL_VOC`, in the folder or in its twin inside."""
-    inside = child(folder, folder.name)
+    inside = subfolder(folder, folder.name)
     for ending in ("_yolo_darknet", "_pascal_voc"):
         for parent in [folder, *([inside] if inside else [])]:
-            found = child(parent, f"{folder.name}{ending}")
+            found = subfolder(parent, f"{folder.name}{ending}")
             if found is not None:
                 return found
     raise DatasetError(

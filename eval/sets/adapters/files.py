@@ -10,14 +10,11 @@ from pathlib import Path
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
-from rainmer.frames.images import list_images
 
 __all__ = [
-    "child",
     "common_folder",
     "find_folder",
     "folders_named",
-    "images_by_key",
     "keep_allowed",
     "one_per_stem",
     "parts_below",
@@ -28,12 +25,6 @@ __all__ = [
 
 _COCO_STEM = re.compile(r"(?:coco_(?:train|val|test)20\d\d_)?0*(\d+)")
 _DEEPEST = 4
-
-
-def child(folder: Path, *names: str) -> Path | None:
-    """Return the first subfolder that has one of these names, whatever its case."""
-    found = {path.name.casefold(): path for path in _subfolders(folder)}
-    return next((found[name.casefold()] for name in names if name.casefold() in found), None)
 
 
 def find_folder(root: Path, *names: str) -> Path | None:
@@ -65,22 +56,6 @@ def _subfolders(folder: Path) -> list[Path]:
 def parts_below(path: Path, base: Path) -> tuple[str, ...]:
     """Return the names of the folders between `base` and `path`, case folded."""
     return tuple(part.casefold() for part in path.relative_to(base).parts[:-1])
-
-
-def images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, Path]:
-    """Return the images of a folder by match key of their relative path.
-
-    Raises:
-        DatasetError: The folder does not exist.
-    """
-    if not folder.is_dir():
-        raise DatasetError(f"no folder {folder} of {role} images")
-    found: dict[str, Path] = {}
-    for path in list_images(folder):
-        name = path.relative_to(folder).as_posix()
-        if found.setdefault(match_key(name), path) is not path:
-            defects.error(f"{role} images that differ only in suffix or case, left out", name)
-    return found
 
 
 def stem_key(name: str | os.PathLike[str]) -> str:

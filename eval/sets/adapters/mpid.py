@@ -11,7 +11,7 @@ from pathlib import Path
 from eval.sets.adapters.assembling import Draft, Gathered, assemble
 from eval.sets.adapters.files import keep_allowed, one_per_stem, read_names
 from eval.sets.adapters.fitting import Fit, fit_stretched, turning_fit
-from eval.sets.adapters.model import AdaptedSet, AdapterOptions
+from eval.sets.model import AdaptedSet, AdapterOptions
 from rainmer.data.annotations.records import Annotations
 from rainmer.data.annotations.voc import read_voc, voc_files
 from rainmer.data.defects import Defects

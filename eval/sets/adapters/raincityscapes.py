@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from eval.sets.adapters.assembling import Draft, Gathered, assemble, conditions_of
-from eval.sets.adapters.files import find_folder, images_by_key, keep_allowed
+from eval.sets.adapters.files import find_folder, keep_allowed
 from eval.sets.adapters.fitting import fit_uniformly
-from eval.sets.adapters.model import AdaptedSet, AdapterOptions
+from eval.sets.model import AdaptedSet, AdapterOptions
 from rainmer.data.annotations.cityscapes import read_polygons
 from rainmer.data.annotations.records import ImageRecord
 from rainmer.data.defects import Defects
+from rainmer.data.layouts.pairing import images_by_key, match_pairs
 from rainmer.errors import DatasetError
 
 __all__ = ["read_raincityscapes"]
@@ -49,16 +50,16 @@ def read_raincityscapes(root: Path, options: AdapterOptions) -> AdaptedSet:
     clean_of = _by_frame(clean.rglob("*_leftImg8bit.png"), "_leftimg8bit")
     polygons_of = _by_frame(polygons.rglob("*_gtFine_polygons.json"), "_gtfine_polygons")
     records = _records({match["stem"] for match in scenes.values()}, polygons_of, defects)
+    matching = match_pairs(scenes, clean_of.values(), lambda key: clean_of.get(scenes[key]["stem"]))
+    for key in matching.unpaired:
+        defects.error("rainy image without clean partner, skipped", found[key].name)
     drafts = []
-    for key, match in scenes.items():
-        stem = match["stem"]
-        if stem not in clean_of:
-            defects.error("rainy image without clean partner, skipped", found[key].name)
-        elif stem not in records:
+    for key, partner in matching.pairs:
+        record = records.get(scenes[key]["stem"])
+        if record is None:
             defects.note("image without polygons, left out", found[key].name)
         else:
-            attributes = _attributes(key, match)
-            drafts.append(Draft(found[key], records[stem], clean_of[stem], attributes))
+            drafts.append(Draft(found[key], record, partner, _attributes(key, scenes[key])))
     gathered = Gathered(
         name="raincityscapes",
         rainy_base=images,
