@@ -46,30 +46,6 @@ class SetSpec(NamedTuple):
     root: Path
 
 
-@dataclass(frozen=True)
-class RestorationImage:
-    """One rainy image of a set.
-
-    Attributes:
-        name: Its path below the folder of the rainy images, suffix included.
-        rainy: Its file.
-        clean: File of the clean image; None: there is none.
-        scene: What rainy images of one clean scene share; None: each has its own.
-    """
-
-    name: str
-    rainy: Path
-    clean: Path | None
-    scene: str | None
-
-    @property
-    def fingerprint(self) -> str:
-        """Twelve digits that change when one of the files does."""
-        stats = [path.stat() for path in (self.rainy, self.clean) if path is not None]
-        parts = [self.name, *((stat.st_size, stat.st_mtime_ns) for stat in stats)]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
-
-
 @dataclass(frozen=True, kw_only=True)
 class RestorationSet:
     """A set that is to be restored.

@@ -1,13 +1,13 @@
-"""Rain added to clean images, and rain beside its own clean scene: pairs with boxes or without.
+"""Pairs of a rainy and a clean image, with boxes or without.
 
-Boxes of COCO350, BDD350, BDD350-Night and HQ-NightRain are joined by stem from the sets whose images
-they took; without boxes, pseudo-labels from the clean images are the truth.
+Boxes of COCO350, BDD350, BDD350-Night and HQ-NightRain are joined by stem from the sets that their
+images are taken from. Where there are no boxes, pseudo-labels from the clean images are the truth.
 
-GTAV-NightRain: F. Zhang et al., Photometric Realistic Large-scale Dataset for Night-time Rain Streak
-Removal, 2022. GT-Rain: Y. Ba et al., Not Just Streaks: Towards Ground Truth for Single Image
-Deraining, ECCV 2022. COCO350, BDD350: K. Jiang et al., Multi-Scale Progressive Fusion Network for
-Single Image Deraining, CVPR 2020. BDD350-Night, HQ-NightRain: Q. Guan et al., Rethinking Nighttime
-Image Deraining via Learnable Color Space Transformation, NeurIPS 2025.
+GTAV-NightRain: F. Zhang et al., GTAV-NightRain: Photometric Realistic Large-scale Dataset for
+Night-time Rain Streak Removal, 2022. GT-Rain: Y. Ba et al., Not Just Streaks: Towards Ground Truth
+for Single Image Deraining, ECCV 2022. COCO350, BDD350: K. Jiang et al., Multi-Scale Progressive
+Fusion Network for Single Image Deraining, CVPR 2020. BDD350-Night, HQ-NightRain: Q. Guan et al.,
+Rethinking Nighttime Image Deraining via Learnable Color Space Transformation, NeurIPS 2025.
 """
 
 from __future__ import annotations
