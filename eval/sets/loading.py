@@ -1,4 +1,4 @@
-"""Rainy detection sets: what a set's YAML says, matched with what is on the disk."""
+"""Reading rainy detection sets: from a YAML file to checked images, boxes and conditions."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ __all__ = ["load_set"]
 def load_set(
     path: str | os.PathLike[str], *, rendered: Path | None = None, quiet: bool = True
 ) -> DetectionSet:
-    """Read a set's YAML, match its files, and check everything that can be checked cheaply.
+    """Read a set's YAML, pair its images, and check all but their pixels.
 
-    Image headers are read, pixels are not. Broken images and pairs are left out and recorded in
+    Of images only the headers are read. Broken images and pairs are left out and recorded in
     the set's defects.
 
     Args:
@@ -267,7 +267,7 @@ def _read_annotations(
 
 
 def _without_boxes(listing: Annotations, keys: Iterable[str], defects: Defects) -> Annotations:
-    """Return the listed images without boxes, for a set whose truth is made later."""
+    """Return the listed images without boxes, for a set whose truth are pseudo-labels."""
     records = {key: listing.records[key] for key in keys}
     boxes = sum(len(record.boxes) for record in records.values())
     if boxes:

@@ -126,7 +126,7 @@ class DetectionSet:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterOptions:
-    """What a user may say beside the folder. An adapter takes some of these, see `Adapter`."""
+    """Options of reading a folder. An adapter takes some of these, see `Adapter`."""
 
     images: Path | None = None
     """Folder of the rainy images, where they are not in the expected place."""
@@ -181,7 +181,7 @@ class AdaptedSet:
         aliases: Category names that COCO detectors call differently.
         conditions: Only those that a scene belongs to.
         has_boxes: False: the truth is to be pseudo-labels from the clean images.
-        remarks: What a user of this set should know, whatever its state.
+        remarks: What every user of this set should know.
         defects: Everything that was left out or looked odd.
     """
 

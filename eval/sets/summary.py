@@ -78,7 +78,7 @@ def summary_of_adapted(data: AdaptedSet) -> Summary:
 
 
 def summary_of_loaded(data: DetectionSet) -> Summary:
-    """Count what a set file gives. Attributes of its images do not show, conditions do."""
+    """Count what a loaded set holds: its conditions, but not the attributes of its images."""
     boxes = data.annotations
     known = {name for name in data.categories.values() if name not in data.aliases}
     return Summary(

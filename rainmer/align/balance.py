@@ -118,7 +118,7 @@ def plan_balance(
     edges: Sequence[float] = DEFAULT_EDGES,
     keep: Keep = "heaviest",
 ) -> BalancePlan:
-    """Say how many pairs of each bin a balanced set takes.
+    """Return how many pairs of each bin a balanced set takes.
 
     The bin that is kept whole sets the total: N = its count / its share. Of every other bin N times
     its share are wanted, rounded down; there may be fewer.
@@ -196,7 +196,7 @@ def selected_files(selected: Sequence[MeasuredPair]) -> dict[str, Path]:
 
 
 def other_files(files: Mapping[str, Path], out: Path) -> list[Path]:
-    """Return what the folder of a balanced set holds beside its files."""
+    """Return the files in the folder of a balanced set that are not part of it."""
     folders = [out / kind for kind in (RAINY, CLEAN)]
     there = [path for folder in folders if folder.is_dir() for path in sorted(folder.rglob("*"))]
     return [

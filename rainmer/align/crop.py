@@ -84,7 +84,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Record:
-    """What is known of an image that was cut."""
+    """An image that was cut, as the record file has it."""
 
     stem: str
     stamp: list[int]
@@ -126,22 +126,22 @@ def nightrain_jobs(
     """
     jobs: list[CropJob] = []
     for root in roots:
-        found = [
+        of_root = [
             job
             for name, folder in _nightrain_sets(root, split)
             for job in _set_jobs(name, folder, [] if skipped is None else skipped)
         ]
-        if not found:
+        if not of_root:
             raise DatasetError(
                 f"{root} holds no pairs of GTAV-NightRain: expected set1/{split}/{RAINY} and "
                 f"set1/{split}/{CLEAN}; for two folders of another set use --rainy and --clean"
             )
-        jobs += found
+        jobs += of_root
     return jobs
 
 
 def folder_jobs(images: ImageSet) -> list[CropJob]:
-    """Name the crops of any set so that the crops pair again by the rules of `clean_keys`."""
+    """Name the crops of any set so that `clean_keys` pairs them again."""
     jobs = []
     for pair in images.pairs:
         rainy, clean = pair.files
@@ -347,7 +347,7 @@ def _has_content(folder: Path) -> bool:
 
 
 def _record(line: dict[str, Any]) -> _Record | None:
-    """Return a record as it was written; None for what is damaged: it is cut again."""
+    """Return a record as it was written; None for a damaged one, whose image is cut again."""
     try:
         record = _Record(**line)
         height, width = record.size_hw

@@ -45,7 +45,7 @@ _ROWS, _COLUMNS = np.array(_LOWEST[1 : HASH_BITS + 1]).T
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What an image is compared by.
+    """The hashes by which an image is compared.
 
     Attributes:
         path: The image.

@@ -311,7 +311,7 @@ def _stamp(pair: Pair) -> str:
 
 
 def _row(measured: MeasuredPair, base: Path) -> str:
-    """Return a pair's line. Numbers are written so that reading gives the same ones."""
+    """Return a pair's line. Numbers are written with all digits, so that reading restores them."""
     pair, properties = measured.pair, dataclasses.astuple(measured.properties)
     return _line(
         [
@@ -383,7 +383,7 @@ def _append(table: Path, text: str) -> None:
 
 
 def _replace(table: Path, measured: Iterable[MeasuredPair]) -> None:
-    """Write the whole file at once, unless it holds this already."""
+    """Write the whole table, all or nothing, unless the file holds it already."""
     rows = [_line(_COLUMNS), *(_row(row, table.parent) for row in measured)]
     content = "".join(rows).encode(errors="surrogateescape")
     if not table.is_file() or table.read_bytes() != content:

@@ -1,4 +1,4 @@
-"""What is published of the three sets that Rainmer trains on, in the form of measured sets.
+"""The published properties of the three sets that Rainmer trains on, as if they were measured.
 
 Source: the alignment study of Rainmer (ACM MM 2024).
 """

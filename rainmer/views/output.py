@@ -56,7 +56,7 @@ class EmbeddedSet:
 
 @dataclass(frozen=True)
 class ViewResult:
-    """What one view makes of all sets.
+    """The vectors of all sets in one view, with their measures and map.
 
     Attributes:
         name: The view.
@@ -75,7 +75,7 @@ class ViewResult:
 
 def write_points(path: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewResult]) -> None:
     """Write every image's point in the plane as CSV."""
-    images = [(one.images.name, file) for one in sets for file in one.drawn]
+    images = [(embedded.images.name, file) for embedded in sets for file in embedded.drawn]
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -129,14 +129,14 @@ def write_json(
         },
         "sets": [
             {
-                "name": one.images.name,
-                "source": one.images.source,
-                "images": len(one.images.rainy),
-                "embedded": len(one.drawn),
-                "distinct": len(one.distinct),
-                "failures": one.failures,
+                "name": embedded.images.name,
+                "source": embedded.images.source,
+                "images": len(embedded.images.rainy),
+                "embedded": len(embedded.drawn),
+                "distinct": len(embedded.distinct),
+                "failures": embedded.failures,
             }
-            for one in sets
+            for embedded in sets
         ],
         "views": {result.name: _measures(result) for result in results},
     }
@@ -170,8 +170,8 @@ def draw_views(out: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewRes
     """Draw maps and similarities, a file for each view."""
     from rainmer.views.figures import map_figure, save_figure, similarity_figure
 
-    names = [one.images.name for one in sets]
-    members = torch.repeat_interleave(torch.tensor([len(one.drawn) for one in sets]))
+    names = [embedded.images.name for embedded in sets]
+    members = torch.repeat_interleave(torch.tensor([len(embedded.drawn) for embedded in sets]))
     for result in results:
         title = f"{result.name.capitalize()} view, {_METHOD_TITLES[result.projection.method]}"
         figure = map_figure(result.projection, members, names, title, _short_verdict(result))
@@ -204,14 +204,14 @@ def _short_verdict(result: ViewResult) -> str:
 
 def print_results(sets: Sequence[EmbeddedSet], results: Sequence[ViewResult], out: Path) -> None:
     """Print the measures and what they mean."""
-    width = max(len(one.images.name) for one in sets)
+    width = max(len(embedded.images.name) for embedded in sets)
     for result in results:
         low, high = float(result.similarity.min()), float(result.similarity.max())
         print(f"{result.name}: {_verdict(result)}")
         print(f"  mean cosines between sets: min {low:.3f}, max {high:.3f}")
-        for one, values in zip(sets, result.similarity.tolist(), strict=True):
+        for embedded, values in zip(sets, result.similarity.tolist(), strict=True):
             cells = " ".join(f"{round(value, 3) + 0.0:6.3f}" for value in values)
-            print(f"  {one.images.name:{width}}  {cells}")
-    count = sum(len(one.drawn) for one in sets)
+            print(f"  {embedded.images.name:{width}}  {cells}")
+    count = sum(len(embedded.drawn) for embedded in sets)
     noun = "set" if len(sets) == 1 else "sets"
     print(f"embedded {count} images of {len(sets)} {noun}; results in {out}")

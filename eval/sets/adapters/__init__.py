@@ -172,10 +172,10 @@ def adapt(
     Args:
         name: One of `ADAPTERS`.
         root: The folder of the set.
-        options: What the adapter should know beside the folder.
+        options: More options; each adapter takes some of them.
 
     Raises:
-        ConfigError: The adapter is unknown, or takes one of the options not.
+        ConfigError: The adapter is unknown, or does not take one of the options.
         DatasetError: The folder is missing, not of this layout, or holds nothing usable.
     """
     if name not in ADAPTERS:
@@ -194,7 +194,7 @@ def adapt(
 
 
 def _resolved(options: AdapterOptions, adapter: Adapter) -> AdapterOptions:
-    """Return options with absolute paths and the adapter's own weather where none is given."""
+    """Return options with absolute paths and the adapter's default weather where none is given."""
     changes: dict[str, Any] = {
         field.name: Path(os.path.abspath(value))
         for field in dataclasses.fields(options)

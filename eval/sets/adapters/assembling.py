@@ -37,7 +37,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Draft:
-    """A scene before its files are looked at.
+    """A scene before its files are read.
 
     `record` has boxes in the pixels that were annotated; None where the set has no boxes.
     """
@@ -50,7 +50,7 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
-    """What an adapter found in a folder; `assemble` makes the set of it."""
+    """The content of a folder, from which `assemble` makes a set."""
 
     name: str
     rainy_base: Path

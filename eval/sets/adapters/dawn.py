@@ -33,7 +33,7 @@ def read_dawn(root: Path, options: AdapterOptions) -> AdaptedSet:
     if options.annotations is not None and len(options.weather) > 1:
         raise ConfigError("dawn: --annotations is one folder of labels; give one --weather with it")
     defects = Defects()
-    found: dict[str, tuple[str, Path]] = {}
+    by_key: dict[str, tuple[str, Path]] = {}
     parts = []
     for weather in options.weather:
         folder = find_folder(root, weather)
@@ -41,11 +41,13 @@ def read_dawn(root: Path, options: AdapterOptions) -> AdaptedSet:
             raise DatasetError(f"{root}: no folder {weather.capitalize()} in it")
         images, annotations = _one_weather(folder, options, defects)
         parts.append(_with_prefix(annotations, weather))
-        found |= {f"{weather}/{stem}": (weather, path) for stem, path in images.items()}
-    allowed = keep_allowed({k: path for k, (_, path) in found.items()}, options.allow_list, defects)
+        by_key |= {f"{weather}/{stem}": (weather, path) for stem, path in images.items()}
+    allowed = keep_allowed(
+        {k: path for k, (_, path) in by_key.items()}, options.allow_list, defects
+    )
     merged = merge(parts)
     drafts = [
-        Draft(allowed[key], record, attributes=_attributes(*found[key]))
+        Draft(allowed[key], record, attributes=_attributes(*by_key[key]))
         for key, record in merged.records.items()
         if key in allowed
     ]
@@ -85,9 +87,9 @@ def _label_folder(folder: Path) -> Path:
     inside = subfolder(folder, folder.name)
     for ending in ("_yolo_darknet", "_pascal_voc"):
         for parent in [folder, *([inside] if inside else [])]:
-            found = subfolder(parent, f"{folder.name}{ending}")
-            if found is not None:
-                return found
+            labels = subfolder(parent, f"{folder.name}{ending}")
+            if labels is not None:
+                return labels
     raise DatasetError(
         f"{folder}: no {folder.name}_YOLO_darknet or {folder.name}_PASCAL_VOC in it; "
         "say where the labels are with --annotations"

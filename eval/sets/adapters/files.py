@@ -79,11 +79,11 @@ def plain_stem(path: str | os.PathLike[str]) -> str:
 
 def one_per_stem(paths: Iterable[Path], what: str, defects: Defects) -> dict[str, Path]:
     """Return files by `plain_stem`; what shares the stem of another is left out and an error."""
-    found: dict[str, Path] = {}
+    by_stem: dict[str, Path] = {}
     for path in paths:
-        if found.setdefault(plain_stem(path), path) is not path:
+        if by_stem.setdefault(plain_stem(path), path) is not path:
             defects.error(f"{what} with the stem of another, left out", path.name)
-    return found
+    return by_stem
 
 
 def read_names(path: Path) -> list[str]:
@@ -101,7 +101,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def keep_allowed(
-    found: Mapping[str, Path], allow_list: Path | None, defects: Defects
+    images: Mapping[str, Path], allow_list: Path | None, defects: Defects
 ) -> dict[str, Path]:
     """Keep the images that an allow-list names by stem; None keeps all.
 
@@ -111,17 +111,19 @@ def keep_allowed(
         DatasetError: The list cannot be read or is empty.
     """
     if allow_list is None:
-        return dict(found)
+        return dict(images)
     names = {stem_key(name): name for name in read_names(allow_list)}
     if not names:
         raise DatasetError(f"the allow-list {allow_list} names no image; one name a line")
-    kept = {key: path for key, path in found.items() if stem_key(path.name) in names}
+    kept = {key: path for key, path in images.items() if stem_key(path.name) in names}
     present = {stem_key(path.name) for path in kept.values()}
     for stem, name in names.items():
         if stem not in present:
             defects.error("name on the allow-list that no image of this set has", name)
-    if len(kept) < len(found):
-        defects.note("images that are not on the allow-list, left out", str(len(found) - len(kept)))
+    if len(kept) < len(images):
+        defects.note(
+            "images that are not on the allow-list, left out", str(len(images) - len(kept))
+        )
     return kept
 
 

@@ -36,19 +36,19 @@ def read_coco_set(root: Path, options: AdapterOptions) -> AdaptedSet:
 
 
 def _only_json(root: Path) -> Path:
-    found = [
+    files = [
         path
         for folder in (root, subfolder(root, "annotations"))
         if folder is not None
         for path in sorted(folder.glob("*.json"))
     ]
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found[:4]) or "none"
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files[:4]) or "none"
         raise DatasetError(
             f"{root}: expected one JSON file of annotations in it, found {names}; "
             "say which with --annotations FILE"
         )
-    return found[0]
+    return files[0]
 
 
 def read_voc_set(root: Path, options: AdapterOptions) -> AdaptedSet:
@@ -73,13 +73,13 @@ def _only_split(annotations: Annotations, root: Path, split: str) -> Annotations
 def _with_boxes(
     name: str, images: Path, options: AdapterOptions, annotations: Annotations, defects: Defects
 ) -> AdaptedSet:
-    found = keep_allowed(images_by_key(images, "rainy", defects), options.allow_list, defects)
+    rainy = keep_allowed(images_by_key(images, "rainy", defects), options.allow_list, defects)
     clean = images_by_key(options.clean, "clean", defects) if options.clean else None
-    records = annotations.match(found, defects)
-    pairs = pair_by_key(found, clean, defects, bases=(images, options.clean))
+    records = annotations.match(rainy, defects)
+    pairs = pair_by_key(rainy, clean, defects, bases=(images, options.clean))
     drafts = [
-        Draft(rainy, records[key], partner)
-        for key, (rainy, partner) in pairs.items()
+        Draft(path, records[key], partner)
+        for key, (path, partner) in pairs.items()
         if key in records
     ]
     gathered = Gathered(
@@ -92,12 +92,12 @@ def read_yolo_set(root: Path, options: AdapterOptions) -> AdaptedSet:
     """Read images with YOLO labels, by ultralytics' `data.yaml` or by `images` and `labels`."""
     defects = Defects()
     names, paths = _yolo_content(root, options, defects)
-    found = keep_allowed({path.as_posix(): path for path in paths}, options.allow_list, defects)
-    if not found:
+    kept = keep_allowed({path.as_posix(): path for path in paths}, options.allow_list, defects)
+    if not kept:
         raise DatasetError(f"{root}: no image of split {options.split or 'val'} was found")
-    base = common_folder(found.values())
+    base = common_folder(kept.values())
     by_key: dict[str, Path] = {}
-    for path in found.values():
+    for path in kept.values():
         name = path.relative_to(base).as_posix()
         if by_key.setdefault(match_key(name), path) is not path:
             defects.error("rainy images that differ only in suffix or case, left out", name)
@@ -192,8 +192,8 @@ def _yolo_records(
         folder = common_folder(images[key] for key in keys)
         labels = _label_folder(root, images_root, folder)
         inner = {match_key(images[key].relative_to(folder)): key for key in keys}
-        found = read_yolo(labels, names, {name: sizes[key] for name, key in inner.items()}, defects)
-        records |= {inner[name]: record for name, record in found.records.items()}
+        read = read_yolo(labels, names, {name: sizes[key] for name, key in inner.items()}, defects)
+        records |= {inner[name]: record for name, record in read.records.items()}
     return records
 
 

@@ -119,8 +119,8 @@ def _split(path: Path, root: Path) -> str | None:
 
 def _subset(path: Path, root: Path) -> str | None:
     parts = (root.name.casefold(), *parts_below(path, root))
-    found = (re.search(r"set\d+", part) for part in parts)
-    return next((match[0] for match in found if match), None)
+    matches = (re.search(r"set\d+", part) for part in parts)
+    return next((match[0] for match in matches if match), None)
 
 
 def read_gt_rain(root: Path, options: AdapterOptions) -> AdaptedSet:
@@ -229,11 +229,11 @@ def _read_joined(
 
 
 def _by_stem(folder: Path, defects: Defects) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    by_stem: dict[str, Path] = {}
     for path in images_by_key(folder, "clean", defects).values():
-        if found.setdefault(stem_key(path.name), path) is not path:
+        if by_stem.setdefault(stem_key(path.name), path) is not path:
             defects.error("clean image with the stem of another, left out", path.name)
-    return found
+    return by_stem
 
 
 def _attributes(stem: str, tags: Mapping[str, object], known: Mapping[str, str]) -> dict[str, str]:

@@ -24,7 +24,7 @@ _SLACK_PX = 1.0
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What annotations say of one image."""
+    """The annotations of one image."""
 
     image_id: int
     size_hw: tuple[int, int] | None

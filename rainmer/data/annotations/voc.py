@@ -28,7 +28,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class _RefusedError(Exception):
-    """The content of an XML file that is not read, with the reason."""
+    """An XML file is refused; the message says why."""
 
 
 def voc_files(folder: Path) -> dict[str, Path]:
@@ -49,8 +49,8 @@ def voc_files(folder: Path) -> dict[str, Path]:
 def read_voc(files: Mapping[str, Path], defects: Defects) -> Annotations:
     """Read VOC annotations.
 
-    A file belongs to the image of its own name; what it says in `filename` and `path` is what the
-    annotator's disk looked like, and does not count. Corners are taken as positions (width = xmax -
+    A file belongs to the image of its own name; its `filename` and `path` refer to the annotator's
+    disk, and are ignored. Corners are taken as positions (width = xmax -
     xmin). Objects marked `difficult` become crowds, which count neither way. Categories get ids
     from 1 in the order of their names.
 

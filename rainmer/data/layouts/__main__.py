@@ -88,7 +88,7 @@ def _lines(layout: Layout) -> Iterator[str]:
 
 
 class _Outcome(NamedTuple):
-    """What became of one NAME:ROOT: a report, or why there is none."""
+    """The report on one NAME:ROOT, or why there is none."""
 
     given: str
     report: Report | None

@@ -1,4 +1,4 @@
-"""What a copy of a set holds, counted and compared with what is published about it."""
+"""Counting what a copy of a set holds, and comparing it with the published numbers."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _clean_count(pairs: Sequence[Pair]) -> int:
 
 
 def _compare(what: str, count: int, published: int | None, defects: Defects) -> None:
-    """Note a number that is not the published one: copies differ, and are usable all the same."""
+    """Note a number that is not the published one: copies differ, and can still be used."""
     if published not in (None, count):
         defects.note(f"other number of {what} than published", f"{count} instead of {published}")
 

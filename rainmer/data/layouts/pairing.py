@@ -138,7 +138,7 @@ class Scan:
 
 
 class _Listed(NamedTuple):
-    """A rainy image that is there or should be, and the names that rules give its partner."""
+    """A rainy image that is there or should be, and the name of its partner by the rules."""
 
     name: str
     rainy: Path | None
@@ -232,7 +232,7 @@ def find_pairs(
     """Return the pairs of a set in natural order of their names.
 
     Args:
-        layout: Name or alias of a layout, see `LAYOUTS`; or a layout of your own.
+        layout: Name or alias of a layout, see `LAYOUTS`; or a `Layout`.
         root: The folder that the layout's paths start from.
         mode: For names that mean a training and a test set.
         partial: Take the complete pairs of a copy in which files are missing.
@@ -254,7 +254,7 @@ def find_pairs(
 
 
 def scan(layout: str | Layout, root: str | os.PathLike[str], *, mode: Mode | None = None) -> Scan:
-    """Look at everything that a layout speaks of below a root. For arguments see `find_pairs`.
+    """Find everything that a layout describes below a root. For arguments see `find_pairs`.
 
     Raises:
         ConfigError: No layout has this name, or several have.
@@ -343,7 +343,7 @@ def _numbered(rainy: str, rule: Numbered, tree: Tree) -> Iterator[_Listed]:
 
 
 def _match(listed: Sequence[_Listed], layout: Layout, tree: Tree, defects: Defects) -> ImageSet:
-    """Return the complete pairs and what is left over, the latter written down.
+    """Return the complete pairs and the images left over, which become defects.
 
     Raises:
         DatasetError: Two rainy images have one name but for suffix and case.
@@ -466,7 +466,7 @@ def _places(layout: Layout, root: Path) -> str:
 
 
 def _hint(layout: Layout, tree: Tree) -> str:
-    """Return what may have been meant: a folder above, or files of another name."""
+    """Return a hint at what was probably meant: a folder above, or files of other names."""
     parts = [part.casefold() for part in PurePosixPath(layout.rainy).parts[:-1]]
     above = [part.casefold() for part in tree.root.resolve().parts]
     for depth in range(len(parts), 0, -1):
