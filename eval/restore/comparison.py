@@ -21,8 +21,9 @@ from eval.restore.scores import (
     mean_score,
     measures_of,
 )
-from eval.restore.sets import RestorationImage, RestorationSet
+from eval.restore.sets import RestorationSet
 from eval.scores.score import Score
+from rainmer.data.layouts import Pair
 from rainmer.metrics import WINDOW, Convention
 
 __all__ = ["Comparison", "RowResult", "SceneRow", "Settings", "TableRow", "compare_sets"]
@@ -81,7 +82,7 @@ class RowResult:
         return "derained" if self.method else "rainy"
 
     @property
-    def usable(self) -> list[RestorationImage]:
+    def usable(self) -> list[Pair]:
         """The images that count in this row."""
         return [
             image
@@ -94,7 +95,7 @@ class RowResult:
         scores = (self.scores[image.name].scores for image in self.usable)
         return [values[key] for values in scores if key in values]
 
-    def pairs(self, rainy: RowResult, key: str) -> list[tuple[RestorationImage, float, float]]:
+    def pairs(self, rainy: RowResult, key: str) -> list[tuple[Pair, float, float]]:
         """Return the images that have a score in both rows, each with that in rain and in here."""
         return [
             (image, before[key], after[key])
@@ -278,7 +279,7 @@ def _difference(before: float, after: float) -> float:
     return after - before if math.isfinite(after) or math.isfinite(before) else math.nan
 
 
-def _unit(image: RestorationImage) -> Hashable:
+def _unit(image: Pair) -> Hashable:
     """Return what the bootstrap resamples as a whole."""
     return ("image", image.name) if image.scene is None else ("scene", image.scene)
 

@@ -16,11 +16,12 @@ import torch
 from eval.restore.methods import Method
 from eval.restore.metrics import ExtraMetrics
 from eval.restore.scores import score_image
-from eval.restore.sets import RestorationImage, RestorationSet, load_pair
+from eval.restore.sets import RestorationSet, load_pair
 from eval.rows.cache import CachedDerainer
 from eval.rows.records import RecordFile, is_finite_number
 from rainmer import Derainer
 from rainmer.background import prefetch
+from rainmer.data.layouts import Pair
 from rainmer.errors import ImageError
 from rainmer.frames.arrays import Frame
 from rainmer.metrics import Convention
@@ -218,13 +219,13 @@ def _read_result(derainer: Derainer, frame: Frame, name: str) -> Restored | Imag
 class _Loaded:
     """A decoded image with its clean partner, or the error of reading them."""
 
-    image: RestorationImage
+    image: Pair
     rainy: Frame | None = None
     clean: Frame | None = None
     error: str = ""
 
 
-def _load(images: Sequence[RestorationImage], height: int | None) -> list[_Loaded]:
+def _load(images: Sequence[Pair], height: int | None) -> list[_Loaded]:
     loaded = []
     for image in images:
         try:

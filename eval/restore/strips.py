@@ -10,8 +10,9 @@ from eval.report.strips import Panel, Strip
 from eval.report.tables import CONTROLS
 from eval.restore.comparison import RowResult
 from eval.restore.scores import Measure, key_of, measures_of
-from eval.restore.sets import RestorationImage, load_pair
+from eval.restore.sets import load_pair
 from eval.restore.tables import format_score
+from rainmer.data.layouts import Pair
 from rainmer.frames.arrays import Frame
 from rainmer.metrics import Convention
 
@@ -45,7 +46,7 @@ class Strips(NamedTuple):
 class _Gain(NamedTuple):
     """An image with its gain of PSNR and its PSNR after deraining, both in dB."""
 
-    image: RestorationImage
+    image: Pair
     gain: float
     after: float
 

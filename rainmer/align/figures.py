@@ -5,19 +5,12 @@ Matplotlib is imported by the functions that draw: nothing else of `rainmer` nee
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from rainmer.align.measure import (
-    HISTOGRAM_WIDTH,
-    SetSummary,
-    read_summary,
-)
-from rainmer.align.published import PUBLISHED_SUMMARIES
-from rainmer.errors import DatasetError
-from rainmer.figures import INK, color_of, draw_grid, marker_of, save_figure, styled
+from rainmer.align.measure import HISTOGRAM_WIDTH, SetSummary
+from rainmer.figures import INK, color_of, draw_grid, marker_of, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Entropy",
     "density_figure",
-    "plot_command",
     "radar_figure",
     "radar_values",
 ]
@@ -208,16 +200,3 @@ def _density_legend(summary: SetSummary) -> str:
     outside = summary.pairs - sum(summary.rain_density_counts)
     text = f"{summary.name}: mean {summary.rain_density:.3f}, {summary.pairs:,} pairs"
     return f"{text}, {outside:,} above" if outside else text
-
-
-def plot_command(options: argparse.Namespace) -> None:
-    """Draw the figures of measured sets."""
-    summaries = [read_summary(path) for path in options.files]
-    if options.published:
-        summaries += PUBLISHED_SUMMARIES.values()
-    if not summaries:
-        raise DatasetError("nothing to plot: name measured sets, or add --published")
-    radar, density = (options.out / f"{name}.{options.format}" for name in ("radar", "density"))
-    save_figure(radar, radar_figure(summaries, options.entropy))
-    save_figure(density, density_figure(summaries))
-    print(f"{radar}\n{density}")

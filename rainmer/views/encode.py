@@ -113,7 +113,7 @@ def _load(paths: Sequence[Path], batch: int) -> Iterator[list[_Loaded]]:
 
 
 def _query(path: Path) -> _Loaded:
-    """Read an image as a query (1, 3, 128, 128), or say why that is impossible."""
+    """Read an image as a query (1, 3, 128, 128), or return why it cannot be read."""
     try:
         return path, make_query(to_batch([read_image(path)]))
     except ImageError as error:

@@ -35,7 +35,8 @@ from rainmer.align.measure import (
 )
 from rainmer.align.published import PUBLISHED_SUMMARIES
 from rainmer.background_work import in_order
-from rainmer.data.layouts.sets import ImageSet, Pair, clean_keys, pair_folders, read_set
+from rainmer.data.layouts import ImageSet, Pair
+from rainmer.data.layouts.sets import clean_keys, pair_folders, read_set
 from rainmer.data.properties import PairProperties
 from rainmer.errors import DatasetError, ImageError
 from rainmer.figures import save_figure
@@ -56,7 +57,7 @@ def stats():
 
 def measured(density=0.1, name="a.png", clean="a.png", **properties):
     values = dict.fromkeys((f.name for f in dataclasses.fields(PairProperties)), 1.0)
-    pair = Pair(name, clean, Path(name), Path(clean))
+    pair = Pair(name, Path(name), Path(clean), clean)
     return MeasuredPair(pair, "", density, PairProperties(**{**values, **properties}))
 
 
@@ -227,8 +228,8 @@ def test_crops_pair_again_as_their_images_did(rainy, clean):
     partner = next((key for key in clean_keys(rainy) if key == clean), None)
     if partner is None:
         clean = clean_keys(rainy)[-1]
-    pair = Pair(f"{rainy}.png", f"{clean}.jpg", Path("r"), Path("c"))
-    job = folder_jobs(ImageSet("x", (pair,)))[0]
+    pair = Pair(f"{rainy}.png", Path("r"), Path("c"), f"{clean}.jpg")
+    job = folder_jobs(ImageSet(name="x", pairs=(pair,)))[0]
     keys = clean_keys(match_key(f"{job.rainy_stem}_2crop.png"))
     assert match_key(f"{job.clean_stem}_2crop.png") in keys
 
@@ -356,9 +357,9 @@ def test_measuring_goes_on_where_it_stopped(tmp_path, monkeypatch):
             row,
             pair=Pair(
                 row.pair.name,
-                row.pair.clean_name,
                 tmp_path / "set/rainy" / row.pair.name,
                 tmp_path / "set/gt" / row.pair.clean_name,
+                row.pair.clean_name,
             ),
         )
         for row in rows
