@@ -16,7 +16,7 @@ FORBIDDEN = {
 ALLOWED = {
     "rainmer/align/figures.py": {"matplotlib"},
     "rainmer/views/figures.py": {"matplotlib"},
-    "rainmer/training/plots.py": {"matplotlib"},
+    "rainmer/train/figures.py": {"matplotlib"},
 }
 """Figures of commands; matplotlib is imported inside the functions that draw."""
 

@@ -26,7 +26,7 @@ from rainmer import Derainer
 from rainmer.errors import RainmerError, WeightsError
 from rainmer.frames.images import write_image
 from tests.eval.pages import Page, check_self_contained
-from tests.eval.restore.test_restore_command import arguments
+from tests.eval.restore.test_restore_command import arguments, type_in  # noqa: F401
 from tests.eval.restore.test_tables import entry, line
 from tests.eval.restore.trees import Counting, grey, pair, write_pairs
 from tests.eval.trees import rain

@@ -52,10 +52,10 @@ def test_nothing_is_drawn_twice(file):
 
 
 def test_the_command_takes_it_where_nothing_is_named(file, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(eval.detect, "street_set", lambda **options: file)
+    monkeypatch.setattr(eval.detect.__main__, "street_set", lambda **options: file)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     options = ["--derain", "--out", str(tmp_path / "run"), "--device", "cpu", "--resamples", "20"]
-    eval.detect.main(options)
+    eval.detect.__main__.main(options)
     printed = capsys.readouterr().out
     assert "day" in printed
     assert "night" in printed

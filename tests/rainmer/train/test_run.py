@@ -279,7 +279,8 @@ def test_training_restores(tmp_path, run_mapping, pairs):
 
 
 def rainy_psnr(pairs):
-    from rainmer.frames import read_image, to_batch
+    from rainmer.frames.arrays import to_batch
+    from rainmer.frames.images import read_image
     from rainmer.metrics import psnr
 
     names = [f"{i}.png" for i in range(6)]
