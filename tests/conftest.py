@@ -15,10 +15,16 @@ import torch
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Tiny tensors run faster on one thread, by far so on a busy machine."""
-    torch.set_num_threads(1)
+THREADS = int(os.environ.get("TEST_THREADS", "1"))
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """Tiny tensors run faster on one thread, by far so on a busy machine.
+
+    `TEST_THREADS` asks for another number; a command that was run in the test may have changed it.
+    """
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="session")
