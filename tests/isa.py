@@ -1,0 +1,83 @@
+"""Run the numerical tests with other instruction sets and numbers of threads.
+
+python -m tests.isa [OPTIONS OF PYTEST] prints a line for each setting and ends with code 1 if a
+test failed in one of them. Each value of each variable is used at least once; values that this
+processor does not have are left out.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import torch
+
+# What ATen's kernels, oneDNN's kernels and the number of threads are set to.
+SETTINGS = [
+    {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "TEST_THREADS": "1"},
+    {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "TEST_THREADS": "2"},
+    {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "", "TEST_THREADS": "4"},
+]
+NUMERICAL = [
+    "tests/rainmer/models",
+    "tests/rainmer/stage",
+    "tests/rainmer/train",
+    "tests/rainmer/frames/test_resize.py",
+    "tests/rainmer/frames/test_tiling.py",
+    "tests/rainmer/test_metrics.py",
+    "tests/rainmer/views/test_encode.py",
+    "tests/rainmer/views/test_measure.py",
+    "tests/rainmer/views/test_projection.py",
+    "tests/rainmer/align/test_alignment.py",
+    "tests/rainmer/rain/test_drops.py",
+    "tests/rainmer/rain/test_renderer.py",
+    "tests/detection/test_pipeline.py",
+    "tests/detection/yolo",
+    "tests/eval/detect/test_comparison.py",
+    "tests/eval/relation/test_coefficients.py",
+    "tests/eval/restore/test_comparison.py",
+    "tests/eval/restore/test_metrics.py",
+    "tests/eval/restore/test_scores.py",
+    "tests/eval/rows",
+    "tests/eval/scores",
+    "tests/test_benchmarks.py",
+]
+HIGHEST = {"default": 0, "avx2": 1, "avx512": 2}
+
+
+def main(options):
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    failed = False
+    for setting in SETTINGS:
+        named = ", ".join(f"{key}={value or 'unset'}" for key, value in setting.items())
+        if HIGHEST[setting["ATEN_CPU_CAPABILITY"]] > HIGHEST.get(capability, 0):
+            print(f"left out: this processor has {capability} | {named}", flush=True)
+            continue
+        code, seconds, summary = run(setting, options)
+        failed |= code != 0
+        print(
+            f"{'FAILED' if code else 'passed'} | {named} | {seconds:.0f} s | {summary}", flush=True
+        )
+    return int(failed)
+
+
+def run(setting, options):
+    """Return pytest's exit code, the seconds, and its last line. Failures are printed."""
+    # Threads that spin while they wait take the processor from those that work.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    environment |= {key: value for key, value in setting.items() if value}
+    environment["OMP_NUM_THREADS"] = setting["TEST_THREADS"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *NUMERICAL, *options]
+    started = time.perf_counter()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()
+    if done.returncode:
+        print(
+            "\n".join(line for line in lines if re.match(r"E  |FAILED|ERROR|tests/.*Error", line))
+        )
+    return done.returncode, time.perf_counter() - started, lines[-1] if lines else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
