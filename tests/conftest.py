@@ -19,12 +19,14 @@ THREADS = int(os.environ.get("TEST_THREADS", "1"))
 
 
 @pytest.fixture(autouse=True)
-def _threads():
-    """Tiny tensors run faster on one thread, by far so on a busy machine.
+def _settings_of_torch():
+    """What commands and training runs set for their process does not reach the next test.
 
-    `TEST_THREADS` asks for another number; a command that was run in the test may have changed it.
+    Tiny tensors run faster on one thread, by far so on a busy machine; `TEST_THREADS` asks for
+    another number.
     """
     torch.set_num_threads(THREADS)
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,11 @@
 """Run the numerical tests with other instruction sets and numbers of threads.
 
-python -m tests.isa [OPTIONS OF PYTEST] prints a line for each setting and ends with code 1 if a
+python -m tests.isa [OPTIONS OF PYTEST] prints a table of the settings and ends with code 1 if a
 test failed in one of them. Each value of each variable is used at least once; values that this
 processor does not have are left out.
 """
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -48,11 +47,11 @@ HIGHEST = {"default": 0, "avx2": 1, "avx512": 2}
 
 def main(options):
     capability = torch.backends.cpu.get_cpu_capability().lower()
-    failed = False
+    failed, table = False, []
     for setting in SETTINGS:
         named = ", ".join(f"{key}={value or 'unset'}" for key, value in setting.items())
         if HIGHEST[setting["ATEN_CPU_CAPABILITY"]] > HIGHEST.get(capability, 0):
-            print(f"left out: this processor has {capability} | {named}", flush=True)
+            table.append(f"left out | {named} | this processor has {capability}")
             continue
         code, seconds, summary = run(setting, options)
         failed |= code != 0
@@ -63,20 +62,19 @@ def main(options):
 
 
 def run(setting, options):
-    """Return pytest's exit code, the seconds, and its last line. Failures are printed."""
+    """Return pytest's exit code, the seconds, and its last line. Its output goes to stderr."""
     # Threads that spin while they wait take the processor from those that work.
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     environment |= {key: value for key, value in setting.items() if value}
     environment["OMP_NUM_THREADS"] = setting["TEST_THREADS"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *NUMERICAL, *options]
     started = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()
-    if done.returncode:
-        print(
-            "\n".join(line for line in lines if re.match(r"E  |FAILED|ERROR|tests/.*Error", line))
-        )
-    return done.returncode, time.perf_counter() - started, lines[-1] if lines else ""
+    lines = [""]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            print(line, end="", file=sys.stderr, flush=True)
+            lines.append(line.strip())
+    return process.returncode, time.perf_counter() - started, lines[-1]
 
 
 if __name__ == "__main__":
