@@ -55,9 +55,8 @@ def main(options):
             continue
         code, seconds, summary = run(setting, options)
         failed |= code != 0
-        print(
-            f"{'FAILED' if code else 'passed'} | {named} | {seconds:.0f} s | {summary}", flush=True
-        )
+        table.append(f"{'FAILED' if code else 'passed'} | {named} | {seconds:.0f} s | {summary}")
+    print("\n".join(table))
     return int(failed)
 
 
