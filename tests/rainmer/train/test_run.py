@@ -265,12 +265,12 @@ def test_validation_measures_the_averaged_weights_and_keeps_the_best(tmp_path, r
 
 def test_training_restores(tmp_path, run_mapping, pairs):
     """A little training removes rain: what the whole is for."""
-    run_mapping["stages"] = [{"steps": 80, "crop": 32, "batch": 4}]
+    run_mapping["stages"] = [{"steps": 60, "crop": 32, "batch": 2}]
     run_mapping["model"] = {**TINY, "entry_stride": 1}
     run_mapping["contrast_weight"] = 0.0
     run_mapping["optimiser"] = {"lr": 0.003, "clip": 1.0}
-    run_mapping["save_every"] = 80
-    run_mapping["validation"] = {"pairs": {"columns": {"root": str(pairs)}}, "every": 80}
+    run_mapping["save_every"] = 60
+    run_mapping["validation"] = {"pairs": {"columns": {"root": str(pairs)}}, "every": 60}
     run(run_mapping, tmp_path / "run")
     scores = [line["psnr/columns"] for line in read_lines(tmp_path / "run" / "log.jsonl")
               if "psnr/columns" in line]  # fmt: skip
