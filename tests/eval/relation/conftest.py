@@ -53,9 +53,9 @@ def run(out, sets, *more, derain=FILTERS, detector="rect.pt", figures=False):
             for name in ("relation_figure", "save_png", "save_svg"):
                 patch.setattr(f"eval.relation.output.{name}", lambda *drawn: None)
             patch.setattr("eval.relation.report._figures", lambda *rows: NO_FIGURES)
-        patch.setattr("eval.relation.run.ValidationHarness", RectangleHarness)
+        patch.setattr(eval.relation, "ValidationHarness", RectangleHarness)
         asked = ["--derain", *derain] if derain else []
-        eval.relation.__main__.main(
+        eval.relation.main(
             [*asked, "--sets", *map(str, sets), "--detector", detector, "--out", str(out),
              "--device", "cpu", "--resamples", "60", "--no-cache", "--quiet", *more]
         )  # fmt: skip

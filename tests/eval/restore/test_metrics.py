@@ -26,7 +26,7 @@ from rainmer import Derainer
 from rainmer.errors import RainmerError, WeightsError
 from rainmer.frames.images import write_image
 from tests.eval.pages import Page, check_self_contained
-from tests.eval.restore.test_restore_command import arguments, type_in  # noqa: F401
+from tests.eval.restore.test_restore_command import arguments
 from tests.eval.restore.test_tables import entry, line
 from tests.eval.restore.trees import Counting, grey, pair, write_pairs
 from tests.eval.trees import rain
@@ -151,7 +151,7 @@ def test_weights_are_those_that_the_package_asks_for(piq):
     assert METRICS["lpips"].weights[1] == torchvision.models.VGG16_Weights.IMAGENET1K_V1.url
 
 
-def test_without_the_package_one_line_says_how_to_get_it(monkeypatch, tmp_path, type_in):  # noqa: F811
+def test_without_the_package_one_line_says_how_to_get_it(monkeypatch, tmp_path, type_in):
     monkeypatch.setitem(sys.modules, "piq", None)
     root, out = write_pairs(tmp_path / "set"), tmp_path / "run"
     code, _, lines = type_in(*arguments(out, [f"folders:{root}"], "--metrics", "gmsd"))
@@ -160,7 +160,7 @@ def test_without_the_package_one_line_says_how_to_get_it(monkeypatch, tmp_path, 
     assert not out.exists()
 
 
-def test_missing_weights_are_named_before_anything_is_done(piq, checkpoints, tmp_path, type_in):  # noqa: F811
+def test_missing_weights_are_named_before_anything_is_done(piq, checkpoints, tmp_path, type_in):
     root, out = write_pairs(tmp_path / "set"), tmp_path / "run"
     (checkpoints / "lpips_weights.pt").touch()
     command = arguments(out, [f"folders:{root}"], "--metrics", "gmsd", "lpips", "brisque")

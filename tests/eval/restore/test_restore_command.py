@@ -32,7 +32,7 @@ def type_in(monkeypatch, capsys):
         capsys.readouterr()
         code = 0
         try:
-            run_command(main)
+            run_command(eval.restore.main)
         except SystemExit as end:
             code = end.code
         output = capsys.readouterr()
@@ -93,7 +93,7 @@ def test_the_paper_s_protocol(tmp_path):
     assert (metrics["config"]["tile"], metrics["config"]["overlap"]) == (512, 0)
     assert metrics["rows"][1]["psnr_official"] != metrics["rows"][0]["psnr_official"]
     assert not (out / "cache").exists() or not list((out / "cache").rglob("*.png"))
-    stage = eval.restore.__main__._stage(eval.restore.__main__._parse(
+    stage = eval.restore._stage(eval.restore._parse(
         arguments(out, ["folders:x"], "--protocol", "paper", "--tile", "64", "--overlap", "16")
     ))  # fmt: skip
     assert (stage["tile"], stage["overlap"]) == (64, 16)
@@ -214,6 +214,6 @@ def test_help_shows_an_example(type_in):
 
 def test_the_folder_of_many_sets_has_a_short_name(tmp_path):
     root = write_pairs(tmp_path / "set", 1)
-    sets = eval.restore.__main__.load_sets([f"{'n' * 30}{i}=folders:{root}" for i in range(4)])
-    assert eval.restore.__main__._run_name(sets) == f"{'n' * 30}0-and-3-more"
-    assert eval.restore.__main__._run_name(sets[:1]) == f"{'n' * 30}0"
+    sets = eval.restore.load_sets([f"{'n' * 30}{i}=folders:{root}" for i in range(4)])
+    assert eval.restore._run_name(sets) == f"{'n' * 30}0-and-3-more"
+    assert eval.restore._run_name(sets[:1]) == f"{'n' * 30}0"
