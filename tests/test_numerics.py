@@ -19,9 +19,9 @@ def test_another_order_is_the_same_sum(scale, terms):
 
 
 def test_a_missing_term_is_not():
-    values = torch.rand(1000)
+    values = torch.rand(1000, generator=torch.Generator().manual_seed(0))
     with pytest.raises(AssertionError):
-        assert_same_sum(values[:-1].sum(), values.sum() + 0.1, depth=10)
+        assert_same_sum(values[:-1].sum(), values.sum(), depth=10)
     with pytest.raises(AssertionError):
         assert_same_sum(values.roll(1), values, depth=10_000)
 
