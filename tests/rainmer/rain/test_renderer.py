@@ -236,7 +236,8 @@ def test_linear_light_is_the_inverse_of_srgb():
 @settings(max_examples=20, deadline=None)
 def test_blur_keeps_even_areas(level, radius):
     even = torch.full((1, 2, 30, 41), level)
-    assert torch.allclose(blur(even, radius), even, atol=1e-4)
+    # Three means over up to 79 x 79 equal values, which are added one by one: errors of one sign.
+    assert torch.allclose(blur(even, radius), even, atol=3 * 79**2 * torch.finfo().eps / 2)
 
 
 def test_airlight_is_that_of_the_sky():
