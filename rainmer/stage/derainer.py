@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rainmer import __version__
 from rainmer.device import resolve_device
 from rainmer.errors import ImageError, RainmerError, SpecError, is_out_of_memory
 from rainmer.frames.arrays import download, quantize, unit_range, upload
@@ -22,6 +21,7 @@ from rainmer.frames.tiling import Blend, merge_tiles, pad_to_multiple, split_til
 from rainmer.stage.restorers import CallableRestorer, Restorer
 from rainmer.stage.results import ResultsRestorer
 from rainmer.stage.specs import resolve
+from rainmer.version import __version__
 
 __all__ = ["Derainer", "Precision", "TileBy"]
 

@@ -91,7 +91,7 @@ def test_images_that_are_not_rounded_are_measured_as_they_are(piq):
     wet, dry = pair(3, SIZE)
     extra = load_metrics(["gmsd", "vif"])
     floats = wet.astype(np.float32) / 255
-    assert extra(floats, dry, CPU) == pytest.approx(extra(wet, dry, CPU), abs=1e-6)
+    assert extra(floats, dry, CPU) == pytest.approx(extra(wet, dry, CPU), abs=1e-5)
     assert extra(floats * np.float32(0.999), dry, CPU) != extra(wet, dry, CPU)
 
 

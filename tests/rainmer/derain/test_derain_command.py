@@ -414,10 +414,14 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_help_and_one_line_errors(tmp_path):
-    shown = run("--help")
-    assert shown.returncode == 0
-    assert "example:\n  python -m rainmer.derain rainy/" in shown.stdout
+def test_help_shows_an_example(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    assert "example:\n  python -m rainmer.derain rainy/" in capsys.readouterr().out
+
+
+def test_a_mistake_is_one_line_and_code_2(tmp_path):
     failed = run(tmp_path / "none.png", "--out", tmp_path / "out", "--derain", "none")
     assert failed.returncode == 2
     assert failed.stderr == f"error: no file or folder {tmp_path / 'none.png'}\n"
