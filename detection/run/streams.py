@@ -16,9 +16,8 @@ from detection.run.records import RunFolder
 from detection.run.saving import Saver
 from detection.run.sources import Live, Source
 from detection.timing import StageTimes
-from detection.types import Detections
+from detection.types import DerainCallable, Detections
 from detection.yolo import YoloDetector
-from rainmer import Derainer
 from rainmer.background import consume
 from rainmer.frames.arrays import Frame
 
@@ -43,7 +42,7 @@ class Streams:
         self,
         sources: Sequence[Source],
         options: argparse.Namespace,
-        derainer: Derainer,
+        derainer: DerainCallable,
         detector: YoloDetector,
     ) -> None:
         self._sources = {source.name: source for source in sources}
