@@ -16,10 +16,12 @@ from detection.run.records import RunFolder
 from detection.run.saving import Saver
 from detection.run.sources import Live, Source
 from detection.timing import StageTimes
-from detection.types import DerainCallable, Detections
+from detection.types import Detections
 from detection.yolo import YoloDetector
 from rainmer.background import consume
 from rainmer.frames.arrays import Frame
+from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["StreamResult", "Streams"]
 
@@ -42,7 +44,7 @@ class Streams:
         self,
         sources: Sequence[Source],
         options: argparse.Namespace,
-        derainer: DerainCallable,
+        derainer: Derainer | PrecomputedResults,
         detector: YoloDetector,
     ) -> None:
         self._sources = {source.name: source for source in sources}

@@ -35,12 +35,10 @@ from eval.detect.strips import select_strips
 from eval.detect.table import Settings
 from eval.report.files import describe_environment, now
 from eval.report.tables import format_table
-from eval.rows.cache import CachedDerainer
-from eval.rows.derainers import CONTROL, build_derainers
+from eval.rows.derainers import CONTROL, Derainers
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_weights
 from eval.street.embedded import INPUT_SIZE, street_set
-from rainmer import Derainer
 from rainmer.cli import add_stage_options, fraction, make_parser, run_command, stage_options
 from rainmer.device import resolve_device
 from rainmer.errors import DatasetError
@@ -72,12 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         inputs.detector, device, imgsz=inputs.imgsz, allow_download=options.allow_download
     )
     derainers = _derainers(options)
-    cache = cache_folder(options)
-    cached = [CachedDerainer(derainer, cache) for derainer in derainers]
-    needs_names = [derainer.needs_names for derainer in derainers]
-    specs = row_specs(
-        data, cached, needs_names, union=options.union, where=tuple(dict.fromkeys(options.where))
-    )
+    rows = derainers.for_set(data.name)
+    specs = row_specs(data, rows, union=options.union, where=tuple(dict.fromkeys(options.where)))
     name = f"{data.name}-{Path(inputs.detector).stem}"
     folder = make_folder(options.out or Path("runs", "detect", name))
     settings = Settings(
@@ -104,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not options.no_breakdown:
         diagnosis = diagnose(comparison, settings.count_conf)
     elapsed = {
-        "derain": sum(derainer.busy_s for derainer in cached),
+        "derain": sum(derainer.busy_s for derainer in rows),
         "detect": times.total_ms("detect") / 1e3,
         "decode": times.total_ms("decode") / 1e3,
         "wall": time.perf_counter() - started,
@@ -208,18 +202,18 @@ def _limit(options: argparse.Namespace, data: DetectionSet) -> int | None:
     return EMBEDDED_LIMIT
 
 
-def _derainers(options: argparse.Namespace) -> list[Derainer]:
+def _derainers(options: argparse.Namespace) -> Derainers:
     """Build the derainers asked for, and the control."""
     specs = [] if options.derain is None else options.derain or [DEFAULT_DERAINER]
     if not options.no_control:
         specs = [*specs, CONTROL]
-    return build_derainers(specs, stage_options(options))
+    return Derainers(specs, stage_options(options), cache_folder(options))
 
 
 def _resolved(
     options: argparse.Namespace,
     inputs: _Inputs,
-    derainers: Sequence[Derainer],
+    derainers: Derainers,
     detector: ValidationHarness,
 ) -> dict[str, Any]:
     """Return what was run, in full: options, and digests of what files held."""
@@ -229,7 +223,7 @@ def _resolved(
         "detector": inputs.detector,
         "imgsz": detector.imgsz,
         "detector_fingerprint": detector.fingerprint,
-        "derainers": {derainer.name: derainer.fingerprint for derainer in derainers},
+        "derainers": dict(derainers.fingerprints),
     }
 
 

@@ -12,7 +12,7 @@ from detection.timing import StageTimes
 from eval.detect.table import RowResult, Settings, per_class_rows, table_rows
 from eval.detect.truth import CategoryMatch, match_categories, pseudo_truth, set_truth
 from eval.detect.union import unite_runs
-from eval.rows.cache import CachedDerainer
+from eval.rows.cache import RowDerainer
 from eval.rows.run import ImageResult, MeasuringDetector, RowSpec, run_row
 from eval.scores.coco import Evaluation, GroundTruth
 from eval.sets import DetectionSet
@@ -66,8 +66,7 @@ class Comparison:
 
 def row_specs(
     data: DetectionSet,
-    derainers: Sequence[CachedDerainer],
-    needs_names: Sequence[bool],
+    derainers: Sequence[RowDerainer],
     *,
     union: bool = False,
     where: Sequence[Where] = ("frame",),
@@ -85,15 +84,15 @@ def row_specs(
     if data.has_clean:
         specs.append(RowSpec("clean"))
     unions = (False, True) if union else (False,)
-    for derainer, precomputed in zip(derainers, needs_names, strict=True):
-        if precomputed and "network" in where:
+    for derainer in derainers:
+        if derainer.precomputed and "network" in where:
             raise SpecError(
                 f"{derainer.name} has derained frames of native size only: leave out either it or "
                 "--where network"
             )
         for place in where:
             specs += [RowSpec("derained", derainer, united, place) for united in unions]
-            if data.has_clean and not precomputed:
+            if data.has_clean and not derainer.precomputed:
                 specs += [RowSpec("derained_clean", derainer, united, place) for united in unions]
     return specs
 

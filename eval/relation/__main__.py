@@ -15,12 +15,12 @@ from eval.cli import (
     add_run_options,
     command_line,
 )
-from eval.relation.derainers import PLACEHOLDER
 from eval.relation.output import Relation, write_relation
 from eval.relation.report import RelationReport, render_relation
 from eval.relation.run import _OWN_LABELS, CONTROLS, Bench, measure, progress, relate, set_up
 from eval.relation.words import gain_table, summary_lines
 from eval.report.files import now
+from eval.rows.derainers import PLACEHOLDER
 from rainmer.cli import add_stage_options, fraction, make_parser, run_command
 from rainmer.errors import DatasetError, OutputError, RainmerError
 from rainmer.files import write_text

@@ -23,12 +23,12 @@ from eval.cli import (
 from eval.detect.comparison import compare
 from eval.detect.table import Settings
 from eval.relation.correlations import correlate
-from eval.relation.derainers import Derainers
 from eval.relation.gains import measure_gains
 from eval.relation.labels import label_set
 from eval.relation.output import Relation, SetFacts
 from eval.report.files import describe_environment
-from eval.rows.cache import CachedDerainer
+from eval.rows.cache import RowDerainer
+from eval.rows.derainers import Derainers
 from eval.rows.run import RowSpec
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_weights
@@ -182,7 +182,7 @@ def measure(bench: Bench, data: DetectionSet, bar: tqdm[Any]) -> None:
     bench.measured.append(SetFacts(gains, comparison.data, notes))
 
 
-def _row_specs(derainers: Sequence[CachedDerainer]) -> list[RowSpec]:
+def _row_specs(derainers: Sequence[RowDerainer]) -> list[RowSpec]:
     derained = [RowSpec("derained", derainer) for derainer in derainers]
     return [RowSpec("rainy"), RowSpec("clean"), *derained]
 

@@ -20,12 +20,13 @@ from eval.restore.metrics import ExtraMetrics
 from eval.restore.scores import score_image
 from eval.restore.sets import RestorationImage, RestorationSet, load_pair
 from eval.rows.cache import CachedDerainer
-from rainmer import Derainer
 from rainmer.background import prefetch
 from rainmer.errors import ImageError
 from rainmer.files import append_line, read_lines
 from rainmer.frames.arrays import Frame
 from rainmer.metrics import Convention
+from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["ImageScore", "Restored", "RowRunner", "restore_frames"]
 
@@ -113,7 +114,8 @@ class RowRunner:
         done = {n: score for n, score in done.items() if prints.get(n) == score.fingerprint}
         pending = [image for image in wanted if image.name not in done]
         progress(len(wanted) - len(pending))
-        cached = None if derainer is None else CachedDerainer(derainer, self._cache_for(derainer))
+        cache = None if self.unrounded else self.cache
+        cached = CachedDerainer(derainer, cache) if isinstance(derainer, Derainer) else None
         size = _RAINY_BATCH if derainer is None else derainer.batch
         chunks = [pending[start : start + size] for start in range(0, len(pending), size)]
         batches = (_load(chunk, images.height) for chunk in chunks)
@@ -128,25 +130,27 @@ class RowRunner:
     def derained_frame(self, label: str, method: Method, frame: Frame, name: str) -> Frame:
         """Derain one frame of a set for a picture: rounded to 8 bits, from the cache if there."""
         derainer = method.derainers[label]
-        cached = CachedDerainer(derainer, None if derainer.needs_names else self.cache)
-        return cached([frame], [name])[0].frame
-
-    def _cache_for(self, derainer: Derainer) -> Path | None:
-        return None if self.unrounded or derainer.needs_names else self.cache
+        if isinstance(derainer, PrecomputedResults):
+            return derainer([frame], [name])[0]
+        return CachedDerainer(derainer, self.cache)([frame])[0].frame
 
     def _restore(
-        self, loaded: Sequence[_Loaded], derainer: Derainer | None, cached: CachedDerainer | None
+        self,
+        loaded: Sequence[_Loaded],
+        derainer: Derainer | PrecomputedResults | None,
+        cached: CachedDerainer | None,
     ) -> list[Restored | ImageError]:
         """Restore images of one chunk; what has no frame, or a result of another size, fails."""
         frames = [item.rainy for item in loaded if item.rainy is not None]
         names = [item.image.name for item in loaded if item.rainy is not None]
         started = time.perf_counter()
-        if derainer is None or cached is None:
-            made: list[Restored | ImageError] = [Restored(frame, None) for frame in frames]
-        elif derainer.needs_names:
+        made: list[Restored | ImageError]
+        if isinstance(derainer, PrecomputedResults):
             made = [_read_result(derainer, *pair) for pair in zip(frames, names, strict=True)]
+        elif derainer is None or cached is None:
+            made = [Restored(frame, None) for frame in frames]
         else:
-            made = list(restore_frames(frames, names, derainer, cached, unrounded=self.unrounded))
+            made = list(restore_frames(frames, derainer, cached, unrounded=self.unrounded))
         self.derain_s += time.perf_counter() - started if derainer is not None else 0.0
         remaining = iter(made)
         return [
@@ -166,7 +170,7 @@ class RowRunner:
             scores |= self.metrics(restored.image, item.clean, self.device)
         return ImageScore(name, fingerprint, scores, restored.elapsed_ms)
 
-    def _key(self, images: RestorationSet, derainer: Derainer | None) -> str:
+    def _key(self, images: RestorationSet, derainer: Derainer | PrecomputedResults | None) -> str:
         """Return a digest of all that the row's numbers depend on, but for the images."""
         parts: list[object] = [
             images.layout,
@@ -182,7 +186,6 @@ class RowRunner:
 
 def restore_frames(
     frames: Sequence[Frame],
-    names: Sequence[str],
     derainer: Derainer,
     cached: CachedDerainer,
     *,
@@ -192,15 +195,15 @@ def restore_frames(
     if not frames:
         return []
     if not unrounded:
-        return [Restored(done.frame, done.elapsed_ms) for done in cached(frames, names)]
+        return [Restored(done.frame, done.elapsed_ms) for done in cached(frames)]
     started = time.perf_counter()
     floats = [frame.astype(np.float32) / np.float32(255.0) for frame in frames]
-    restored = derainer(floats, names)
+    restored = derainer(floats)
     elapsed_ms = 1000.0 * (time.perf_counter() - started) / len(frames)
     return [Restored(image, elapsed_ms) for image in restored]
 
 
-def _read_result(derainer: Derainer, frame: Frame, name: str) -> Restored | ImageError:
+def _read_result(derainer: PrecomputedResults, frame: Frame, name: str) -> Restored | ImageError:
     """Read a result that somebody made elsewhere: what it took is not known."""
     try:
         return Restored(derainer([frame], [name])[0], None)

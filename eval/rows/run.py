@@ -14,7 +14,7 @@ import numpy as np
 
 from detection.timing import StageTimes
 from detection.types import Detections
-from eval.rows.cache import CachedDerainer, Derained
+from eval.rows.cache import Derained, RowDerainer
 from eval.sets import DetectionSet, Sample
 from rainmer.background import prefetch
 from rainmer.errors import ImageError
@@ -42,7 +42,7 @@ class RowSpec:
     """
 
     input: RowInput
-    derainer: CachedDerainer | None = None
+    derainer: RowDerainer | None = None
     union: bool = False
     where: Where = "frame"
 

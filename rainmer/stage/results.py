@@ -67,7 +67,7 @@ class PrecomputedResults:
         parts = (__version__, fingerprint, "fp32", None)
         self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def __call__(self, frames: Sequence[Frame], names: Sequence[str]) -> list[Frame]:
+    def __call__(self, frames: Sequence[Frame] | Tensor, names: Sequence[str]) -> list[Frame]:
         """Return the derained images of frames.
 
         Args:

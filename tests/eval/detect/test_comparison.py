@@ -9,10 +9,9 @@ from detection.timing import StageTimes
 from eval.detect.comparison import compare, row_specs
 from eval.detect.table import Settings
 from eval.detect.truth import match_categories
-from eval.rows.cache import CachedDerainer
+from eval.rows.derainers import Derainers
 from eval.rows.run import RowSpec, run_row
 from eval.sets import load_set
-from rainmer import Derainer
 from rainmer.errors import DatasetError, RainmerError
 from rainmer.frames.images import write_image
 from tests.eval.trees import NAMES, RectangleDetector, rain, scene, write_tree, write_yaml
@@ -22,9 +21,7 @@ SETTINGS = Settings(resamples=200)
 
 def run(file, folder, derainers=("median",), detector=None, settings=SETTINGS):
     data = load_set(file)
-    wrapped = [Derainer(spec, device="cpu") for spec in derainers]
-    cached = [CachedDerainer(derainer, None) for derainer in wrapped]
-    specs = row_specs(data, cached, [derainer.needs_names for derainer in wrapped])
+    specs = row_specs(data, Derainers(derainers, {"device": "cpu"}).for_set(data.name))
     return compare(data, detector or RectangleDetector(), specs, folder, settings)
 
 

@@ -28,7 +28,7 @@ def comparison(tmp_path_factory):
     for sample in data.samples:
         write_image(sample.rainy, rain(read_image(sample.clean), sample.image_id, share=0.03))
     cached = [CachedDerainer(Derainer(spec, device="cpu"), None) for spec in ("none", "median")]
-    specs = row_specs(data, cached, [False, False], union=True)
+    specs = row_specs(data, cached, union=True)
     return compare(data, RectangleDetector(), specs, folder / "rows", Settings(resamples=20))
 
 

@@ -376,8 +376,8 @@ def test_mistakes_end_before_the_work(sets, tmp_path):
         run(tmp_path / "run", sets, derain=["medain"])
     for folder in ("a", "b"):
         copy_results(sets[0], tmp_path / folder / "net")
-    with pytest.raises(SpecError, match="two derainers are called 'results-net'"):
-        run(tmp_path / "run", sets, derain=[f"results:{tmp_path}/{f}/net" for f in "ab"])
+    with pytest.raises(SpecError, match="two derainers are called 'net'"):
+        run(tmp_path / "run", sets, derain=[f"net=results:{tmp_path}/{f}/net" for f in "ab"])
     assert not (tmp_path / "run").exists()
 
 

@@ -113,7 +113,7 @@ def test_frames_of_both_places_share_a_cache_and_are_not_mixed_up(places, tmp_pa
 def run(file, folder, detector, **more):
     cached = [CachedDerainer(Derainer("median", device="cpu"), None)]
     data = load_set(file)
-    specs = row_specs(data, cached, [False], where=("frame", "network"), **more)
+    specs = row_specs(data, cached, where=("frame", "network"), **more)
     return compare(data, detector, specs, folder, Settings(resamples=100))
 
 
