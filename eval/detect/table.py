@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from eval.detect.model import ClassRow, TableRow
 from eval.rows.run import ImageResult, RowSpec
 from eval.scores.bootstrap import average_precisions, difference_interval, draw_weights
 from eval.scores.coco import ClassMatches, Evaluation, GroundTruth
+from eval.scores.score import Score
 from eval.sets import DetectionSet
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["SCORES", "RowResult", "Settings", "per_class_rows", "table_rows"]
 
-
 SCORES = ("psnr", "ssim", "psnr_official", "ssim_official")
+"""The restoration scores of an image, by their names in `eval.rows.run.ImageResult`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +53,8 @@ class RowResult:
 
 def table_rows(
     data: DetectionSet, truth: GroundTruth, rows: Sequence[RowResult], settings: Settings
-) -> list[dict[str, Any]]:
-    """Return the rows of `metrics.json`: each input, condition by condition."""
+) -> list[TableRow]:
+    """Return the rows of the table of scores: each input, condition by condition."""
     table = []
     matches = [row.evaluation.class_matches() for row in rows]
     for condition, image_ids in data.conditions.items():
@@ -64,30 +63,30 @@ def table_rows(
         samples = _resampled(rows, matches, image_ids, settings)
         objects = sum(a["image_id"] in image_ids for a in truth.annotations)
         for row, summary in zip(rows, summaries, strict=True):
-            change = _change(row.spec, _reference(row.spec), maps, samples)
             # What the place changes, where the same row was also derained at native size.
             frame = replace(row.spec, where="frame") if row.spec.where == "network" else None
-            place = _change(row.spec, frame, maps, samples)
             table.append(
-                {
-                    "set": data.name,
-                    "condition": condition,
-                    "input": row.spec.input,
-                    "derainer": row.spec.derainer_name,
-                    **summary,
-                    "delta_mAP": change.difference,
-                    "ci_low": change.low,
-                    "ci_high": change.high,
-                    "delta_frame": place.difference,
-                    "frame_ci_low": place.low,
-                    "frame_ci_high": place.high,
-                    "recovered": _recovered(row.spec, maps),
+                TableRow(
+                    image_set=data.name,
+                    condition=condition,
+                    input=row.spec.input,
+                    derainer=row.spec.derainer_name,
+                    mean_ap=summary["mAP"],
+                    mean_ap50=summary["mAP50"],
+                    mean_ap75=summary["mAP75"],
+                    mean_ap_small=summary["mAP_small"],
+                    mean_ap_medium=summary["mAP_medium"],
+                    mean_ap_large=summary["mAP_large"],
+                    mean_ar=summary["AR"],
+                    change=_change(row.spec, _reference(row.spec), maps, samples),
+                    place_change=_change(row.spec, frame, maps, samples),
+                    recovered=_recovered(row.spec, maps),
                     **_mean_scores(row, image_ids),
                     **_counts(row, image_ids, settings.count_conf),
                     **_times(row, image_ids),
-                    "images": len(image_ids),
-                    "boxes": objects,
-                }
+                    images=len(image_ids),
+                    boxes=objects,
+                )
             )
     return table
 
@@ -111,14 +110,6 @@ def _resampled(
     }
 
 
-class _Change(NamedTuple):
-    """A difference of two rows with the ends of its 95 % interval, as far as they are defined."""
-
-    difference: float | None
-    low: float | None = None
-    high: float | None = None
-
-
 def _reference(spec: RowSpec) -> RowSpec | None:
     """Return the row that a row is compared with."""
     if spec.input == "rainy":
@@ -131,14 +122,15 @@ def _change(
     reference: RowSpec | None,
     maps: Mapping[RowSpec, float | None],
     samples: Mapping[RowSpec, npt.NDArray[np.float64]],
-) -> _Change:
+) -> Score:
+    """Return the difference of mAP of two rows with its interval, as far as they are defined."""
     if reference is None or reference not in maps:
-        return _Change(None)
+        return Score()
     difference = _difference(maps[spec], maps[reference])
     if not samples:
-        return _Change(difference)
+        return Score(difference)
     interval = difference_interval(samples[spec], samples[reference])
-    return _Change(difference, *(interval or (None, None)))
+    return Score(difference, *(interval or (None, None)))
 
 
 def _difference(value: float | None, reference: float | None) -> float | None:
@@ -153,33 +145,28 @@ def _recovered(spec: RowSpec, maps: Mapping[RowSpec, float | None]) -> float | N
     return (derained - rainy) / (clean - rainy) if clean > rainy else None
 
 
-def _mean_scores(row: RowResult, image_ids: Iterable[int]) -> dict[str, float | None]:
+def _mean_scores(row: RowResult, image_ids: Iterable[int]) -> dict[str, Any]:
     """Return the mean of each restoration score over images; infinite for equal images."""
-    means: dict[str, float | None] = dict.fromkeys(SCORES)
-    for name in SCORES:
-        values = [s[name] for i in image_ids if name in (s := row.images[i].scores)]
-        if values:
-            means[name] = float(np.mean(values))
-    return means
-
-
-def _counts(row: RowResult, image_ids: Iterable[int], conf: float) -> dict[str, float | int | None]:
-    counts = row.evaluation.counts(image_ids, conf)
-    found, detected = counts["tp"], counts["tp"] + counts["fp"]
-    objects = counts["tp"] + counts["fn"]
     return {
-        **counts,
-        "precision": found / detected if detected else None,
-        "recall": found / objects if objects else None,
+        name: _mean([s[name] for i in image_ids if name in (s := row.images[i].scores)])
+        for name in SCORES
     }
 
 
-def _times(row: RowResult, image_ids: Iterable[int]) -> dict[str, float | None]:
+def _counts(row: RowResult, image_ids: Iterable[int], conf: float) -> dict[str, Any]:
+    counts = row.evaluation.counts(image_ids, conf)
+    detected, objects = counts["tp"] + counts["fp"], counts["tp"] + counts["fn"]
+    return {
+        **counts,
+        "precision": counts["tp"] / detected if detected else None,
+        "recall": counts["tp"] / objects if objects else None,
+    }
+
+
+def _times(row: RowResult, image_ids: Iterable[int]) -> dict[str, Any]:
     results = [row.images[i] for i in image_ids]
-    derain = [r.derain_ms for r in results if r.derain_ms is not None]
-    detect = [r.detect_ms for r in results if r.detect_ms is not None]
-    derain_ms = float(np.mean(derain)) if derain else None
-    detect_ms = float(np.mean(detect)) if detect else None
+    derain_ms = _mean([r.derain_ms for r in results if r.derain_ms is not None])
+    detect_ms = _mean([r.detect_ms for r in results if r.detect_ms is not None])
     if detect_ms is None or (row.spec.derainer is not None and derain_ms is None):
         total = None
     else:
@@ -187,25 +174,32 @@ def _times(row: RowResult, image_ids: Iterable[int]) -> dict[str, float | None]:
     return {"ms_derain": derain_ms, "ms_detect": detect_ms, "ms_per_image": total}
 
 
-def per_class_rows(data: DetectionSet, rows: Sequence[RowResult]) -> list[dict[str, Any]]:
-    """Return AP per class, condition and row; `delta_AP` as `delta_mAP` in the table."""
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def per_class_rows(data: DetectionSet, rows: Sequence[RowResult]) -> list[ClassRow]:
+    """Return AP per class, condition and row."""
     table = []
     for condition, image_ids in data.conditions.items():
         references: dict[str, dict[str, float | None]] = {}
         for row in rows:
             classes = row.evaluation.per_class(image_ids)
             if row.spec.derainer is None:
-                references[row.spec.input] = {entry["class"]: entry["AP"] for entry in classes}
+                references[row.spec.input] = {score.name: score.ap for score in classes}
             reference = references["clean" if row.spec.input == "derained_clean" else "rainy"]
-            for entry in classes:
-                delta = _difference(entry["AP"], reference[entry["class"]])
+            for score in classes:
+                change = _difference(score.ap, reference[score.name])
                 table.append(
-                    {
-                        "condition": condition,
-                        "input": row.spec.input,
-                        "derainer": row.spec.derainer_name,
-                        **entry,
-                        "delta_AP": None if row.spec.input == "rainy" else delta,
-                    }
+                    ClassRow(
+                        condition=condition,
+                        input=row.spec.input,
+                        derainer=row.spec.derainer_name,
+                        class_name=score.name,
+                        boxes=score.boxes,
+                        ap=score.ap,
+                        ap50=score.ap50,
+                        change=None if row.spec.input == "rainy" else change,
+                    )
                 )
     return table

@@ -211,10 +211,10 @@ def _condition_gains(
     weights: FloatArray | None,
 ) -> ConditionGains:
     precisions = _precision_samples(material, positions, weights)
-    table = {
-        (row["input"], row["derainer"]): row
+    table: dict[tuple[str, str], Mapping[str, Any]] = {
+        (row.input, row.derainer): row.flat()
         for row in material.comparison.table
-        if row["condition"] == condition
+        if row.condition == condition
     }
     rows, samples = [], {}
     for name, gains in material.images.items():

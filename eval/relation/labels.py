@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detection.timing import StageTimes
-from eval.detect.comparison import NamedDetector
+from detection.types import MeasuringDetector
 from eval.detect.truth import pseudo_truth
 from eval.rows.run import RowSpec, run_row
 from eval.sets import DetectionSet
@@ -23,7 +23,7 @@ __all__ = ["label_set"]
 
 def label_set(
     data: DetectionSet,
-    labeller: NamedDetector,
+    labeller: MeasuringDetector,
     conf: float,
     folder: Path,
     *,
@@ -37,7 +37,7 @@ def label_set(
         labeller: The detector that labels; its classes become the set's categories.
         conf: Confidence from which a detection is a label, 0..1.
         folder: Where the labeller's row is kept, for resuming.
-        times: Gains what decoding and detecting take, see `run_row`.
+        times: Decoding and detecting add their time to it, see `run_row`.
         progress: Called with the number of images done.
 
     Raises:

@@ -178,8 +178,7 @@ def measure(bench: Bench, data: DetectionSet, bar: tqdm[Any]) -> None:
         resamples=options.resamples,
         seed=options.seed,
     )
-    notes = [note for note in comparison.notes if not note.startswith("not measured on clean")]
-    bench.measured.append(SetFacts(gains, comparison.data, notes))
+    bench.measured.append(SetFacts(gains, comparison.data, comparison.data_notes))
 
 
 def _row_specs(derainers: Sequence[RowDerainer]) -> list[RowSpec]:

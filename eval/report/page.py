@@ -37,6 +37,7 @@ def render_page(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["as_text"] = as_text
     environment.filters["minus"] = typographic
     environment.filters["intervals"] = _set_intervals
     return environment.get_template(template).render(**values)

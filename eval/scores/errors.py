@@ -252,9 +252,33 @@ def _repaired(
     return evaluation.corrected_ap50(results, removed, groups)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ErrorCount:
+    """The errors of one kind in some images. AP50 are fractions 0..1.
+
+    Attributes:
+        condition: Which images.
+        class_name: Of which class; `EVERY` of all.
+        size: Of objects of which size, one of `eval.scores.coco.AREAS`.
+        kind: The kind of error.
+        count: Number of errors, from the confidence of the counts on.
+        ap50: AP50 as it is; None where there is no object.
+        gain_ap50: What AP50 gains when all errors of this kind alone are corrected, over all
+            detections whatever their confidence; None where no object is left.
+    """
+
+    condition: str
+    class_name: str
+    size: str
+    kind: ErrorKind
+    count: int
+    ap50: float | None
+    gain_ap50: float | None
+
+
 def break_down(
     evaluation: Evaluation, conditions: Mapping[str, Collection[int]], conf: float
-) -> list[dict[str, Any]]:
+) -> list[ErrorCount]:
     """Return the errors of a row by condition, class, size and kind.
 
     Args:
@@ -263,10 +287,7 @@ def break_down(
         conf: Confidence from which a detection counts in `count`, 0..1.
 
     Returns:
-        Flat rows: `condition`, `class`, `size` (by size for all classes together, by class for
-        all sizes), `kind`, `count`, `AP50`, and `delta_AP50`: what AP50 gains when all errors of
-        this kind alone are mended, over all detections whatever their confidence. AP50 are
-        fractions 0..1; None where there is no object, or none left.
+        By size for all classes together, by class for all sizes.
     """
     ids = evaluation.image_ids
     matches = {i: evaluation.image_matches(i, 0.0) for i in ids}
@@ -283,15 +304,15 @@ def break_down(
             for kind in KINDS:
                 better = after[kind][class_name, size]
                 rows.append(
-                    {
-                        "condition": name,
-                        "class": class_name,
-                        "size": size,
-                        "kind": kind,
-                        "count": counts[class_name, size, kind],
-                        "AP50": level,
-                        "delta_AP50": None if None in (level, better) else better - level,  # type: ignore[operator]
-                    }
+                    ErrorCount(
+                        condition=name,
+                        class_name=class_name,
+                        size=size,
+                        kind=kind,
+                        count=counts[class_name, size, kind],
+                        ap50=level,
+                        gain_ap50=None if level is None or better is None else better - level,
+                    )
                 )
     return rows
 
