@@ -150,7 +150,8 @@ def _parse(argv: Sequence[str] | None) -> DetectOptions:
         "--derain",
         nargs="*",
         metavar="SPEC",
-        help=f"derainers to compare: {SPEC_HELP}; alone: {DEFAULT_DERAINER}",
+        help=f"derainers to compare: {SPEC_HELP}; LABEL=SPEC names one, {{set}} in it is the "
+        f"set's name; alone: {DEFAULT_DERAINER}",
     )
     parser.add_argument(
         "--data", metavar="YAML", help="rainy detection set; default: the embedded street scenes"

@@ -81,7 +81,7 @@ def breakdown_section(diagnosis: Diagnosis) -> BreakdownSection | None:
         main=main,
         chart=Markup(to_svg(figure, "errors", "Number of errors of each kind, row by row")),
         costs=KindTable(
-            "What AP50 gains if all errors of one kind are mended, in points",
+            "What AP50 gains if all errors of one kind are corrected, in points",
             _groups(rows, [(EVERY, EVERY)], _cost),
         ),
         counts=KindTable(

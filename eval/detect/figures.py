@@ -69,8 +69,8 @@ def score_bars(rows: Sequence[TableRow]) -> Figure:
 def _reference(row: TableRow, block: Sequence[TableRow]) -> float | None:
     """Return the mAP in percent that a row's difference is measured against."""
     kind: RowInput = "clean" if row.input == "derained_clean" else "rainy"
-    found = find_row(block, row.condition, kind)
-    value = None if found is None else number(found.mean_ap)
+    reference = find_row(block, row.condition, kind)
+    value = None if reference is None else number(reference.mean_ap)
     return None if value is None else 100 * value
 
 

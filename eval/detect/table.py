@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,40 +55,68 @@ def table_rows(
     data: DetectionSet, truth: GroundTruth, rows: Sequence[RowResult], settings: Settings
 ) -> list[TableRow]:
     """Return the rows of the table of scores: each input, condition by condition."""
-    table = []
     matches = [row.evaluation.class_matches() for row in rows]
-    for condition, image_ids in data.conditions.items():
-        summaries = [row.evaluation.summary(image_ids) for row in rows]
-        maps = {row.spec: summary["mAP"] for row, summary in zip(rows, summaries, strict=True)}
-        samples = _resampled(rows, matches, image_ids, settings)
-        objects = sum(a["image_id"] in image_ids for a in truth.annotations)
-        for row, summary in zip(rows, summaries, strict=True):
-            # What the place changes, where the same row was also derained at native size.
-            frame = replace(row.spec, where="frame") if row.spec.where == "network" else None
-            table.append(
-                TableRow(
-                    image_set=data.name,
-                    condition=condition,
-                    input=row.spec.input,
-                    derainer=row.spec.derainer_name,
-                    mean_ap=summary["mAP"],
-                    mean_ap50=summary["mAP50"],
-                    mean_ap75=summary["mAP75"],
-                    mean_ap_small=summary["mAP_small"],
-                    mean_ap_medium=summary["mAP_medium"],
-                    mean_ap_large=summary["mAP_large"],
-                    mean_ar=summary["AR"],
-                    change=_change(row.spec, _reference(row.spec), maps, samples),
-                    place_change=_change(row.spec, frame, maps, samples),
-                    recovered=_recovered(row.spec, maps),
-                    **_mean_scores(row, image_ids),
-                    **_counts(row, image_ids, settings.count_conf),
-                    **_times(row, image_ids),
-                    images=len(image_ids),
-                    boxes=objects,
-                )
-            )
-    return table
+    return [
+        table_row
+        for condition, image_ids in data.conditions.items()
+        for table_row in _condition_rows(
+            TableRow(
+                image_set=data.name,
+                condition=condition,
+                input="rainy",
+                images=len(image_ids),
+                boxes=sum(a["image_id"] in image_ids for a in truth.annotations),
+            ),
+            rows,
+            image_ids,
+            settings,
+            _resampled(rows, matches, image_ids, settings),
+        )
+    ]
+
+
+def _condition_rows(
+    blank: TableRow,
+    rows: Sequence[RowResult],
+    image_ids: frozenset[int],
+    settings: Settings,
+    samples: Mapping[RowSpec, npt.NDArray[np.float64]],
+) -> Iterator[TableRow]:
+    """Yield the rows of one condition, `blank` being what they share."""
+    summaries = [row.evaluation.summary(image_ids) for row in rows]
+    maps = {row.spec: summary["mAP"] for row, summary in zip(rows, summaries, strict=True)}
+    for row, summary in zip(rows, summaries, strict=True):
+        # What the place changes, where the same row was also derained at native size.
+        frame = replace(row.spec, where="frame") if row.spec.where == "network" else None
+        counts = row.evaluation.counts(image_ids, settings.count_conf)
+        times = _times(row, image_ids)
+        yield replace(
+            blank,
+            input=row.spec.input,
+            derainer=row.spec.derainer_name,
+            mean_ap=summary["mAP"],
+            mean_ap50=summary["mAP50"],
+            mean_ap75=summary["mAP75"],
+            mean_ap_small=summary["mAP_small"],
+            mean_ap_medium=summary["mAP_medium"],
+            mean_ap_large=summary["mAP_large"],
+            mean_ar=summary["AR"],
+            change=_change(row.spec, _reference(row.spec), maps, samples),
+            place_change=_change(row.spec, frame, maps, samples),
+            recovered=_recovered(row.spec, maps),
+            psnr=_mean_score(row, "psnr", image_ids),
+            ssim=_mean_score(row, "ssim", image_ids),
+            psnr_official=_mean_score(row, "psnr_official", image_ids),
+            ssim_official=_mean_score(row, "ssim_official", image_ids),
+            tp=counts["tp"],
+            fp=counts["fp"],
+            fn=counts["fn"],
+            precision=_share(counts["tp"], counts["tp"] + counts["fp"]),
+            recall=_share(counts["tp"], counts["tp"] + counts["fn"]),
+            ms_derain=times.derain,
+            ms_detect=times.detect,
+            ms_per_image=times.both,
+        )
 
 
 def _resampled(
@@ -145,33 +173,30 @@ def _recovered(spec: RowSpec, maps: Mapping[RowSpec, float | None]) -> float | N
     return (derained - rainy) / (clean - rainy) if clean > rainy else None
 
 
-def _mean_scores(row: RowResult, image_ids: Iterable[int]) -> dict[str, Any]:
-    """Return the mean of each restoration score over images; infinite for equal images."""
-    return {
-        name: _mean([s[name] for i in image_ids if name in (s := row.images[i].scores)])
-        for name in SCORES
-    }
+def _mean_score(row: RowResult, name: str, image_ids: Iterable[int]) -> float | None:
+    """Return the mean of a restoration score over images; infinite for equal images."""
+    return _mean([s[name] for i in image_ids if name in (s := row.images[i].scores)])
 
 
-def _counts(row: RowResult, image_ids: Iterable[int], conf: float) -> dict[str, Any]:
-    counts = row.evaluation.counts(image_ids, conf)
-    detected, objects = counts["tp"] + counts["fp"], counts["tp"] + counts["fn"]
-    return {
-        **counts,
-        "precision": counts["tp"] / detected if detected else None,
-        "recall": counts["tp"] / objects if objects else None,
-    }
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
-def _times(row: RowResult, image_ids: Iterable[int]) -> dict[str, Any]:
+class _Times(NamedTuple):
+    """Milliseconds per image; None where unknown."""
+
+    derain: float | None
+    detect: float | None
+    both: float | None
+
+
+def _times(row: RowResult, image_ids: Iterable[int]) -> _Times:
     results = [row.images[i] for i in image_ids]
-    derain_ms = _mean([r.derain_ms for r in results if r.derain_ms is not None])
-    detect_ms = _mean([r.detect_ms for r in results if r.detect_ms is not None])
-    if detect_ms is None or (row.spec.derainer is not None and derain_ms is None):
-        total = None
-    else:
-        total = detect_ms + (derain_ms or 0.0)
-    return {"ms_derain": derain_ms, "ms_detect": detect_ms, "ms_per_image": total}
+    derain = _mean([r.derain_ms for r in results if r.derain_ms is not None])
+    detect = _mean([r.detect_ms for r in results if r.detect_ms is not None])
+    if detect is None or (row.spec.derainer is not None and derain is None):
+        return _Times(derain, detect, None)
+    return _Times(derain, detect, detect + (derain or 0.0))
 
 
 def _mean(values: Sequence[float]) -> float | None:

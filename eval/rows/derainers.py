@@ -157,7 +157,11 @@ class Derainers:
         Raises:
             SpecError: Results of one set would be taken for those of the other.
         """
-        precomputed = [n for n, one in self._shared.items() if isinstance(one, PrecomputedResults)]
+        precomputed = [
+            name
+            for name, derainer in self._shared.items()
+            if isinstance(derainer, PrecomputedResults)
+        ]
         owners: dict[str, str] = {}
         for data in sets if precomputed else ():
             for sample in data.samples:

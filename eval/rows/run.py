@@ -200,12 +200,12 @@ def _run_batch(
     results = [
         ImageResult(
             item.sample.image_id,
-            _boxes(found),
+            _boxes(in_image),
             derain_ms=derained.elapsed_ms,
             detect_ms=elapsed_ms / len(usable),
             scores=score,
         )
-        for item, found, derained, score in zip(usable, detections, shown, scores, strict=True)
+        for item, in_image, derained, score in zip(usable, detections, shown, scores, strict=True)
     ]
     failed = [item for item in loaded if item.frame is None]
     progress(len(failed))
@@ -257,15 +257,15 @@ def _scores(
     return scores
 
 
-def _boxes(found: Detections) -> list[list[float]]:
-    left_top, right_bottom = found.boxes_xyxy[:, :2], found.boxes_xyxy[:, 2:]
+def _boxes(detections: Detections) -> list[list[float]]:
+    left_top, right_bottom = detections.boxes_xyxy[:, :2], detections.boxes_xyxy[:, 2:]
     ltwh = np.concatenate([left_top, right_bottom - left_top], axis=1).astype(np.float64)
     return [
         [*(round(value, 3) for value in box), round(score, 5), label]
         for box, score, label in zip(
             ltwh.tolist(),
-            found.scores.astype(np.float64).tolist(),
-            found.labels.tolist(),
+            detections.scores.astype(np.float64).tolist(),
+            detections.labels.tolist(),
             strict=True,
         )
     ]
