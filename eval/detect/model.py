@@ -111,8 +111,8 @@ class TableRow(Row):
     ms_derain: float | None = None
     ms_detect: float | None = None
     ms_per_image: float | None = None
-    images: int | None = None
-    boxes: int | None = None
+    images: int = 0
+    boxes: int = 0
 
     def flat(self) -> dict[str, Cell]:
         """Return the row as in metrics.json and metrics.csv."""
