@@ -15,9 +15,9 @@ from detection.run.records import RunFolder
 from detection.run.saving import refuse_clashes
 from detection.run.sources import Images, Source, find_sources
 from detection.run.streams import Streams
+from detection.types import DerainCallable
 from detection.yolo import YoloDetector, attach
 from detection.yolo.letterbox import PAD_VALUE
-from rainmer import Derainer
 from rainmer.cli import (
     add_stage_options,
     fraction,
@@ -26,8 +26,11 @@ from rainmer.cli import (
     run_command,
     stage_options,
 )
+from rainmer.device import resolve_device
 from rainmer.errors import RainmerError
 from rainmer.frames.inputs import raise_failures
+from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults, make_derainer
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
 _EXAMPLE = """\
@@ -49,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = _parse(argv)
     sources = find_sources(options.source, options.out)
-    derainer = Derainer(options.derain, **stage_options(options))
+    derainer = make_derainer(options.derain, **stage_options(options))
     detector = _make_detector(options, derainer)
     folder = options.out or _default_folder(sources[0].name, derainer.name, detector.name)
     resumable = next((source.name for source in sources if isinstance(source, Images)), None)
@@ -128,10 +131,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _make_detector(options: argparse.Namespace, derainer: Derainer) -> YoloDetector:
+def _make_detector(options: argparse.Namespace, derainer: DerainCallable) -> YoloDetector:
     detector = YoloDetector(
         options.detector,
-        device=str(derainer.device),
+        device=str(resolve_device(options.device)),
         conf=options.conf,
         iou=options.iou,
         imgsz=options.imgsz,
@@ -165,7 +168,9 @@ def _default_folder(*parts: str) -> Path:
     return Path("runs") / "detection" / name
 
 
-def _settings(options: argparse.Namespace, derainer: Derainer) -> dict[str, Any]:
+def _settings(
+    options: argparse.Namespace, derainer: Derainer | PrecomputedResults
+) -> dict[str, Any]:
     """Return what results depend on: not the batch, the device or what is printed."""
     left_out = {"allow_download", "batch", "device", "out", "quiet", "streams"}
     settings = {key: value for key, value in vars(options).items() if key not in left_out}

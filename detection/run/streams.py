@@ -18,9 +18,10 @@ from detection.run.sources import Live, Source
 from detection.timing import StageTimes
 from detection.types import Detections
 from detection.yolo import YoloDetector
-from rainmer import Derainer
 from rainmer.background import consume
 from rainmer.frames.arrays import Frame
+from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["StreamResult", "Streams"]
 
@@ -43,7 +44,7 @@ class Streams:
         self,
         sources: Sequence[Source],
         options: argparse.Namespace,
-        derainer: Derainer,
+        derainer: Derainer | PrecomputedResults,
         detector: YoloDetector,
     ) -> None:
         self._sources = {source.name: source for source in sources}

@@ -14,12 +14,11 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from detection.types import DerainCallable
+from detection.types import DerainCallable, Where
 from rainmer.errors import RainmerError
 
 __all__ = ["DrawOn", "Settings", "Where", "is_attached", "kept_threads", "make_class"]
 
-Where = Literal["frame", "network"]
 DrawOn = Literal["rainy", "derained"]
 
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -22,7 +21,7 @@ from torch import Tensor
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import nms, ops
 
-from detection.types import Detections
+from detection.types import Detections, HarnessBatch
 from detection.yolo.adapter import load_yolo, no_automatic_installs
 from detection.yolo.letterbox import PAD_VALUE, Placement, place
 from rainmer.device import resolve_device
@@ -30,17 +29,9 @@ from rainmer.errors import RainmerError
 from rainmer.files import file_sha256
 from rainmer.frames.arrays import Frame
 
-__all__ = ["HarnessBatch", "ValidationHarness"]
+__all__ = ["ValidationHarness"]
 
 _HORIZONTAL_TASKS = frozenset({"detect", "segment", "pose"})
-
-
-@dataclass(frozen=True)
-class HarnessBatch:
-    """One batch of the harness: which images, and the size of the detector's input for them."""
-
-    indices: tuple[int, ...]
-    input_hw: tuple[int, int]
 
 
 class ValidationHarness:

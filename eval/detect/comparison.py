@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from detection.timing import StageTimes
+from detection.types import MeasuringDetector, Where
+from eval.detect.model import ClassRow, TableRow
 from eval.detect.table import RowResult, Settings, per_class_rows, table_rows
 from eval.detect.truth import CategoryMatch, match_categories, pseudo_truth, set_truth
 from eval.detect.union import unite_runs
-from eval.rows.cache import CachedDerainer
-from eval.rows.run import ImageResult, MeasuringDetector, RowSpec, run_row
+from eval.rows.cache import RowDerainer
+from eval.rows.run import ImageResult, RowSpec, run_row
 from eval.scores.coco import Evaluation, GroundTruth
 from eval.sets import DetectionSet
 from rainmer.errors import SpecError
 
-if TYPE_CHECKING:
-    from detection.yolo.binding import Where
-
-__all__ = ["Comparison", "NamedDetector", "compare"]
+__all__ = ["Comparison", "compare", "row_specs"]
 
 _log = logging.getLogger(__name__)
-
-
-class NamedDetector(MeasuringDetector, Protocol):
-    """A measuring detector that knows its classes."""
-
-    @property
-    def names(self) -> Mapping[int, str]:
-        """Label to class name."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +34,8 @@ class Comparison:
         data: The set, without images that turned out unreadable.
         truth: What rows were scored against.
         rows: Rainy first.
-        table: Flat rows of metrics.json, fractions 0..1.
-        per_class: Flat rows of per_class.csv.
+        table: The table of scores, fractions 0..1.
+        per_class: The same by class.
         pseudo_labels: Whether the truth is the detector's own.
         data_notes: What a reader must know about the data.
         not_on_clean: Derainers that were not measured on clean images, though the set has them.
@@ -52,8 +44,8 @@ class Comparison:
     data: DetectionSet
     truth: GroundTruth
     rows: Sequence[RowResult]
-    table: list[dict[str, Any]]
-    per_class: list[dict[str, Any]]
+    table: list[TableRow]
+    per_class: list[ClassRow]
     pseudo_labels: bool
     data_notes: list[str]
     not_on_clean: Sequence[str]
@@ -75,8 +67,7 @@ class Comparison:
 
 def row_specs(
     data: DetectionSet,
-    derainers: Sequence[CachedDerainer],
-    needs_names: Sequence[bool],
+    derainers: Sequence[RowDerainer],
     *,
     union: bool = False,
     where: Sequence[Where] = ("frame",),
@@ -94,22 +85,22 @@ def row_specs(
     if data.has_clean:
         specs.append(RowSpec("clean"))
     unions = (False, True) if union else (False,)
-    for derainer, precomputed in zip(derainers, needs_names, strict=True):
-        if precomputed and "network" in where:
+    for derainer in derainers:
+        if derainer.precomputed and "network" in where:
             raise SpecError(
                 f"{derainer.name} has derained frames of native size only: leave out either it or "
                 "--where network"
             )
         for place in where:
             specs += [RowSpec("derained", derainer, united, place) for united in unions]
-            if data.has_clean and not precomputed:
+            if data.has_clean and not derainer.precomputed:
                 specs += [RowSpec("derained_clean", derainer, united, place) for united in unions]
     return specs
 
 
 def compare(
     data: DetectionSet,
-    detector: NamedDetector,
+    detector: MeasuringDetector,
     specs: Sequence[RowSpec],
     folder: Path,
     settings: Settings,
@@ -125,7 +116,7 @@ def compare(
         specs: The rows, rainy first; see `row_specs`. A union comes after both its parts.
         folder: Where unfinished and finished rows are kept, for resuming.
         settings: Confidences and bootstrap.
-        times: Gains what decoding and detecting take, see `run_row`.
+        times: Decoding and detecting add their time to it, see `run_row`.
         progress: Called with a row's label and the number of images just done.
 
     Raises:
@@ -149,7 +140,7 @@ def compare(
             detector,
             folder,
             times=times,
-            progress=lambda images, label=spec.label: progress(label, images),  # type: ignore[misc]
+            progress=functools.partial(progress, spec.label),
         )
     data = _without_failures(data, runs.values())
     to_category = match.label_to_category if match else {label: label for label in detector.names}
@@ -218,7 +209,7 @@ def _coco_results(
 def _truth(
     data: DetectionSet,
     match: CategoryMatch | None,
-    detector: NamedDetector,
+    detector: MeasuringDetector,
     specs: Sequence[RowSpec],
     results: Mapping[RowSpec, Sequence[Mapping[str, Any]]],
     settings: Settings,

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.cli import add_detector_options, add_run_options, command_line
-from eval.relation.derainers import PLACEHOLDER
 from eval.relation.labels import REMARK
 from eval.relation.output import Relation, write_relation
 from eval.relation.report import render_relation
 from eval.relation.run import RelationOptions, measure_sets, relate, set_up
 from eval.relation.words import gain_table, summary_lines
 from eval.report.tables import CONTROLS
+from eval.rows.derainers import PLACEHOLDER
 from rainmer.cli import add_stage_options, fraction, make_parser, parse_options, run_command
 from rainmer.errors import DatasetError
 from rainmer.files import write_text

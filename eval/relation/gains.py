@@ -288,9 +288,9 @@ def _condition_gains(
 ) -> ConditionGains:
     precisions = _precision_samples(material, positions, weights)
     table = {
-        (row["input"], row["derainer"]): row
+        (row.input, row.derainer): row
         for row in material.comparison.table
-        if row["condition"] == condition
+        if row.condition == condition
     }
     rainy, clean = table["rainy", ""], table["clean", ""]
     rows, samples = [], {}
@@ -302,11 +302,11 @@ def _condition_gains(
             resampled |= _detection_samples(precisions, name)
         samples[name] = resampled
         derained = table["derained", name]
-        gain = derained["delta_mAP"]
+        gain = derained.change.value
         values = {
             "delta_mAP": gain,
-            "relative_mAP": gain / rainy["mAP"] if gain is not None and rainy["mAP"] else None,
-            "recovered": derained["recovered"],
+            "relative_mAP": gain / rainy.mean_ap if gain is not None and rainy.mean_ap else None,
+            "recovered": derained.recovered,
         } | {f"delta_{score}": _mean(pair[1] - pair[0]) for score, pair in pairs.items()}
         rows.append(
             GainRow(
@@ -316,9 +316,9 @@ def _condition_gains(
                 control=name in CONTROLS,
                 truth=material.truth,
                 images=len(positions),
-                boxes=rainy["boxes"],
-                mean_ap=Levels(rainy["mAP"], derained["mAP"]),
-                clean_mean_ap=clean["mAP"],
+                boxes=rainy.boxes,
+                mean_ap=Levels(rainy.mean_ap, derained.mean_ap),
+                clean_mean_ap=clean.mean_ap,
                 images_scored=int(np.isfinite(pairs["psnr"][0]).sum()),
                 levels={score: Levels(*map(_mean, pair)) for score, pair in pairs.items()},
                 gains={key: _scored(value, resampled.get(key)) for key, value in values.items()},

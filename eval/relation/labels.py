@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detection.timing import StageTimes
-from eval.detect.comparison import NamedDetector
+from detection.types import MeasuringDetector
 from eval.detect.truth import pseudo_truth
 from eval.rows.run import RowSpec, run_row
 from eval.sets import DetectionSet
@@ -30,7 +30,7 @@ REMARK = (
 
 def label_set(
     data: DetectionSet,
-    labeller: NamedDetector,
+    labeller: MeasuringDetector,
     conf: float,
     folder: Path,
     *,

@@ -24,14 +24,14 @@ from eval.cli import (
 from eval.detect.comparison import compare
 from eval.detect.table import Settings
 from eval.relation.correlations import Correlation, correlate
-from eval.relation.derainers import Derainers
 from eval.relation.gains import measure_gains
 from eval.relation.labels import label_set
 from eval.relation.output import MeasuredSet, Relation
 from eval.report.facts import RunFacts
 from eval.report.files import describe_environment, now
 from eval.report.tables import CONTROLS
-from eval.rows.cache import CachedDerainer
+from eval.rows.cache import RowDerainer
+from eval.rows.derainers import Derainers
 from eval.rows.run import RowSpec
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_weights
@@ -246,7 +246,7 @@ def _with_truth(
     return labelled, f"pseudo-labels of {Path(options.labeller).name}"
 
 
-def _row_specs(derainers: Sequence[CachedDerainer]) -> list[RowSpec]:
+def _row_specs(derainers: Sequence[RowDerainer]) -> list[RowSpec]:
     """List the rows; what derainers do to clean images is not needed for gains."""
     derained = [RowSpec("derained", derainer) for derainer in derainers]
     return [RowSpec("rainy"), RowSpec("clean"), *derained]

@@ -19,12 +19,13 @@ from eval.restore.scores import score_image
 from eval.restore.sets import RestorationSet, load_pair
 from eval.rows.cache import CachedDerainer
 from eval.rows.records import RecordFile, is_finite_number
-from rainmer import Derainer
 from rainmer.background import prefetch
 from rainmer.data.layouts import Pair
 from rainmer.errors import ImageError
 from rainmer.frames.arrays import Frame
 from rainmer.metrics import Convention
+from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["ImageScore", "Restored", "RowRunner", "restore_frames"]
 
@@ -115,7 +116,8 @@ class RowRunner:
         }
         pending = [image for image in wanted if image.name not in scores]
         progress(len(wanted) - len(pending))
-        cached = None if derainer is None else CachedDerainer(derainer, self._cache_for(derainer))
+        cache = None if self.unrounded else self.cache
+        cached = CachedDerainer(derainer, cache) if isinstance(derainer, Derainer) else None
         size = _RAINY_BATCH if derainer is None else derainer.batch
         chunks = [pending[start : start + size] for start in range(0, len(pending), size)]
         batches = (_load(chunk, image_set.height) for chunk in chunks)
@@ -130,11 +132,12 @@ class RowRunner:
     def derained_frame(self, label: str, method: Method, frame: Frame, name: str) -> Frame:
         """Derain one frame of a set for a picture: rounded to 8 bits, from the cache if there."""
         derainer = method.derainers[label]
-        cached = CachedDerainer(derainer, None if derainer.needs_names else self.cache)
-        return cached([frame], [name])[0].frame
+        if isinstance(derainer, PrecomputedResults):
+            return derainer([frame], [name])[0]
+        return CachedDerainer(derainer, self.cache)([frame])[0].frame
 
     def _records(
-        self, image_set: RestorationSet, name: str, derainer: Derainer | None
+        self, image_set: RestorationSet, name: str, derainer: Derainer | PrecomputedResults | None
     ) -> RecordFile[ImageScore]:
         """Return the file of a row, named by all that its numbers depend on but the images."""
         parts: list[object] = [
@@ -148,11 +151,11 @@ class RowRunner:
             parts.append(self.metrics.fingerprint)
         return RecordFile(self.folder, f"{image_set.label}-{name}", parts, ImageScore, _is_complete)
 
-    def _cache_for(self, derainer: Derainer) -> Path | None:
-        return None if self.unrounded or derainer.needs_names else self.cache
-
     def _restore(
-        self, loaded: Sequence[_Loaded], derainer: Derainer | None, cached: CachedDerainer | None
+        self,
+        loaded: Sequence[_Loaded],
+        derainer: Derainer | PrecomputedResults | None,
+        cached: CachedDerainer | None,
     ) -> list[Restored | ImageError]:
         """Restore one chunk of images.
 
@@ -161,12 +164,13 @@ class RowRunner:
         frames = [item.rainy for item in loaded if item.rainy is not None]
         names = [item.image.name for item in loaded if item.rainy is not None]
         started = time.perf_counter()
-        if derainer is None or cached is None:
-            restored: list[Restored | ImageError] = [Restored(frame, None) for frame in frames]
-        elif derainer.needs_names:
+        restored: list[Restored | ImageError]
+        if isinstance(derainer, PrecomputedResults):
             restored = [_read_result(derainer, *pair) for pair in zip(frames, names, strict=True)]
+        elif derainer is None or cached is None:
+            restored = [Restored(frame, None) for frame in frames]
         else:
-            restored = [*restore_frames(frames, names, derainer, cached, unrounded=self.unrounded)]
+            restored = [*restore_frames(frames, derainer, cached, unrounded=self.unrounded)]
         self.derain_s += time.perf_counter() - started if derainer is not None else 0.0
         remaining = iter(restored)
         return [
@@ -189,7 +193,6 @@ class RowRunner:
 
 def restore_frames(
     frames: Sequence[Frame],
-    names: Sequence[str],
     derainer: Derainer,
     cached: CachedDerainer,
     *,
@@ -199,15 +202,15 @@ def restore_frames(
     if not frames:
         return []
     if not unrounded:
-        return [Restored(result.frame, result.elapsed_ms) for result in cached(frames, names)]
+        return [Restored(result.frame, result.elapsed_ms) for result in cached(frames)]
     started = time.perf_counter()
     floats = [frame.astype(np.float32) / np.float32(255.0) for frame in frames]
-    restored = derainer(floats, names)
+    restored = derainer(floats)
     elapsed_ms = 1000.0 * (time.perf_counter() - started) / len(frames)
     return [Restored(image, elapsed_ms) for image in restored]
 
 
-def _read_result(derainer: Derainer, frame: Frame, name: str) -> Restored | ImageError:
+def _read_result(derainer: PrecomputedResults, frame: Frame, name: str) -> Restored | ImageError:
     """Read a result that was computed elsewhere, so its time is unknown."""
     try:
         return Restored(derainer([frame], [name])[0], None)

@@ -340,7 +340,7 @@ def measure(weights: Path, folder: Path, *, imgsz: int = 640) -> dict[str, dict[
     scores = {"all": evaluation.summary(ids)}
     for condition in sorted(set(ids.values())):
         scores[condition] = evaluation.summary(i for i, time_ in ids.items() if time_ == condition)
-    scores["classes"] = {row["class"]: row["AP"] for row in evaluation.per_class(ids)}
+    scores["classes"] = {score.name: score.ap for score in evaluation.per_class(ids)}
     return scores
 
 

@@ -22,7 +22,7 @@ from rainmer.derain.jobs import due_jobs, find_jobs
 from rainmer.derain.run import Run
 from rainmer.frames.images import IMAGE_SUFFIXES
 from rainmer.frames.inputs import raise_failures
-from rainmer.stage import Derainer
+from rainmer.stage.results import make_derainer
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
 __all__ = ["main"]
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = _parse(argv)
     jobs = find_jobs(options.input, options.out, options.suffix)[: options.limit]
-    derainer = Derainer(options.derain, **stage_options(options))
+    derainer = make_derainer(options.derain, **stage_options(options))
     due = due_jobs(jobs, options, derainer)
     run = Run(derainer, side_by_side=options.side_by_side, quiet=options.quiet)
     run.process(due)

@@ -15,6 +15,7 @@ from rainmer.files import make_folder, write_text
 from rainmer.frames.inputs import find_inputs, real_path
 from rainmer.frames.video import WRITABLE_SUFFIXES, is_video
 from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["RECORD_NAME", "Job", "due_jobs", "find_jobs"]
 
@@ -84,7 +85,9 @@ def _target_suffix(source: Path, suffix: str | None) -> str:
     return source.suffix if source.suffix.lower() in WRITABLE_SUFFIXES else ".mp4"
 
 
-def due_jobs(jobs: list[Job], options: argparse.Namespace, derainer: Derainer) -> list[Job]:
+def due_jobs(
+    jobs: list[Job], options: argparse.Namespace, derainer: Derainer | PrecomputedResults
+) -> list[Job]:
     """Return the jobs that this derainer has not done yet, the way it is asked to now.
 
     Raises:

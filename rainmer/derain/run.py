@@ -22,6 +22,7 @@ from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image, write_image
 from rainmer.frames.video import VideoWriter, is_video, open_video
 from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["Run"]
 
@@ -33,7 +34,7 @@ class Run:
     """Derains files with decoding and encoding beside it, and counts.
 
     Args:
-        derainer: The stage.
+        derainer: The stage, or results of another one; these are of images, not of videos.
         side_by_side: Write rainy and derained next to each other.
         quiet: No progress bar.
 
@@ -43,7 +44,9 @@ class Run:
         derainer_seconds: Time within the derainer.
     """
 
-    def __init__(self, derainer: Derainer, *, side_by_side: bool, quiet: bool) -> None:
+    def __init__(
+        self, derainer: Derainer | PrecomputedResults, *, side_by_side: bool, quiet: bool
+    ) -> None:
         self.images = self.videos = self.frames = 0
         self.failures: list[str] = []
         self.derainer_seconds = 0.0
@@ -95,7 +98,7 @@ class Run:
         size = self._derainer.batch
         for batch in _batches_of_one_size(self._read_ahead(jobs, pool, progress), size):
             frames = [frame for _, frame in batch]
-            derained = self._derain(frames, [job.name.as_posix() for job, _ in batch])
+            derained = self._derain(frames, [job for job, _ in batch])
             for (job, _), frame in zip(batch, derained, strict=True):
                 writing.append(pool.submit(write_image, job.target, frame))
             while len(writing) > size:
@@ -129,7 +132,7 @@ class Run:
                 yield job, frame
 
     def _process_video(self, job: Job, progress: tqdm[Any]) -> None:
-        if self._derainer.needs_names:
+        if isinstance(self._derainer, PrecomputedResults):
             raise SpecError(f"{self._derainer.name} holds images: it cannot derain {job.source}")
         with open_video(job.source) as video:
             progress.total = (progress.total or 0) + video.frame_count
@@ -152,11 +155,14 @@ class Run:
         size = self._derainer.batch
         with contextlib.closing(prefetch(video, 2 * size)) as frames:
             while batch := list(itertools.islice(frames, size)):
-                yield from self._derain(batch, None)
+                yield from self._derain(batch)
 
-    def _derain(self, frames: list[Frame], names: list[str] | None) -> list[Frame]:
+    def _derain(self, frames: list[Frame], jobs: Sequence[Job] = ()) -> list[Frame]:
         start = time.perf_counter()
-        derained = self._derainer(frames, names)
+        if isinstance(self._derainer, PrecomputedResults):
+            derained = self._derainer(frames, [job.name.as_posix() for job in jobs])
+        else:
+            derained = self._derainer(frames)
         self.derainer_seconds += time.perf_counter() - start
         if not self._side_by_side:
             return derained

@@ -19,7 +19,6 @@ from rainmer.errors import ImageError, RainmerError, SpecError, is_out_of_memory
 from rainmer.frames.arrays import download, quantize, unit_range, upload
 from rainmer.frames.tiling import Blend, merge_tiles, pad_to_multiple, split_tiles
 from rainmer.stage.restorers import CallableRestorer, Restorer
-from rainmer.stage.results import ResultsRestorer
 from rainmer.stage.specs import resolve
 from rainmer.version import __version__
 
@@ -65,7 +64,6 @@ class Derainer:
     Attributes:
         name: Short name for reports and file names.
         fingerprint: Changes whenever the output may: version, weights, precision, tiles.
-        needs_names: Whether calls need `names` (precomputed results).
 
     Raises:
         SpecError, WeightsError: The spec cannot be resolved.
@@ -138,11 +136,6 @@ class Derainer:
         return self._restorer.name
 
     @property
-    def needs_names(self) -> bool:
-        """Whether calls need the frames' file names."""
-        return self._restorer.needs_names
-
-    @property
     def cacheable(self) -> bool:
         """Whether the fingerprint tells all that the output depends on."""
         return self._restorer.cacheable
@@ -170,38 +163,24 @@ class Derainer:
             batch: How many come at once; default: the batch of the stage.
         """
         count = batch or self.batch
-        if not self.needs_names:
-            self(torch.zeros(count, 3, height, width, dtype=torch.uint8, device=self.device))
-
-    def missing(self, names: Sequence[str]) -> list[str]:
-        """Return those of the frames' file names that have no precomputed result.
-
-        Only a derainer that needs names may lack any.
-
-        Raises:
-            SpecError: A name has several results, or two names share one.
-        """
-        return self._restorer.missing(names) if isinstance(self._restorer, ResultsRestorer) else []
+        self(torch.zeros(count, 3, height, width, dtype=torch.uint8, device=self.device))
 
     def __repr__(self) -> str:
         return f"Derainer({self.name!r}, device={str(self.device)!r}, precision={self.precision!r})"
 
     @overload
-    def __call__(self, frames: Frames, names: Sequence[str] | None = ...) -> Frames: ...
+    def __call__(self, frames: Frames) -> Frames: ...
     @overload
-    def __call__(
-        self, frames: Sequence[Frames], names: Sequence[str] | None = ...
-    ) -> list[Frames]: ...
+    def __call__(self, frames: Sequence[Frames]) -> list[Frames]: ...
 
     @torch.no_grad()
-    def __call__(self, frames: Any, names: Sequence[str] | None = None) -> Any:
+    def __call__(self, frames: Any) -> Any:
         """Derain frames.
 
         Args:
             frames: One frame or many: a tensor (3, H, W) or (B, 3, H, W), an array (H, W, 3) or
                 (B, H, W, 3), or a sequence of arrays (H, W, 3) or tensors (3, H, W) of any sizes.
                 RGB; uint8 of 0..255 or floating point of 0..1.
-            names: File names of the frames, for precomputed results.
 
         Returns:
             The same kind in the same order, each of the same shape, type and device: what
@@ -215,16 +194,16 @@ class Derainer:
                 into memory.
         """
         if not isinstance(frames, Tensor | np.ndarray):
-            return self._derain_mixed(list(frames), names)
+            return self._derain_mixed(list(frames))
         channel_axis = -3 if isinstance(frames, Tensor) else -1
         if frames.ndim not in (3, 4) or frames.shape[channel_axis] != 3:
             raise ImageError(f"expected RGB frames, but got the shape {tuple(frames.shape)}")
         if frames.ndim == 4:
-            stacked = self._derain_mixed(list(frames), names)
+            stacked = self._derain_mixed(list(frames))
             if not stacked:
                 return frames
             return torch.stack(stacked) if isinstance(frames, Tensor) else np.stack(stacked)
-        return self._derain_mixed([frames], names)[0]
+        return self._derain_mixed([frames])[0]
 
     def check(self) -> None:
         """Wait for the calls so far and check their results.
@@ -241,17 +220,14 @@ class Derainer:
                 f"{self.name} gave values that are not finite, at precision {self.precision}"
             )
 
-    def _derain_mixed(self, frames: list[Any], names: Sequence[str] | None) -> list[Any]:
+    def _derain_mixed(self, frames: list[Any]) -> list[Any]:
         """Derain frames of any kinds and sizes, those of one size together."""
-        if names is not None and len(names) != len(frames):
-            raise RainmerError(f"got {len(names)} names for {len(frames)} frames")
         restored: list[Any] = [None] * len(frames)
         for group in _groups(frames):
             for start in range(0, len(group), self.batch):
                 chosen = group[start : start + self.batch]
                 batch = self._upload([frames[i] for i in chosen])
-                chosen_names = [names[i] for i in chosen] if names is not None else None
-                result = self._restore_batch(unit_range(batch), chosen_names)
+                result = self._restore_batch(unit_range(batch))
                 self._check_finite(result, frames[chosen[0]])
                 if batch.dtype == torch.uint8:
                     result = quantize(result, truncate=self.truncate)
@@ -274,13 +250,13 @@ class Derainer:
             return torch.stack(frames).to(self.device)
         return upload(frames, self.device)
 
-    def _restore_batch(self, batch: Tensor, names: list[str] | None) -> Tensor:
+    def _restore_batch(self, batch: Tensor) -> Tensor:
         """Restore (B, 3, H, W), float32, 0..1, with fewer pixels at once while memory runs out."""
         while True:
             try:
                 with self._autocast():
                     prompts = self._restorer.prompts(batch)
-                    return self._restore_within_budget(batch, prompts, names).clamp(0.0, 1.0)
+                    return self._restore_within_budget(batch, prompts).clamp(0.0, 1.0)
             except (RuntimeError, MemoryError) as error:
                 if "CUDA error" in str(error):
                     reason = str(error).splitlines()[0]
@@ -292,24 +268,20 @@ class Derainer:
                     raise
                 self._lower_budget(batch, error)
 
-    def _restore_within_budget(
-        self, batch: Tensor, prompts: Tensor | None, names: list[str] | None
-    ) -> Tensor:
+    def _restore_within_budget(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
         height, width = batch.shape[-2:]
         tile = self._tile_side(height, width)
         if tile is None:
-            return self._call_restorer(batch, prompts, names)
+            return self._call_restorer(batch, prompts)
         # Tiles made smaller for want of memory must still be mostly new: else they never end.
         overlap = self.overlap if tile == self.tile else min(self.overlap, tile // 2)
         tiles, places = split_tiles(batch, (tile, tile), overlap)
         if prompts is not None:
             prompts = prompts.repeat(len(places), *[1] * (prompts.ndim - 1))
-        restored = self._call_restorer(tiles, prompts, None).clamp(0.0, 1.0)
+        restored = self._call_restorer(tiles, prompts).clamp(0.0, 1.0)
         return merge_tiles(restored, places, (height, width), overlap=overlap, blend=self.blend)
 
-    def _call_restorer(
-        self, batch: Tensor, prompts: Tensor | None, names: list[str] | None
-    ) -> Tensor:
+    def _call_restorer(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
         """Call the restorer on as many frames or tiles at once as batch and memory allow."""
         height, width = batch.shape[-2:]
         padded = pad_to_multiple(batch, self._restorer.size_multiple)
@@ -320,8 +292,7 @@ class Derainer:
         for start in range(0, len(padded), at_once):
             part = slice(start, start + at_once)
             part_prompts = prompts[part] if prompts is not None else None
-            part_names = names[part] if names is not None else None
-            restored = self._restorer.restore(padded[part], part_prompts, part_names)
+            restored = self._restorer.restore(padded[part], part_prompts)
             parts.append(restored[..., :height, :width].float())
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -43,7 +43,6 @@ class Restorer(Protocol):
         fingerprint: Changes whenever the output may: the key of caches.
         size_multiple: Both sides of what `restore` gets divide by it.
         tileable: Whether a frame may be restored in tiles.
-        needs_names: Whether `restore` needs the frames' file names.
         cacheable: Whether `fingerprint` tells all that the output depends on.
     """
 
@@ -51,7 +50,6 @@ class Restorer(Protocol):
     fingerprint: str
     size_multiple: int
     tileable: bool
-    needs_names: bool
     cacheable: bool
 
     def prepare(
@@ -69,7 +67,7 @@ class Restorer(Protocol):
     def prompts(self, batch: Tensor) -> Tensor | None:
         """Return what is computed once per whole frame (B, ...), or None if nothing is."""
 
-    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+    def restore(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
         """Restore (B, 3, H, W), RGB, 0..1."""
 
 
@@ -81,7 +79,6 @@ class NetworkRestorer:
     """
 
     tileable = True
-    needs_names = False
     cacheable = True
 
     def __init__(self, network: models.Network, name: str) -> None:
@@ -112,7 +109,7 @@ class NetworkRestorer:
         with self._precision(batch.device):
             return self.network.prompts(make_query(batch))
 
-    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+    def restore(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
         """Run the network."""
         extra = {} if prompts is None else {"prompts": prompts}
         with self._precision(batch.device):
@@ -127,7 +124,6 @@ class NetworkRestorer:
 class FunctionRestorer:
     """A function of one batch: the controls, or an exported network."""
 
-    needs_names = False
     cacheable = True
 
     def __init__(
@@ -156,7 +152,7 @@ class FunctionRestorer:
         """Return None: nothing is computed per frame."""
         return None
 
-    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+    def restore(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
         """Call the function and check that it kept its promise.
 
         Raises:
@@ -185,14 +181,14 @@ class CallableRestorer(FunctionRestorer):
         self.cacheable = known is not None
         super().__init__(function, name, fingerprint=_digest(name, known or secrets.token_hex()))
 
-    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+    def restore(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
         """Call the function; what it raises is told in one line.
 
         Raises:
             SpecError: The function raised, or broke its promise.
         """
         try:
-            return super().restore(batch, prompts, names)
+            return super().restore(batch, prompts)
         except (RainmerError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
@@ -219,7 +215,6 @@ class BlendRestorer:
         self.fingerprint = _digest("blend", share, restorer.fingerprint)
         self.size_multiple = restorer.size_multiple
         self.tileable = restorer.tileable
-        self.needs_names = restorer.needs_names
         self.cacheable = restorer.cacheable
 
     def prepare(
@@ -233,9 +228,9 @@ class BlendRestorer:
         """Return what the restorer computes once per frame."""
         return self.restorer.prompts(batch)
 
-    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+    def restore(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
         """Restore and blend. What is restored is clamped first: users see it clamped too."""
-        restored = self.restorer.restore(batch, prompts, names).to(batch.dtype).clamp(0.0, 1.0)
+        restored = self.restorer.restore(batch, prompts).to(batch.dtype).clamp(0.0, 1.0)
         return torch.lerp(batch, restored, self.share)
 
 

@@ -23,9 +23,8 @@ from rainmer.stage.restorers import (
     _first_line,
     median_filter,
 )
-from rainmer.stage.results import ResultsRestorer
 
-__all__ = ["DEFAULT_DERAINER", "SPEC_HELP", "resolve"]
+__all__ = ["DEFAULT_DERAINER", "SPEC_HELP", "resolve", "split_blend"]
 
 DEFAULT_DERAINER = "rainmer-s"
 """What commands take where no derainer is named."""
@@ -43,7 +42,8 @@ def resolve(spec: str) -> Restorer:
         spec: One of `SPEC_HELP`.
 
     Raises:
-        SpecError: The spec names nothing known, or what it names is missing.
+        SpecError: The spec names nothing known, what it names is missing, or it names results,
+            which only those who know file names can use: see `rainmer.stage.results`.
         WeightsError: The weights file cannot be used.
     """
     kind, _, rest = spec.partition(":")
@@ -52,9 +52,13 @@ def resolve(spec: str) -> Restorer:
     if spec == "median":
         return FunctionRestorer(median_filter, "median")
     if kind == "results" and rest:
-        return ResultsRestorer(Path(rest))
+        raise SpecError(
+            f"{spec} needs file names, which frames alone do not have: "
+            "use rainmer.stage.results.PrecomputedResults"
+        )
     if kind == "blend":
-        return _blend(rest)
+        share, blended = split_blend(rest)
+        return BlendRestorer(share, resolve(blended))
     if kind == "python" and rest:
         return _python_callable(rest)
     if kind in EXPORTED and rest:
@@ -77,7 +81,8 @@ def _network_name(kind: str, weights: Path) -> str:
     return weights.stem if weights.stem.startswith(kind) else f"{kind}-{weights.stem}"
 
 
-def _blend(target: str) -> BlendRestorer:
+def split_blend(target: str) -> tuple[float, str]:
+    """Split `A:SPEC`, what follows `blend:`, into the share 0..1 and the spec. Raises SpecError."""
     share, _, spec = target.partition(":")
     try:
         weight = float(share)
@@ -87,7 +92,7 @@ def _blend(target: str) -> BlendRestorer:
         raise SpecError(
             f"blend:{target}: expected blend:A:SPEC with A in 0..1, such as blend:0.5:median"
         )
-    return BlendRestorer(weight, resolve(spec))
+    return weight, spec
 
 
 def _python_callable(target: str) -> CallableRestorer:

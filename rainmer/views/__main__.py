@@ -30,6 +30,7 @@ from rainmer.files import make_folder
 from rainmer.frames.inputs import raise_failures
 from rainmer.models import Rainmer
 from rainmer.stage.restorers import NetworkRestorer
+from rainmer.stage.results import open_results
 from rainmer.stage.specs import resolve
 from rainmer.views import (
     METHODS,
@@ -180,7 +181,7 @@ def _check_count(images: ImageSet, count: int, verb: str, failures: Sequence[str
 
 def _network(spec: str) -> tuple[Rainmer, str, str]:
     """Load the network of a spec; return it, its name and fingerprint."""
-    restorer = resolve(spec)
+    restorer = None if open_results(spec) else resolve(spec)
     if not isinstance(restorer, NetworkRestorer):
         raise SpecError(f"{spec} has no views to embed images by: give rainmer:WEIGHTS")
     network = restorer.network

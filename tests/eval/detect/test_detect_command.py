@@ -212,7 +212,7 @@ def test_strips_show_the_images_that_changed(tmp_path):
     for sample in data.samples:
         write_image(sample.rainy, rain(read_image(sample.clean), sample.image_id, share=0.03))
     cached = [CachedDerainer(Derainer(spec, device="cpu"), None) for spec in ("none", "median")]
-    specs = row_specs(data, cached, [False, False])
+    specs = row_specs(data, cached)
     comparison = compare(data, RectangleDetector(), specs, tmp_path / "rows", Settings(resamples=0))
     strips = select_strips(comparison, 0.25)
     assert strips
