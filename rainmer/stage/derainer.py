@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeVar, get_args, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +14,10 @@ from torch import Tensor
 
 from rainmer import __version__
 from rainmer.device import resolve_device
-from rainmer.errors import ImageError, RainmerError, SpecError, is_out_of_memory
+from rainmer.errors import ImageError, RainmerError, SpecError
 from rainmer.frames.arrays import download, quantize, unit_range, upload
-from rainmer.frames.tiling import Blend, merge_tiles, pad_to_multiple, split_tiles
+from rainmer.frames.tiling import Blend
+from rainmer.stage.memory import TileBy, TiledRunner
 from rainmer.stage.restorers import CallableRestorer, Restorer
 from rainmer.stage.results import ResultsRestorer
 from rainmer.stage.specs import resolve
@@ -26,11 +25,8 @@ from rainmer.stage.specs import resolve
 __all__ = ["Derainer", "Precision", "TileBy"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
-TileBy = Literal["long", "short"]
 
-_log = logging.getLogger(__name__)
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_SMALLEST_TILE = 64
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 FrameArray = npt.NDArray[Any]
 Frames = TypeVar("Frames", Tensor, FrameArray)
@@ -91,16 +87,8 @@ class Derainer:
         compiled: bool = False,
         truncate: bool = False,
     ) -> None:
-        if precision != "fp32" and precision not in _AUTOCAST:
+        if precision not in _DTYPES:
             raise RainmerError(f"precision must be fp32, bf16 or fp16, but is {precision!r}")
-        if not isinstance(batch, int) or batch < 1:
-            raise RainmerError(f"batch must be a whole number of at least 1, but is {batch!r}")
-        if blend not in get_args(Blend):
-            raise RainmerError(f"blend must be {' or '.join(get_args(Blend))}, but is {blend!r}")
-        if tile_by not in get_args(TileBy):
-            raise RainmerError(f"tile_by must be long or short, but is {tile_by!r}")
-        if tile is not None and not 0 <= overlap < tile:
-            raise RainmerError(f"overlap must be in 0..tile-1, but is {overlap} of tile {tile}")
         self.device = resolve_device(device)
         self.precision = precision
         self.tile = tile
@@ -108,15 +96,22 @@ class Derainer:
         self.batch = batch
         self.blend = blend
         self.tile_by = tile_by
-        self._restorer = self._make_restorer(spec)
         self.compiled = compiled
         self.truncate = truncate
-        dtype = _AUTOCAST.get(precision, torch.float32)
+        dtype = _DTYPES[precision]
+        self._runner = TiledRunner(
+            self.device,
+            dtype,
+            tile=tile,
+            overlap=overlap,
+            batch=batch,
+            blend=blend,
+            tile_by=tile_by,
+        )
+        self._restorer = self._make_restorer(spec)
         self._restorer.prepare(self.device, dtype, compiled=compiled)
-        # Whether all that stayed on a GPU was finite: a flag there that nobody has waited for yet.
+        # On a GPU: a flag there, whether all results since the last `check` were finite.
         self._finite: Tensor | None = None
-        # Most pixels of one call; known only after a call that did not fit.
-        self._pixel_budget: int | None = None
         if tile is not None and self._restorer.tileable and tile % self._restorer.size_multiple:
             raise RainmerError(
                 f"tile must be a multiple of {self._restorer.size_multiple} for {self.name}, "
@@ -251,7 +246,7 @@ class Derainer:
                 chosen = group[start : start + self.batch]
                 batch = self._upload([frames[i] for i in chosen])
                 chosen_names = [names[i] for i in chosen] if names is not None else None
-                result = self._restore_batch(unit_range(batch), chosen_names)
+                result = self._runner.restore(self._restorer, unit_range(batch), chosen_names)
                 self._check_finite(result, frames[chosen[0]])
                 if batch.dtype == torch.uint8:
                     result = quantize(result, truncate=self.truncate)
@@ -273,100 +268,6 @@ class Derainer:
         if isinstance(frames[0], Tensor):
             return torch.stack(frames).to(self.device)
         return upload(frames, self.device)
-
-    def _restore_batch(self, batch: Tensor, names: list[str] | None) -> Tensor:
-        """Restore (B, 3, H, W), float32, 0..1, with fewer pixels at once while memory runs out."""
-        while True:
-            try:
-                with self._autocast():
-                    prompts = self._restorer.prompts(batch)
-                    return self._restore_within_budget(batch, prompts, names).clamp(0.0, 1.0)
-            except (RuntimeError, MemoryError) as error:
-                if "CUDA error" in str(error):
-                    reason = str(error).splitlines()[0]
-                    raise RainmerError(
-                        f"{self.device} failed while {self.name} ran ({reason}); start again, "
-                        "or go on with another --device"
-                    ) from error
-                if not is_out_of_memory(error):
-                    raise
-                self._lower_budget(batch, error)
-
-    def _restore_within_budget(
-        self, batch: Tensor, prompts: Tensor | None, names: list[str] | None
-    ) -> Tensor:
-        height, width = batch.shape[-2:]
-        tile = self._tile_side(height, width)
-        if tile is None:
-            return self._call_restorer(batch, prompts, names)
-        # Tiles made smaller for want of memory must still be mostly new: else they never end.
-        overlap = self.overlap if tile == self.tile else min(self.overlap, tile // 2)
-        tiles, places = split_tiles(batch, (tile, tile), overlap)
-        if prompts is not None:
-            prompts = prompts.repeat(len(places), *[1] * (prompts.ndim - 1))
-        restored = self._call_restorer(tiles, prompts, None).clamp(0.0, 1.0)
-        return merge_tiles(restored, places, (height, width), overlap=overlap, blend=self.blend)
-
-    def _call_restorer(
-        self, batch: Tensor, prompts: Tensor | None, names: list[str] | None
-    ) -> Tensor:
-        """Call the restorer on as many frames or tiles at once as batch and memory allow."""
-        height, width = batch.shape[-2:]
-        padded = pad_to_multiple(batch, self._restorer.size_multiple)
-        at_once = self.batch
-        if self._pixel_budget is not None:
-            at_once = max(1, min(at_once, self._pixel_budget // (height * width)))
-        parts = []
-        for start in range(0, len(padded), at_once):
-            part = slice(start, start + at_once)
-            part_prompts = prompts[part] if prompts is not None else None
-            part_names = names[part] if names is not None else None
-            restored = self._restorer.restore(padded[part], part_prompts, part_names)
-            parts.append(restored[..., :height, :width].float())
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _tile_side(self, height: int, width: int) -> int | None:
-        """Return the side of the tiles, or None when the frame runs whole."""
-        if not self._restorer.tileable:
-            return None
-        side = self.tile
-        fits = self._pixel_budget is None or height * width <= self._pixel_budget
-        if fits and self.tile_by == "short" and side is not None and min(height, width) <= side:
-            return None
-        if self._pixel_budget is not None and not fits:
-            multiple = self._restorer.size_multiple
-            fitting = int(self._pixel_budget**0.5) // multiple * multiple
-            side = min(side, fitting) if side else fitting
-        if side is None or max(height, width) <= side:
-            return None
-        return side
-
-    def _lower_budget(self, batch: Tensor, error: BaseException) -> None:
-        """Halve the pixels per call after a call that did not fit."""
-        height, width = batch.shape[-2:]
-        pixels = self._pixel_budget or min(len(batch), self.batch) * height * width
-        if self.tile:
-            pixels = min(pixels, self.batch * self.tile**2)
-        lowered = pixels // 2
-        if lowered < _SMALLEST_TILE**2 or (
-            not self._restorer.tileable and lowered < height * width
-        ):
-            raise RainmerError(
-                f"{self.name} runs out of memory on {self.device} at {width}x{height} pixels; "
-                "use a smaller --batch or --tile, or another --device"
-            ) from error
-        self._pixel_budget = lowered
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        _log.warning("%s: out of memory, going on with %d pixels at once", self.name, lowered)
-
-    @contextlib.contextmanager
-    def _autocast(self) -> Iterator[None]:
-        if self.precision == "fp32":
-            yield
-            return
-        with torch.autocast(self.device.type, dtype=_AUTOCAST[self.precision]):
-            yield
 
 
 def _groups(frames: list[Any]) -> list[list[int]]:
