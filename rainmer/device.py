@@ -8,7 +8,6 @@ from rainmer.errors import RainmerError
 
 __all__ = ["resolve_device"]
 
-
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 
 

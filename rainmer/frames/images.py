@@ -31,16 +31,13 @@ __all__ = [
     "write_image",
 ]
 
-
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Suffixes (lower case) of the files that `list_images` finds."""
 
-
+_PNG_END = b"IEND\xaeB\x60\x82"
 _EXIF_ORIENTATION = 0x0112
-
-
-_SWAPS_SIDES = frozenset({5, 6, 7, 8})
-
-
+_SWAPS_SIDES = frozenset({5, 6, 7, 8})  # EXIF orientations
+_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 _READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"\xff\xd8", JpegImageFile),
     (b"\x89PNG", PngImageFile),
@@ -49,12 +46,7 @@ _READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"MM", TiffImageFile),
     (b"RIFF", WebPImageFile),
 )
-
-
-_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
-
-
-_PNG_END = b"IEND\xaeB\x60\x82"
+"""Readers of image headers by the first bytes of a file."""
 
 
 def read_image(path: str | os.PathLike[str]) -> Frame:

@@ -32,6 +32,8 @@ __all__ = [
     "weights_fingerprint",
 ]
 
+_FOLDER = Path(__file__).resolve().parents[1] / "weights"  # of the shipped files
+_SUFFIX = ".safetensors"
 _FORMAT = "rainmer"
 _FORMAT_VERSION = "1"
 _PICKLE_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt")
@@ -66,7 +68,7 @@ def read_weights_file(path: str | os.PathLike[str]) -> WeightsFile:
     """
     file = Path(path)
     _check_readable(file)
-    if file.suffix == ".safetensors":
+    if file.suffix == _SUFFIX:
         return _read_safetensors(file)
     if file.suffix in _PICKLE_SUFFIXES:
         return _interpret_plain(file, _read_pickle(file))
@@ -98,7 +100,7 @@ def save_weights(path: str | os.PathLike[str], model: Network) -> None:
     """
     if model.fused:
         raise WeightsError("a fused network cannot be saved: save the one that it was made from")
-    if Path(path).suffix != ".safetensors":
+    if Path(path).suffix != _SUFFIX:
         raise WeightsError(f"weights are written as .safetensors, not as {path}")
     metadata = {
         "format": _FORMAT,
@@ -219,14 +221,8 @@ def _explain(file: Path, error: Exception) -> str:
     return f"{file} holds no weights: damaged, or a file of another kind"
 
 
-_FOLDER = Path(__file__).resolve().parents[1] / "weights"
-
-
-_SUFFIX = ".safetensors"
-
-
 def shipped_names() -> list[str]:
-    """Return the names, sorted: each is a spec of a derainer.
+    """Return the names of the weights that come with the package, sorted; each is a spec.
 
     Example:
         >>> shipped_names()
