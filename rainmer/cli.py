@@ -228,7 +228,22 @@ def _end(message: str) -> NoReturn:
 
 
 def progress_bar(
-    items: Iterable[_Item], total: int, unit: str, quiet: bool, name: str | None = None
-) -> Iterable[_Item]:
-    """Show progress over items, if they take longer than two seconds."""
-    return tqdm(items, desc=name, total=total, unit=unit, disable=quiet, delay=2)
+    total: int | None,
+    *,
+    quiet: bool,
+    unit: str = "image",
+    name: str | None = None,
+    items: Iterable[_Item] = (),
+) -> tqdm[_Item]:
+    """Make a bar that appears when work takes longer than two seconds.
+
+    Args:
+        total: How many units there are; None: unknown.
+        quiet: Show nothing.
+        unit: What is counted, in the singular.
+        name: Text before the bar.
+        items: What the bar iterates over and counts. Without them, call `update` of it.
+    """
+    return tqdm(
+        items, desc=name, total=total, unit=unit, disable=quiet, delay=2, dynamic_ncols=True
+    )

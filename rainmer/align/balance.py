@@ -292,7 +292,7 @@ def balance_command(options: argparse.Namespace) -> None:
     _write_selection(options.out / _SELECTION, measured, bins)
     skipped: list[str] = []
     copying = copy_selected(files, options.out, link=options.link, skipped=skipped)
-    before = sum(progress_bar(copying, len(files), "file", options.quiet))
+    before = sum(progress_bar(len(files), items=copying, unit="file", quiet=options.quiet))
     _print_plan(plan, edges)
     print(f"{sum(plan.taken)} pairs; {before} files were there; results in {options.out}")
     raise_skipped(skipped, len(files))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rainmer.background_work import in_order
+from rainmer.background import ordered_map
 from rainmer.cli import progress_bar
 from rainmer.data.layouts.sets import (
     ImageSet,
@@ -266,7 +266,7 @@ def _run(
     skipped: list[str],
 ) -> Iterator[tuple[_Task, _Record, CroppedImage]]:
     function = functools.partial(_cut, out=out, size=size, known=known)
-    for task, result in in_order(function, tasks, threads):
+    for task, result in ordered_map(function, tasks, threads, errors=(ImageError, DatasetError)):
         if isinstance(result, Exception):
             skipped.append(str(result))
             continue
@@ -375,7 +375,7 @@ def crop_command(options: argparse.Namespace) -> None:
     images = crop_images(
         jobs, options.out, size=options.size, threads=options.threads, skipped=skipped
     )
-    done = list(progress_bar(images, total, "image", options.quiet))
+    done = list(progress_bar(total, items=images, quiet=options.quiet))
     crops, before = sum(one.crops for one in done), sum(one.unchanged for one in done)
     text = f"{len(done)} images gave {crops} crops of {options.size} pixels"
     print(f"{text}; {before} were cut before; results in {options.out}")

@@ -19,9 +19,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rainmer.background_work import in_order
+from rainmer.background import ordered_map
 from rainmer.cli import progress_bar
 from rainmer.data.layouts.sets import ImageSet, read_sets
+from rainmer.errors import DatasetError, ImageError
 from rainmer.files import write_csv
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image
@@ -280,8 +281,13 @@ def _fingerprints(
     bare = any(not one.clean for one in sets)
     paths = [path for one in sets for path in compared_paths(one, everything=bare)]
     known = {}
-    work = in_order(read_fingerprint, list(dict.fromkeys(paths)), options.threads)
-    for path, result in progress_bar(work, len(set(paths)), "image", options.quiet):
+    work = ordered_map(
+        read_fingerprint,
+        dict.fromkeys(paths),
+        options.threads,
+        errors=(ImageError, DatasetError),
+    )
+    for path, result in progress_bar(len(set(paths)), items=work, quiet=options.quiet):
         if isinstance(result, Exception):
             skipped.append(str(result))
         else:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rainmer.background_work import in_order
+from rainmer.background import ordered_map
 from rainmer.cli import progress_bar
 from rainmer.config import from_mapping, to_mapping
 from rainmer.data.layouts.sets import ImageSet, Pair, _no_pairs, read_sets, unpaired_lines
@@ -199,7 +199,9 @@ def measure_images(
     _replace(table, before.values())
     done = []
     function = functools.partial(_measure, known=before)
-    for _, result in in_order(function, images.pairs, threads):
+    for _, result in ordered_map(
+        function, images.pairs, threads, errors=(ImageError, DatasetError)
+    ):
         if isinstance(result, Exception):
             skipped.append(str(result))
             continue
@@ -417,7 +419,15 @@ def measure_command(options: argparse.Namespace) -> None:
         skipped = unpaired_lines(one)
         table: Path = options.out / f"{one.name}.csv"
         measuring = measure_images(one, table, threads=options.threads, skipped=skipped)
-        measured = list(progress_bar(measuring, len(one.pairs), "pair", options.quiet, one.name))
+        measured = list(
+            progress_bar(
+                len(one.pairs),
+                items=measuring,
+                unit="pair",
+                quiet=options.quiet,
+                name=one.name,
+            )
+        )
         if measured:
             summary = summarize(one.name, measured)
             write_summary(table.with_suffix(".json"), summary, skipped)

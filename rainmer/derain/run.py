@@ -6,16 +6,14 @@ import contextlib
 import itertools
 import os
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from rainmer.background import consume, prefetch
+from rainmer.background import consume, ordered_map, prefetch
 from rainmer.derain.jobs import Job
 from rainmer.errors import ImageError, SpecError
 from rainmer.frames.arrays import Frame
@@ -24,7 +22,6 @@ from rainmer.frames.video import VideoWriter, is_video, open_video
 from rainmer.stage import Derainer
 
 __all__ = ["Run"]
-
 
 _THREADS = min(4, os.cpu_count() or 1)
 
@@ -62,12 +59,8 @@ class Run:
         images = [job for job in jobs if not is_video(job.source)]
         videos = [job for job in jobs if is_video(job.source)]
         start = time.perf_counter()
-        # On an interruption the pool still writes what is derained.
-        with (
-            ThreadPoolExecutor(_THREADS) as pool,
-            tqdm(total=len(images), unit="frame", disable=self._quiet or not jobs) as progress,
-        ):
-            self._process_images(images, pool, progress)
+        with tqdm(total=len(images), unit="frame", disable=self._quiet or not jobs) as progress:
+            self._process_images(images, progress)
             for job in videos:
                 try:
                     self._process_video(job, progress)
@@ -88,45 +81,40 @@ class Run:
             text += f"; {unchanged} done before (--overwrite does them again)"
         return f"{text}; results in {out}"
 
-    def _process_images(
-        self, jobs: Sequence[Job], pool: ThreadPoolExecutor, progress: tqdm[Any]
-    ) -> None:
-        writing: deque[Future[None]] = deque()
-        size = self._derainer.batch
-        for batch in _batches_of_one_size(self._read_ahead(jobs, pool, progress), size):
+    def _process_images(self, jobs: Sequence[Job], progress: tqdm[Any]) -> None:
+        # An interruption waits for the images that are derained but not yet written.
+        writing = ordered_map(
+            lambda result: write_image(*result),
+            self._derained_images(jobs, progress),
+            _THREADS,
+            self._derainer.batch,
+        )
+        for _ in writing:
+            self.images += 1
+            progress.update()
+
+    def _derained_images(
+        self, jobs: Sequence[Job], progress: tqdm[Any]
+    ) -> Iterator[tuple[Path, Frame]]:
+        """Yield the targets of images with their content, in batches of one size."""
+        images = self._read_images(jobs, progress)
+        for batch in _batches_of_one_size(images, self._derainer.batch):
             frames = [frame for _, frame in batch]
             derained = self._derain(frames, [job.name.as_posix() for job, _ in batch])
             for (job, _), frame in zip(batch, derained, strict=True):
-                writing.append(pool.submit(write_image, job.target, frame))
-            while len(writing) > size:
-                self._finish_image(writing.popleft(), progress)
-        for future in writing:
-            self._finish_image(future, progress)
+                yield job.target, frame
 
-    def _finish_image(self, writing: Future[None], progress: tqdm[Any]) -> None:
-        writing.result()
-        self.images += 1
-        progress.update()
-
-    def _read_ahead(
-        self, jobs: Sequence[Job], pool: ThreadPoolExecutor, progress: tqdm[Any]
-    ) -> Iterator[tuple[Job, Frame]]:
+    def _read_images(self, jobs: Sequence[Job], progress: tqdm[Any]) -> Iterator[tuple[Job, Frame]]:
         """Decode the images of jobs in order, some ahead of their use; note those that fail."""
-        coming = iter(jobs)
-        waiting: deque[tuple[Job, Future[Frame]]] = deque()
-        while True:
-            for job in itertools.islice(coming, self._derainer.batch + _THREADS - len(waiting)):
-                waiting.append((job, pool.submit(read_image, job.source)))
-            if not waiting:
-                return
-            job, reading = waiting.popleft()
-            try:
-                frame = reading.result()
-            except ImageError as error:
-                self.failures.append(str(error))
-                progress.update()
-            else:
-                yield job, frame
+        ahead = self._derainer.batch + _THREADS
+        reading = ordered_map(_read, jobs, _THREADS, ahead, errors=(ImageError,))
+        with contextlib.closing(reading):
+            for job, frame in reading:
+                if isinstance(frame, ImageError):
+                    self.failures.append(str(frame))
+                    progress.update()
+                else:
+                    yield job, frame
 
     def _process_video(self, job: Job, progress: tqdm[Any]) -> None:
         if self._derainer.needs_names:
@@ -161,6 +149,10 @@ class Run:
         if not self._side_by_side:
             return derained
         return [np.concatenate(pair, axis=1) for pair in zip(frames, derained, strict=True)]
+
+
+def _read(job: Job) -> Frame:
+    return read_image(job.source)
 
 
 def _batches_of_one_size(
