@@ -34,7 +34,6 @@ __all__ = [
     "stage_options",
 ]
 
-_Item = TypeVar("_Item")
 _Options = TypeVar("_Options")
 
 EXIT_USER_ERROR = 2
@@ -265,8 +264,8 @@ def progress_bar(
     quiet: bool,
     unit: str = "image",
     name: str | None = None,
-    items: Iterable[_Item] = (),
-) -> tqdm[_Item]:
+    items: Iterable[Any] = (),
+) -> tqdm[Any]:
     """Make a bar that appears when work takes longer than two seconds.
 
     Args:
