@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from ultralytics.engine.predictor import BasePredictor
 
 from detection.timing import Stopwatch
+from detection.yolo.binding import make_class
 from detection.yolo.letterbox import Placement, letterbox, place
 
 __all__ = ["DeviceBatch", "device_predictor", "letterboxes", "network_input", "placement_of"]
@@ -94,12 +94,7 @@ def device_predictor(yolo: Any) -> type[Any] | None:
     stock = yolo._smart_load("predictor")
     if not (isinstance(stock, type) and issubclass(stock, BasePredictor) and letterboxes(stock)):
         return None
-    return _make_class(stock)
-
-
-@functools.cache
-def _make_class(base: type) -> type[Any]:
-    return type(f"Device{base.__name__}", (DevicePredictor, base), {})
+    return make_class(f"Device{stock.__name__}", (DevicePredictor, stock))
 
 
 def letterboxes(predictor: Any) -> bool:

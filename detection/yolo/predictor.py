@@ -222,7 +222,7 @@ def bind_predictor(base: type, settings: Settings) -> type[Any]:
         return base
     if not (isinstance(base, type) and issubclass(base, BasePredictor)):
         raise RainmerError(f"expected a predictor class of ultralytics, but got {base!r}")
-    return make_class(DerainPredictor, base, settings)
+    return make_class(f"Derain{base.__name__}", (DerainPredictor, base), settings)
 
 
 def _letterboxes(predictor: type) -> bool:

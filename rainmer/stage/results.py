@@ -12,9 +12,7 @@ from rainmer.errors import ImageError, SpecError
 from rainmer.files import match_key
 from rainmer.frames.arrays import to_batch
 from rainmer.frames.images import list_images, read_image
-from rainmer.stage.restorers import (
-    _digest,
-)
+from rainmer.stage.restorers import digest
 
 __all__ = ["ResultsRestorer"]
 
@@ -42,7 +40,7 @@ class ResultsRestorer:
         self._is_flat = all(path.parent == folder for path in paths)
         self._taken: dict[Path, str] = {}
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        self.fingerprint = _digest("results", stats)
+        self.fingerprint = digest("results", stats)
 
     def prepare(
         self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
