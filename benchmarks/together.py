@@ -49,16 +49,22 @@ def main() -> None:
 
         functions = {"together": together, "in turn": in_turn}
         seconds = alternate(functions, options.rounds, torch.device("cpu"))
+    _print(seconds)
+
+
+def _print(seconds: dict[str, list[float]]) -> None:
     ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
     for name, times in seconds.items():
-        print(
-            f"{name:8} {statistics.median(times):7.2f} s  ({', '.join(f'{t:.2f}' for t in times)})"
-        )
+        print(f"{name:8} {statistics.median(times):6.2f} s ({_listed(times)})")
     ratio = statistics.median(ratios)
     print(
-        f"together / in turn: {ratio:.2f} ({', '.join(f'{r:.2f}' for r in ratios)}), at most "
+        f"together / in turn: {ratio:.2f} ({_listed(ratios)}), at most "
         f"{WANTED} {'reached' if ratio <= WANTED else 'missed'}"
     )
+
+
+def _listed(numbers: list[float]) -> str:
+    return ", ".join(f"{number:.2f}" for number in numbers)
 
 
 def _parse() -> argparse.Namespace:

@@ -161,12 +161,12 @@ def interleave(
         size: Most items in a chunk.
         ahead: Most items that wait: of each source, or of all together if they are live.
         at_once: Most sources that are open at a time, in their order; None opens all.
-        live: Take items as they arrive and yield chunks of what is there, so that no source waits
-            for another. Otherwise sources take turns and chunks are full, the same in every run.
+        live: Yield items as they arrive, so that no source waits for another. Otherwise sources
+            take turns and chunks are full, the same in every run.
 
     Yields:
-        Pairs of a source's name and its item, in order. After the last item of a source comes its
-        `End`, which does not count as an item; its failure does not stop the other sources.
+        Pairs of a source's name and its item, in order. The last is the source's `End`, which does
+        not count as an item; its failure does not stop the other sources.
     """
     coming = iter(sources.items())
     closed = threading.Event()
@@ -194,8 +194,7 @@ def interleave(
             name, item = feeder.waiting.get()
             chunk.append((name, item))
             if isinstance(item, End):
-                # A shared queue may return the end of another source: all that matters is that
-                # there are as many turns as open sources.
+                # From a shared queue it may be that of another source: only the count matters.
                 open_next()
             else:
                 turns.append(feeder)

@@ -60,13 +60,13 @@ def _val(self: Any, validator: Any = None, **kwargs: Any) -> Any:
 
 
 def _copy(self: Any) -> Any:
-    twin = type(self).__new__(type(self))
+    twin = object.__new__(type(self))
     twin.__dict__.update(self.__dict__)
     return twin
 
 
 def _deepcopy(self: Any, memo: dict[int, Any]) -> Any:
-    twin = type(self).__new__(type(self))
+    twin = object.__new__(type(self))
     memo[id(self)] = twin
     twin.__dict__.update(copy.deepcopy(_state_of(self), memo))
     return twin
@@ -77,7 +77,7 @@ def _reduce(self: Any, _protocol: Any) -> Any:
 
 
 def _state_of(yolo: Any) -> dict[str, Any]:
-    """Return what makes an object, without its predictor: that is rebuilt, and holds a lock."""
+    """Return an object's attributes, its predictor left out: it has a lock, and is built anew."""
     return {**yolo.__dict__, "predictor": None}
 
 
@@ -86,9 +86,9 @@ def attach(
 ) -> Model:
     """Put a derainer in front of an existing YOLO object, for all its tasks and sources.
 
-    From now on `yolo(...)`, `yolo.predict`, `yolo.track` and `yolo.val` derain first. A derainer
-    attached before is replaced. Copies of the object derain too; saved files, exports and pickles
-    do not contain the derainer. `yolo.train` is as before.
+    From now on `yolo(...)`, `yolo.predict`, `yolo.track` and `yolo.val` derain first. This replaces
+    a derainer that is attached already. Copies of the object derain, too; saved files, exports and
+    pickles do not contain the derainer. `yolo.train` is unchanged.
 
     Args:
         yolo: An `ultralytics.YOLO` object, of `.pt` weights or an exported model.
@@ -113,7 +113,7 @@ def attach(
 
 
 def detach(yolo: Any) -> None:
-    """Take the derainer away from a YOLO object; one without stays as it is."""
+    """Remove the derainer from a YOLO object, if it has one."""
     plain = vars(type(yolo)).get("plain_class")
     if plain is not None:
         _change_class(yolo, plain)
@@ -123,7 +123,7 @@ def detach(yolo: Any) -> None:
 def attached(
     yolo: Model, derainer: DerainCallable, where: Where = "frame", *, draw_on: DrawOn = "rainy"
 ) -> Iterator[Model]:
-    """Attach a derainer for the length of a `with` block; see `attach`."""
+    """Attach a derainer for the duration of a `with` block; see `attach`."""
     before = type(yolo)
     try:
         yield attach(yolo, derainer, where, draw_on=draw_on)

@@ -27,7 +27,7 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 
 class Run:
-    """Derains files with decoding and encoding beside it, and counts.
+    """Derains files, with decoding and encoding in threads, and counts them.
 
     Args:
         derainer: The stage.
@@ -35,7 +35,7 @@ class Run:
         quiet: No progress bar.
 
     Attributes:
-        images, videos, frames: Number of images, of videos, and of the videos' frames derained.
+        images, videos, frames: How many images, videos and frames of videos were derained.
         failures: One line for each input that could not be read to its end.
         derainer_seconds: Time within the derainer.
     """
@@ -54,7 +54,7 @@ class Run:
 
         Raises:
             OutputError: A result cannot be written.
-            RainmerError: The derainer cannot do this.
+            RainmerError: The derainer fails.
         """
         images = [job for job in jobs if not is_video(job.source)]
         videos = [job for job in jobs if is_video(job.source)]
@@ -70,7 +70,7 @@ class Run:
         self._seconds = time.perf_counter() - start
 
     def summary(self, out: Path, *, unchanged: int) -> str:
-        """Return what was done in one line."""
+        """Return one line: how many files, by which derainer, and the time."""
         done = [_count(self.images, "image")]
         if self.videos or self.frames:
             done.append(f"{_count(self.videos, 'video')} of {_count(self.frames, 'frame')}")
@@ -105,7 +105,7 @@ class Run:
                 yield job.target, frame
 
     def _read_images(self, jobs: Sequence[Job], progress: tqdm[Any]) -> Iterator[tuple[Job, Frame]]:
-        """Decode the images of jobs in order, some ahead of their use; note those that fail."""
+        """Decode images in order, some ahead; add a line to `failures` for each that fails."""
         ahead = self._derainer.batch + _THREADS
         reading = ordered_map(_read, jobs, _THREADS, ahead, errors=(ImageError,))
         with contextlib.closing(reading):
@@ -136,7 +136,7 @@ class Run:
                 self.failures.append(video.early_end)
 
     def _derained(self, video: Iterable[Frame]) -> Iterator[Frame]:
-        """Derain a video's frames in batches, while those that come are decoded."""
+        """Derain a video's frames in batches, while the next ones are decoded."""
         size = self._derainer.batch
         with contextlib.closing(prefetch(video, 2 * size)) as frames:
             while batch := list(itertools.islice(frames, size)):

@@ -36,27 +36,27 @@ class Derainer:
     """A derainer as a callable: `derainer(frames) -> frames`.
 
     Frames keep their kind, order, size and type. Sizes that the network cannot take are padded by
-    reflection and cropped again; frames of one size run as batches; frames that do not fit into
-    memory run in overlapping tiles, blended smoothly. What Rainmer's encoder sees (the query) is
-    always the whole frame, once per frame. The output is clamped to the valid range.
+    reflection and cropped again, frames of one size run in batches, and frames that do not fit into
+    memory run in overlapping tiles that are blended smoothly. Rainmer's encoder always sees the
+    whole frame (as its query), once per frame. The output is clamped to the valid range.
 
     Args:
-        spec: What derains: a spec (`rainmer.stage.specs.SPEC_HELP`), or a callable that maps a
-            float tensor (B, 3, H, W), RGB, 0..1 to one of the same shape.
-        device: `cpu`, `cuda`, `cuda:1`, ...; None takes the best there is.
+        spec: A spec (`rainmer.stage.specs.SPEC_HELP`), or a callable that maps a float tensor
+            (B, 3, H, W), RGB, 0..1 to one of the same shape.
+        device: `cpu`, `cuda`, `cuda:1`, ...; None chooses the best one available.
         precision: `fp32`, or autocast to `bf16` / `fp16`.
         tile: Side of the tiles in pixels; None restores whole frames while they fit.
         overlap: Overlap of neighbouring tiles in pixels.
         batch: Most frames (or tiles) of one network call.
-        blend: How overlapping tiles are merged: `smooth`, or `mean` as in the paper's protocol;
-            that has `score` for IDT.
+        blend: How overlapping tiles are merged: `smooth`, or as in the paper's protocol: `mean`,
+            and `score` for IDT.
         tile_by: The side of a frame that must exceed `tile` for the frame to be tiled: `long`, or
             `short` as in the paper's protocol.
         compiled: Whether networks run under torch.compile, on CUDA as graphs of kernels. The first
-            frame of each size then takes minutes (see `warm_up`); sides are padded to multiples of
-            32. Networks that cannot be compiled run as they are, with one warning.
-        truncate: Whether uint8 results are rounded down, as published numbers of PReNet and others
-            of its time are of such images, and not to the nearest level.
+            frame of each size then takes up to minutes (see `warm_up`), and sides are padded to
+            multiples of 32. Networks that cannot be compiled run as they are, with one warning.
+        truncate: Whether uint8 results are rounded down instead of to the nearest level. The
+            published numbers of PReNet and others of its time come from such images.
 
     Attributes:
         name: Short name for reports and file names.
@@ -139,7 +139,7 @@ class Derainer:
 
     @property
     def cacheable(self) -> bool:
-        """Whether the fingerprint tells all that the output depends on."""
+        """Whether the fingerprint covers everything that the output depends on."""
         return self._restorer.cacheable
 
     @property
@@ -155,14 +155,12 @@ class Derainer:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def warm_up(self, height: int, width: int, batch: int | None = None) -> None:
-        """Derain black frames, so that the first real ones of this size do not wait.
-
-        What is done only once is loading of kernels, their choice, and compiling.
+        """Derain black frames, so that kernels are loaded, chosen and compiled beforehand.
 
         Args:
-            height: Of the frames to come, in pixels.
-            width: Likewise.
-            batch: How many come at once; default: the batch of the stage.
+            height: Height of the frames to come, in pixels.
+            width: Their width in pixels.
+            batch: How many frames come at once; default: the batch of the stage.
         """
         count = batch or self.batch
         if not self.needs_names:
@@ -199,10 +197,9 @@ class Derainer:
             names: File names of the frames, for precomputed results.
 
         Returns:
-            The same kind in the same order, each of the same shape, type and device: what
-            comes as tensors on the derainer's device never leaves it (`rainmer.frames.upload`
-            brings it there, `check` is for the end). A sequence becomes a list; an empty one an
-            empty list.
+            The same kind in the same order, each of the same shape, type and device. A sequence
+            becomes a list. Tensors on the derainer's device never leave it; on a GPU, call `check`
+            once their results are needed anyway. (`rainmer.frames.arrays.upload` makes them.)
 
         Raises:
             ImageError: A frame has another shape or type.
@@ -222,10 +219,10 @@ class Derainer:
         return self._derain_mixed([frames], names)[0]
 
     def check(self) -> None:
-        """Wait for the calls so far and check their results.
+        """Wait for the results of the calls so far and check them.
 
-        Calls with arrays, and those on the CPU, have done so. Those with tensors of a GPU do not
-        wait for it: call this when their results are there anyway.
+        Calls with arrays, and all calls on the CPU, have done so already. Those with tensors on a
+        GPU do not wait for it.
 
         Raises:
             RainmerError: The derainer gave NaN or infinity.
@@ -257,7 +254,7 @@ class Derainer:
         return restored
 
     def _check_finite(self, result: Tensor, like: Tensor | FrameArray) -> None:
-        """Refuse NaN and infinity, at once where that does not wait for a GPU in vain."""
+        """Refuse NaN and infinity: at once, unless that would only make the CPU wait for a GPU."""
         finite = torch.isfinite(result).all()
         self._finite = finite if self._finite is None else self._finite & finite
         if isinstance(like, np.ndarray) or result.device.type == "cpu":
