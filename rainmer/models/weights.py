@@ -88,7 +88,7 @@ def load_state_dict_file(path: str | os.PathLike[str]) -> Mapping[str, Any]:
 
 
 def save_weights(path: str | os.PathLike[str], model: Network) -> None:
-    """Write a network to a safetensors file that says what network it is, at once or not at all.
+    """Write a network to a safetensors file whose metadata name and configure it; all or nothing.
 
     Args:
         path: Ends in `.safetensors`.
@@ -114,7 +114,7 @@ def save_weights(path: str | os.PathLike[str], model: Network) -> None:
 
 
 def weights_fingerprint(model: Network) -> str:
-    """Return a SHA-256 of what decides a network's results: name, configuration and weights.
+    """Return the SHA-256 of all that determines a network's results: name, options and weights.
 
     It does not depend on the device, the memory order, or where the weights came from.
     """
@@ -173,7 +173,7 @@ def _interpret_own(
 
 
 def _interpret_plain(file: Path, content: Mapping[str, Any]) -> WeightsFile:
-    """Tell a network's own state dict, saved without metadata, from a published checkpoint."""
+    """Distinguish our networks' state dicts, saved without metadata, from published checkpoints."""
     keys = content.keys()
     if keys == _prenet_keys():
         return WeightsFile(content, network=PReNet.name, config={})
@@ -206,7 +206,7 @@ def _read_pickle(file: Path) -> Mapping[str, Any]:
 
 
 def _explain(file: Path, error: Exception) -> str:
-    """Say in one line why torch.load gave up: its own texts advise to load the file unsafely."""
+    """Say in one line why torch.load failed. Its own messages advise to load the file unsafely."""
     code = re.search(r"GLOBAL (\S+)", str(error))
     if code:
         return (
