@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from rainmer.background import consume, ordered_map, prefetch
 from rainmer.derain.jobs import Job
+from rainmer.device import usable_cpus
 from rainmer.errors import ImageError, SpecError
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image, write_image
@@ -23,7 +23,7 @@ from rainmer.stage import Derainer
 
 __all__ = ["Run"]
 
-_THREADS = min(4, os.cpu_count() or 1)
+_MOST_THREADS = 4  # that decode, and that encode
 
 
 class Run:
@@ -47,6 +47,7 @@ class Run:
         self._derainer = derainer
         self._side_by_side = side_by_side
         self._quiet = quiet
+        self._threads = min(_MOST_THREADS, usable_cpus())
         self._seconds = 0.0
 
     def process(self, jobs: Sequence[Job]) -> None:
@@ -86,12 +87,13 @@ class Run:
         writing = ordered_map(
             lambda result: write_image(*result),
             self._derained_images(jobs, progress),
-            _THREADS,
-            self._derainer.batch,
+            self._threads,
+            self._derainer.batch + self._threads,
         )
-        for _ in writing:
-            self.images += 1
-            progress.update()
+        with contextlib.closing(writing):
+            for _ in writing:
+                self.images += 1
+                progress.update()
 
     def _derained_images(
         self, jobs: Sequence[Job], progress: tqdm[Any]
@@ -106,8 +108,8 @@ class Run:
 
     def _read_images(self, jobs: Sequence[Job], progress: tqdm[Any]) -> Iterator[tuple[Job, Frame]]:
         """Decode images in order, some ahead; add a line to `failures` for each that fails."""
-        ahead = self._derainer.batch + _THREADS
-        reading = ordered_map(_read, jobs, _THREADS, ahead, errors=(ImageError,))
+        ahead = self._derainer.batch + self._threads
+        reading = ordered_map(_read, jobs, self._threads, ahead, errors=(ImageError,))
         with contextlib.closing(reading):
             for job, frame in reading:
                 if isinstance(frame, ImageError):

@@ -117,7 +117,7 @@ class LocationChannelInteraction(nn.Module):
         return (pixels * features).sigmoid() * location + (channels * location).sigmoid() * features
 
     def _mean_of_location_out(self, hidden: Tensor) -> Tensor:
-        """Return the mean over the channels of `location_out`: one convolution, averaged weights."""
+        """Return the mean over the channels of `location_out`, by averaging its weights."""
         weight = self.location_out.weight.mean(0, keepdim=True)
         bias = cast(Tensor, self.location_out.bias).mean(0, keepdim=True)
         return F.conv2d(hidden, weight, bias, padding=1)
