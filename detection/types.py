@@ -35,7 +35,7 @@ Where = Literal["frame", "network"]
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What a detector found in one frame. Checked once, when it is made.
+    """The detections in one frame, checked at construction.
 
     Args:
         boxes_xyxy: (N, 4), float32: left, top, right, bottom in absolute pixels of the frame that
@@ -104,14 +104,14 @@ class Detector(Protocol):
 
 
 class DeviceDetector(Detector, Protocol):
-    """A detector that also takes frames which already are on a device."""
+    """A detector that also takes frames that are on a device already."""
 
     @property
     def device(self) -> torch.device | None:
-        """Where it detects; None if, as it is set up, it only takes arrays."""
+        """Device of `detect_batch`; None if the detector, as it is set up, only takes arrays."""
 
     def detect_batch(self, batch: Tensor) -> list[Detections]:
-        """Detect in frames (B, 3, H, W), uint8, RGB; finds what it finds in the same arrays."""
+        """Detect in frames (B, 3, H, W), uint8, RGB; same detections as in the same arrays."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def call_derainer(derain: DerainCallable, frames: Frames, names: Sequence[str]) 
     """Call a derainer, with the frames' names only if it needs them.
 
     Raises:
-        RainmerError: It did not return what it must: boxes would land in the wrong place.
+        RainmerError: It returned another kind, size or type: boxes would be in the wrong place.
     """
     needs_names = getattr(derain, "needs_names", False)
     derained = derain(frames, names=list(names)) if needs_names else derain(frames)

@@ -53,7 +53,7 @@ from rainmer.align.options import (
     parse,
 )
 from rainmer.align.published import PUBLISHED_SUMMARIES
-from rainmer.background_work import in_order
+from rainmer.background import ordered_map
 from rainmer.cli import progress_bar, run_command
 from rainmer.data.layouts.sets import (
     no_pairs_message,
@@ -61,7 +61,7 @@ from rainmer.data.layouts.sets import (
     read_sets,
     unpaired_lines,
 )
-from rainmer.errors import DatasetError, OutputError
+from rainmer.errors import DatasetError, ImageError, OutputError
 from rainmer.figures import save_figure
 from rainmer.files import write_csv, write_text
 from rainmer.frames.inputs import printable, raise_skipped
@@ -106,7 +106,7 @@ def _crop(options: CropOptions) -> None:
     images = crop_images(
         jobs, options.out, size=options.size, threads=options.threads, skipped=skipped
     )
-    cropped = list(progress_bar(images, total, "image", options.quiet))
+    cropped = list(progress_bar(total, items=images, quiet=options.quiet))
     crops = sum(image.crops for image in cropped)
     before = sum(image.unchanged for image in cropped)
     text = f"{len(cropped)} images gave {crops} crops of {options.size} pixels"
@@ -138,7 +138,9 @@ def _measure(options: MeasureOptions) -> None:
         table = options.out / f"{images.name}.csv"
         pairs = measure_images(images, table, threads=options.threads, skipped=skipped)
         total = len(images.pairs)
-        measured = list(progress_bar(pairs, total, "pair", options.quiet, images.name))
+        measured = list(
+            progress_bar(total, items=pairs, unit="pair", quiet=options.quiet, name=images.name)
+        )
         if measured:
             summary = summarize(images.name, measured)
             write_summary(table.with_suffix(".json"), summary, skipped)
@@ -179,7 +181,7 @@ def _balance(options: BalanceOptions) -> None:
     write_selection(options.out / _SELECTION, measured, bins)
     skipped: list[str] = []
     copying = copy_selected(files, options.out, link=options.link, skipped=skipped)
-    before = sum(progress_bar(copying, len(files), "file", options.quiet))
+    before = sum(progress_bar(len(files), items=copying, unit="file", quiet=options.quiet))
     _print_plan(plan, edges)
     print(f"{sum(plan.taken)} pairs; {before} files were there; results in {options.out}")
     raise_skipped(skipped, len(files))
@@ -253,8 +255,8 @@ def _fingerprints(
 ) -> dict[Path, Fingerprint]:
     """Return the fingerprints of images by path; `skipped` gains a line for each unreadable one."""
     known = {}
-    work = in_order(read_fingerprint, paths, options.threads)
-    for path, result in progress_bar(work, len(paths), "image", options.quiet):
+    work = ordered_map(read_fingerprint, paths, options.threads, errors=(ImageError, DatasetError))
+    for path, result in progress_bar(len(paths), items=work, quiet=options.quiet):
         if isinstance(result, Exception):
             skipped.append(str(result))
         else:

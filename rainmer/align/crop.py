@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rainmer.background_work import in_order
+from rainmer.background import ordered_map
 from rainmer.data.layouts.pairing import ImageSet, Pair, match_pairs
 from rainmer.data.layouts.tree import subfolder
 from rainmer.errors import DatasetError, ImageError, OutputError
@@ -256,7 +256,7 @@ def _run(
     skipped: list[str],
 ) -> Iterator[tuple[_Task, _Record, CroppedImage]]:
     function = functools.partial(_cut, out=out, size=size, known=known)
-    for task, result in in_order(function, tasks, threads):
+    for task, result in ordered_map(function, tasks, threads, errors=(ImageError, DatasetError)):
         if isinstance(result, Exception):
             skipped.append(str(result))
             continue

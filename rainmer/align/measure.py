@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rainmer.background_work import in_order
+from rainmer.background import ordered_map
 from rainmer.config import from_mapping, to_mapping
 from rainmer.data.layouts.pairing import ImageSet, Pair
 from rainmer.data.properties import PairProperties, measure_pair, rain_density
@@ -227,7 +227,9 @@ def measure_images(
     _replace(table, before.values())
     measured = []
     function = functools.partial(_measure, known=before)
-    for _, result in in_order(function, images.pairs, threads):
+    for _, result in ordered_map(
+        function, images.pairs, threads, errors=(ImageError, DatasetError)
+    ):
         if isinstance(result, Exception):
             skipped.append(str(result))
             continue

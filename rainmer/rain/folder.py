@@ -6,12 +6,11 @@ what was rendered. The same call goes on where an interrupted one stopped.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import itertools
 import json
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rainmer.background import ordered_map
 from rainmer.config import to_mapping
 from rainmer.data.depth import read_depth
 from rainmer.errors import ImageError
@@ -123,7 +123,7 @@ def render_folder(
         else:
             waiting.append(job)
     with ThreadPoolExecutor(_THREADS) as pool:
-        loaded = _read_ahead(waiting, pool, failures)
+        loaded = _read_ahead(waiting, failures)
         for images in _batches(loaded, batch):
             yield from _render(images, renderer, out, device, pool)
 
@@ -175,24 +175,16 @@ def _stat(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _read_ahead(
-    jobs: Iterable[RenderJob], pool: ThreadPoolExecutor, failures: list[str] | None
-) -> Iterator[_Loaded]:
-    coming = iter(jobs)
-    waiting: deque[Future[_Loaded]] = deque()
-    while True:
-        for job in itertools.islice(coming, _AHEAD - len(waiting)):
-            waiting.append(pool.submit(_load, job))
-        if not waiting:
-            return
-        try:
-            loaded = waiting.popleft().result()
-        except ImageError as error:
-            if failures is None:
-                raise
-            failures.append(str(error))
-        else:
-            yield loaded
+def _read_ahead(jobs: Iterable[RenderJob], failures: list[str] | None) -> Iterator[_Loaded]:
+    reading = ordered_map(_load, jobs, _THREADS, _AHEAD, errors=(ImageError,))
+    with contextlib.closing(reading):
+        for _, loaded in reading:
+            if not isinstance(loaded, ImageError):
+                yield loaded
+            elif failures is None:
+                raise loaded
+            else:
+                failures.append(str(loaded))
 
 
 def _load(job: RenderJob) -> _Loaded:

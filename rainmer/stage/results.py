@@ -17,7 +17,7 @@ from rainmer.files import match_key
 from rainmer.frames.arrays import Frame, to_frames, unit_range, upload
 from rainmer.frames.images import list_images, read_image
 from rainmer.stage.derainer import Derainer
-from rainmer.stage.restorers import _digest
+from rainmer.stage.restorers import digest
 from rainmer.stage.specs import split_blend
 
 __all__ = ["PrecomputedResults", "make_derainer", "open_results"]
@@ -59,10 +59,10 @@ class PrecomputedResults:
         self._taken: dict[Path, str] = {}
         self.name = f"results-{folder.resolve().name}"
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        fingerprint = _digest("results", stats)
+        fingerprint = digest("results", stats)
         for share in reversed(self._shares):
             self.name = f"blend-{share:g}-{self.name}"
-            fingerprint = _digest("blend", share, fingerprint)
+            fingerprint = digest("blend", share, fingerprint)
         # As that of a `rainmer.Derainer` with its default options.
         parts = (__version__, fingerprint, "fp32", None)
         self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,7 +1,18 @@
-"""What a user may write after `--derain`, and the restorers that specs stand for.
+"""Specs, which name derainers on the command line, and the restorers that they stand for.
 
-A *restorer* restores a float batch; `rainmer.Derainer` wraps one into the stage that takes frames
-of any kind and size. Networks come from `rainmer.models`; this module adds what is no network.
+| spec | restorer |
+| --- | --- |
+| `none` | the frame as it is |
+| `median` | a 5x5 median filter |
+| `rainmer-s`, ... | the shipped weights of that name |
+| `NETWORK:WEIGHTS` | a network of `rainmer.models` with a weights file |
+| `spandrel:WEIGHTS`, `onnx:FILE`, `torchscript:FILE` | other networks, see `stage.exported` |
+| `results:FOLDER` | images that someone else derained, matched by file name |
+| `python:module:callable` | the user's own function |
+| `blend:A:SPEC` | a share A of what SPEC restores, the rest of the rainy frame |
+
+`rainmer.Derainer` wraps a restorer, which takes float batches, into the stage, which takes frames
+of any kind and size.
 """
 
 from __future__ import annotations
@@ -19,15 +30,15 @@ from rainmer.stage.restorers import (
     FunctionRestorer,
     NetworkRestorer,
     Restorer,
-    _digest,
-    _first_line,
+    digest,
+    first_line,
     median_filter,
 )
 
 __all__ = ["DEFAULT_DERAINER", "SPEC_HELP", "resolve", "split_blend"]
 
 DEFAULT_DERAINER = "rainmer-s"
-"""What commands take where no derainer is named."""
+"""The derainer that commands use if none is named."""
 
 SPEC_HELP = (
     "rainmer-s, none, median, NETWORK:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
@@ -42,8 +53,8 @@ def resolve(spec: str) -> Restorer:
         spec: One of `SPEC_HELP`.
 
     Raises:
-        SpecError: The spec names nothing known, what it names is missing, or it names results,
-            which only those who know file names can use: see `rainmer.stage.results`.
+        SpecError: The spec is of no known form, what it names is missing, or it names results,
+            which only callers that know file names can use: see `rainmer.stage.results`.
         WeightsError: The weights file cannot be used.
     """
     kind, _, rest = spec.partition(":")
@@ -51,30 +62,34 @@ def resolve(spec: str) -> Restorer:
         return FunctionRestorer(lambda batch: batch, "none")
     if spec == "median":
         return FunctionRestorer(median_filter, "median")
-    if kind == "results" and rest:
+    if spec in models.shipped_names():
+        return NetworkRestorer(models.load(spec), spec)
+    if kind == "blend":
+        share, blended = split_blend(rest)
+        return BlendRestorer(share, resolve(blended))
+    if rest and kind == "results":
         raise SpecError(
             f"{spec} needs file names, which frames alone do not have: "
             "use rainmer.stage.results.PrecomputedResults"
         )
-    if kind == "blend":
-        share, blended = split_blend(rest)
-        return BlendRestorer(share, resolve(blended))
-    if kind == "python" and rest:
+    if rest and kind == "python":
         return _python_callable(rest)
-    if kind in EXPORTED and rest:
-        exported = EXPORTED[kind](Path(rest))
-        return FunctionRestorer(
-            exported.function,
-            exported.name,
-            fingerprint=_digest(kind, file_sha256(Path(rest))),
-            size_multiple=exported.size_multiple,
-            tileable=True,
-        )
-    if spec in models.shipped_names():
-        return NetworkRestorer(models.load(spec), spec)
-    if kind in models.network_names() and rest:
+    if rest and kind in EXPORTED:
+        return _exported(kind, Path(rest))
+    if rest and kind in models.network_names():
         return NetworkRestorer(models.load(spec), _network_name(kind, Path(rest)))
     raise SpecError(f"unknown derainer {spec!r}: expected one of {SPEC_HELP}")
+
+
+def _exported(kind: str, path: Path) -> FunctionRestorer:
+    exported = EXPORTED[kind](path)
+    return FunctionRestorer(
+        exported.function,
+        exported.name,
+        fingerprint=digest(kind, file_sha256(path)),
+        size_multiple=exported.size_multiple,
+        tileable=True,
+    )
 
 
 def _network_name(kind: str, weights: Path) -> str:
@@ -104,7 +119,7 @@ def _python_callable(target: str) -> CallableRestorer:
         if isinstance(function, type):
             function = function()
     except (Exception, SystemExit) as error:
-        raise SpecError(f"python:{target} failed: {_first_line(error)}") from error
+        raise SpecError(f"python:{target} failed: {first_line(error)}") from error
     if not callable(function):
         raise SpecError(f"python:{target} is not callable")
     return CallableRestorer(function, attribute)

@@ -12,7 +12,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from rainmer.cli import make_parser, parse_options, positive_int, run_command
+from rainmer.cli import (
+    add_threads_option,
+    make_parser,
+    parse_options,
+    positive_int,
+    run_command,
+)
 from rainmer.device import resolve_device
 from rainmer.train.config import read_config
 from rainmer.train.run import train
@@ -89,6 +95,7 @@ def _parse(argv: Sequence[str] | None) -> TrainOptions:
         "--max-steps", type=positive_int, metavar="N", help="stop after N steps of this call"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_threads_option(parser)
     return parse_options(parser, TrainOptions, argv, intermixed=True)
 
 

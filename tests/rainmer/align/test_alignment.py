@@ -34,7 +34,7 @@ from rainmer.align.measure import (
     write_summary,
 )
 from rainmer.align.published import PUBLISHED_SUMMARIES
-from rainmer.background_work import in_order
+from rainmer.background import ordered_map
 from rainmer.data.layouts import ImageSet, Pair
 from rainmer.data.layouts.sets import clean_keys, pair_folders, read_set
 from rainmer.data.properties import PairProperties
@@ -447,7 +447,7 @@ def test_results_come_in_order_and_errors_with_them():
             raise ImageError("broken")
         return number * 10
 
-    done = list(in_order(work, range(9), threads=3))
+    done = list(ordered_map(work, range(9), threads=3, errors=(ImageError, DatasetError)))
     assert [item for item, _ in done] == list(range(9))
     assert isinstance(done[3][1], ImageError)
     assert done[8][1] == 80

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 
 from rainmer.models.attention import (
     SparseChannelAttention,
@@ -212,3 +213,20 @@ def test_blocks_keep_other_precisions(dtype):
         result = block.to(dtype)(x)
         assert result.dtype == dtype
         assert result.isfinite().all()
+
+
+class NormsFromTheFront(TorchFunctionMode):
+    """Refuses norms over dimensions counted from the end."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.linalg.vector_norm:
+            assert kwargs["dim"] >= 0
+        return function(*args, **kwargs or {})
+
+
+def test_norms_name_their_dimension_from_the_front():
+    """For dim=-1 of size 1, torch 2.11 compiles a result of another shape (pytorch#182181)."""
+    attention = SparseChannelAttention(8, 2, sparse_rates=[Fraction(1, 2)])
+    pixel = torch.rand(2, 8, 1, 1)
+    with NormsFromTheFront():
+        assert attention(pixel).shape == pixel.shape
