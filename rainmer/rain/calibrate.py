@@ -40,6 +40,7 @@ TARGETS = {
     "night": "GTAV-balance",
     "night-heavy": "GTAV-balance",
     "streaks": "SynRain",
+    "layers": "SynRain",
 }
 """Which published set a preset is compared with."""
 

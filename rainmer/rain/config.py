@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rainmer.config import from_mapping, nearest
 from rainmer.errors import ConfigError
+from rainmer.rain.layers import MAX_LAYERS
 
 __all__ = ["MAX_RATE_MM_H", "PRESETS", "RainConfig", "Range", "rain_config"]
 
@@ -46,6 +47,15 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "additive_strength": (0.0, 5.0),
     "additive_length": (0.001, 1.0),
     "additive_width_px": (0.5, 20.0),
+    "layers": (1.0, MAX_LAYERS),
+    "layer_density": (0.0005, 1.0),
+    "layer_strength": (0.0, 5.0),
+    "layer_length": (0.001, 1.0),
+    "layer_width_px": (0.5, 20.0),
+    "layer_slant_deg": (-90.0, 90.0),
+    "layer_most": (0.0, 1.0),
+    "layer_floor": (0.0, 1.0),
+    "layer_screen": (0.0, 1.0),
 }
 
 
@@ -53,8 +63,9 @@ _LIMITS: dict[str, tuple[float, float]] = {
 class RainConfig:
     """How rain is rendered. Fields of type `Range` are drawn for each image."""
 
-    style: Literal["physical", "additive"] = "physical"
-    """`physical`: drops in space; `additive`: the white streaks of early synthetic sets."""
+    style: Literal["physical", "additive", "layers"] = "physical"
+    """`physical`: drops in space; `additive`: the white streaks of early synthetic sets; `layers`:
+    motion-blurred noise, as benchmarks such as Rain100H were drawn."""
     light: Literal["day", "night"] = "day"
     """`night`: day images are relit, and streaks are lit by lamps instead of the sky."""
 
@@ -130,6 +141,26 @@ class RainConfig:
     additive_width_px: Range = (1.0, 3.5)
     """Mean width of an image's streaks in pixels; frames wider than 640 pixels have wider ones."""
 
+    # Layers of noise; each layer draws its own density, strength, length, width and slant.
+    layers: Range = (1.0, 5.0)
+    """Number of layers that are summed, rounded."""
+    layer_density: Range = (0.002, 0.1)
+    """Share of pixels that seed a streak; drawn evenly over its logarithm."""
+    layer_strength: Range = (0.25, 1.1)
+    """Brightness of a layer's bright streaks; drawn evenly over its logarithm."""
+    layer_length: Range = (0.025, 0.2)
+    """Length of streaks in longer sides of the frame; drawn evenly over its logarithm."""
+    layer_width_px: Range = (1.0, 2.2)
+    """Width of streaks in pixels; frames wider than 640 pixels have wider ones."""
+    layer_slant_deg: Range = (-25.0, 25.0)
+    """Angle of streaks to the vertical in degrees."""
+    layer_most: Range = (0.15, 0.35)
+    """Most light that layers add on average, 0..1: stronger sums are dimmed."""
+    layer_floor: Range = (0.0, 0.08)
+    """Light that is added everywhere, 0..1."""
+    layer_screen: float = 0.25
+    """Share of the images whose streaks are screened, 1 - (1 - image)(1 - streaks), not added."""
+
     def __post_init__(self) -> None:
         for name, (least, most) in _LIMITS.items():
             low, high = self.limits(name)
@@ -179,6 +210,7 @@ PRESETS: dict[str, RainConfig] = {
     "streaks": RainConfig(
         style="additive", additive_density=(0.2, 0.8), additive_strength=(0.2, 0.45)
     ),
+    "layers": RainConfig(style="layers"),
 }
 """The calibrated kinds of rain, by name; see docs/rain.md."""
 

@@ -14,6 +14,7 @@ from rainmer.errors import ImageError
 from rainmer.rain.additive import additive_streaks
 from rainmer.rain.config import RainConfig
 from rainmer.rain.drops import Air, extinction_per_m, sample_streaks
+from rainmer.rain.layers import noise_layers
 from rainmer.rain.lens import wet_lens
 from rainmer.rain.light import airlight, blur, lamp_light, to_linear, to_srgb
 from rainmer.rain.night import Night, add_noise, is_day, relight
@@ -23,6 +24,7 @@ from rainmer.rain.streaks import StreakMaps, draw_streaks
 __all__ = ["RainRenderer", "Rendering"]
 
 _TINT = 0.25  # most that a channel of additive streaks may lack: cameras are not neutral
+_OVER_LOGARITHM = frozenset({"layer_density", "layer_strength", "layer_length"})
 _LOCAL_LIGHT = 0.35  # share of the light of a drop that comes from the scene right behind it
 
 
@@ -97,6 +99,8 @@ class RainRenderer:
         times = torch.as_tensor(time_s, dtype=torch.float32, device=clean.device).expand(len(clean))
         if self.config.style == "additive":
             return _render_additive(clean, drawn, _at(keys, times))
+        if self.config.style == "layers":
+            return _render_layers(clean, self.config, _at(keys, times), width)
         if depth_m is None:
             depth_m = self._guess_depth(drawn, size_hw)
         scene, clean = self._scene(clean, depth_m, drawn, keys, times)
@@ -231,10 +235,32 @@ def _render_additive(clean: Tensor, drawn: _Draw, keys: Tensor) -> Rendering:
         frame_width=drawn.frame_width,
     )
     maps = draw_streaks(streaks, len(clean), size_hw)
-    channel = torch.arange(3, device=clean.device)
-    tint = 1.0 - _TINT * uniform(keys[:, None], channel, zlib.crc32(b"tint"))[:, :, None, None]
-    rainy = (clean + maps.opacity * tint).clamp_max(1.0)
+    rainy = (clean + maps.opacity * _tint(keys)).clamp_max(1.0)
     return Rendering(rainy, clean, maps.opacity, torch.ones_like(maps.opacity), drawn("rate_mm_h"))
+
+
+def _render_layers(clean: Tensor, config: RainConfig, keys: Tensor, frame_width: int) -> Rendering:
+    def draw(name: str, layer: int) -> Tensor:
+        low, high = config.limits(name)
+        share = uniform(keys, layer, zlib.crc32(name.encode()))
+        if name in _OVER_LOGARITHM:
+            return low * (high / low) ** share
+        return low + (high - low) * share
+
+    streaks = noise_layers(draw, keys, (clean.shape[-2], clean.shape[-1]), frame_width=frame_width)
+    streaks = streaks * _tint(keys)
+    screened = uniform(keys, 0, zlib.crc32(b"layer_screen")) < config.layer_screen
+    light = torch.where(screened[:, None, None, None], streaks * (1.0 - clean), streaks)
+    rainy = (clean + light).clamp(0.0, 1.0)
+    alpha = streaks.amax(1, keepdim=True).clamp_max(1.0)
+    nothing = torch.zeros(len(clean), device=clean.device)
+    return Rendering(rainy, clean, alpha, torch.ones_like(alpha), nothing)
+
+
+def _tint(keys: Tensor) -> Tensor:
+    """Return what the channels keep of white streaks (B, 3, 1, 1)."""
+    channel = torch.arange(3, device=keys.device)
+    return 1.0 - _TINT * uniform(keys[:, None], channel, zlib.crc32(b"tint"))[:, :, None, None]
 
 
 def _check(clean: Tensor, names: Sequence[str], depth_m: Tensor | None) -> None:
