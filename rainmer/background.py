@@ -165,8 +165,8 @@ def interleave(
             take turns and chunks are full, the same in every run.
 
     Yields:
-        Pairs of a source's name and its item, in order. The last is the source's `End`, which does
-        not count as an item; its failure does not stop the other sources.
+        Pairs of a source's name and its item, in order. A source's last item is its `End`, which
+        does not count; its failure does not stop the other sources.
     """
     coming = iter(sources.items())
     closed = threading.Event()
@@ -185,23 +185,20 @@ def interleave(
         for _ in range(at_once or len(sources)):
             open_next()
         chunk: list[tuple[str, Item | End]] = []
-        items = 0
         while turns:
             feeder = turns.popleft()
             if chunk and live and feeder.waiting.empty():
                 yield chunk
-                chunk, items = [], 0
-            name, item = feeder.waiting.get()
-            chunk.append((name, item))
-            if isinstance(item, End):
+                chunk = []
+            chunk.append(feeder.waiting.get())
+            if isinstance(chunk[-1][1], End):
                 # From a shared queue it may be that of another source: only the count matters.
                 open_next()
             else:
                 turns.append(feeder)
-                items += 1
-            if items == size:
+            if sum(not isinstance(item, End) for _, item in chunk) == size:
                 yield chunk
-                chunk, items = [], 0
+                chunk = []
         if chunk:
             yield chunk
     finally:

@@ -9,8 +9,13 @@ from pathlib import Path
 os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="yolo-config-"))
 os.environ.setdefault("YOLO_AUTOINSTALL", "False")
 
+import hypothesis
 import pytest
 import torch
+
+# No test is timed: on a busy machine any example may take long.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

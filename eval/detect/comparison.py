@@ -130,18 +130,12 @@ def compare(
         set_truth(data, match)  # what makes a set useless is said before the work, not after
     runs: dict[RowSpec, Mapping[int, ImageResult]] = {}
     for spec in specs:
+        advance = functools.partial(progress, spec.label)
         if spec.union:
             runs[spec] = _united(spec, runs, settings)
-            progress(spec.label, len(data.samples))
-            continue
-        runs[spec] = run_row(
-            spec,
-            data,
-            detector,
-            folder,
-            times=times,
-            progress=functools.partial(progress, spec.label),
-        )
+            advance(len(data.samples))
+        else:
+            runs[spec] = run_row(spec, data, detector, folder, times=times, progress=advance)
     data = _without_failures(data, runs.values())
     to_category = match.label_to_category if match else {label: label for label in detector.names}
     results = {spec: _coco_results(data, run, to_category) for spec, run in runs.items()}

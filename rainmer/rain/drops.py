@@ -133,7 +133,6 @@ def sample_streaks(
     cut = (longest / length.clamp_min(1e-6)).clamp_max(1.0)
     x1, y1 = x0 + (x1 - x0) * cut, y0 + (y1 - y0) * cut
     drop_px = focal * diameter_mm * 1e-3 / z
-    blur = air.aperture_m[image] * focal * (1.0 / z - 1.0 / air.focus_m[image]).abs()
     streaks = Streaks(
         image=image,
         x0=x0,
@@ -141,7 +140,7 @@ def sample_streaks(
         x1=x1,
         y1=y1,
         width=drop_px,
-        blur=blur,
+        blur=air.aperture_m[image] * focal * (1.0 / z - 1.0 / air.focus_m[image]).abs(),
         opacity=drop_px / (drop_px + length),
         depth_m=z,
         brightness=0.6 + 0.8 * uniform(key, index, 8),
