@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eval.detect.model import ClassRow, TableRow, conditions, find_row, sort_rows
-from eval.report.figures import INK, WIDTH, color_of, legend, marker_of, ruled, short, styled
+from eval.report.figures import WIDTH, legend, name_bars, ruled, short
 from eval.report.tables import (
     format_count,
     format_percent,
@@ -18,6 +18,7 @@ from eval.report.tables import (
     typographic,
 )
 from eval.rows.run import RowInput
+from rainmer.figures import INK, color_of, marker_of, styled
 
 __all__ = ["class_changes", "count_shown", "gain_scatter", "score_bars"]
 
@@ -107,12 +108,7 @@ def _draw_block(axes: Axes, block: Sequence[TableRow]) -> None:
             va="center",
         )
     _draw_references(axes, block)
-    axes.set_yticks(range(len(block)), [short(row.label) for row in block])
-    axes.set_ylim(len(block) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", color=INK, alpha=0.13, linewidth=0.8)
-    axes.set_axisbelow(True)
+    name_bars(axes, [short(row.label) for row in block])
 
 
 def _bar_label(row: TableRow) -> str:
@@ -205,15 +201,9 @@ def _frame_changes(axes: Axes, shown: Sequence[ClassRow]) -> None:
     low, high = min(0.0, *changes), max(0.0, *changes)
     room = 0.11 * max(high - low, 1.0)
     axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0.1 * room))
-    axes.set_ylim(len(shown) - 0.4, -0.6)
-    names = [f"{short(row.class_name)} ({format_count(row.boxes)})" for row in shown]
-    axes.set_yticks(range(len(shown)), names)
     axes.set_xlabel("change of AP against rainy (points)")
     axes.axvline(0, color=INK, linewidth=1)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", color=INK, alpha=0.13, linewidth=0.8)
-    axes.set_axisbelow(True)
+    name_bars(axes, [f"{short(row.class_name)} ({format_count(row.boxes)})" for row in shown])
 
 
 @styled

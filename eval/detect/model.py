@@ -24,6 +24,7 @@ __all__ = [
     "ImageChangeRow",
     "Row",
     "TableRow",
+    "condition_title",
     "conditions",
     "find_row",
     "sort_rows",
@@ -273,6 +274,11 @@ def conditions(rows: Iterable[Row]) -> list[str]:
     """Return the names of the conditions: `all` first, the others in the order of the rows."""
     names = dict.fromkeys(row.condition for row in rows)
     return sorted(names, key=lambda name: name != ALL)
+
+
+def condition_title(name: str) -> str:
+    """Return how reports call a condition."""
+    return "all images" if name == ALL else name
 
 
 def sort_rows(rows: Sequence[AnyRow]) -> list[AnyRow]:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-from markupsafe import Markup
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from eval.detect import figures as plots
 from eval.detect.columns import COLUMNS, Column, format_change, number_column, used_columns
 from eval.detect.error_report import BreakdownSection
-from eval.detect.model import ClassRow, TableRow, conditions, find_row, sort_rows
-from eval.detect.verdicts import (
-    Effect,
-    Verdict,
-    control_warning,
-    effect_of,
-    headline,
-    judge,
-    rain_sentence,
+from eval.detect.model import (
+    ClassRow,
+    TableRow,
+    condition_title,
+    conditions,
+    find_row,
+    sort_rows,
 )
+from eval.detect.verdicts import Verdict, control_warning, headline, judge, rain_sentence
 from eval.report.facts import RunFacts
 from eval.report.figures import to_svg
-from eval.report.page import render_page, strip_group
+from eval.report.page import render_page
+from eval.report.parts import (
+    Banner,
+    Cell,
+    Chart,
+    Effect,
+    Group,
+    Head,
+    Line,
+    Table,
+    Tile,
+    effect_of,
+    flat_table,
+)
 from eval.report.strips import COLORS, Strip, StripGroup
 from eval.report.tables import (
     UNDEFINED,
@@ -37,6 +47,7 @@ from eval.report.tables import (
     number,
 )
 from eval.rows.run import RowInput
+from eval.sets import ALL
 
 __all__ = ["Report", "render_report"]
 
@@ -58,6 +69,20 @@ _OUTCOMES = (
     number_column("tp", "found", format_count, lambda row: row.tp),
     number_column("fp", "false", format_count, lambda row: row.fp),
     number_column("fn", "missed", format_count, lambda row: row.fn),
+)
+_BARS_CAPTION = (
+    "mAP of every row, with its change in parentheses. Dashed: what the rows below are compared "
+    "with. Whiskers: the 95 % interval of the change, counted from the dashed line; one that meets "
+    "the line is no measurable change."
+)
+_SCATTER_CAPTION = (
+    "Each point is a derainer in a condition, both gains against the rainy images; whiskers are "
+    "95 % intervals of the change of mAP."
+)
+_PSEUDO_LABELS = (
+    "This set has no annotations: the truth is what the detector finds on the clean images. The "
+    "ceiling is high by construction, and a derainer is rewarded for images that look clean to "
+    "this detector."
 )
 _STRIP_GROUPS = (
     ("gain", "Where deraining helped most"),
@@ -95,51 +120,6 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Tile:
-    """One of the large numbers at the top; `kind` decides its colour."""
-
-    kind: str
-    value: str
-    about: str
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A cell of the key table; `effect` decides its colour, empty for none."""
-
-    text: str
-    effect: Effect | str = ""
-
-
-@dataclass(frozen=True)
-class _ScoreLine:
-    """A line of the key table: a row, whether it is the best derained one, and its cells."""
-
-    row: TableRow
-    best: bool
-    effect: Effect
-    cells: Sequence[_Cell]
-    images: str
-    boxes: str
-
-
-@dataclass(frozen=True)
-class _ScoreTable:
-    """The key table: its columns, and a group of lines for each condition."""
-
-    columns: Sequence[Column]
-    groups: Sequence[tuple[str, Sequence[_ScoreLine]]]
-
-
-@dataclass(frozen=True)
-class _PlainTable:
-    """Titles of the columns, and lines of condition, label and cells."""
-
-    titles: Sequence[str]
-    lines: Sequence[tuple[str, str, Sequence[str]]]
-
-
-@dataclass(frozen=True)
 class _Cost:
     """Time per image of a row as text, and the widths of its bars in percent of the longest."""
 
@@ -152,40 +132,6 @@ class _Cost:
     detect_share: float
 
 
-@dataclass(frozen=True)
-class _ClassLine:
-    """A class with its number of boxes and its AP by label of the row."""
-
-    boxes: int
-    cells: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _ClassTable:
-    """AP by class: labels of the rows, and lines of class, boxes and cells."""
-
-    inputs: Sequence[str]
-    lines: Sequence[tuple[str, str, Sequence[str]]]
-
-
-@dataclass(frozen=True)
-class _ClassFigure:
-    """Changes per class with one derainer."""
-
-    name: str
-    svg: Markup
-    caption: str
-
-
-@dataclass(frozen=True)
-class _Figures:
-    """The page's figures; empty where there is nothing to draw."""
-
-    bars: Markup
-    scatter: Markup
-    classes: Sequence[_ClassFigure]
-
-
 def render_report(report: Report) -> str:
     """Render a report as one self-contained HTML page: no other file, no network, no script.
 
@@ -196,51 +142,107 @@ def render_report(report: Report) -> str:
         The page's text, to be written as UTF-8.
     """
     rows = sort_rows(report.rows)
-    main = conditions(rows)[0] if rows else "all"
+    main = conditions(rows)[0] if rows else ALL
     verdicts = judge(rows)
+    class_charts = _class_charts(report.per_class, verdicts, main)
+    class_table = _class_table(report.per_class, main)
+    scatter = _scatter(rows)
+    restoration = _number_table(
+        "PSNR in dB and SSIM against the clean images", rows, _RESTORATION, ("rainy", "derained")
+    )
+    costs = _costs(rows, main)
+    strips = _strip_groups(report.strips)
+    sections = {
+        "verdicts": ("Findings", verdicts),
+        "scores": ("Scores", True),
+        "classes": ("Classes", class_charts or class_table),
+        "errors": ("Errors", report.breakdown),
+        "restoration": ("Restoration", scatter or restoration),
+        "cost": ("Cost", costs),
+        "pictures": ("Pictures", strips),
+        "notes": ("Data", report.facts.notes),
+        "method": ("Method", True),
+    }
+    columns = used_columns(rows, [column for column in COLUMNS if column.key in _MAIN_COLUMNS])
     return render_page(
         "report.html",
-        report=report,
-        facts=report.facts,
-        headline=headline(rows),
-        rain=rain_sentence(rows, main),
-        warning=control_warning(verdicts) if verdicts else "",
+        head=_head(report, rows, verdicts, main, sections),
         main=main,
-        tiles=_tiles(rows, verdicts),
         verdicts=_group_verdicts(verdicts),
-        scores=_score_table(rows),
-        restoration=_plain_table(rows, _RESTORATION, ("rainy", "derained")),
-        outcomes=_plain_table(rows, _OUTCOMES, ("rainy", "derained", "clean", "derained_clean")),
-        costs=_costs(rows, main),
-        classes=_class_table(report.per_class, main),
-        figures=_figures(rows, report.per_class, verdicts, main),
-        strips=_strip_groups(report.strips),
+        scores=_score_table(rows, columns),
+        columns=columns,
+        bars=_bars(rows),
+        outcomes=_number_table(
+            "Detections at a fixed confidence; precision and recall in percent",
+            rows,
+            _OUTCOMES,
+            ("rainy", "derained", "clean", "derained_clean"),
+        ),
+        count_conf=report.count_conf,
+        class_charts=class_charts,
+        class_table=class_table,
+        errors=report.breakdown,
+        scatter=scatter,
+        restoration=restoration,
+        costs=costs,
+        strips=strips,
         colors=COLORS,
+        facts=report.facts,
     )
 
 
-def _tiles(rows: Sequence[TableRow], verdicts: Sequence[Verdict]) -> list[_Tile]:
+def _head(
+    report: Report,
+    rows: Sequence[TableRow],
+    verdicts: Sequence[Verdict],
+    main: str,
+    sections: Mapping[str, tuple[str, object]],
+) -> Head:
+    """Return the top of the page; it links to the sections that have content."""
+    banners = []
+    if report.pseudo_labels:
+        banners.append(Banner(_PSEUDO_LABELS, "Agreement, not accuracy."))
+    warning = control_warning(verdicts) if verdicts else ""
+    if warning:
+        banners.append(Banner(warning))
+    subjects = [("", report.set_name), ("detector", report.detector)]
+    if main != ALL:
+        subjects.append(("numbers above and below of condition", main))
+    return Head(
+        title=f"Deraining and detection: {report.set_name}",
+        question="Does deraining help the detector?",
+        headline=headline(rows),
+        lead=rain_sentence(rows, main),
+        subjects=subjects,
+        date=report.facts.date,
+        banners=banners,
+        tiles=_tiles(rows, verdicts),
+        sections={anchor: name for anchor, (name, content) in sections.items() if content},
+    )
+
+
+def _tiles(rows: Sequence[TableRow], verdicts: Sequence[Verdict]) -> list[Tile]:
     """Return the large numbers at the top: of the best derainer in the first condition."""
     if not verdicts:
         return []
     name, condition = verdicts[0].derainer, verdicts[0].condition
     tiles = []
     if rainy := find_row(rows, condition, "rainy"):
-        tiles.append(_Tile("rainy", _percent(rainy.mean_ap), "mAP on rainy images"))
+        tiles.append(Tile(_percent(rainy.mean_ap), "mAP on rainy images", "rainy"))
     derained = find_row(rows, condition, "derained", name)
     if derained:
         about = f"mAP derained: {format_change(derained.change)}"
-        tiles.append(_Tile("derained", _percent(derained.mean_ap), about))
+        tiles.append(Tile(_percent(derained.mean_ap), about, "derained"))
     if clean := find_row(rows, condition, "clean"):
-        tiles.append(_Tile("clean", _percent(clean.mean_ap), "mAP on clean images, the ceiling"))
+        tiles.append(Tile(_percent(clean.mean_ap), "mAP on clean images, the ceiling", "clean"))
     if derained:
         share = format_share(derained.recovered)
-        tiles.append(_Tile("", share, "of what the rain took is recovered"))
+        tiles.append(Tile(share, "of what the rain took is recovered"))
     if harm := find_row(rows, condition, "derained_clean", name):
         about = f"points on clean images {format_interval(harm.change.low, harm.change.high)}"
-        tiles.append(_Tile("harm", format_points(harm.change.value), about))
+        tiles.append(Tile(format_points(harm.change.value), about, "harm"))
     if derained:
-        tiles.append(_Tile("", _unit(format_ms(derained.ms_derain), "ms"), "to derain an image"))
+        tiles.append(Tile(_unit(format_ms(derained.ms_derain), "ms"), "to derain an image"))
     return [tile for tile in tiles if tile.value != UNDEFINED]
 
 
@@ -260,54 +262,66 @@ def _group_verdicts(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, list[Ver
     return [(group[0], group[1:]) for group in groups.values()]
 
 
-def _score_table(rows: Sequence[TableRow]) -> _ScoreTable:
-    """Return the columns and groups of the key table."""
-    columns = used_columns(rows, [column for column in COLUMNS if column.key in _MAIN_COLUMNS])
-    groups = [
-        (name, [_score_line(row, rows, columns) for row in rows if row.condition == name])
-        for name in conditions(rows)
-    ]
-    return _ScoreTable(columns, groups)
-
-
-def _score_line(row: TableRow, rows: Sequence[TableRow], columns: Sequence[Column]) -> _ScoreLine:
-    rivals = [
-        number(other.mean_ap) or 0.0
-        for other in rows
-        if other.condition == row.condition and other.input == "derained"
-    ]
-    value = number(row.mean_ap)
-    best = row.input == "derained" and value is not None and value >= max(rivals)
-    # No derainer has a part in what the rain takes: the clean row stays without colour.
-    compared = row.input in ("derained", "derained_clean")
-    cells = [
-        _Cell(column.text(row), effect_of(row) if compared and column.key == "delta_mAP" else "")
-        for column in columns
-    ]
-    return _ScoreLine(
-        row=row,
-        best=best and len(rivals) > 1,
-        effect=effect_of(row),
-        cells=cells,
-        images=format_count(row.images),
-        boxes=format_count(row.boxes),
+def _score_table(rows: Sequence[TableRow], columns: Sequence[Column]) -> Table:
+    """Show all rows by condition, in the columns that are most asked for."""
+    groups = []
+    for name in conditions(rows):
+        members = [row for row in rows if row.condition == name]
+        levels = [number(row.mean_ap) or 0.0 for row in members if row.input == "derained"]
+        best = max(levels) if len(levels) > 1 else None
+        lines = [_score_line(row, columns, best) for row in members]
+        first = members[0]
+        facts = f"{format_count(first.images)} images, {format_count(first.boxes)} boxes"
+        groups.append(Group(lines, condition_title(name), facts))
+    return Table(
+        about="Scores of every input",
+        texts=["input"],
+        numbers=[column.title for column in columns],
+        groups=groups,
     )
 
 
-def _plain_table(
-    rows: Sequence[TableRow], columns: Sequence[Column], kinds: Sequence[RowInput]
-) -> _PlainTable | None:
+def _score_line(row: TableRow, columns: Sequence[Column], best: float | None) -> Line:
+    """Return the line of a row; `best` is the largest mAP among several derainers."""
+    effect = effect_of(row.change)
+    tags: dict[str, Effect | None] = {}
+    if row.is_control and row.input == "derained":
+        tags["control"] = None
+    is_best = row.input == "derained" and best is not None and number(row.mean_ap) == best
+    if is_best:
+        tags["best"] = effect
+    return Line(
+        [row.label],
+        [_score_cell(row, column) for column in columns],
+        tags,
+        key=f"{row.input} control" if row.is_control else row.input,
+        style="best" if is_best else "",
+    )
+
+
+def _score_cell(row: TableRow, column: Column) -> Cell:
+    # Rain, not a derainer, makes the clean row differ: it stays without colour.
+    if column.key != "delta_mAP" or row.input not in ("derained", "derained_clean"):
+        return Cell(column.text(row))
+    effect = effect_of(row.change)
+    against_clean = row.input == "derained_clean" and effect != "undefined"
+    return Cell(column.text(row), effect, mark="c" if against_clean else "")
+
+
+def _number_table(
+    caption: str, rows: Sequence[TableRow], columns: Sequence[Column], kinds: Sequence[RowInput]
+) -> Table | None:
     """Return a table of some columns, or None when no row of these inputs defines one."""
     shown = [row for row in rows if row.input in kinds]
     used = used_columns(shown, columns)
     if not used:
         return None
     lines = [
-        (row.condition, row.label, [column.text(row) for column in used])
+        Line([row.condition, row.label], [Cell(column.text(row)) for column in used])
         for row in shown
         if used_columns([row], used)
     ]
-    return _PlainTable([column.title for column in used], lines)
+    return flat_table(caption, ["condition", "input"], [column.title for column in used], lines)
 
 
 def _costs(rows: Sequence[TableRow], condition: str) -> list[_Cost]:
@@ -334,46 +348,55 @@ def _costs(rows: Sequence[TableRow], condition: str) -> list[_Cost]:
     ]
 
 
-def _class_table(per_class: Sequence[ClassRow], condition: str) -> _ClassTable | None:
+def _class_table(per_class: Sequence[ClassRow], condition: str) -> Table | None:
     """Return AP per class and input of a condition, classes with most boxes first."""
     shown = sort_rows([row for row in per_class if row.condition == condition])
     if not shown:
         return None
     inputs = list(dict.fromkeys(row.label for row in shown))
-    classes: dict[str, _ClassLine] = {}
-    for row in shown:
-        line = classes.setdefault(row.class_name, _ClassLine(row.boxes))
-        line.cells[row.label] = format_percent(row.ap)
+    boxes = {row.class_name: row.boxes for row in shown}
+    precisions = {(row.class_name, row.label): format_percent(row.ap) for row in shown}
     lines = [
-        (name, format_count(line.boxes), [line.cells.get(label, UNDEFINED) for label in inputs])
-        for name, line in sorted(classes.items(), key=lambda item: -item[1].boxes)
+        Line(
+            [name],
+            [
+                Cell(format_count(count)),
+                *(Cell(precisions.get((name, label), UNDEFINED)) for label in inputs),
+            ],
+        )
+        for name, count in sorted(boxes.items(), key=lambda item: -item[1])
     ]
-    return _ClassTable(inputs, lines)
+    return Table(
+        about="AP of every class",
+        texts=["class"],
+        numbers=["boxes", *inputs],
+        groups=[Group(lines)],
+        caption="AP in percent",
+    )
 
 
-def _figures(
-    rows: Sequence[TableRow],
-    per_class: Sequence[ClassRow],
-    verdicts: Sequence[Verdict],
-    condition: str,
-) -> _Figures:
-    """Draw the page's figures: bars of mAP, changes per class and derainer, and the scatter."""
-    bars = scatter = ""
-    if rows:
-        bars = to_svg(plots.score_bars(rows), "bars", "Bars of mAP for every row of the table")
-    gains = plots.gain_scatter(rows)
-    if gains:
-        alt = "Gain of PSNR and SSIM against gain of mAP, one point per derainer and condition"
-        scatter = to_svg(gains, "scatter", alt)
-    classes = _class_figures(per_class, verdicts, condition)
-    return _Figures(Markup(bars), Markup(scatter), classes)
+def _bars(rows: Sequence[TableRow]) -> Chart | None:
+    """Draw the mAP of every row; None without rows."""
+    if not rows:
+        return None
+    svg = to_svg(plots.score_bars(rows), "bars", "Bars of mAP for every row of the table")
+    return Chart(svg, _BARS_CAPTION)
 
 
-def _class_figures(
+def _scatter(rows: Sequence[TableRow]) -> Chart | None:
+    """Draw gains of PSNR and SSIM against gains of mAP; None without such gains."""
+    figure = plots.gain_scatter(rows)
+    if figure is None:
+        return None
+    alt = "Gain of PSNR and SSIM against gain of mAP, one point per derainer and condition"
+    return Chart(to_svg(figure, "scatter", alt), _SCATTER_CAPTION)
+
+
+def _class_charts(
     per_class: Sequence[ClassRow], verdicts: Sequence[Verdict], condition: str
-) -> list[_ClassFigure]:
+) -> list[Chart]:
     """Draw the changes per class of each derainer in a condition, the best one first."""
-    figures: list[_ClassFigure] = []
+    charts: list[Chart] = []
     for verdict in verdicts:
         chosen = [
             row
@@ -384,9 +407,9 @@ def _class_figures(
         figure = plots.class_changes(chosen)
         if figure is not None:
             alt = f"Change of AP per class with {verdict.derainer}, in points"
-            svg = Markup(to_svg(figure, f"classes-{len(figures)}", alt))
-            figures.append(_ClassFigure(verdict.derainer, svg, _caption_changes(chosen)))
-    return figures
+            svg = to_svg(figure, f"classes-{len(charts)}", alt)
+            charts.append(Chart(svg, _caption_changes(chosen), verdict.derainer))
+    return charts
 
 
 def _caption_changes(classes: Sequence[ClassRow]) -> str:
@@ -399,13 +422,13 @@ def _caption_changes(classes: Sequence[ClassRow]) -> str:
 
 
 def _strip_groups(strips: Sequence[Strip]) -> list[StripGroup]:
-    """Encode the strips: gains first, then losses, each with the largest change first."""
+    """Group the strips: gains first, then losses, each with the largest change first."""
     groups = []
     ordered = sorted(strips, key=lambda strip: -abs(strip.gain))
     for kind, title in _STRIP_GROUPS:
         chosen = [strip for strip in ordered if _direction(strip) == kind]
         if chosen:
-            groups.append(strip_group(kind, title, chosen))
+            groups.append(StripGroup(title, chosen, kind))
     return groups
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from eval.detect.model import TableRow, conditions, find_row
+from eval.report.parts import Effect, effect_of
 from eval.report.tables import (
     format_interval,
     format_percent,
@@ -20,17 +20,12 @@ from eval.report.tables import (
 from eval.scores.score import Score
 
 __all__ = [
-    "Effect",
     "Verdict",
     "control_warning",
-    "effect_of",
     "headline",
     "judge",
     "rain_sentence",
 ]
-
-Effect: TypeAlias = Literal["helps", "harms", "unclear", "undefined"]
-"""What a difference says; `unclear` when its interval holds zero or is missing."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +56,6 @@ class Verdict:
     def text(self) -> str:
         """Both sentences, with the name."""
         return f"{self.derainer} {self.sentence} {self.clean_sentence}".rstrip()
-
-
-def effect_of(row: TableRow | None) -> Effect:
-    """Judge a row's change by its interval; see `Effect`. Without a row it is undefined."""
-    if row is None or number(row.change.value) is None:
-        return "undefined"
-    low, high = number(row.change.low), number(row.change.high)
-    if low is None or high is None or low <= 0 <= high:
-        return "unclear"
-    return "helps" if low > 0 else "harms"
 
 
 def _size(change: Score) -> str:
@@ -114,9 +99,9 @@ def _judge_row(row: TableRow, rows: Sequence[TableRow]) -> Verdict:
         row.derainer,
         row.condition,
         row.is_control,
-        effect_of(row),
+        effect_of(row.change),
         _rain_effect(row, find_row(rows, row.condition, "rainy")),
-        effect_of(harm),
+        "undefined" if harm is None else effect_of(harm.change),
         "" if harm is None else _clean_effect(harm),
         number(row.change.value),
     )
@@ -124,7 +109,7 @@ def _judge_row(row: TableRow, rows: Sequence[TableRow]) -> Verdict:
 
 def _rain_effect(row: TableRow, rainy: TableRow | None) -> str:
     """Say what a derainer does to rainy images, without its name."""
-    effect = effect_of(row)
+    effect = effect_of(row.change)
     if effect == "undefined":
         return "could not be judged: mAP is undefined here, for lack of boxes."
     if effect == "unclear":
@@ -144,7 +129,7 @@ def _rain_effect(row: TableRow, rainy: TableRow | None) -> str:
 
 def _clean_effect(row: TableRow) -> str:
     """Say what a derainer does where there is no rain, as a sentence of its own."""
-    effect = effect_of(row)
+    effect = effect_of(row.change)
     if effect == "undefined":
         return ""
     if effect == "unclear":
@@ -157,8 +142,10 @@ def _clean_effect(row: TableRow) -> str:
 def rain_sentence(rows: Sequence[TableRow], condition: str) -> str:
     """Say what the rain takes from the detector in a condition; empty without clean images."""
     clean, rainy = find_row(rows, condition, "clean"), find_row(rows, condition, "rainy")
-    effect = effect_of(clean)
-    if clean is None or rainy is None or effect == "undefined":
+    if clean is None or rainy is None:
+        return ""
+    effect = effect_of(clean.change)
+    if effect == "undefined":
         return ""
     levels = f"{format_percent(clean.mean_ap)} on clean images"
     levels += f", {format_percent(rainy.mean_ap)} on rainy ones"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from eval.detect.model import condition_title
 from eval.relation.coefficients import KINDS, Kind
 from eval.relation.correlations import POPULATIONS, Correlation
 from eval.relation.figures import condition_scatters, order_derainers, relation_figure
@@ -160,17 +161,13 @@ def _correlation_table(correlations: Sequence[Correlation], conditions: Sequence
     return Table(
         about="Correlations of each set and condition",
         texts=["restoration gain, points"],
-        numbers=_titles(conditions),
+        numbers=list(map(condition_title, conditions)),
         groups=groups,
     )
 
 
 def _over_derainers(correlations: Iterable[Correlation]) -> list[Correlation]:
     return [correlation for correlation in correlations if correlation.scope != "images"]
-
-
-def _titles(conditions: Iterable[str]) -> list[str]:
-    return ["all images" if name == ALL else name for name in conditions]
 
 
 def _correlation_cell(correlation: Correlation | None) -> Cell:
@@ -221,7 +218,7 @@ def _gain_table(
             sizes = [UNDEFINED if row is None else format_count(row.images) for row in members]
             cells = [_gain_cell(row, gain) for row in members for gain in _SHOWN_GAINS]
             is_control = index[set_name, conditions[0], derainer].control
-            lines.append(Line([derainer], cells, tags=["control"] if is_control else []))
+            lines.append(Line([derainer], cells, tags={"control": None} if is_control else {}))
         facts = f"{' / '.join(sizes)} images · scored against {truth}"
         groups.append(Group(lines, set_name, facts))
     return Table(
@@ -229,7 +226,7 @@ def _gain_table(
         texts=["derainer"],
         numbers=[MEASURES[gain].title for gain in _SHOWN_GAINS],
         groups=groups,
-        spans=_titles(conditions),
+        spans=list(map(condition_title, conditions)),
     )
 
 
@@ -275,6 +272,6 @@ def _image_table(correlations: Sequence[Correlation], conditions: Sequence[str])
     return Table(
         about="Correlations over images",
         texts=["set", "derainer"],
-        numbers=_titles(conditions),
+        numbers=list(map(condition_title, conditions)),
         groups=[Group(lines)],
     )

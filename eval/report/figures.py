@@ -19,17 +19,7 @@ from matplotlib.lines import Line2D
 from eval.report.tables import shorten
 from rainmer.figures import INK, color_of, draw_grid, marker_of, styled
 
-__all__ = [
-    "INK",
-    "WIDTH",
-    "color_of",
-    "legend",
-    "marker_of",
-    "ruled",
-    "short",
-    "styled",
-    "to_svg",
-]
+__all__ = ["WIDTH", "legend", "name_bars", "ruled", "short", "to_svg"]
 
 WIDTH = 9.2
 """Width of a figure in inches."""
@@ -45,6 +35,15 @@ _UNPRINTABLE = dict.fromkeys(
 def short(name: str) -> str:
     """Cut a long name to what fits beside an axis."""
     return shorten(name, _LONGEST_NAME)
+
+
+def name_bars(axes: Axes, names: Sequence[str]) -> None:
+    """Write a name beside each horizontal bar, from top to bottom, and draw a grid behind them."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    draw_grid(axes, "x")
 
 
 def ruled(axes: Axes) -> None:

@@ -1,4 +1,4 @@
-"""What the HTML reports share: templates, filters, and picture strips as parts of a page.
+"""From a template to the text of a page.
 
 A page needs nothing beside itself: figures are inline SVG, pictures inline JPEG, no script runs.
 """
@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.report.strips import Strip, StripGroup
 from eval.report.tables import typographic
 
-__all__ = ["as_text", "render_page", "strip_group"]
+__all__ = ["render_page"]
 
 
 def render_page(template: str, **values: object) -> str:
@@ -35,24 +34,24 @@ def render_page(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["as_text"] = as_text
+    environment.filters["as_text"] = _as_text
     environment.filters["minus"] = typographic
     environment.filters["intervals"] = _set_intervals
     return environment.get_template(template).render(**values)
 
 
-def as_text(mapping: Mapping[str, object]) -> str:
+def _as_text(mapping: Mapping[str, object]) -> str:
     """Return a mapping as readable JSON; empty when it is."""
     return json.dumps(mapping, indent=2, default=str, ensure_ascii=False) if mapping else ""
 
 
-def strip_group(kind: str, title: str, strips: Sequence[Strip]) -> StripGroup:
-    """Put strips below a title."""
-    return StripGroup(title, strips, kind)
-
-
 def _set_intervals(text: str) -> Markup:
-    """Set a sentence's intervals apart, each kept on one line, with real minus signs."""
+    """Set a sentence's intervals apart, each kept on one line, with real minus signs.
+
+    Markup stays as it is.
+    """
+    if isinstance(text, Markup):
+        return text
     parts = re.split(r"(\[-?\d[\d.]*, -?\d[\d.]*\])", text.replace(" %", "\N{NO-BREAK SPACE}%"))
     return Markup("").join(
         Markup('<span class="interval">{}</span>').format(typographic(part))

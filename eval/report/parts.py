@@ -6,12 +6,12 @@ A report turns its rows into these; `parts.html` has a macro for each of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from markupsafe import Markup
 
-from eval.report.tables import UNDEFINED
+from eval.report.tables import UNDEFINED, number
 from eval.scores.score import Score
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Table",
     "Tile",
     "effect_of",
+    "flat_table",
 ]
 
 Effect: TypeAlias = Literal["helps", "harms", "unclear", "undefined"]
@@ -37,11 +38,12 @@ def effect_of(change: Score, *, lower_is_better: bool = False) -> Effect:
     >>> effect_of(Score(0.2, 0.1, 0.3)), effect_of(Score(0.2, -0.1, 0.5)), effect_of(Score())
     ('helps', 'unclear', 'undefined')
     """
-    if change.value is None:
+    value, low, high = map(number, (change.value, change.low, change.high))
+    if value is None:
         return "undefined"
-    if change.low is None or change.high is None or change.low <= 0 <= change.high:
+    if low is None or high is None or low <= 0 <= high:
         return "unclear"
-    return "helps" if (change.low > 0) != lower_is_better else "harms"
+    return "helps" if (low > 0) != lower_is_better else "harms"
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,17 @@ class Head:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure: `svg` from `eval.report.figures.to_svg`, and what it shows."""
+    """A figure.
+
+    Attributes:
+        svg: From `eval.report.figures.to_svg`.
+        caption: What it shows.
+        title: Heading above it, where a page has several of a kind.
+    """
 
     svg: Markup
     caption: str
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,14 +123,16 @@ class Cell:
     """A number in a table, as text.
 
     Attributes:
-        text: The number, or `UNDEFINED`.
-        effect: Its colour, of a change.
-        note: Shown on hovering, and below the text where this is undefined.
+        text: The number, or `UNDEFINED`. Markup is shown as it is.
+        effect: Colour of a change.
+        note: Shown on hovering, and below an undefined number.
+        mark: Sign of a footnote.
     """
 
     text: str
     effect: Effect | None = None
     note: str = ""
+    mark: str = ""
 
     @property
     def is_defined(self) -> bool:
@@ -131,12 +142,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a table: texts, then numbers, then a note if any line of the table has one."""
+    """A line of a table.
+
+    Attributes:
+        texts: The first cells; the last of them names the line.
+        cells: Numbers.
+        tags: Words in small boxes behind the name, each with the effect that colours it.
+        note: Last cell, in tables where any line has a note.
+        key: What the coloured square before the name stands for: `rainy`, `derained`, `clean` or
+            `derained_clean`, and `control` after it for a faint one; empty: no square.
+        style: `best` for bold, `rule` for a rule above the line.
+    """
 
     texts: Sequence[str]
     cells: Sequence[Cell]
-    tags: Sequence[str] = ()
+    tags: Mapping[str, Effect | None] = field(default_factory=dict)
     note: str = ""
+    key: str = ""
+    style: Literal["best", "rule", ""] = ""
 
 
 @dataclass(frozen=True)
@@ -158,6 +181,7 @@ class Table:
         numbers: Titles of the columns of numbers; of each span, where there are spans.
         groups: The lines.
         spans: Titles above equal parts of the columns of numbers.
+        caption: Text above the table.
     """
 
     about: str
@@ -165,6 +189,7 @@ class Table:
     numbers: Sequence[str]
     groups: Sequence[Group]
     spans: Sequence[str] = ()
+    caption: str = ""
 
     @property
     def has_notes(self) -> bool:
@@ -176,3 +201,22 @@ class Table:
         """Number of columns."""
         numbers = len(self.numbers) * max(1, len(self.spans))
         return len(self.texts) + numbers + self.has_notes
+
+
+def flat_table(
+    caption: str, texts: Sequence[str], numbers: Sequence[str], lines: Sequence[Line]
+) -> Table:
+    """Return a table without groups, and without its first column if this says always the same.
+
+    Args:
+        caption: Text above the table.
+        texts: Titles of the columns of text, at least two.
+        numbers: Titles of the columns of numbers.
+        lines: The lines.
+    """
+    if len({line.texts[0] for line in lines}) < 2:
+        texts = texts[1:]
+        lines = [replace(line, texts=line.texts[1:]) for line in lines]
+    return Table(
+        about=caption, texts=texts, numbers=numbers, groups=[Group(lines)], caption=caption
+    )

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
@@ -19,9 +18,7 @@ from eval.scores.score import Score
 __all__ = [
     "CONTROLS",
     "UNDEFINED",
-    "Row",
     "align_table",
-    "conditions",
     "format_count",
     "format_db",
     "format_fixed",
@@ -36,9 +33,6 @@ __all__ = [
     "shorten",
     "typographic",
 ]
-
-Row: TypeAlias = Mapping[str, object]
-"""One flat row of results."""
 
 UNDEFINED = "–"
 """What stands where a number is undefined."""
@@ -187,9 +181,3 @@ def align_table(head: Sequence[str], lines: Iterable[Sequence[str]], texts: int)
     text = tabulate([head, *lines], tablefmt="plain", disable_numparse=True, colalign=align)
     first, _, others = text.partition("\n")
     return f"{first}\n{'-' * len(first)}\n{others}".rstrip()
-
-
-def conditions(rows: Iterable[Row]) -> list[str]:
-    """Return the names of the conditions: `all` first, the others in the order of the rows."""
-    names = dict.fromkeys(str(row.get("condition")) for row in rows)
-    return sorted(names, key=lambda name: name != "all")

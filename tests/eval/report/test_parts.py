@@ -81,7 +81,7 @@ def test_a_table_shows_spans_groups_tags_effects_and_notes():
     line = Line(
         ["first", "prenet"],
         [Cell("+3.0", "helps"), Cell("–", note="no such images"), Cell("1", note="5 points")],
-        ["control"],
+        {"control": None},
         "a remark",
     )
     table = Table(
