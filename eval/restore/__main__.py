@@ -108,15 +108,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         config=_resolved(options, bench),
         elapsed_s={"derain": bench.runner.derain_s, "wall": time.perf_counter() - started},
         notes=comparison.notes,
+        protocol=_protocol(options, bench),
     )
     write_comparison(bench.folder, comparison, bench.settings, facts)
-    report = Report(
-        comparison=comparison,
-        settings=bench.settings,
-        facts=facts,
-        protocol=_protocol(options, bench),
-        strips=strips,
-    )
+    report = Report(comparison=comparison, settings=bench.settings, facts=facts, strips=strips)
     write_text(bench.folder / "report.html", render_report(report))
     _print_result(comparison, bench, as_json=options.json)
     _refuse_incomplete(comparison, bench.folder)

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from eval.report.facts import RunFacts
-from eval.report.figures import WIDTH, color_of, legend, marker_of, ruled, styled, to_svg
-from eval.report.page import as_text, render_page, strip_group
-from eval.report.strips import Strip
+from eval.report.figures import WIDTH, legend, ruled, to_svg
+from eval.report.page import render_page
+from eval.report.parts import (
+    Cell,
+    Chart,
+    Effect,
+    Group,
+    Head,
+    Line,
+    Table,
+    Tile,
+    effect_of,
+    flat_table,
+)
+from eval.report.strips import StripGroup
 from eval.report.tables import CONTROLS, UNDEFINED, format_count, format_ms
 from eval.restore.comparison import Comparison, RowResult, SceneRow, Settings, TableRow
 from eval.restore.metrics import Metric
 from eval.restore.scores import MeanScore, Measure, key_of, measures_of
 from eval.restore.strips import Strips
-from eval.restore.tables import RAINY, format_change, format_images, format_score, paper_tables
+from eval.restore.tables import (
+    RAINY,
+    PaperCell,
+    PaperTable,
+    format_change,
+    format_images,
+    format_score,
+    paper_tables,
+)
+from rainmer.figures import color_of, marker_of, styled
 from rainmer.metrics import Convention
 
 __all__ = ["MOST_POINTS", "Report", "gain_points", "headline", "image_scatter", "render_report"]
@@ -28,6 +48,12 @@ MOST_POINTS = 400
 """Most images of a set and method that are drawn, so that the page stays small."""
 
 _MOST_SCENE_LINES = 400
+_OTHERS = "Other metrics"
+_SCATTER_CAPTION = (
+    "Each point is an image: how close to the clean one it is in the rain, and what deraining "
+    f"adds. Below zero deraining did harm. Of a set, at most {MOST_POINTS} images are drawn."
+)
+_RANKED = {"best": Markup("<b>{}</b>"), "second": Markup("<u>{}</u>"), "": Markup("{}")}
 _STRIP_TITLES = {
     "worst": "The images that gain least",
     "lowest": "The lowest PSNR after deraining",
@@ -44,65 +70,13 @@ class Report:
         comparison: Rows and scenes, with the scores of each image for the scatter plot.
         settings: How images were scored; the first convention is the main one.
         facts: How the numbers came about.
-        protocol: Name and value of each fact about the measurement.
         strips: Pictures to show.
     """
 
     comparison: Comparison
     settings: Settings
     facts: RunFacts
-    protocol: Mapping[str, object] = field(default_factory=dict)
     strips: Strips = field(default_factory=lambda: Strips([], [], [], []))
-
-
-@dataclass(frozen=True)
-class _Tile:
-    """A large number at the top of the page; `kind` chooses its colour."""
-
-    kind: Literal["rainy", "derained", ""]
-    value: str
-    about: str
-
-
-@dataclass(frozen=True)
-class _Change:
-    """A change as text, and whether its interval lies on one side of zero."""
-
-    text: str
-    effect: Literal["helps", "harms", "unclear"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _GainLine:
-    """A row in a table of gains: a score and a change for each measure."""
-
-    label: str
-    kind: Literal["rainy", "derained"]
-    control: bool
-    scores: Sequence[str]
-    equal: str
-    changes: Sequence[_Change]
-    images: str
-    scenes: str
-    ms: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _GainTable:
-    """Scores and changes with intervals; `groups` holds each set's name and lines."""
-
-    title: str
-    measures: Sequence[Measure]
-    groups: Sequence[tuple[str, Sequence[_GainLine]]]
-    scenes: bool
-
-
-@dataclass(frozen=True)
-class _SceneTable:
-    """Means of scenes; a line is a scene, a row's name, and the texts below `titles`."""
-
-    titles: Sequence[str]
-    lines: Sequence[tuple[str, str, Sequence[str]]]
 
 
 def render_report(report: Report) -> str:
@@ -114,30 +88,44 @@ def render_report(report: Report) -> str:
     Returns:
         The page's text, to be written as UTF-8.
     """
-    rows, settings, facts = report.comparison.table, report.settings, report.facts
+    rows, settings, notes = report.comparison.table, report.settings, report.facts.notes
     main = settings.conventions[0]
+    tables = paper_tables(rows, settings.conventions, settings.metrics)
+    scatter = _scatter(report.comparison.rows, main)
+    strips = [
+        StripGroup(_STRIP_TITLES[name], group)
+        for name, group in zip(Strips._fields, report.strips, strict=True)
+        if group
+    ]
+    sections = {
+        "tables": ("Tables", tables),
+        "gains": ("Gains", True),
+        "images": ("Images", scatter),
+        "pictures": ("Pictures", strips),
+        "notes": ("Data", notes),
+        "method": ("Method", True),
+    }
+    sets = ", ".join(dict.fromkeys(row.set for row in rows))
+    head = Head(
+        title=f"Deraining: {sets}",
+        question="How close to the clean image?",
+        headline=headline(rows, main, settings.metrics),
+        subjects=[("", sets), ("numbers above and below in convention", main)],
+        date=report.facts.date,
+        tiles=_tiles(rows, main),
+        sections={anchor: name for anchor, (name, content) in sections.items() if content},
+    )
     return render_page(
         "restoration.html",
-        date=facts.date,
-        notes=facts.notes,
+        head=head,
+        facts=report.facts,
         metrics=settings.metrics,
-        headline=headline(rows, main, settings.metrics),
-        sets=list(dict.fromkeys(row.set for row in rows)),
-        main=main,
-        tiles=_tiles(rows, main),
-        tables=paper_tables(rows, settings.conventions, settings.metrics),
+        tables=[(_shown_table(table), table.footnotes) for table in tables],
         gains=[_gain_table(rows, f"Convention {c}", measures_of(c)) for c in settings.conventions],
-        others=_gain_table(rows, "Other metrics", settings.metrics),
+        others=_gain_table(rows, _OTHERS, settings.metrics) if settings.metrics else None,
         scenes=_scene_table(report.comparison.scenes, settings.main_measures),
-        scatter=_scatter(report.comparison.rows, main),
-        most_points=MOST_POINTS,
-        strips=[
-            strip_group("", _STRIP_TITLES[name], group)
-            for name, group in _named_groups(report.strips)
-        ],
-        run={"protocol": report.protocol, "command": facts.command, "elapsed": facts.elapsed_s},
-        config=as_text(facts.config),
-        environment=as_text(facts.environment),
+        scatter=scatter,
+        strips=strips,
     )
 
 
@@ -196,7 +184,7 @@ def _is_finite(score: MeanScore) -> bool:
     return score.mean is not None and math.isfinite(score.mean)
 
 
-def _tiles(rows: Sequence[TableRow], convention: Convention) -> list[_Tile]:
+def _tiles(rows: Sequence[TableRow], convention: Convention) -> list[Tile]:
     """Return the large numbers: those of the best method on the first set that it has."""
     psnr, ssim = measures_of(convention)
     best = _best_rows(rows, psnr.key)
@@ -210,44 +198,81 @@ def _tiles(rows: Sequence[TableRow], convention: Convention) -> list[_Tile]:
         for scored in (rainy, row)
     )
     tiles = [
-        _Tile("rainy", before[0], f"dB of the rainy images of {row.set}"),
-        _Tile("derained", after[0], f"dB with {row.derainer}: {change}"),
-        _Tile("rainy", before[1], "SSIM of the rainy images"),
-        _Tile("derained", after[1], "SSIM derained"),
-        _Tile("", format_ms(row.ms_per_image), "ms to derain an image"),
+        Tile(before[0], f"dB of the rainy images of {row.set}", "rainy"),
+        Tile(after[0], f"dB with {row.derainer}: {change}", "derained"),
+        Tile(before[1], "SSIM of the rainy images", "rainy"),
+        Tile(after[1], "SSIM derained", "derained"),
+        Tile(format_ms(row.ms_per_image), "ms to derain an image"),
     ]
     return [tile for tile in tiles if tile.value != UNDEFINED]
 
 
-def _gain_table(rows: Sequence[TableRow], title: str, measures: Sequence[Measure]) -> _GainTable:
-    """Return the scores of each set, and their changes with intervals."""
-    groups: dict[str, list[_GainLine]] = {}
+def _shown_table(table: PaperTable) -> Table:
+    """Show a table as papers print it, with a rule above each kind of row."""
+    lines: list[Line] = []
+    kind = "rainy"
+    for line in table.lines:
+        lines.append(
+            Line(
+                [line.name],
+                list(map(_paper_cell, line.cells)),
+                {"published": None} if line.kind == "published" else {},
+                key=line.kind,
+                style="rule" if line.kind != kind else "",
+            )
+        )
+        kind = line.kind
+    return Table(
+        about=table.caption,
+        texts=["method"],
+        numbers=table.columns,
+        groups=[Group(lines)],
+        caption=table.title,
+    )
+
+
+def _paper_cell(cell: PaperCell | None) -> Cell:
+    if cell is None:
+        return Cell(UNDEFINED)
+    texts = [_RANKED[score.rank].format(score.text) for score in cell.scores]
+    return Cell(Markup(" / ").join(texts), mark=cell.mark)
+
+
+def _gain_table(rows: Sequence[TableRow], title: str, measures: Sequence[Measure]) -> Table:
+    """Show the scores of each set, and their changes with intervals."""
+    with_scenes = any(row.scenes is not None for row in rows)
+    groups: dict[str, list[Line]] = {}
     for row in rows:
-        groups.setdefault(row.set, []).append(_gain_line(row, measures))
-    return _GainTable(
-        title=title,
-        measures=measures,
-        groups=list(groups.items()),
-        scenes=any(row.scenes is not None for row in rows),
+        line = _gain_line(row, measures, with_scenes=with_scenes)
+        groups.setdefault(row.set, []).append(line)
+    titles = [text for m in measures for text in (m.heading, f"Δ {m.title} [95 %]")]
+    return Table(
+        about=title,
+        texts=["input"],
+        numbers=[*titles, "images", *(["scenes"] if with_scenes else []), "ms"],
+        groups=[Group(lines, name) for name, lines in groups.items()],
     )
 
 
-def _gain_line(row: TableRow, measures: Sequence[Measure]) -> _GainLine:
-    scores = [(row.scores[measure.key], measure) for measure in measures]
-    return _GainLine(
-        label=row.derainer or RAINY,
-        kind=row.input,
-        control=row.derainer in CONTROLS,
-        scores=[format_score(score.mean, measure.digits) for score, measure in scores],
-        equal=next((_equal(score) for score, _ in scores if score.infinite), ""),
-        changes=[
-            _Change(format_change(score.change, measure.digits), _effect(score, measure))
-            for score, measure in scores
-        ],
-        images=format_images(row),
-        scenes=format_count(row.scenes),
-        ms=format_ms(row.ms_per_image),
-    )
+def _gain_line(row: TableRow, measures: Sequence[Measure], *, with_scenes: bool) -> Line:
+    cells = []
+    tags: dict[str, Effect | None] = {}
+    is_control = row.derainer in CONTROLS
+    if is_control:
+        tags["control"] = None
+    for measure in measures:
+        score = row.scores[measure.key]
+        effect = effect_of(score.change, lower_is_better=measure.lower_is_better)
+        cells.append(Cell(format_score(score.mean, measure.digits)))
+        cells.append(Cell(format_change(score.change, measure.digits), effect))
+        if score.infinite:
+            tags[_equal(score)] = None
+    cells.append(Cell(format_images(row)))
+    if with_scenes:
+        cells.append(Cell(format_count(row.scenes)))
+    cells.append(Cell(format_ms(row.ms_per_image)))
+    key = f"{row.input} control" if is_control else row.input
+    return Line([row.derainer or RAINY], cells, tags, key=key)
 
 
 def _equal(score: MeanScore) -> str:
@@ -257,39 +282,30 @@ def _equal(score: MeanScore) -> str:
     return text if others is None else f"{text}, the others {others:.2f}"
 
 
-def _effect(score: MeanScore, measure: Measure) -> Literal["helps", "harms", "unclear"]:
-    """Judge a change by its interval."""
-    low, high = score.change.low, score.change.high
-    if low is None or high is None or low <= 0 <= high:
-        return "unclear"
-    return "helps" if (low > 0) != measure.lower_is_better else "harms"
-
-
-def _scene_table(scenes: Sequence[SceneRow], measures: Sequence[Measure]) -> _SceneTable | None:
+def _scene_table(scenes: Sequence[SceneRow], measures: Sequence[Measure]) -> Table | None:
     """Return the mean scores of scenes; None without scenes and with too many for a page."""
     if not 0 < len(scenes) <= _MOST_SCENE_LINES:
         return None
     lines = [
-        (
-            f"{row.set}: {row.scene}",
-            row.derainer or RAINY,
-            [format_score(row.means[m.key], m.digits) for m in measures]
-            + [format_count(row.images)],
+        Line(
+            [f"{row.set}: {row.scene}", row.derainer or RAINY],
+            [
+                *(Cell(format_score(row.means[m.key], m.digits)) for m in measures),
+                Cell(format_count(row.images)),
+            ],
         )
         for row in sorted(scenes, key=lambda row: (row.set, row.scene))
     ]
-    return _SceneTable([*(m.heading for m in measures), "images"], lines)
+    titles = [*(m.heading for m in measures), "images"]
+    return flat_table("Mean of each scene", ["scene", "input"], titles, lines)
 
 
-def _named_groups(strips: Strips) -> list[tuple[str, list[Strip]]]:
-    """Return name and strips of each group that has some."""
-    return [(name, group) for name, group in zip(Strips._fields, strips, strict=True) if group]
-
-
-def _scatter(rows: Sequence[RowResult], convention: Convention) -> Markup | None:
+def _scatter(rows: Sequence[RowResult], convention: Convention) -> Chart | None:
     figure = image_scatter(rows, key_of("psnr", convention))
+    if figure is None:
+        return None
     alt = "Gain of PSNR of each image against the PSNR of the rainy image"
-    return None if figure is None else Markup(to_svg(figure, "scatter", alt))
+    return Chart(to_svg(figure, "scatter", alt), _SCATTER_CAPTION)
 
 
 def gain_points(rainy: RowResult, row: RowResult, key: str) -> list[tuple[float, float]]:

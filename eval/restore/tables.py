@@ -21,9 +21,9 @@ from rainmer.metrics import Convention
 
 __all__ = [
     "RAINY",
-    "Cell",
     "CellScore",
-    "Line",
+    "PaperCell",
+    "PaperLine",
     "PaperTable",
     "format_change",
     "format_images",
@@ -89,7 +89,7 @@ class CellScore:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PaperCell:
     """The scores of a method on a set.
 
     Attributes:
@@ -102,12 +102,12 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class PaperLine:
     """A method's cells, None where it has no score."""
 
     name: str
     kind: Literal["rainy", "derained", "published"]
-    cells: Sequence[Cell | None]
+    cells: Sequence[PaperCell | None]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class PaperTable:
     title: str
     caption: str
     columns: Sequence[str]
-    lines: Sequence[Line]
+    lines: Sequence[PaperLine]
     footnotes: Sequence[tuple[str, str]]
 
 
@@ -245,25 +245,25 @@ def _measured(
     rows: Sequence[TableRow],
     sets: Sequence[str],
     measures: Sequence[Measure],
-) -> Line:
+) -> PaperLine:
     by_set = {row.set: row for row in rows if row.derainer == method}
     cells = [_cell(by_set[name], measures) if name in by_set else None for name in sets]
-    return Line(label, "derained" if method else "rainy", cells)
+    return PaperLine(label, "derained" if method else "rainy", cells)
 
 
-def _cell(row: TableRow, measures: Sequence[Measure]) -> Cell:
+def _cell(row: TableRow, measures: Sequence[Measure]) -> PaperCell:
     scores = [_cell_score(row.scores[measure.key].mean, measure.digits) for measure in measures]
-    return Cell(scores, "" if row.images == row.set_images else _PARTIAL)
+    return PaperCell(scores, "" if row.images == row.set_images else _PARTIAL)
 
 
 def _cell_score(value: float | None, digits: int) -> CellScore:
     return CellScore(format_score(value, digits), value)
 
 
-def _published(published: Published, rows: Sequence[TableRow]) -> Line:
+def _published(published: Published, rows: Sequence[TableRow]) -> PaperLine:
     """Return a published row, marked where its number of images differs from this run's."""
     totals = {row.set: row.set_images for row in rows}
-    cells: list[Cell | None] = []
+    cells: list[PaperCell | None] = []
     for name, layout in _layouts(rows):
         score = published.score(layout, name)
         if score is None:
@@ -271,11 +271,11 @@ def _published(published: Published, rows: Sequence[TableRow]) -> Line:
             continue
         mark = "" if score.images in (None, totals[name]) else _OTHER_COUNT
         scores = [_cell_score(score.psnr, 2), _cell_score(score.ssim, score.digits)]
-        cells.append(Cell(scores, mark))
-    return Line(published.method, "published", cells)
+        cells.append(PaperCell(scores, mark))
+    return PaperLine(published.method, "published", cells)
 
 
-def _with_average(line: Line, measures: Sequence[Measure]) -> Line:
+def _with_average(line: PaperLine, measures: Sequence[Measure]) -> PaperLine:
     """Add the plain mean over the sets to a method that has scores on all of them."""
     cells = [cell for cell in line.cells if cell is not None]
     columns = [
@@ -289,10 +289,12 @@ def _with_average(line: Line, measures: Sequence[Measure]) -> Line:
         _cell_score(sum(values) / len(values), measure.digits)
         for values, measure in zip(columns, measures, strict=True)
     ]
-    return replace(line, cells=[*line.cells, Cell(means, mark)])
+    return replace(line, cells=[*line.cells, PaperCell(means, mark)])
 
 
-def _ranked(lines: Sequence[Line], columns: int, measures: Sequence[Measure]) -> list[Line]:
+def _ranked(
+    lines: Sequence[PaperLine], columns: int, measures: Sequence[Measure]
+) -> list[PaperLine]:
     """Mark the best and the second best score of each column among comparable cells."""
     cells = [list(line.cells) for line in lines]
     for column in range(columns):
@@ -308,7 +310,7 @@ def _ranked(lines: Sequence[Line], columns: int, measures: Sequence[Measure]) ->
             for n, measure in enumerate(measures)
         ]
         for (index, cell), scores in zip(rivals.items(), zip(*ranked, strict=True), strict=True):
-            cells[index][column] = Cell(scores, cell.mark)
+            cells[index][column] = PaperCell(scores, cell.mark)
     return [replace(line, cells=row) for line, row in zip(lines, cells, strict=True)]
 
 
@@ -331,7 +333,7 @@ def _printed(score: CellScore) -> float | None:
     return score.value if math.isinf(score.value) else float(score.text)
 
 
-def _footnotes(lines: Sequence[Line], published: Sequence[Published]) -> list[tuple[str, str]]:
+def _footnotes(lines: Sequence[PaperLine], published: Sequence[Published]) -> list[tuple[str, str]]:
     marks = {cell.mark for line in lines for cell in line.cells if cell}
     notes = []
     if _PARTIAL in marks:
@@ -372,7 +374,7 @@ def to_latex(table: PaperTable) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def _cell_text(cell: Cell | None, markup: _Markup) -> str:
+def _cell_text(cell: PaperCell | None, markup: _Markup) -> str:
     if cell is None:
         return markup.undefined
     texts = [_score_text(score, markup) for score in cell.scores]

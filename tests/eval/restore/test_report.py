@@ -32,17 +32,17 @@ ROWS = (
 def full_report(
     rows=ROWS, conventions=("official", "matlab"), metrics=(), scenes=(), results=(),
     command="python -m eval.restore --derain a", config=None,
-    notes=("rain100H: 3 of 20 images, evenly spread",), **more,
+    notes=("rain100H: 3 of 20 images, evenly spread",), protocol=None, **more,
 ):  # fmt: skip
     facts = RunFacts(
         command=command, date="", environment={"torch": "2"}, elapsed_s={"derain": 1.0},
         config={"seed": 0} if config is None else config, notes=notes,
+        protocol=protocol or {"scored": "rounded"},
     )  # fmt: skip
     values = {
         "comparison": Comparison([], results, rows, scenes, notes),
         "settings": Settings(conventions=conventions, metrics=metrics),
         "facts": facts,
-        "protocol": {"scored": "rounded"},
         "strips": strips(),
     }
     return Report(**values | more)
