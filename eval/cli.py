@@ -102,12 +102,12 @@ def add_run_options(
     parser.add_argument("--quiet", action="store_true", help="no progress, warnings only")
 
 
-def cache_folder(options: RunOptions | argparse.Namespace) -> Path | None:
+def cache_folder(options: RunOptions) -> Path | None:
     """Return the root of the cache of derained frames; None without one."""
     return None if options.no_cache else Path(options.cache or default_cache_folder())
 
 
-def chosen_options(options: RunOptions | argparse.Namespace) -> dict[str, Any]:
+def chosen_options(options: RunOptions) -> dict[str, object]:
     """Return the options as plain data, without those that only change what is printed."""
     return {
         name: str(value) if isinstance(value, Path) else value

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from detection.timing import StageTimes
 from detection.types import Where
@@ -54,7 +53,7 @@ from rainmer.cli import (
     run_command,
     stage_options,
 )
-from rainmer.device import resolve_device
+from rainmer.device import resolve_device, usable_cpus
 from rainmer.errors import DatasetError
 from rainmer.files import make_folder, write_text
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
@@ -188,7 +187,7 @@ def _set_up(options: DetectOptions) -> _Bench:
     data_file = (
         Path(options.data)
         if options.data
-        else street_set(processes=os.cpu_count() or 1, quiet=options.quiet)
+        else street_set(processes=usable_cpus(), quiet=options.quiet)
     )
     weights = options.detector or str(detector_weights())
     data = load_set(data_file, quiet=options.quiet)
@@ -256,7 +255,7 @@ def _elapsed(bench: _Bench, times: StageTimes, started: float) -> dict[str, floa
     }
 
 
-def _resolved(bench: _Bench) -> dict[str, Any]:
+def _resolved(bench: _Bench) -> dict[str, object]:
     """Return what was run, in full: options, and digests of what files held."""
     return {
         **chosen_options(bench.options),

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from eval.detect.model import TableRow, conditions, sort_rows
+from eval.detect.model import TableRow, sort_rows
 from eval.report.tables import (
+    align_table,
     format_count,
     format_db,
     format_interval,
@@ -23,12 +24,12 @@ from eval.report.tables import (
     shorten,
 )
 from eval.scores.score import Score
+from eval.sets import ALL
 
 __all__ = ["COLUMNS", "Column", "format_change", "format_table", "number_column", "used_columns"]
 
 _LONGEST_NAME = 32
 _SHORTEST_NAME = 14
-_GAP = "  "
 
 
 @dataclass(frozen=True)
@@ -190,38 +191,30 @@ def format_table(rows: Sequence[TableRow], width: int = 120) -> str:
     """
     ordered = sort_rows(rows)
     columns = used_columns(ordered)
-    names = _LONGEST_NAME
-    lines = _layout(ordered, columns, names)
-    while len(lines[0]) > width:
+    longest = _LONGEST_NAME
+    text = _layout(ordered, columns, longest)
+    while text.index("\n") > width:
         least = max(columns, key=lambda column: column.rank, default=None)
         if least is not None and least.rank:
             columns.remove(least)
-        elif names > _SHORTEST_NAME:
-            names -= 1
+        elif longest > _SHORTEST_NAME:
+            longest -= 1
         else:
             break
-        lines = _layout(ordered, columns, names)
-    return "\n".join([*lines, *_footnotes(ordered)])
+        text = _layout(ordered, columns, longest)
+    return "\n".join([text, *_footnotes(ordered)])
 
 
-def _layout(rows: Sequence[TableRow], columns: Sequence[Column], names: int) -> list[str]:
-    """Align the cells: text to the left, numbers to the right. Every line is equally long."""
-    head = [["input", *(column.title for column in columns)]]
-    body = [[shorten(row.label, names), *(c.text(row) for c in columns)] for row in rows]
-    cells = head + body
-    if any(name != "all" for name in conditions(rows)):
-        titles = ["condition", *(shorten(row.condition, names) for row in rows)]
-        cells = [[title, *line] for title, line in zip(titles, cells, strict=True)]
-    texts = len(cells[0]) - len(columns)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+def _layout(rows: Sequence[TableRow], columns: Sequence[Column], longest: int) -> str:
+    """Align the cells, names cut to a length; with the conditions where there are several."""
+    head = ["input", *(column.title for column in columns)]
+    lines = [[shorten(row.label, longest), *(c.text(row) for c in columns)] for row in rows]
+    if all(row.condition == ALL for row in rows):
+        return align_table(head, lines, texts=1)
     lines = [
-        _GAP.join(
-            cell.ljust(wide) if index < texts else cell.rjust(wide)
-            for index, (cell, wide) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in cells
+        [shorten(row.condition, longest), *line] for row, line in zip(rows, lines, strict=True)
     ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+    return align_table(["condition", *head], lines, texts=2)
 
 
 def _footnotes(rows: Sequence[TableRow]) -> list[str]:

@@ -178,7 +178,7 @@ def _without_failures(
         return data
     for sample in data.samples:
         if sample.image_id in failed:
-            data.defects.error("unreadable image, skipped", sample.key)
+            data.defects.error("unreadable image, skipped", sample.name)
             _log.warning("%s", failed[sample.image_id])
     return data.without(failed)
 

@@ -68,7 +68,7 @@ def _reference(comparison: Comparison, row: RowResult) -> RowResult | None:
 def _image_rows(
     comparison: Comparison, row: RowResult, changes: Sequence[ImageChange]
 ) -> list[ImageChangeRow]:
-    keys = {sample.image_id: sample.key for sample in comparison.data.samples}
+    keys = {sample.image_id: sample.name for sample in comparison.data.samples}
     return [
         ImageChangeRow(
             input=row.spec.input,

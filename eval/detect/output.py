@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -52,11 +51,11 @@ def write_comparison(folder: Path, comparison: Comparison, facts: RunFacts) -> N
             path.unlink()  # of a row that this run no longer has
 
 
-def _coco_images(comparison: Comparison) -> list[dict[str, Any]]:
+def _coco_images(comparison: Comparison) -> list[dict[str, object]]:
     return [
         {
             "id": sample.image_id,
-            "file_name": sample.key,
+            "file_name": sample.name,
             "height": sample.size_hw[0],
             "width": sample.size_hw[1],
         }
@@ -64,12 +63,12 @@ def _coco_images(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _image_rows(comparison: Comparison) -> Iterable[dict[str, Any]]:
+def _image_rows(comparison: Comparison) -> Iterable[dict[str, object]]:
     for row in comparison.rows:
         for sample in comparison.data.samples:
             result = row.images[sample.image_id]
             yield {
-                "image": sample.key,
+                "image": sample.name,
                 "input": row.spec.input,
                 "derainer": row.spec.derainer_name,
                 **result.scores,

@@ -52,7 +52,7 @@ def _strips_of(comparison: Comparison, row: RowResult, conf: float) -> list[Stri
     losses = [change for change in reversed(ranked) if change.gain < 0][:_MOST_LOSSES]
     return [
         Strip(
-            image=samples[change.image_id].key,
+            image=samples[change.image_id].name,
             condition=_condition_of(comparison, samples[change.image_id]),
             derainer=row.spec.derainer_name,
             gain=change.gain,
@@ -72,7 +72,7 @@ def _condition_of(comparison: Comparison, sample: Sample) -> str:
 def _panels(comparison: Comparison, row: RowResult, sample: Sample, conf: float) -> list[Panel]:
     rainy = read_image(sample.rainy)
     assert row.spec.derainer is not None
-    derained = row.spec.derainer([rainy], [sample.key])[0].frame
+    derained = row.spec.derainer([rainy], [sample.name])[0].frame
     panels = [
         Panel("rainy", rainy, _marks(comparison, comparison.rows[0], sample, conf)),
         Panel(row.spec.derainer_name, derained, _marks(comparison, row, sample, conf)),

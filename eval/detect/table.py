@@ -108,11 +108,11 @@ def _condition_rows(
             ssim=_mean_score(row, "ssim", image_ids),
             psnr_official=_mean_score(row, "psnr_official", image_ids),
             ssim_official=_mean_score(row, "ssim_official", image_ids),
-            tp=counts["tp"],
-            fp=counts["fp"],
-            fn=counts["fn"],
-            precision=_share(counts["tp"], counts["tp"] + counts["fp"]),
-            recall=_share(counts["tp"], counts["tp"] + counts["fn"]),
+            tp=counts.tp,
+            fp=counts.fp,
+            fn=counts.fn,
+            precision=counts.precision,
+            recall=counts.recall,
             ms_derain=times.derain,
             ms_detect=times.detect,
             ms_per_image=times.both,
@@ -176,10 +176,6 @@ def _recovered(spec: RowSpec, maps: Mapping[RowSpec, float | None]) -> float | N
 def _mean_score(row: RowResult, name: str, image_ids: Iterable[int]) -> float | None:
     """Return the mean of a restoration score over images; infinite for equal images."""
     return _mean([s[name] for i in image_ids if name in (s := row.images[i].scores)])
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
 
 
 class _Times(NamedTuple):

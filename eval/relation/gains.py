@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +19,7 @@ from eval.detect.comparison import Comparison
 from eval.detect.table import SCORES, RowResult
 from eval.report.tables import CONTROLS
 from eval.scores.bootstrap import average_precisions, difference_interval, draw_weights
-from eval.scores.coco import ClassMatches, Evaluation
+from eval.scores.coco import ClassMatches
 from eval.scores.score import Score
 from eval.sets import ALL
 
@@ -263,7 +263,7 @@ def _image_gains(
 ) -> ImageGains:
     scores = {name: (_scores(rainy, name), _scores(derained, name)) for name in SCORES}
     counts = [
-        [_counts(row.evaluation, image_id, conf) for row in (rainy, derained)]
+        [astuple(row.evaluation.counts([image_id], conf)) for row in (rainy, derained)]
         for image_id in image_ids
     ]
     return ImageGains(scores, np.array(counts, dtype=np.int64).reshape(-1, 2, 3))
@@ -273,11 +273,6 @@ def _scores(row: RowResult, name: str) -> FloatArray:
     values = [row.images[i].scores.get(name, math.nan) for i in row.evaluation.image_ids]
     scores = np.array(values, dtype=np.float64)
     return np.where(np.isfinite(scores), scores, np.nan)
-
-
-def _counts(evaluation: Evaluation, image_id: int, conf: float) -> list[int]:
-    matches = evaluation.image_matches(image_id, conf)
-    return [len(matches.found), len(matches.false), len(matches.missed)]
 
 
 def _condition_gains(

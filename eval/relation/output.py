@@ -123,7 +123,7 @@ def _describe(measured: MeasuredSet) -> dict[str, object]:
 
 def _image_records(measured: MeasuredSet) -> Iterator[dict[str, object]]:
     """Yield each image of each derainer; equal images have no PSNR gain, hence an empty field."""
-    keys = {sample.image_id: sample.key for sample in measured.data.samples}
+    keys = {sample.image_id: sample.name for sample in measured.data.samples}
     members = _memberships(measured.gains)
     for derainer, images in measured.gains.images.items():
         f1 = np.stack([f1_score(images.counts[:, 0]), f1_score(images.counts[:, 1])])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +36,7 @@ from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_weights
 from eval.street.embedded import INPUT_SIZE, street_set
 from rainmer.cli import StageOptions, stage_options
-from rainmer.device import resolve_device
+from rainmer.device import resolve_device, usable_cpus
 from rainmer.errors import DatasetError, OutputError, RainmerError
 from rainmer.files import make_folder
 from rainmer.stage.specs import DEFAULT_DERAINER
@@ -133,7 +132,7 @@ def set_up(options: RelationOptions) -> Bench:
 def _load_sets(options: RelationOptions) -> tuple[list[DetectionSet], dict[str, str]]:
     """Read every set; those that cannot be used are returned with the reason."""
     files: Sequence[str | Path] = options.sets or [
-        street_set(processes=os.cpu_count() or 1, quiet=options.quiet)
+        street_set(processes=usable_cpus(), quiet=options.quiet)
     ]
     sets: dict[str, DetectionSet] = {}
     failures: dict[str, str] = {}

@@ -35,7 +35,7 @@ def render_page(template: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["as_text"] = _as_text
-    environment.filters["minus"] = typographic
+    environment.filters["minus"] = _with_minus_signs
     environment.filters["intervals"] = _set_intervals
     return environment.get_template(template).render(**values)
 
@@ -45,13 +45,13 @@ def _as_text(mapping: Mapping[str, object]) -> str:
     return json.dumps(mapping, indent=2, default=str, ensure_ascii=False) if mapping else ""
 
 
-def _set_intervals(text: str) -> Markup:
-    """Set a sentence's intervals apart, each kept on one line, with real minus signs.
+def _with_minus_signs(text: str) -> str:
+    """Turn hyphens before numbers into minus signs; markup stays as it is."""
+    return text if isinstance(text, Markup) else typographic(text)
 
-    Markup stays as it is.
-    """
-    if isinstance(text, Markup):
-        return text
+
+def _set_intervals(text: str) -> Markup:
+    """Set a sentence's intervals apart, each kept on one line, with real minus signs."""
     parts = re.split(r"(\[-?\d[\d.]*, -?\d[\d.]*\])", text.replace(" %", "\N{NO-BREAK SPACE}%"))
     return Markup("").join(
         Markup('<span class="interval">{}</span>').format(typographic(part))

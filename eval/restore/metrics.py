@@ -63,7 +63,6 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             key="lpips",
             title="LPIPS",
-            digits=4,
             lower_is_better=True,
             about="Zhang et al., CVPR 2018: distance of VGG16 features, weighted as people judge",
             build=lambda piq: piq.LPIPS(),
@@ -73,7 +72,6 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             key="dists",
             title="DISTS",
-            digits=4,
             lower_is_better=True,
             about="Ding et al., 2020: distance of structure and texture of VGG16 features",
             build=lambda piq: piq.DISTS(),
@@ -82,7 +80,6 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             key="vif",
             title="VIF",
-            digits=4,
             about="Sheikh and Bovik, 2006: visual information left, on pixels of the luma",
             build=lambda piq: piq.vif_p,
             least_side=41,
@@ -90,14 +87,12 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             key="fsim",
             title="FSIM",
-            digits=4,
             about="Zhang et al., 2011: phase congruency and gradients, with colour (FSIMc)",
             build=lambda piq: piq.fsim,
         ),
         Metric(
             key="gmsd",
             title="GMSD",
-            digits=4,
             lower_is_better=True,
             about="Xue et al., 2013: deviation of gradient similarity, on the luma",
             build=lambda piq: piq.gmsd,

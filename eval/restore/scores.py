@@ -44,7 +44,7 @@ class Measure:
 
     key: str
     title: str
-    digits: int
+    digits: int = 4
     lower_is_better: bool = False
     unit: str = ""
 
@@ -85,7 +85,7 @@ def measures_of(convention: Convention) -> tuple[Measure, Measure]:
     """Return PSNR and SSIM in a convention."""
     return (
         Measure(key=key_of("psnr", convention), title="PSNR", digits=2, unit="dB"),
-        Measure(key=key_of("ssim", convention), title="SSIM", digits=4),
+        Measure(key=key_of("ssim", convention), title="SSIM"),
     )
 
 

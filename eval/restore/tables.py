@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from eval.report.tables import UNDEFINED, format_count, format_ms, shorten
+from eval.report.tables import UNDEFINED, align_table, format_count, format_ms, shorten
 from eval.restore.comparison import TableRow
 from eval.restore.published import Published, published_for
 from eval.restore.scores import Measure, measures_of
@@ -421,10 +421,11 @@ def format_text(
     measures = [*measures_of(convention), *metrics]
     titles = [measure.heading for measure in measures]
     changes = [f"Δ {measure.title} [95 %]" for measure in measures]
-    cells = [["set", "input", *titles, *changes, "images", "ms"]]
+    head = ["set", "input", *titles, *changes, "images", "ms"]
+    lines = []
     for row in rows:
         scores = [(row.scores[measure.key], measure.digits) for measure in measures]
-        cells.append(
+        lines.append(
             [
                 shorten(row.set, _LONGEST_NAME),
                 shorten(row.derainer or RAINY, _LONGEST_NAME),
@@ -434,15 +435,7 @@ def format_text(
                 format_ms(row.ms_per_image),
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(
-            text.ljust(wide) if index < 2 else text.rjust(wide)
-            for index, (text, wide) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in cells
-    ]
     note = f"PSNR in dB, convention {convention}; Δ against the rainy input"
     if any(measure.lower_is_better for measure in measures):
         note += "; ↓ lower is better"
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], note])
+    return f"{align_table(head, lines, texts=2)}\n{note}"

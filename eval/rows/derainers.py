@@ -165,11 +165,11 @@ class Derainers:
         owners: dict[str, str] = {}
         for data in sets if precomputed else ():
             for sample in data.samples:
-                owner = owners.setdefault(match_key(sample.key), data.name)
+                owner = owners.setdefault(match_key(sample.name), data.name)
                 if owner != data.name:
                     spec = self.specs[precomputed[0]]
                     raise SpecError(
-                        f"{spec}: both {owner} and {data.name} have an image {sample.key}; keep a "
+                        f"{spec}: both {owner} and {data.name} have an image {sample.name}; keep a "
                         f"folder of results per set and write {spec.rstrip('/')}/{PLACEHOLDER}"
                     )
 

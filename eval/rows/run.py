@@ -180,7 +180,7 @@ def _run_batch(
 ) -> list[ImageResult]:
     usable = [item for item in loaded if item.frame is not None]
     frames = [item.frame for item in usable if item.frame is not None]
-    names = [item.sample.key for item in usable]
+    names = [item.sample.name for item in usable]
     before_ms = times.total_ms("detect")
     if spec.where == "network":
         with times.measuring("detect"):

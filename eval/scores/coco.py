@@ -25,6 +25,7 @@ __all__ = [
     "AREAS",
     "ClassMatches",
     "ClassScore",
+    "Counts",
     "Evaluation",
     "GroundTruth",
     "ImageMatches",
@@ -112,6 +113,31 @@ class ClassScore:
     boxes: int
     ap: float | None
     ap50: float | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Detections and objects of some images at a fixed confidence and IoU 0.5.
+
+    Attributes:
+        tp: Objects found.
+        fp: False detections.
+        fn: Objects missed.
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the detections that are correct, 0..1; None without detections."""
+        return self.tp / (self.tp + self.fp) if self.tp + self.fp else None
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the objects that are found, 0..1; None without objects."""
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else None
 
 
 class Evaluation:
@@ -237,15 +263,14 @@ class Evaluation:
                 table[place] = {**match, **at_half}
         return table
 
-    def counts(self, image_ids: Iterable[int], conf: float) -> dict[str, int]:
-        """Return tp, fp and fn at a fixed confidence and IoU 0.5 over some images."""
-        totals = {"tp": 0, "fp": 0, "fn": 0}
-        for image_id in image_ids:
-            matches = self.image_matches(image_id, conf)
-            totals["tp"] += len(matches.found)
-            totals["fp"] += len(matches.false)
-            totals["fn"] += len(matches.missed)
-        return totals
+    def counts(self, image_ids: Iterable[int], conf: float) -> Counts:
+        """Count detections and objects of some images at a fixed confidence and IoU 0.5."""
+        matches = [self.image_matches(image_id, conf) for image_id in image_ids]
+        return Counts(
+            tp=sum(len(image.found) for image in matches),
+            fp=sum(len(image.false) for image in matches),
+            fn=sum(len(image.missed) for image in matches),
+        )
 
     def image_matches(self, image_id: int, conf: float) -> ImageMatches:
         """Return what was found, falsely found and missed in one image. Crowds do not count.

@@ -46,11 +46,6 @@ class Sample(Pair):
     image_id: int
     size_hw: tuple[int, int]
 
-    @property
-    def key(self) -> str:
-        """The name, by which every result lists the image."""
-        return self.name
-
 
 @dataclass(frozen=True)
 class DetectionSet:

@@ -53,7 +53,10 @@ def _parse(argv: Sequence[str] | None) -> _Options:
         help="index of the first; default: 20000, beyond those of the embedded detector",
     )
     parser.add_argument(
-        "--processes", type=positive_int, metavar="N", help="default: one for each processor"
+        "--processes",
+        type=positive_int,
+        metavar="N",
+        help="default: one for each usable CPU",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parse_options(parser, _Options, argv)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from eval.street.scene import CLASSES, StreetObject, draw_scene
 from rainmer.data.depth import write_depth
+from rainmer.device import usable_cpus
 from rainmer.files import make_folder, write_text
 from rainmer.frames.images import write_image
 
@@ -89,7 +90,7 @@ def write_split(
         folder: Created if needed; files in it are replaced.
         scenes: What to draw.
         size_hw: Height and width in pixels.
-        processes: Number of processes; None: one for each processor.
+        processes: Number of processes; None: one for each CPU that may be used.
         quiet: Show no progress.
 
     Returns:
@@ -101,7 +102,7 @@ def write_split(
     root = make_folder(folder)
     for part in ("images", "depth"):
         make_folder(root / part)
-    count = min(processes or os.cpu_count() or 1, max(len(scenes), 1))
+    count = min(processes or usable_cpus(), max(len(scenes), 1))
     written = _write_scenes(root, scenes, size_hw, count)
     bar = tqdm(
         written, total=len(scenes), desc="drawing", unit="img", disable=quiet, file=sys.stderr

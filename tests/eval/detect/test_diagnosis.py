@@ -59,7 +59,7 @@ def test_unions_follow_what_they_unite_and_run_no_detector(comparison):
 def test_a_union_finds_what_either_image_shows(comparison):
     rows = [comparison.find("rainy"), comparison.find("derained", "median")]
     union = comparison.find("derained", "union-median")
-    found = [row.evaluation.counts(row.images, 0.0)["tp"] for row in (*rows, union)]
+    found = [row.evaluation.counts(row.images, 0.0).tp for row in (*rows, union)]
     assert found[2] >= max(found[:2])
     table = {row.derainer: row for row in comparison.table if row.input == "derained"}
     assert table["union-median"].psnr is None

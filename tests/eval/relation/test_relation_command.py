@@ -310,7 +310,7 @@ def copy_results(file, folder, role="clean"):
     data = load_set(file)
     for sample in data.samples:
         frame = read_image(getattr(sample, role)).astype(np.int16) + 3
-        write_image(folder / sample.key, frame.clip(0, 255).astype(np.uint8))
+        write_image(folder / sample.name, frame.clip(0, 255).astype(np.uint8))
 
 
 def test_results_of_each_set(sets, tmp_path):

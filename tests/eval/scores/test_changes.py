@@ -109,8 +109,8 @@ def test_changes_are_the_differences_of_the_counts(seed):
     before, after = Evaluation(truth, results[::2]), Evaluation(truth, results[1::2])
     changes = compare_rows(before, after, 0.3)
     counts = [row.counts(truth.image_ids, 0.3) for row in (before, after)]
-    assert sum(change.gain for change in changes) == counts[1]["tp"] - counts[0]["tp"]
-    assert sum(change.false for change in changes) == counts[1]["fp"] - counts[0]["fp"]
+    assert sum(change.gain for change in changes) == counts[1].tp - counts[0].tp
+    assert sum(change.false for change in changes) == counts[1].fp - counts[0].fp
     back = compare_rows(after, before, 0.3)
     assert [(c.found, c.lost) for c in changes] == [(c.lost, c.found) for c in back]
     assert rank_changes(reversed(changes)) == rank_changes(changes)

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eval.scores.bootstrap import average_precisions, difference_interval, draw_weights
-from eval.scores.coco import ClassScore, Evaluation, GroundTruth
+from eval.scores.coco import ClassScore, Counts, Evaluation, GroundTruth
 
 
 def random_case(seed, images=12, classes=4, crowd=0.05):
@@ -126,7 +126,7 @@ def test_no_detections_at_all():
     evaluation = Evaluation(truth, [])
     assert evaluation.summary(truth.image_ids)["mAP"] == 0.0
     objects = sum(not a["iscrowd"] for a in truth.annotations)
-    assert evaluation.counts(truth.image_ids, 0.25) == {"tp": 0, "fp": 0, "fn": objects}
+    assert evaluation.counts(truth.image_ids, 0.25) == Counts(tp=0, fp=0, fn=objects)
 
 
 def test_counts_and_marks_of_a_hand_made_image():
@@ -159,12 +159,12 @@ def test_counts_and_marks_of_a_hand_made_image():
         {"image_id": 7, "category_id": 2, "bbox": [0, 0, 10, 10], "score": 0.9},  # unknown class
     ]
     evaluation = Evaluation(truth, results)
-    assert evaluation.counts([7], 0.25) == {"tp": 1, "fp": 1, "fn": 1}
+    assert evaluation.counts([7], 0.25) == Counts(tp=1, fp=1, fn=1)
     matches = evaluation.image_matches(7, 0.25)
     assert [r["score"] for r in matches.found] == [0.9]
     assert [r["score"] for r in matches.false] == [0.8]
     assert [a["id"] for a in matches.missed] == [2]
-    assert evaluation.counts([7], 0.1) == {"tp": 2, "fp": 1, "fn": 0}
+    assert evaluation.counts([7], 0.1) == Counts(tp=2, fp=1, fn=0)
     assert evaluation.per_class([7]) == [
         ClassScore(
             name="car",

@@ -322,8 +322,8 @@ def test_counts_add_up_to_those_of_the_table(seed):
     for kind in KINDS:
         assert totals["all", kind] == totals["size", kind] == totals["class", kind]
     counts = evaluation.counts(truth.image_ids, 0.3)
-    assert sum(totals["all", kind] for kind in KINDS if kind != "missed") == counts["fp"]
-    assert totals["all", "missed"] <= counts["fn"]
+    assert sum(totals["all", kind] for kind in KINDS if kind != "missed") == counts.fp
+    assert totals["all", "missed"] <= counts.fn
 
 
 def test_the_random_cases_have_errors_of_every_kind():

@@ -28,7 +28,7 @@ def tree(tmp_path):
 
 def test_one_preset_keeps_names_and_boxes(tree, tmp_path):
     data = tree({"preset": "day", "rate_mm_h": 80.0})
-    assert [sample.key for sample in data.samples] == [
+    assert [sample.name for sample in data.samples] == [
         f"day/rainy/{'day' if i % 2 else 'night'}_{i:02d}.png" for i in (1, 3, 5, 0, 2, 4)
     ]
     assert list(data.conditions) == ["all"]
@@ -67,8 +67,8 @@ def test_presets_by_name_and_conditions_by_file_name(tree):
         "night": 3,
     }
     for sample in data.samples:
-        folder = "drizzle" if "day_" in sample.key else "streaks"
-        assert sample.key.startswith(f"{folder}/rainy/")
+        folder = "drizzle" if "day_" in sample.name else "streaks"
+        assert sample.name.startswith(f"{folder}/rainy/")
 
 
 def test_nothing_is_rendered_twice_unless_something_changed(tree, tmp_path):

@@ -35,12 +35,12 @@ def test_both_label_forms_give_the_same_boxes(tmp_path, labels):
     assert len(data.samples) == 6
     assert data.has_clean
     assert not data.defects.lines()
-    boxes = {s.key: [] for s in data.samples}
-    by_id = {s.image_id: s.key for s in data.samples}
+    boxes = {s.name: [] for s in data.samples}
+    by_id = {s.image_id: s.name for s in data.samples}
     for annotation in data.annotations:
         boxes[by_id[annotation["image_id"]]].append(annotation["bbox"])
     reference = load_set(write_tree(tmp_path)) if labels == "yolo" else data
-    by_id = {s.image_id: s.key for s in reference.samples}
+    by_id = {s.image_id: s.name for s in reference.samples}
     for annotation in reference.annotations:
         found = boxes[by_id[annotation["image_id"]]]
         assert any(np.allclose(box, annotation["bbox"], atol=1e-6) for box in found)
@@ -56,7 +56,7 @@ def test_conditions_by_glob_list_and_attribute(tmp_path):
     file = write_tree(tmp_path)
     rules = {"day": "day_*", "night": ["night_00.png", "NIGHT_02"], "wet": {"weather": "wet"}}
     data = load_set(edit_yaml(file, conditions=rules))
-    keys = {s.image_id: s.key for s in data.samples}
+    keys = {s.image_id: s.name for s in data.samples}
     members = {name: sorted(keys[i] for i in ids) for name, ids in data.conditions.items()}
     assert members["day"] == ["day_01.png", "day_03.png", "day_05.png"]
     assert members["night"] == ["night_00.png", "night_02.png"]
@@ -66,13 +66,13 @@ def test_conditions_by_glob_list_and_attribute(tmp_path):
 
 def test_restricting_to_conditions_and_a_number(tmp_path):
     data = load_set(write_tree(tmp_path))
-    assert [s.key for s in data.restricted(limit=3).samples] == [
+    assert [s.name for s in data.restricted(limit=3).samples] == [
         "day_01.png",
         "day_05.png",
         "night_02.png",
     ]
     night = data.restricted(["night"])
-    assert all(s.key.startswith("night") for s in night.samples)
+    assert all(s.name.startswith("night") for s in night.samples)
     assert set(night.conditions) == {ALL, "night"}
     assert {a["image_id"] for a in night.annotations} <= {s.image_id for s in night.samples}
     with pytest.raises(DatasetError, match="no condition 'nihgt'; did you mean 'night'"):
@@ -109,7 +109,7 @@ def test_missing_partners_and_unreadable_headers_are_left_out(tmp_path):
     (tmp_path / "rainy" / "day_03.png").write_bytes(b"")
     (tmp_path / "clean" / "day_05.png").write_text("no image")
     data = load_set(file)
-    assert [s.key for s in data.samples] == ["night_00.png", "night_02.png", "night_04.png"]
+    assert [s.name for s in data.samples] == ["night_00.png", "night_02.png", "night_04.png"]
     assert "rainy image without clean partner, skipped: 1 (day_01.png)" in data.defects.lines()
     assert "unreadable image, skipped: 2 (day_03.png, day_05.png)" in data.defects.lines()
 
@@ -305,7 +305,7 @@ def test_polygon_labels_give_their_bounding_box(tmp_path):
     file = write_tree(tmp_path, labels="yolo")
     (tmp_path / "labels" / "day_01.txt").write_text("1 0.25 0.25 0.75 0.25 0.5 0.5\n")
     data = load_set(file)
-    image_id = next(s.image_id for s in data.samples if s.key == "day_01.png")
+    image_id = next(s.image_id for s in data.samples if s.name == "day_01.png")
     boxes = [a["bbox"] for a in data.annotations if a["image_id"] == image_id]
     assert boxes == [[16.0, 12.0, 32.0, 12.0]]
 

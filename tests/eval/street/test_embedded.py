@@ -34,7 +34,8 @@ def test_day_and_night_get_their_rain(data):
     for sample in data.samples:
         rainy, clean = read_image(sample.rainy).astype(int), read_image(sample.clean)
         assert sample.size_hw == (384, 640)
-        assert sample.key.startswith("day-heavy/rainy/day-" if "day-0" in sample.key else "night-h")
+        start = "day-heavy/rainy/day-" if "day-0" in sample.name else "night-h"
+        assert sample.name.startswith(start)
         assert np.abs(rainy - clean).mean() > 2
 
 

@@ -58,7 +58,7 @@ def test_a_split_is_a_detection_set(folder):
     (folder / "set.yaml").write_text(yaml.safe_dump(content))
     loaded = load_set(folder / "set.yaml")
     assert not loaded.defects.lines()
-    assert [sample.key for sample in loaded.samples] == [
+    assert [sample.name for sample in loaded.samples] == [
         "day-003.png",
         "day-007.png",
         "night-005.png",

@@ -201,7 +201,7 @@ def listed(tmp_path):
 
 def test_two_rainy_images_share_a_clean_one(listed):
     data = load_set(listed(conditions={"first": {"weather": "w0"}}))
-    assert [(s.key, s.clean.name) for s in data.samples] == [
+    assert [(s.name, s.clean.name) for s in data.samples] == [
         ("0_0.png", "0.png"),
         ("0_1.png", "0.png"),
     ]

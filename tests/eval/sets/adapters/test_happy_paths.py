@@ -107,7 +107,7 @@ def test_what_is_written_loads_unchanged(tmp_path, name):
     loaded = load_set(write_set(data, tmp_path / "sets" / name))
     assert not loaded.defects.lines()
     assert loaded.name == name
-    assert [s.key for s in loaded.samples] == [s.name for s in data.scenes]
+    assert [s.name for s in loaded.samples] == [s.name for s in data.scenes]
     for sample, scene in zip(loaded.samples, data.scenes, strict=True):
         assert sample.rainy.samefile(scene.rainy)
         assert sample.size_hw == scene.size_hw
