@@ -1,4 +1,4 @@
-"""What the measuring commands share: options, the progress bar, and what is told of a run."""
+"""What the measuring commands share: options, the progress bar, and facts about a run."""
 
 from __future__ import annotations
 
@@ -122,6 +122,6 @@ def command_line(module: str, argv: Sequence[str] | None) -> str:
 
 
 def advance(bar: tqdm[Any], label: str, images: int) -> None:
-    """Count images that are done in the row of a label."""
+    """Add finished images to the bar, and show the label of their row."""
     bar.set_description(label, refresh=False)
     bar.update(images)

@@ -84,11 +84,11 @@ class DetectOptions(DetectorOptions, RunOptions, StageOptions):
 
 @dataclass(frozen=True)
 class _Bench:
-    """What a run measures, and with what.
+    """The parts of a run that are set up before anything is measured.
 
     Attributes:
         options: The options of the command.
-        data: The set, restricted as asked for.
+        data: The set, restricted to the conditions and images of the options.
         data_file: Its file.
         detector: The detector in its harness.
         weights: The detector's file or published name.
@@ -182,7 +182,7 @@ def _parse(argv: Sequence[str] | None) -> DetectOptions:
 
 
 def _set_up(options: DetectOptions) -> _Bench:
-    """Load set, detector and derainers: what is wrong with them is said before the work."""
+    """Load set, detector and derainers, so that mistakes end the run before the work."""
     device = resolve_device(options.device)
     data_file = (
         Path(options.data)
@@ -215,7 +215,7 @@ def _set_up(options: DetectOptions) -> _Bench:
 
 
 def _limit(options: DetectOptions, data: DetectionSet) -> int | None:
-    """Return the most images to take: as asked for, and not all of the embedded set."""
+    """Return the limit of images: that of the options; by default part of the embedded set."""
     if options.limit is not None or options.data or len(data.samples) <= EMBEDDED_LIMIT:
         return options.limit
     total = len(data.samples)
@@ -256,7 +256,7 @@ def _elapsed(bench: _Bench, times: StageTimes, started: float) -> dict[str, floa
 
 
 def _resolved(bench: _Bench) -> dict[str, object]:
-    """Return what was run, in full: options, and digests of what files held."""
+    """Return the resolved configuration: the options, and digests of detector and derainers."""
     return {
         **chosen_options(bench.options),
         "data": str(bench.data_file),

@@ -37,10 +37,10 @@ class Column:
     """One column of the table of scores.
 
     Attributes:
-        key: Its number's name in metrics.json, of several the first one's.
+        key: Name of its number in metrics.json; of the first of several numbers.
         title: The short heading.
         help: What the numbers are, for the legend of the report.
-        values: Takes from a row what the column shows; it is defined where one of these is.
+        values: Returns the numbers that the column shows of a row; one of them must be defined.
         text: Formats the cell of a row.
         rank: Importance. 0 is never dropped; of the others the highest goes first.
     """

@@ -36,7 +36,7 @@ class Comparison:
         rows: Rainy first.
         table: The table of scores, fractions 0..1.
         per_class: The same by class.
-        pseudo_labels: Whether the truth is the detector's own.
+        pseudo_labels: Whether the truth is what the detector finds on the clean images.
         data_notes: What a reader must know about the data.
         not_on_clean: Derainers that were not measured on clean images, though the set has them.
     """
@@ -117,7 +117,7 @@ def compare(
         folder: Where unfinished and finished rows are kept, for resuming.
         settings: Confidences and bootstrap.
         times: Decoding and detecting add their time to it, see `run_row`.
-        progress: Called with a row's label and the number of images just done.
+        progress: Called with a row's label and the number of images just finished.
 
     Raises:
         DatasetError: No category matches, or no truth is left.
@@ -127,7 +127,7 @@ def compare(
     match = None
     if data.annotations is not None:
         match = match_categories(data.categories, detector.names, data.aliases)
-        set_truth(data, match)  # what makes a set useless is said before the work, not after
+        set_truth(data, match)  # a useless set is refused before the work
     runs: dict[RowSpec, Mapping[int, ImageResult]] = {}
     for spec in specs:
         advance = functools.partial(progress, spec.label)
@@ -170,7 +170,7 @@ def _united(
 def _without_failures(
     data: DetectionSet, runs: Iterable[Mapping[int, ImageResult]]
 ) -> DetectionSet:
-    """Leave an image that one row could not read out of all rows."""
+    """Leave images that any row could not read out of all rows."""
     failed = {
         image_id: result.error for run in runs for image_id, result in run.items() if result.error
     }
@@ -221,9 +221,8 @@ def _notes(data: DetectionSet, match: CategoryMatch | None) -> list[str]:
             0, "no boxes are given: rows are scored against the detector's view of the clean images"
         )
     elif match.unmatched:
-        lost = set(match.unmatched)
-        names = {i for i, name in data.categories.items() if name in lost}
-        boxes = sum(a["category_id"] in names for a in data.annotations or ())
+        ids = {i for i, name in data.categories.items() if name in match.unmatched}
+        boxes = sum(a["category_id"] in ids for a in data.annotations or ())
         notes.append(
             f"categories that the detector does not know, left out: {', '.join(match.unmatched)} "
             f"({boxes} boxes)"

@@ -18,7 +18,7 @@ __all__ = ["Diagnosis", "diagnose", "write_diagnosis"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Why the rows of a comparison score as they do; empty lists where nobody asked.
+    """Why the rows of a comparison score as they do; empty lists if that was not asked for.
 
     Attributes:
         errors: Errors by kind.
@@ -68,13 +68,13 @@ def _reference(comparison: Comparison, row: RowResult) -> RowResult | None:
 def _image_rows(
     comparison: Comparison, row: RowResult, changes: Sequence[ImageChange]
 ) -> list[ImageChangeRow]:
-    keys = {sample.image_id: sample.name for sample in comparison.data.samples}
+    names = {sample.image_id: sample.name for sample in comparison.data.samples}
     return [
         ImageChangeRow(
             input=row.spec.input,
             derainer=row.spec.derainer_name,
             rank=rank,
-            image=keys[change.image_id],
+            image=names[change.image_id],
             gain=change.gain,
             found=len(change.found),
             lost=len(change.lost),

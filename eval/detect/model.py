@@ -1,4 +1,4 @@
-"""The rows of a finished comparison: what its tables, plots and sentences are made of.
+"""The rows of a finished comparison, from which tables, plots and sentences are made.
 
 Fractions are 0..1, times milliseconds, and None stands where a number is undefined. Each row knows
 its flat form, which is the one in metrics.json and the CSV files.
@@ -41,7 +41,7 @@ class Row:
     """What a row of any table is about.
 
     Attributes:
-        condition: Which images of the set: `all` or a name of the set's.
+        condition: Which images of the set: `all`, or the name of a condition.
         input: What was shown to the detector.
         derainer: Name of the derainer; empty where there is none.
     """
@@ -52,14 +52,14 @@ class Row:
 
     @property
     def label(self) -> str:
-        """How a reader thinks of it: `rainy`, the derainer, `clean`, `X on clean`."""
+        """Its name in tables: `rainy`, the derainer's name, `clean`, or `X on clean`."""
         if self.input == "derained":
             return self.derainer
         return f"{self.derainer} on clean" if self.input == "derained_clean" else self.input
 
     @property
     def is_control(self) -> bool:
-        """Whether the derainer is a control (identity or median filter), wherever it stands.
+        """Whether the derainer is a control (identity or median filter), also within a union.
 
         >>> Row(condition="all", input="derained", derainer="union-network-median").is_control
         True
@@ -84,7 +84,7 @@ class TableRow(Row):
         psnr, ssim: Means against the clean images, MATLAB convention; PSNR of equal images is
             infinite. `_official`: by the convention of the paper's code.
         tp, fp, fn: Detections found and false and objects missed, at a fixed confidence.
-        precision, recall: Of these.
+        precision, recall: Of these counts, 0..1.
         ms_derain, ms_detect, ms_per_image: Time per image, the last of both together.
         images, boxes: Numbers of images and of objects.
     """

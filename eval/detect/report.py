@@ -1,4 +1,4 @@
-"""The report of a detection run: one page that says first what was found, then shows it all."""
+"""The report of a detection run: one page with the main result first, then all numbers."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ class Report:
         per_class: The same by class.
         strips: Pictures to show; gains come before losses whatever their order here.
         count_conf: Confidence of the counts, 0..1.
-        pseudo_labels: True when the truth is the detector's own detections on clean images: the
-            numbers are then agreement with these, not accuracy.
+        pseudo_labels: Whether the truth is the detector's output on the clean images: the numbers
+            are then agreement with it, not accuracy.
         breakdown: The section on errors by kind; None leaves it out.
     """
 
@@ -263,7 +263,7 @@ def _group_verdicts(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, list[Ver
 
 
 def _score_table(rows: Sequence[TableRow], columns: Sequence[Column]) -> Table:
-    """Show all rows by condition, in the columns that are most asked for."""
+    """Show all rows by condition, in the main columns."""
     groups = []
     for name in conditions(rows):
         members = [row for row in rows if row.condition == name]

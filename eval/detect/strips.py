@@ -25,9 +25,9 @@ def select_strips(comparison: Comparison, conf: float) -> list[Strip]:
     """Build strips (rainy | derained | clean, with boxes) of the images that changed most.
 
     An image's change is its number of objects found at confidence `conf` and IoU 0.5, derained
-    minus rainy; among equals, the one with fewer false detections gained goes first. Controls get
-    strips only when there is no other derainer; unions and rows at the detector's resolution have
-    none at all: no image of theirs has the size of the rainy one.
+    minus rainy; ties are broken by fewer false detections gained. Controls get strips only when
+    there is no other derainer. Unions and rows at the detector's resolution have none, as they have
+    no derained image of native size.
 
     Args:
         comparison: A finished comparison.

@@ -35,14 +35,14 @@ class Settings:
     seed: int = 0
     """Seed of the bootstrap."""
     union_iou: float = 0.7
-    """IoU of the NMS that unites two rows; that of the detector's own NMS."""
+    """IoU of the NMS that unites two rows, as in the detector's NMS."""
     union_max_det: int = 300
-    """Most boxes of one image in a united row; that of the detector's own NMS."""
+    """Most boxes of one image in a united row, as in the detector's NMS."""
 
 
 @dataclass(frozen=True)
 class RowResult:
-    """One row with everything behind it."""
+    """A row with its images, detections and matches."""
 
     spec: RowSpec
     images: Mapping[int, ImageResult]
@@ -82,11 +82,11 @@ def _condition_rows(
     settings: Settings,
     samples: Mapping[RowSpec, npt.NDArray[np.float64]],
 ) -> Iterator[TableRow]:
-    """Yield the rows of one condition, `blank` being what they share."""
+    """Yield the rows of one condition; `blank` holds the fields that they share."""
     summaries = [row.evaluation.summary(image_ids) for row in rows]
     maps = {row.spec: summary["mAP"] for row, summary in zip(rows, summaries, strict=True)}
     for row, summary in zip(rows, summaries, strict=True):
-        # What the place changes, where the same row was also derained at native size.
+        # The same row derained at native size, to see what the place changes.
         frame = replace(row.spec, where="frame") if row.spec.where == "network" else None
         counts = row.evaluation.counts(image_ids, settings.count_conf)
         times = _times(row, image_ids)

@@ -20,8 +20,8 @@ class CategoryMatch:
 
     Attributes:
         label_to_category: Detector label to the set's category id.
-        merged: Set category to the category that stands for it, when several are one class of
-            the detector.
+        merged: Set category to the category that stands for it, where the detector has one class
+            for several categories.
         names: Category id to the detector's name of it.
         unmatched: Names of set categories that the detector does not know.
         unused: Number of detector classes that the set does not know.
@@ -105,8 +105,8 @@ def pseudo_truth(
 ) -> GroundTruth:
     """Take confident detections on the clean images as the truth (the paper's protocol).
 
-    What is measured then is agreement with the detector's own view of the clean image, not
-    accuracy; the clean row is the ceiling by construction.
+    Scores then measure agreement with what the detector finds on the clean image, not accuracy;
+    the clean row is the ceiling by construction.
 
     Raises:
         DatasetError: Nothing was detected on the clean images with this confidence.

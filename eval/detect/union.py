@@ -1,7 +1,7 @@
 """The union of two rows: what a detector finds in the rainy and in the derained image together.
 
-It costs two passes of the detector. What deraining wipes out stays found, and so does what rain
-makes up.
+It costs two passes of the detector. Objects that deraining wipes out are still found, but false
+detections that rain causes remain too.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def unite_runs(
     Args:
         plain: Results by image id of the images as they are.
         derained: Results of the derained images.
-        iou_threshold: As of the detector's own NMS.
-        max_det: Most boxes of one image, as of the detector's own NMS.
+        iou_threshold: As in the detector's NMS.
+        max_det: Most boxes of one image, as in the detector's NMS.
 
     Returns:
         By image id: the united boxes, the derainer's time, and the detector's for both passes.

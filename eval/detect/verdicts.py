@@ -1,4 +1,4 @@
-"""What the numbers say, in plain words, and never without their uncertainty.
+"""What the numbers say, in sentences that always state their uncertainty.
 
 A change whose 95 % interval holds zero is no measurable change, whatever its sign.
 """
@@ -34,12 +34,12 @@ class Verdict:
 
     Attributes:
         derainer: Its name, the subject of both sentences.
-        condition: Where.
+        condition: On which images.
         control: True for the identity and the median filter.
         effect: On rainy images.
         sentence: What follows the name, ending with a full stop.
         clean_effect: On clean images; `undefined` when these were not measured.
-        clean_sentence: A sentence of its own, or empty.
+        clean_sentence: A complete sentence, or empty.
         gain: Change of mAP as a fraction, or None.
     """
 
@@ -128,7 +128,7 @@ def _rain_effect(row: TableRow, rainy: TableRow | None) -> str:
 
 
 def _clean_effect(row: TableRow) -> str:
-    """Say what a derainer does where there is no rain, as a sentence of its own."""
+    """Say what a derainer does where there is no rain, as a complete sentence."""
     effect = effect_of(row.change)
     if effect == "undefined":
         return ""

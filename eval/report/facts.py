@@ -1,4 +1,4 @@
-"""What every report and every metrics.json tells of its run."""
+"""The facts about a run that every report and every metrics.json states."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["RunFacts"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """How numbers came about.
+    """How the numbers of a run were obtained.
 
     Attributes:
         command: The command line, as it could be typed again.
-        date: When the run ended, in words, to the minute.
+        date: When the run ended, to the minute.
         environment: Versions and hardware; see `eval.report.files.describe_environment`.
         config: The resolved configuration, plain values only.
         elapsed_s: Seconds of each stage, and `wall`.
         notes: What a reader must know about the data.
-        protocol: How it was measured, such as input size and confidence: name to value.
+        protocol: Settings of the measurement, such as input size and confidence: name to value.
     """
 
     command: str

@@ -1,4 +1,4 @@
-"""Figures of reports: their width, what they share beyond the style, and their way into a page.
+"""Figures of reports: the elements that they share, and their conversion to SVG for a page.
 
 Figures carry no background, and their ink becomes the page's text colour, so one figure reads well
 on light and on dark. Bars and points are mid-tones for the same reason.
@@ -72,16 +72,16 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
 
     Args:
         figure: The figure, drawn in the style of `rainmer.figures`.
-        name: Letters, digits and hyphens, another for every figure of a page: it goes before all
-            ids, so that no two figures share one.
+        name: Prefix of all ids, unique on the page, so that no two figures share an id; letters,
+            digits and hyphens.
         alt: What the figure shows, for readers who do not see it.
 
     Returns:
         The element without XML header. Ink is `currentColor`; text has the page's font.
     """
     buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    styled(FigureCanvasSVG(figure).print_svg)(buffer, metadata=nothing)
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    styled(FigureCanvasSVG(figure).print_svg)(buffer, metadata=no_metadata)
     root = ElementTree.fromstring(buffer.getvalue().translate(_UNPRINTABLE))
     view_box = root.get("viewBox", "")
     svg = ElementTree.Element(
@@ -97,7 +97,7 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
             for key, value in element.attrib.items()
         }
         for style in element.findall("{*}style"):
-            element.remove(style)  # it would rule the whole page, which has these rules itself
+            element.remove(style)  # it would apply to the whole page, which has these rules already
     return Markup(ElementTree.tostring(svg, encoding="unicode"))
 
 

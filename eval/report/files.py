@@ -20,13 +20,13 @@ from rainmer.files import write_text
 __all__ = ["SCHEMA", "describe_environment", "now", "write_metrics", "write_table"]
 
 SCHEMA = 1
-"""Number of the form of metrics.json; it grows when a field changes its meaning."""
+"""Version of the format of metrics.json; raised when a field changes its meaning."""
 
 _PACKAGES = ("torch", "ultralytics", "pycocotools", "opencv-python", "numpy", "pandas")
 
 
 def describe_environment(device: torch.device) -> dict[str, object]:
-    """Return versions and hardware: what a reader needs to judge the times."""
+    """Return versions and hardware, which a reader needs to judge the times."""
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     on_gpu = device.type == "cuda"
     return {
@@ -51,7 +51,7 @@ def _cpu_name() -> str:
 
 
 def now() -> str:
-    """Return the time in words, to the minute."""
+    """Return the time in UTC, to the minute, such as `2026-11-22 10:15 UTC`."""
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 

@@ -1,4 +1,4 @@
-"""What pages are made of: typed parts that the templates show as they are.
+"""The parts of pages: dataclasses of texts, which the templates show as they are.
 
 A report turns its rows into these; `parts.html` has a macro for each of them.
 """
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Effect: TypeAlias = Literal["helps", "harms", "unclear", "undefined"]
-"""What a change says; `unclear` when its interval holds zero or is missing."""
+"""What a change does; `unclear` when its interval holds zero or is missing."""
 
 
 def effect_of(change: Score, *, lower_is_better: bool = False) -> Effect:
@@ -52,7 +52,7 @@ class Tile:
 
     Attributes:
         value: The number, with its unit.
-        about: What it is, with its interval.
+        about: What the number is, with its interval.
         kind: Its colour: `rainy`, `derained`, `clean`, `harm`, or empty for none.
     """
 
@@ -86,8 +86,8 @@ class Head:
         headline: The main result in one sentence.
         lead: A second sentence, or empty.
         subjects: What was measured, as pairs of words and a name in bold: ("detector", "yolo11n").
-        date: When, in words.
-        banners: What a reader must know first.
+        date: Date and time as text.
+        banners: Boxes above the tiles.
         tiles: Large numbers.
         sections: Anchor to name of each section of the page.
     """

@@ -1,7 +1,7 @@
-"""Picture strips: one image rainy, derained and clean side by side, with what was detected.
+"""Picture strips: one image rainy, derained and clean side by side, with its detections.
 
 Boxes are drawn after scaling, so lines and letters stay crisp at the size at which they are seen.
-Every outcome has a colour and a line style of its own: strips read the same without colour vision.
+Every outcome has its colour and its line style, so that strips can be read without colour vision.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Panel:
         title: What it is, such as `rainy`.
         frame: The picture (H, W, 3), uint8, RGB.
         marks: Boxes to draw on it.
-        caption: What is said of it; None counts the marks.
+        caption: Text below it; None: counts of the marks.
     """
 
     title: str
@@ -112,7 +112,7 @@ class Strip:
     Attributes:
         image: The file's name.
         condition: The image's condition, such as `night`; `all` without conditions.
-        derainer: Who derained it.
+        derainer: Name of the derainer.
         gain: What deraining changed, as `unit` says; above 0 it helped.
         panels: The versions of the image, all of one size.
         unit: What `gain` counts.
@@ -209,7 +209,7 @@ def _font() -> ImageFont.FreeTypeFont:
 def _draw_label(
     draw: ImageDraw.ImageDraw, mark: Mark, box: PixelBox, taken: list[PixelBox], *, crowded: bool
 ) -> None:
-    """Write a mark's label beside its box, unless every place for it is taken already."""
+    """Write a mark's label beside its box, unless every place beside it is taken."""
     score = "" if mark.score is None else f" {mark.score:.2f}"
     text = shorten(mark.label, _LONGEST_LABEL) + score
     size = round(_font().getlength(text)) + 6, _FONT_SIZE + 4

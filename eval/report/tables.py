@@ -1,7 +1,7 @@
 """Numbers as text, the same digits in every table, plot and report.
 
-Numbers come as fractions 0..1, milliseconds and decibels, and None where one is undefined. Percent
-and points appear only in what is made here.
+Numbers are fractions 0..1, milliseconds or decibels, or None where undefined. Only the texts made
+here are in percent and points.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Derained frames kept by content: what was derained once is never derained again.
+"""A cache of derained frames by content: no frame is derained twice.
 
 The key is the frame's pixels and the derainer's fingerprint (weights, precision, tiles), so the
 cache serves other detectors, other sets that share images, and interrupted runs.
@@ -26,7 +26,7 @@ _TIMINGS = "timings.jsonl"
 
 
 class NamedDerainer(Protocol):
-    """What is wrapped: `rainmer.Derainer`, or any callable with a name and a fingerprint."""
+    """`rainmer.Derainer`, or any callable with a name and a fingerprint."""
 
     @property
     def name(self) -> str:
@@ -38,7 +38,7 @@ class NamedDerainer(Protocol):
 
     @property
     def cacheable(self) -> bool:
-        """Whether the fingerprint tells all that the output depends on."""
+        """Whether the output depends on nothing but the frames and the fingerprint."""
 
     @property
     def batch(self) -> int:
@@ -50,14 +50,14 @@ class NamedDerainer(Protocol):
 
 @dataclass(frozen=True)
 class Derained:
-    """A derained frame, and the milliseconds it took when it was made (None: not known)."""
+    """A derained frame, and the milliseconds that deraining took (None: unknown)."""
 
     frame: Frame
     elapsed_ms: float | None
 
 
 class RowDerainer(Protocol):
-    """What derains the images of a row: a `CachedDerainer`, or results of others.
+    """What derains the images of a row: a `CachedDerainer`, or precomputed results.
 
     Attributes:
         name: What it is called in tables.
@@ -78,11 +78,11 @@ class RowDerainer(Protocol):
 
 
 class CachedDerainer:
-    """A derainer that remembers.
+    """A derainer with a cache of its results.
 
     Args:
         derainer: Called with lists of uint8 RGB frames.
-        folder: Root of the cache; None remembers nothing.
+        folder: Root of the cache; None: no cache.
         name: What it is called in tables; default: the derainer's name.
 
     Attributes:
@@ -125,25 +125,25 @@ class CachedDerainer:
         derained = [self._recall(*pair) for pair in zip(digests, frames, strict=True)]
         missing = [i for i, known in enumerate(derained) if known is None]
         if missing:
-            made, elapsed_ms = self._derain([frames[i] for i in missing])
-            for i, frame in zip(missing, made, strict=True):
+            results, elapsed_ms = self._derain([frames[i] for i in missing])
+            for i, frame in zip(missing, results, strict=True):
                 derained[i] = Derained(frame, elapsed_ms)
                 self._remember(digests[i], frame, elapsed_ms)
         return [item for item in derained if item is not None]
 
     def _derain(self, frames: list[Frame]) -> tuple[list[Frame], float]:
         started = time.perf_counter()
-        made = self._derainer(frames)
+        derained = self._derainer(frames)
         elapsed = time.perf_counter() - started
         self.busy_s += elapsed
         self.calls += len(frames)
-        return made, 1000.0 * elapsed / len(frames)
+        return derained, 1000.0 * elapsed / len(frames)
 
     def _recall(self, key: str, rainy: Frame) -> Derained | None:
         if self._folder is None:
             return None
         path = self._folder / f"{key}.png"
-        # A file that another program damaged is made again.
+        # A damaged file counts as missing.
         with contextlib.suppress(OSError, ImageError):
             frame = decode_image(path.read_bytes(), str(path))
             if frame.shape == rainy.shape:

@@ -1,4 +1,4 @@
-"""The derainers of a run: `[LABEL=]SPEC`, each under a name of its own, on one set or several.
+"""The derainers of a run: `[LABEL=]SPEC`, each under a unique name, on one set or several.
 
 Published methods come as folders of derained images, one for each set, and often as weights for
 each set: `{set}` in a spec stands for the set's name. `results:theirs/restormer/{set}` is one
@@ -24,7 +24,7 @@ from rainmer.stage.results import PrecomputedResults, make_derainer
 __all__ = ["CONTROL", "PLACEHOLDER", "Derainers", "PrecomputedRow", "name_of_template"]
 
 CONTROL = "median"
-"""What every real derainer has to beat."""
+"""The filter that every real derainer has to beat."""
 
 PLACEHOLDER = "{set}"
 """Stands for the set's name in a spec."""
@@ -34,7 +34,7 @@ _LABELLED = re.compile(r"(\w[\w .+-]*)=(.+)", re.DOTALL)
 
 
 class PrecomputedRow:
-    """Results of others as the derainer of a row; they exist for the rainy images only.
+    """Precomputed results as the derainer of a row; they exist for the rainy images only.
 
     Args:
         results: The folder of results.
@@ -65,9 +65,9 @@ class PrecomputedRow:
 class Derainers:
     """The derainers of a run; every command that compares derainers builds them here.
 
-    What a user writes is `SPEC` or `LABEL=SPEC`. Without a label a derainer has the name of its
-    weights or folder; equal names get their folders added until they differ: `prenet:a/net.pth`
-    and `prenet:b/net.pth` become `prenet-net-a` and `prenet-net-b`. A text given twice counts once.
+    Users write `SPEC` or `LABEL=SPEC`. Without a label a derainer has the name of its weights or
+    folder; equal names are told apart by their folders: `prenet:a/net.pth` and `prenet:b/net.pth`
+    become `prenet-net-a` and `prenet-net-b`. A text given twice counts once.
 
     Specs without `{set}` are built at once, so that mistakes end a command before the work; the
     others when `build` or `for_set` asks for them.
@@ -75,7 +75,7 @@ class Derainers:
     Args:
         texts: `[LABEL=]SPEC`, in the order of the rows; see `rainmer.stage.specs.SPEC_HELP`.
         stage: Further arguments of `rainmer.Derainer`, by name.
-        cache: Root of the cache of derained frames; None remembers nothing.
+        cache: Root of the cache of derained frames; None: no cache.
 
     Attributes:
         specs: Name in tables to spec, in the order of `texts`.
@@ -190,7 +190,7 @@ def _as_row(derainer: Derainer | PrecomputedResults, name: str, cache: Path | No
 
 
 def _distinct_names(entries: Sequence[_Entry]) -> list[str]:
-    """Return labels, and other names with as many folders as tell equal ones apart, if any do."""
+    """Return labels, and other names with as many folders as it takes to tell equal ones apart."""
     names = [entry.label or entry.name for entry in entries]
     alike: dict[str, list[int]] = {}
     for i, entry in enumerate(entries):

@@ -1,4 +1,4 @@
-"""The file of a row: one line for each image that is done, so that an interrupted run resumes."""
+"""The file of a row: one line for each finished image, so that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Record = TypeVar("_Record")
 
 
 class RecordFile(Generic[_Record]):
-    """Dataclasses in a file, one line for each; lines that are damaged are left out when read.
+    """A file of dataclasses, one per line; damaged lines are skipped when it is read.
 
     Args:
         folder: Where the files of rows are kept.

@@ -1,4 +1,4 @@
-"""Running one row of the comparison: every image through derainer and detector, resumable."""
+"""Running one row of a comparison: every image through derainer and detector, resumable."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ RowInput = Literal["rainy", "derained", "clean", "derained_clean"]
 class RowSpec:
     """Which pixels a row shows to the detector.
 
-    A row with `union` shows it both the derained image and the one that was derained, and unites
-    what it finds. `where` is that of `detection.attach`: `network` derains what is left of the
-    image at the detector's resolution, without the grey padding.
+    A row with `union` shows it both the derained image and its original, and unites the detections.
+    `where` is that of `detection.attach`: `network` derains the image at the detector's resolution,
+    without the grey padding.
     """
 
     input: RowInput
@@ -72,7 +72,7 @@ class RowSpec:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What one row gave for one image.
+    """The result of one row for one image.
 
     `boxes` are (left, top, width, height, score, label); coordinates rounded to 1/1000 pixel and
     scores to 5 decimals, as ultralytics writes them, so that the numbers follow from the files.
@@ -97,7 +97,7 @@ def run_row(
     times: StageTimes,
     progress: Callable[[int], None] = lambda images: None,
 ) -> dict[int, ImageResult]:
-    """Run one row, going on where an interrupted run of the same row stopped.
+    """Run one row, resuming an interrupted run of the same row.
 
     Results are appended to a file in `folder`, batch by batch; its name holds a digest of all that
     the row depends on, so a changed set, detector or derainer starts a new one.
@@ -108,7 +108,7 @@ def run_row(
         detector: The measuring harness.
         folder: Where row files are kept.
         times: Decoding and detecting add their time to its stages `decode` and `detect`.
-        progress: Called with the number of images done.
+        progress: Called with the number of images just finished.
 
     Returns:
         The result of each image by image id; unreadable images have `error`.
@@ -137,7 +137,7 @@ def run_row(
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A decoded scene: what the row shows, what it should look like, or why neither is there."""
+    """A decoded pair: the image that the row shows and its clean partner, or why there is none."""
 
     sample: Sample
     frame: Frame | None = None
@@ -159,7 +159,7 @@ def _load(spec: RowSpec, samples: Sequence[Sample], times: StageTimes) -> list[_
 
 
 def _read(path: Path, size_hw: tuple[int, int]) -> Frame:
-    """Read an image whose size was taken from its header; raise ImageError if that was not it."""
+    """Read an image; raise ImageError if its size is not that of its header."""
     frame = read_image(path)
     height, width = frame.shape[:2]
     if (height, width) != size_hw:

@@ -1,7 +1,7 @@
 """What deraining changed in the detections: objects found and lost, false alarms gained and lost.
 
-All at a fixed confidence and IoU 0.5, object by object: a row can find as many objects as another
-and yet find other ones.
+All at a fixed confidence and IoU 0.5, object by object: two rows can find equally many objects,
+but different ones.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def compare_rows(before: Evaluation, after: Evaluation, conf: float) -> list[Ima
 def rank_changes(changes: Iterable[ImageChange]) -> list[ImageChange]:
     """Order changes from the best improvement to the worst regression.
 
-    First goes who gained most objects; among equals, who gained fewer false detections; then who
-    has the smaller image id. The worst regressions are the end of the list, read backwards.
+    They are sorted by objects gained, then by fewer false detections gained, then by image id. The
+    worst regressions are at the end of the list, read backwards.
     """
     return sorted(changes, key=lambda change: (-change.gain, change.false, change.image_id))
 

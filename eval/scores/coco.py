@@ -67,7 +67,7 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class ImageMatches:
-    """What became of one image's boxes at a fixed confidence and IoU 0.5.
+    """How the boxes of one image were matched, at a fixed confidence and IoU 0.5.
 
     `found`, `false` and `ignored` (they lie on crowds) are detections: COCO results with an `id`
     that numbers the row's results from 1. `found_objects`, in the order of `found`, and `missed`
@@ -215,13 +215,13 @@ class Evaluation:
     ) -> list[FloatArray]:
         """Compute AP at IoU 0.5 of a corrected version of this row.
 
-        Where nothing was corrected of a class in an image, its matches stay; the rest is matched
-        again by COCOeval.
+        Matches of a class in an image where nothing was corrected are kept; COCOeval matches the
+        others again.
 
         Args:
-            results: Detections of `image_matches`, the very objects or corrected copies, in order
-                of their `id`. What is left out is gone.
-            removed: Ids of objects that are gone.
+            results: Detections of `image_matches`, the same objects or corrected copies, in order
+                of their `id`. Those left out do not count.
+            removed: Ids of objects that do not count.
             groups: Image ids of each group of images to score.
 
         Returns:
@@ -248,8 +248,8 @@ class Evaluation:
                     self.truth.categories,
                     tuple(a for a in objects if a["id"] not in removed),
                 )
-                found = [result for i in images for result in by_pair.get((i, category), ())]
-                again = _matched(truth, _with_areas(found), [category], only_ap50=True)
+                detections = [r for i in images for r in by_pair.get((i, category), ())]
+                again = _matched(truth, _with_areas(detections), [category], only_ap50=True)
                 table[k][:, [self._positions[i] for i in images]] = _match_table(again)[0]
         return [_mean_precision(_accumulated(part, table, frozenset(g)))[0] for g in groups]
 
@@ -273,7 +273,7 @@ class Evaluation:
         )
 
     def image_matches(self, image_id: int, conf: float) -> ImageMatches:
-        """Return what was found, falsely found and missed in one image. Crowds do not count.
+        """Return the found, false and missed boxes of one image. Crowds do not count.
 
         COCOeval matches greedily from the best score down, so leaving out what scores below
         `conf` afterwards is the same as leaving it out before.
@@ -341,7 +341,7 @@ class Evaluation:
         )
 
     def _scores_of(self, image_ids: frozenset[int]) -> _Scores:
-        """Return the scores of some images: accumulated once, asked for several times."""
+        """Return the scores of some images, accumulated at the first call only."""
         if image_ids not in self._scores:
             part = _accumulated(self._eval, self._matches, image_ids)
             with contextlib.redirect_stdout(io.StringIO()):

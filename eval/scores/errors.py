@@ -1,7 +1,7 @@
 """Why a row's AP is not 1: its errors by kind, and what each kind costs.
 
 The kinds, thresholds and remedies are those of TIDE (Bolya et al., "TIDE: A General Toolbox for
-Identifying Object Detection Errors", ECCV 2020, sections 2.2 and 2.3), upon the matches of
+Identifying Object Detection Errors", ECCV 2020, sections 2.2 and 2.3), on the matches of
 COCOeval. AP before and after a remedy is COCOeval's too.
 
 A false detection is judged by its overlap with the objects of its image, in this order:
@@ -172,8 +172,8 @@ def correct(
     """Correct the errors of some kinds in one image, as an oracle would.
 
     Classification errors get the object's class, localisation errors its box. If that makes two
-    detections of one object, the better one stays. Other false detections are taken out. Missed
-    objects are taken out of the truth: as if they were found with the precision of the others.
+    detections of one object, the better one stays. Other false detections are removed. Missed
+    objects are taken out of the truth, as if they had been found at no cost of precision.
 
     Args:
         matches: The image's boxes at the same confidence as `errors`.
@@ -185,24 +185,24 @@ def correct(
     """
     chosen = [error for error in errors if error.kind in kinds]
     rivals: dict[int, list[tuple[Result, Error | None]]] = {}
-    for found, item in zip(matches.found, matches.found_objects, strict=True):
-        rivals[item["id"]] = [(found, None)]
-    out = set()
+    for detection, item in zip(matches.found, matches.found_objects, strict=True):
+        rivals[item["id"]] = [(detection, None)]
+    removed = set()
     for error in chosen:
         if error.detection is None:
-            continue  # nothing to correct: the object goes
+            continue  # a missed object is taken out of the truth below
         if error.kind in _REPAIRED and error.target is not None:
             rivals.setdefault(error.target["id"], []).append((error.detection, error))
         else:
-            out.add(error.detection["id"])
+            removed.add(error.detection["id"])
     corrected: dict[int, Result] = {}
     for candidates in rivals.values():
         best, wrong = min(candidates, key=lambda pair: (-pair[0]["score"], pair[0]["id"]))
-        out |= {detection["id"] for detection, _ in candidates} - {best["id"]}
+        removed |= {detection["id"] for detection, _ in candidates} - {best["id"]}
         if wrong is not None:
             corrected[best["id"]] = _correct_one(best, wrong)
     everything = (*matches.found, *matches.false, *matches.ignored)
-    left = sorted((d for d in everything if d["id"] not in out), key=lambda d: d["id"])
+    left = sorted((d for d in everything if d["id"] not in removed), key=lambda d: d["id"])
     missed = {e.target["id"] for e in chosen if e.detection is None and e.target is not None}
     return [corrected.get(d["id"], d) for d in left], frozenset(missed)
 
@@ -241,12 +241,12 @@ def _repaired(
     kinds: Collection[ErrorKind],
     groups: Sequence[Iterable[int]],
 ) -> list[FloatArray]:
-    if not any(error.kind in kinds for found in errors.values() for error in found):
+    if not any(error.kind in kinds for of_image in errors.values() for error in of_image):
         return [evaluation.ap50(group) for group in groups]
     results: list[Result] = []
     removed: set[int] = set()
-    for image_id, found in errors.items():
-        left, missed = correct(matches[image_id], found, kinds)
+    for image_id, of_image in errors.items():
+        left, missed = correct(matches[image_id], of_image, kinds)
         results += left
         removed |= missed
     return evaluation.corrected_ap50(results, removed, groups)

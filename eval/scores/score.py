@@ -1,4 +1,4 @@
-"""A number with its interval: what every table, plot and verdict is made of."""
+"""A number with its interval."""
 
 from __future__ import annotations
 

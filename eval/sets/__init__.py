@@ -1,4 +1,4 @@
-"""Rainy detection sets: what a set is, and reading one from its YAML file."""
+"""Rainy detection sets, read from YAML files."""
 
 from eval.sets.config import SetConfig
 from eval.sets.loading import load_set

@@ -31,7 +31,7 @@ _SET_FILES = (".yaml", ".yml")
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions:
-    """Options of `check`: a folder with `adapter`, or a set file without."""
+    """Options of `check`: a folder and `adapter`, or a set file and no adapter."""
 
     root: str
     adapter: str | None

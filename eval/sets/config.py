@@ -41,7 +41,7 @@ class SetConfig:
 
 
 def check_name(name: str, where: str) -> None:
-    """Refuse a name of a set that cannot be that of a folder.
+    """Refuse a set name that cannot name a folder.
 
     Raises:
         ConfigError: It is empty, or has other characters than letters, digits, spaces and `_.-`.

@@ -38,13 +38,13 @@ def load_set(
 ) -> DetectionSet:
     """Read a set's YAML, pair its images, and check all but their pixels.
 
-    Of images only the headers are read. Broken images and pairs are left out and recorded in
-    the set's defects.
+    Only the headers of images are read. Broken images and pairs are left out and recorded in the
+    set's defects.
 
     Args:
         path: The YAML file.
         rendered: Where rain that the set asks for is rendered; None: the user's cache folder.
-        quiet: Show no progress of that.
+        quiet: Show no progress of the rendering.
 
     Raises:
         ConfigError: The YAML has an unknown key, a wrong type, or a combination that cannot be.
@@ -163,12 +163,13 @@ def _listed_files(
 ) -> tuple[dict[str, Path], dict[str, Path] | None]:
     """Return the listed rainy images, and the clean one of each, by key.
 
-    For layouts that no pair of folders with equal names describes, the list is a COCO file: each
-    image may have `rainy_file` (default: `file_name`) and `clean_file`, relative to the set's
-    folders; several rainy images may name one clean image. Other files of the folders do not count.
+    The list is a COCO file, for layouts other than two folders with equal file names. Each image
+    may have `rainy_file` (default: `file_name`) and `clean_file`, relative to the set's folders;
+    several rainy images may name one clean image. Other files of the folders do not count.
 
-    The key is that of the image's `file_name` in the list. A rainy file that is missing, is listed
-    twice, or lies outside its folder is an error and left out; for a clean file, its scene will be.
+    The key is that of the image's `file_name` in the list. A scene whose rainy or clean file is
+    missing or lies outside its folder, or whose rainy file is listed twice, is an error and left
+    out.
     """
     rainy: dict[str, Path] = {}
     clean: dict[str, Path] = {}
@@ -214,7 +215,7 @@ def _checked_sizes(
     Args:
         pairs: Rainy images with their clean partners by key.
         base: Folder of the rainy images, which messages leave out.
-        defects: Gains an error for every other pair.
+        defects: An error is added for every other pair.
     """
     sizes = {}
     for key, (rainy, clean) in pairs.items():

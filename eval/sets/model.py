@@ -151,7 +151,7 @@ class AdapterOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene(Pair):
-    """A pair with what an adapter knows of it; of both images the pixels and sizes correspond.
+    """A pair with its boxes and attributes; both images have the same size and view.
 
     Attributes:
         size_hw: (height, width) of the rainy image as it is read, EXIF orientation applied.
@@ -176,8 +176,8 @@ class AdaptedSet:
         aliases: Category names that COCO detectors call differently.
         conditions: Only those that a scene belongs to.
         has_boxes: False: the truth is to be pseudo-labels from the clean images.
-        remarks: What every user of this set should know.
-        defects: Everything that was left out or looked odd.
+        remarks: Warnings about the set, for every user.
+        defects: Everything that was left out or looks wrong.
     """
 
     name: str
@@ -193,9 +193,7 @@ class AdaptedSet:
     def members(self, condition: str) -> tuple[Scene, ...]:
         """Return the scenes of a condition."""
         rule = self.conditions[condition].items()
-        return tuple(
-            scene for scene in self.scenes if all(scene.attributes.get(k) == v for k, v in rule)
-        )
+        return tuple(scene for scene in self.scenes if rule <= scene.attributes.items())
 
 
 @dataclass(frozen=True)
@@ -204,10 +202,10 @@ class Adapter:
 
     Attributes:
         description: One line.
-        layout: What is expected under ROOT, one path a line.
+        layout: Expected paths below ROOT, one per line.
         options: Names of the fields of `AdapterOptions` that count.
         read: Reads a folder; raises DatasetError where nothing fits.
-        weather: What `AdapterOptions.weather` is when the user says nothing.
+        weather: Default of `AdapterOptions.weather`.
     """
 
     description: str

@@ -1,4 +1,4 @@
-"""Sets whose rain is rendered: from clean annotated images to rainy ones, once, into the cache."""
+"""Sets whose rain is rendered into clean annotated images, once, and kept in the cache."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RainSpec:
     preset: str | list[str] | dict[str, str] = "day"
     """A preset; several, each for all images; or `preset: glob` for the images that match."""
     seed: int = 0
-    """Another seed, other rain."""
+    """Seed of the rain."""
     rate_mm_h: float | None = None
     """Rain rate in mm/h; null: the preset's range."""
     depth: str | None = None
@@ -62,7 +62,7 @@ class Scene(NamedTuple):
 
 
 class RenderedSet(NamedTuple):
-    """Where rain was rendered, and what."""
+    """A rendered set: its folder, its scenes, and the presets of their rain."""
 
     folder: Path
     scenes: Sequence[RenderedScene]
@@ -81,15 +81,15 @@ def render_scenes(
 ) -> RenderedSet:
     """Render rain into scenes on the CPU, so that a set is the same on every machine.
 
-    What is rendered already is kept; boxes are cut at their image's border first.
+    Images that exist are not rendered again. Boxes are clipped to their image first.
 
     Args:
-        rain: What rain.
+        rain: Presets, seed and options of the rain.
         scenes: The clean images.
         source: The folder they are in.
         depth: Folder of their depth maps.
         folder: Where results go; None: a folder of the user's cache, by the set's content.
-        defects: Gains images that cannot be read, and boxes that do not fit.
+        defects: Unreadable images and boxes that do not fit are added to it.
         quiet: Show no progress.
 
     Raises:
@@ -126,18 +126,20 @@ def render_scenes(
     return RenderedSet(folder, rendered, list(chosen))
 
 
-def write_listing(made: RenderedSet, categories: Mapping[int, str]) -> Path:
+def write_listing(rendered: RenderedSet, categories: Mapping[int, str]) -> Path:
     """Write the COCO file that lists the rendered scenes and their boxes."""
-    path = made.folder / _LISTING
-    write_text(path, json.dumps(rendered_instances(made.scenes, categories), indent=1))
+    path = rendered.folder / _LISTING
+    write_text(path, json.dumps(rendered_instances(rendered.scenes, categories), indent=1))
     return path
 
 
-def preset_conditions(made: RenderedSet) -> dict[str, str | list[str] | dict[str, str | list[str]]]:
+def preset_conditions(
+    rendered: RenderedSet,
+) -> dict[str, str | list[str] | dict[str, str | list[str]]]:
     """Return a condition for each preset, where there are several."""
-    if len(made.presets) < 2:
+    if len(rendered.presets) < 2:
         return {}
-    return {preset: {PRESET: preset} for preset in made.presets}
+    return {preset: {PRESET: preset} for preset in rendered.presets}
 
 
 def _choose(rain: RainSpec, scenes: Sequence[Scene]) -> dict[str, list[Scene]]:

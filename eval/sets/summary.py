@@ -1,4 +1,4 @@
-"""What a set holds, counted: the text and the data that `python -m eval.sets check` gives."""
+"""The contents of a set in numbers: what `python -m eval.sets check` prints."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Summary:
         conditions: Number of scenes by condition.
         aliases: Class names that COCO detectors call differently.
         unmatched: Class names that COCO detectors do not know.
-        remarks: What a user of this set should know.
-        defects: All of them.
+        remarks: Warnings about the set.
+        defects: All defects of the set.
     """
 
     name: str

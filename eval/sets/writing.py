@@ -1,4 +1,4 @@
-"""Writing an adapted set as a set file that `load_set` and `eval.detect --data` read."""
+"""Writing an adapted set as a set file for `load_set` and `eval.detect --data`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_set(data: AdaptedSet, folder: str | os.PathLike[str], name: str | None
         name: Name of the set in reports; default: that of the adapter.
 
     Raises:
-        ConfigError: The name would not do as that of a folder.
+        ConfigError: The name cannot name a folder.
         DatasetError: Some scenes have a clean image and some have none.
         OutputError: The files cannot be written.
     """
@@ -67,7 +67,7 @@ def _clean_base(data: AdaptedSet) -> Path | None:
 def _path_from(path: Path, folder: Path) -> str:
     path, folder = path.resolve(), folder.resolve()
     if Path(os.path.commonpath([path, folder])) == Path(path.anchor):
-        return path.as_posix()  # nothing in common: a relative path would say no less
+        return path.as_posix()  # nothing in common: a relative path would be no shorter
     return Path(os.path.relpath(path, folder)).as_posix()
 
 

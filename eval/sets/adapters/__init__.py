@@ -1,7 +1,7 @@
-"""Adapters: published rainy sets, as they lie on the disk, in one common form.
+"""Adapters: they read published rainy sets from the folders that they come in.
 
-`ADAPTERS` is the list of them; `adapt` reads a folder with one. What they have in common is in
-`eval.sets.model` (the form), `assembling` (annotations and checks), `fitting` (boxes) and `files`
+`ADAPTERS` lists them; `adapt` reads a folder with one of them. They share `eval.sets.model` (the
+common form of a set), `assembling` (annotations and checks), `fitting` (boxes) and `files`
 (folders, stems, lists).
 """
 

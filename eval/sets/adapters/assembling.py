@@ -1,4 +1,4 @@
-"""What adapters have in common: read and join annotations, check images, fit boxes."""
+"""What adapters share: reading and joining annotations, checking images, fitting boxes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def assemble(gathered: Gathered, defects: Defects) -> AdaptedSet:
     """
     scenes = []
     names: set[str] = set()
-    # Two seconds of silence, then a bar.
+    # The bar appears after two seconds.
     for draft in tqdm(gathered.drafts, gathered.name, delay=2, leave=False, disable=None):
         name = draft.rainy.relative_to(gathered.rainy_base).as_posix()
         scene = _scene(name, draft, gathered.fit, defects)
@@ -91,7 +91,7 @@ def assemble(gathered: Gathered, defects: Defects) -> AdaptedSet:
         scenes=tuple(sorted(scenes, key=lambda scene: scene.name)),
         categories=gathered.categories,
         aliases=aliases_for(gathered.categories.values()),
-        conditions=_inhabited(gathered.rules, scenes),
+        conditions=_used_rules(gathered.rules, scenes),
         has_boxes=has_boxes,
         remarks=gathered.remarks,
         defects=defects,
@@ -127,12 +127,12 @@ def _scene(name: str, draft: Draft, fit: Fit, defects: Defects) -> Scene | None:
     )
 
 
-def _inhabited(rules: Rules, scenes: Iterable[Scene]) -> Rules:
-    held = [scene.attributes for scene in scenes]
+def _used_rules(rules: Rules, scenes: Iterable[Scene]) -> Rules:
+    attributes = [scene.attributes for scene in scenes]
     return {
         name: rule
         for name, rule in rules.items()
-        if any(all(has.get(k) == v for k, v in rule.items()) for has in held)
+        if any(rule.items() <= of_scene.items() for of_scene in attributes)
     }
 
 
@@ -154,8 +154,8 @@ def join_by_stem(
 ) -> dict[str, ImageRecord]:
     """Give images the records of a larger set by stem, see `stem_key`.
 
-    Images that the annotations do not know are noted; annotated images that are not here are the
-    rest of the larger set and no defect. A stem that several records share is an error.
+    Images without a record are noted; records without an image are the rest of the larger set and
+    no defect. A stem that several records share is an error.
     """
     by_stem: dict[str, list[ImageRecord]] = {}
     for key, record in annotations.records.items():
@@ -202,9 +202,9 @@ def _starts_a_list(path: Path) -> bool:
 
 
 def merge(parts: list[Annotations]) -> Annotations:
-    """Put annotations of several files together: categories by name, ids given anew from 1.
+    """Merge the annotations of several files: categories by name, new ids from 1.
 
-    Of records with one key the first stays.
+    Of records with equal keys the first is kept.
     """
     names = sorted({name for part in parts for name in part.categories.values()})
     ids = {name: number for number, name in enumerate(names, start=1)}

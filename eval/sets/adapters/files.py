@@ -28,7 +28,7 @@ _DEEPEST = 4
 
 
 def find_folder(root: Path, *names: str) -> Path | None:
-    """Return the folder of one of these names that lies nearest below `root`, or is it."""
+    """Return the folder with one of these names nearest to `root`, which may be `root` itself."""
     level = [root]
     for _ in range(_DEEPEST):
         for folder in level:
@@ -59,7 +59,7 @@ def parts_below(path: Path, base: Path) -> tuple[str, ...]:
 
 
 def stem_key(name: str | os.PathLike[str]) -> str:
-    """Return what joins one image under its names in several sets: the stem, case folded.
+    """Return the key by which an image is recognised in several sets: its stem, case folded.
 
     COCO's numbers lose their prefix and their zeros.
 
@@ -78,7 +78,7 @@ def plain_stem(path: str | os.PathLike[str]) -> str:
 
 
 def one_per_stem(paths: Iterable[Path], what: str, defects: Defects) -> dict[str, Path]:
-    """Return files by `plain_stem`; what shares the stem of another is left out and an error."""
+    """Return files by `plain_stem`; files with the stem of an earlier one are errors, left out."""
     by_stem: dict[str, Path] = {}
     for path in paths:
         if by_stem.setdefault(plain_stem(path), path) is not path:

@@ -1,4 +1,4 @@
-"""From the pixels in which boxes were drawn to those of the image as it is read."""
+"""Moving boxes from the pixels that were annotated to those of the image as it is read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OF_TURN = {0: 1, 90: 6, 180: 3, 270: 8}
 def fit_exactly(
     path: Path, record: ImageRecord, size_hw: tuple[int, int], defects: Defects
 ) -> list[Annotation] | None:
-    """Take boxes of an image of the very size that its annotation says, or of no stated size."""
+    """Take the boxes as they are if the image has its annotated size, or if none is stated."""
     if record.size_hw in (None, size_hw):
         return record.boxes
     _wrong_size(path, record, size_hw, defects)
@@ -55,7 +55,7 @@ def fit_uniformly(
 def fit_stretched(
     path: Path, record: ImageRecord, size_hw: tuple[int, int], defects: Defects
 ) -> list[Annotation] | None:
-    """Scale boxes to an image that was resized to the annotator's size whatever its proportion."""
+    """Scale boxes to an image that was annotated at another size, in any proportion."""
     if record.size_hw is None:
         return record.boxes
     (height, width), (old_height, old_width) = size_hw, record.size_hw
@@ -72,13 +72,13 @@ def fit_stretched(
 
 
 def turning_fit(turns: dict[str, int]) -> Fit:
-    """Return a fit for labels that were drawn on images shown without their EXIF orientation.
+    """Return a fit for sets annotated on images that were shown without their EXIF orientation.
 
-    The size in the annotation decides: that of the pixels as stored means drawn without the
-    orientation, so boxes are turned; that of the image as shown means drawn with it. Where both are
-    equal (orientations 2 to 4, squares), drawn as stored is assumed, and noted. An image without an
-    orientation whose annotation has the sides swapped was turned by 90 degrees in one direction or
-    the other, which no size tells: it needs an entry in `turns`.
+    The annotated size decides. If it is that of the stored pixels, the annotator ignored the
+    orientation, and boxes are turned; if it is that of the image as shown, they stay. Where both
+    sizes are equal (orientations 2 to 4, squares), the former is assumed, and noted. An image
+    without an orientation whose annotated sides are swapped was turned by 90 degrees in a direction
+    that no size tells: it needs an entry in `turns`.
 
     Args:
         turns: Clockwise degrees from the labels to the image as it is read, by name in lower case

@@ -1,4 +1,4 @@
-"""Sets of one's own in the three common forms: COCO, YOLO (as ultralytics has it), PASCAL VOC."""
+"""Users' own sets in the three common forms: COCO, YOLO (as ultralytics has it), PASCAL VOC."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _only_json(root: Path) -> Path:
 
 
 def read_voc_set(root: Path, options: AdapterOptions) -> AdaptedSet:
-    """Read images with PASCAL VOC XML files beside them or in a folder of their own."""
+    """Read images with PASCAL VOC XML files beside them or in a separate folder."""
     defects = Defects()
     images = options.images or subfolder(root, *_IMAGE_FOLDERS) or root
     annotations = options.annotations or subfolder(root, "Annotations", "xml", "labels") or root
