@@ -30,7 +30,7 @@ IntArray = npt.NDArray[np.int64]
 Frames = TypeVar("Frames", Tensor, list[Frame])
 
 Where = Literal["frame", "network"]
-"""Where to derain: frames of native size, or what the letterbox made of them."""
+"""Where to derain: frames of native size, or frames resized to the detector's resolution."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ class Detector(Protocol):
 
 
 class DeviceDetector(Detector, Protocol):
-    """A detector that also takes frames that are on a device already."""
+    """A detector that also takes frames that are already on a device."""
 
     @property
     def device(self) -> torch.device | None:
@@ -128,10 +128,10 @@ class HarnessBatch:
 
 
 class MeasuringDetector(Protocol):
-    """A detector as mAP is measured with: `detection.yolo.harness.ValidationHarness` or its like.
+    """A detector whose mAP can be measured, such as `detection.yolo.harness.ValidationHarness`.
 
-    Frames of native size are first resized by `fit`; what lies between is the place to derain at
-    the detector's resolution.
+    Frames of native size are first resized by `fit`, then go to `detect_fitted`; between the two
+    they can be derained at the detector's resolution.
     """
 
     @property

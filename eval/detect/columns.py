@@ -14,12 +14,11 @@ from eval.report.tables import (
     align_table,
     format_count,
     format_db,
-    format_interval,
     format_ms,
     format_percent,
-    format_points,
     format_share,
     format_ssim,
+    format_with_interval,
     number,
     shorten,
 )
@@ -59,7 +58,7 @@ def format_change(change: Score) -> str:
     >>> format_change(Score(0.05, 0.01, 0.09))
     '+5.0 [1.0, 9.0]'
     """
-    return f"{format_points(change.value)} {format_interval(change.low, change.high)}".rstrip()
+    return format_with_interval(change, 1, factor=100, sign="+")
 
 
 def _format_sizes(row: TableRow) -> str:

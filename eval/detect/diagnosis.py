@@ -46,7 +46,7 @@ def diagnose(comparison: Comparison, conf: float) -> Diagnosis:
             ErrorRow(input=shown, derainer=name, **vars(error))
             for error in break_down(row.evaluation, conditions, conf)
         )
-        reference = _reference(comparison, row)
+        reference = row.spec.reference and comparison.find(row.spec.reference.input)
         if reference is None:
             continue
         changes = compare_rows(reference.evaluation, row.evaluation, conf)
@@ -56,13 +56,6 @@ def diagnose(comparison: Comparison, conf: float) -> Diagnosis:
         )
         diagnosis.images.extend(_image_rows(comparison, row, changes))
     return diagnosis
-
-
-def _reference(comparison: Comparison, row: RowResult) -> RowResult | None:
-    """Return what a row is compared with; None for the rainy row."""
-    if row.spec.input == "rainy":
-        return None
-    return comparison.find("clean" if row.spec.input == "derained_clean" else "rainy")
 
 
 def _image_rows(

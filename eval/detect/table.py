@@ -101,7 +101,7 @@ def _condition_rows(
             mean_ap_medium=summary["mAP_medium"],
             mean_ap_large=summary["mAP_large"],
             mean_ar=summary["AR"],
-            change=_change(row.spec, _reference(row.spec), maps, samples),
+            change=_change(row.spec, row.spec.reference, maps, samples),
             place_change=_change(row.spec, frame, maps, samples),
             recovered=_recovered(row.spec, maps),
             psnr=_mean_score(row, "psnr", image_ids),
@@ -136,13 +136,6 @@ def _resampled(
         row.spec: average_precisions(classes, weights)
         for row, classes in zip(rows, matches, strict=True)
     }
-
-
-def _reference(spec: RowSpec) -> RowSpec | None:
-    """Return the row that a row is compared with."""
-    if spec.input == "rainy":
-        return None
-    return RowSpec("clean" if spec.input == "derained_clean" else "rainy")
 
 
 def _change(
@@ -208,7 +201,7 @@ def per_class_rows(data: DetectionSet, rows: Sequence[RowResult]) -> list[ClassR
             classes = row.evaluation.per_class(image_ids)
             if row.spec.derainer is None:
                 references[row.spec.input] = {score.name: score.ap for score in classes}
-            reference = references["clean" if row.spec.input == "derained_clean" else "rainy"]
+            reference = references[(row.spec.reference or row.spec).input]
             for score in classes:
                 change = _difference(score.ap, reference[score.name])
                 table.append(

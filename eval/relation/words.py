@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eval.relation.coefficients import KINDS, Kind
 from eval.relation.correlations import POPULATIONS, Correlation
 from eval.relation.gains import GainRow
-from eval.report.tables import UNDEFINED, align_table, format_score, shorten
+from eval.report.tables import UNDEFINED, align_table, format_with_interval, shorten
 from eval.scores.score import Score
 from eval.sets import ALL
 
@@ -74,12 +74,18 @@ def format_gain(score: Score, gain: str, *, interval: bool = False) -> str:
         return UNDEFINED
     shape = MEASURES[gain]
     shown = score if interval else Score(score.value)
-    return format_score(shown, shape.digits, factor=shape.factor, sign=shape.sign) + shape.unit
+    return (
+        format_with_interval(shown, shape.digits, factor=shape.factor, sign=shape.sign) + shape.unit
+    )
 
 
 def format_coefficient(correlation: Correlation | None, kind: Kind) -> str:
     """Format a coefficient with its interval: `0.62 [0.20, 0.81]`."""
-    return UNDEFINED if correlation is None else format_score(correlation.coefficients[kind], 2)
+    return (
+        UNDEFINED
+        if correlation is None
+        else format_with_interval(correlation.coefficients[kind], 2)
+    )
 
 
 def find_correlation(correlations: Iterable[Correlation], **wanted: str) -> Correlation | None:

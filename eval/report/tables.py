@@ -26,9 +26,9 @@ __all__ = [
     "format_ms",
     "format_percent",
     "format_points",
-    "format_score",
     "format_share",
     "format_ssim",
+    "format_with_interval",
     "number",
     "shorten",
     "typographic",
@@ -92,19 +92,19 @@ def format_interval(low: object, high: object) -> str:
     return f"[{format_fixed(100 * ends[0], 1)}, {format_fixed(100 * ends[1], 1)}]"
 
 
-def format_score(score: Score, digits: int, *, factor: float = 1.0, sign: str = "") -> str:
+def format_with_interval(score: Score, digits: int, *, factor: float = 1.0, sign: str = "") -> str:
     """Format a number with its interval, as far as they are defined.
 
-    >>> format_score(Score(0.187, 0.1, 0.25), 1, factor=100, sign="+")
+    >>> format_with_interval(Score(0.187, 0.1, 0.25), 1, factor=100, sign="+")
     '+18.7 [10.0, 25.0]'
     """
-    if score.value is None:
+    value, low, high = map(number, (score.value, score.low, score.high))
+    if value is None:
         return UNDEFINED
-    text = format_fixed(factor * score.value, digits, sign)
-    if score.low is None or score.high is None:
+    text = format_fixed(factor * value, digits, sign)
+    if low is None or high is None:
         return text
-    low, high = (format_fixed(factor * end, digits) for end in (score.low, score.high))
-    return f"{text} [{low}, {high}]"
+    return f"{text} [{format_fixed(factor * low, digits)}, {format_fixed(factor * high, digits)}]"
 
 
 def format_share(value: object) -> str:

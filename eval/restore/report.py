@@ -25,7 +25,7 @@ from eval.report.parts import (
     flat_table,
 )
 from eval.report.strips import StripGroup
-from eval.report.tables import CONTROLS, UNDEFINED, format_count, format_ms
+from eval.report.tables import CONTROLS, UNDEFINED, format_count, format_ms, number
 from eval.restore.comparison import Comparison, RowResult, SceneRow, Settings, TableRow
 from eval.restore.metrics import Metric
 from eval.restore.scores import MeanScore, Measure, key_of, measures_of
@@ -143,7 +143,11 @@ def headline(
     best = _best_rows(rows, psnr.key)
     if not best:
         derained = any(row.derainer for row in rows)
-        titles = [m.title for m in metrics if any(_is_finite(row.scores[m.key]) for row in rows)]
+        titles = [
+            metric.title
+            for metric in metrics
+            if any(number(row.scores[metric.key].mean) is not None for row in rows)
+        ]
         if derained and titles:
             return f"No PSNR could be given; {', '.join(titles)} below"
         return "No score could be given" if derained else "No derainer was measured"
@@ -178,10 +182,6 @@ def _best_rows(rows: Sequence[TableRow], key: str) -> list[TableRow]:
 
 def _mean_change(rows: Sequence[TableRow], key: str) -> float:
     return sum(row.scores[key].change.value or 0.0 for row in rows) / len(rows)
-
-
-def _is_finite(score: MeanScore) -> bool:
-    return score.mean is not None and math.isfinite(score.mean)
 
 
 def _tiles(rows: Sequence[TableRow], convention: Convention) -> list[Tile]:

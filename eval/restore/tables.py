@@ -12,7 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from eval.report.tables import UNDEFINED, align_table, format_count, format_ms, shorten
+from eval.report.tables import (
+    UNDEFINED,
+    align_table,
+    format_count,
+    format_ms,
+    format_with_interval,
+    number,
+    shorten,
+)
 from eval.restore.comparison import TableRow
 from eval.restore.published import Published, published_for
 from eval.restore.scores import Measure, measures_of
@@ -148,15 +156,7 @@ def format_change(change: Score, digits: int) -> str:
         >>> format_change(Score(1.234, -0.5, 2.0), 2)
         '+1.23 [-0.50, 2.00]'
     """
-    if change.value is None:
-        return UNDEFINED
-    value = round(change.value, digits)
-    text = f"{value:+.{digits}f}" if value else f"{0:.{digits}f}"
-    if change.low is None or change.high is None:
-        return text
-    # Adding zero takes the sign from a zero.
-    low, high = (round(end, digits) + 0.0 for end in (change.low, change.high))
-    return f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+    return format_with_interval(change, digits, sign="+")
 
 
 def format_images(row: TableRow) -> str:
@@ -195,7 +195,7 @@ def metric_table(rows: Sequence[TableRow], metric: Measure) -> PaperTable | None
     Returns:
         The table; None when no row has a score.
     """
-    sets = {row.set for row in rows if _is_finite(row.scores[metric.key].mean)}
+    sets = {row.set for row in rows if number(row.scores[metric.key].mean) is not None}
     if not sets:
         return None
     title = f"{metric.title}, {'lower' if metric.lower_is_better else 'higher'} is better"
@@ -209,10 +209,6 @@ def paper_tables(
     tables = [paper_table(rows, convention) for convention in conventions]
     tables += [metric_table(rows, metric) for metric in metrics]
     return [table for table in tables if table is not None]
-
-
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
 
 
 def _layouts(rows: Sequence[TableRow]) -> Sequence[tuple[str, str]]:

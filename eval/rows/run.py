@@ -65,6 +65,13 @@ class RowSpec:
         return self.input in ("clean", "derained_clean")
 
     @property
+    def reference(self) -> RowSpec | None:
+        """The row that this one is compared with: clean for `derained_clean`, else rainy."""
+        if self.input == "rainy":
+            return None
+        return RowSpec("clean" if self.input == "derained_clean" else "rainy")
+
+    @property
     def has_frames(self) -> bool:
         """Whether there are frames of native size, to be scored and shown as pictures."""
         return not self.union and self.where == "frame"

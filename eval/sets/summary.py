@@ -156,8 +156,5 @@ def _defects(degree: str, kinds: Mapping[str, Sequence[str]]) -> Iterator[str]:
         yield f"{degree}: {kind}: {len(subjects)}"
         for subject in subjects:
             # A subject is a file's name, which may hold anything.
-            yield f"  {subject.encode('unicode_escape').decode() if _odd(subject) else subject}"
-
-
-def _odd(text: str) -> bool:
-    return not text.isprintable()
+            text = subject if subject.isprintable() else subject.encode("unicode_escape").decode()
+            yield f"  {text}"

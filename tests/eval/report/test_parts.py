@@ -1,10 +1,11 @@
 """The parts of pages: what they say, and that templates show all of it."""
 
 import pytest
+from markupsafe import Markup
 
 from eval.report.facts import RunFacts
 from eval.report.page import render_page
-from eval.report.parts import Banner, Cell, Group, Head, Line, Table, Tile, effect_of
+from eval.report.parts import Banner, Cell, Group, Head, Line, Table, Tile, effect_of, flat_table
 from eval.scores.score import Score
 from tests.eval.pages import Page, check_self_contained
 
@@ -99,3 +100,34 @@ def test_a_table_shows_spans_groups_tags_effects_and_notes():
     cells = page.all("td")
     assert any("helps-text" in cell.get("class", "") for cell in cells)
     assert any(cell.get("title") == "5 points" for cell in cells)
+
+
+def test_a_line_shows_its_key_its_style_and_marks():
+    line = Line(
+        ["prenet"],
+        [Cell(Markup("<b>30.0</b>"), mark="c")],
+        {"best": "helps"},
+        key="derained control",
+        style="best",
+    )
+    page = page_with(Table(about="x", texts=["input"], numbers=["mAP"], groups=[Group([line])]))
+    classes = [attrs.get("class") for _, attrs in page.tags]
+    assert {"best", "dotted", "key derained control", "tag helps"} <= set(classes)
+    assert page.all("b") and page.all("sup")
+    assert "30.0 c" in page.text
+
+
+@pytest.mark.parametrize(
+    ("conditions", "texts"),
+    [
+        (["all", "night"], ["condition", "input"]),
+        (["all", "all"], ["input"]),
+        ([], ["input"]),
+    ],
+)
+def test_a_flat_table_leaves_out_a_constant_first_column(conditions, texts):
+    lines = [Line([condition, "rainy"], [Cell("1")]) for condition in conditions]
+    table = flat_table("Counts", ["condition", "input"], ["n"], lines)
+    assert table.texts == texts
+    assert all(len(line.texts) == len(texts) for line in table.groups[0].lines)
+    assert "Counts" in page_with(table).text
