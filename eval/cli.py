@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ __all__ = [
     "chosen_options",
     "command_line",
     "progress_bar",
+    "result_text",
 ]
 
 _HOW_TO_PRINT = ("quiet", "json")
@@ -119,6 +120,13 @@ def chosen_options(options: RunOptions) -> dict[str, object]:
 def command_line(module: str, argv: Sequence[str] | None) -> str:
     """Return the command as it could be typed again."""
     return shlex.join(["python", "-m", module, *(argv or sys.argv[1:])])
+
+
+def result_text(folder: Path, lines: Iterable[str], *, as_json: bool) -> str:
+    """Return what a command prints: metrics.json of its folder, or lines and the report's path."""
+    if as_json:
+        return (folder / "metrics.json").read_text(encoding="utf-8").removesuffix("\n")
+    return "\n".join([*lines, f"report: {folder / 'report.html'}"])
 
 
 def advance(bar: tqdm[Any], label: str, images: int) -> None:

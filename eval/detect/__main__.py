@@ -27,6 +27,7 @@ from eval.cli import (
     chosen_options,
     command_line,
     progress_bar,
+    result_text,
 )
 from eval.detect.columns import format_table
 from eval.detect.comparison import Comparison, compare, row_specs
@@ -135,7 +136,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         protocol=_protocol(bench.detector, bench.settings),
     )
     _write(bench, comparison, diagnosis, strips, facts)
-    _print_result(comparison, bench.folder, as_json=options.json)
+    table = format_table(comparison.table, shutil.get_terminal_size((120, 24)).columns)
+    notes = (f"note: {note}" for note in comparison.notes)
+    print(result_text(bench.folder, [table, *notes], as_json=options.json))
     _end_with_defects(comparison, bench.folder)
 
 
@@ -302,17 +305,6 @@ def _write(
         breakdown=breakdown_section(diagnosis),
     )
     write_text(bench.folder / "report.html", render_report(report))
-
-
-def _print_result(comparison: Comparison, folder: Path, *, as_json: bool) -> None:
-    if as_json:
-        print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
-        return
-    width = shutil.get_terminal_size((120, 24)).columns
-    print(format_table(comparison.table, width))
-    for note in comparison.notes:
-        print(f"note: {note}")
-    print(f"report: {folder / 'report.html'}")
 
 
 def _end_with_defects(comparison: Comparison, folder: Path) -> None:

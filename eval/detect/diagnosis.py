@@ -46,7 +46,8 @@ def diagnose(comparison: Comparison, conf: float) -> Diagnosis:
             ErrorRow(input=shown, derainer=name, **vars(error))
             for error in break_down(row.evaluation, conditions, conf)
         )
-        reference = row.spec.reference and comparison.find(row.spec.reference.input)
+        compared = row.spec.reference
+        reference = None if compared is None else comparison.find(compared.input)
         if reference is None:
             continue
         changes = compare_rows(reference.evaluation, row.evaluation, conf)

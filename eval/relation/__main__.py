@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from eval.cli import add_detector_options, add_run_options, command_line
+from eval.cli import add_detector_options, add_run_options, command_line, result_text
 from eval.relation.labels import REMARK
 from eval.relation.output import Relation, write_relation
 from eval.relation.report import render_relation
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     relation = relate(bench, command_line("eval.relation", argv))
     write_relation(bench.folder, relation)
     write_text(bench.folder / "report.html", render_relation(relation))
-    _print_result(relation, bench.folder, as_json=options.json)
+    print(result_text(bench.folder, _result_lines(relation), as_json=options.json))
     _raise_defects(relation, bench.folder)
 
 
@@ -92,19 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print_result(relation: Relation, folder: Path, *, as_json: bool) -> None:
-    if as_json:
-        print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
-        return
-    print(gain_table(relation.rows))
-    for line in summary_lines(relation.correlations):
-        print(line)
+def _result_lines(relation: Relation) -> Iterator[str]:
+    """Yield what is printed of a result."""
+    yield gain_table(relation.rows)
+    yield from summary_lines(relation.correlations)
     for measured in relation.sets:
         if measured.self_labelled:
-            print(f"note: {REMARK.format(sets=measured.gains.name)}")
+            yield f"note: {REMARK.format(sets=measured.gains.name)}"
         for note in measured.notes:
-            print(f"note: {measured.gains.name}: {note}")
-    print(f"report: {folder / 'report.html'}")
+            yield f"note: {measured.gains.name}: {note}"
 
 
 def _raise_defects(relation: Relation, folder: Path) -> None:

@@ -21,6 +21,7 @@ from eval.cli import (
     chosen_options,
     command_line,
     progress_bar,
+    result_text,
 )
 from eval.report.facts import RunFacts
 from eval.report.files import describe_environment, now
@@ -113,7 +114,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_comparison(bench.folder, comparison, bench.settings, facts)
     report = Report(comparison=comparison, settings=bench.settings, facts=facts, strips=strips)
     write_text(bench.folder / "report.html", render_report(report))
-    _print_result(comparison, bench, as_json=options.json)
+    table = format_text(comparison.table, bench.settings.conventions[0], bench.settings.metrics)
+    notes = (f"note: {note}" for note in comparison.notes)
+    print(result_text(bench.folder, [table, *notes], as_json=options.json))
     _refuse_incomplete(comparison, bench.folder)
 
 
@@ -286,17 +289,6 @@ def _protocol(options: _Options, bench: _Bench) -> dict[str, object]:
         "bootstrap resamples": bench.settings.resamples,
         **({"other metrics": f"piq {metrics.version}"} if metrics else {}),
     }
-
-
-def _print_result(comparison: Comparison, bench: _Bench, *, as_json: bool) -> None:
-    if as_json:
-        print((bench.folder / "metrics.json").read_text(encoding="utf-8"), end="")
-        return
-    main = bench.settings.conventions[0]
-    print(format_text(comparison.table, main, bench.settings.metrics))
-    for note in comparison.notes:
-        print(f"note: {note}")
-    print(f"report: {bench.folder / 'report.html'}")
 
 
 def _refuse_incomplete(comparison: Comparison, folder: Path) -> None:

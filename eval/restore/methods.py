@@ -63,7 +63,7 @@ def build_methods(
         if spec.startswith(_RESULTS) and PLACEHOLDER not in spec:
             by_set = _results_by_set(Path(spec.removeprefix(_RESULTS)), sets)
         else:
-            by_set = {one.label: derainers.build(name, one.label) for one in sets}
+            by_set = {image_set.label: derainers.build(name, image_set.label) for image_set in sets}
         method = Method(name, by_set, _missing(by_set, sets))
         _check_missing(method, sets, allow_missing=allow_missing)
         methods.append(method)
@@ -75,7 +75,7 @@ def _results_by_set(
 ) -> dict[str, Derainer | PrecomputedResults]:
     """Open the folder of results of each set that has one, by the set's label."""
     subfolders = {path.name.casefold(): path for path in folder.iterdir() if path.is_dir()}
-    places = {one.label: subfolders.get(one.label.casefold()) for one in sets}
+    places = {image_set.label: subfolders.get(image_set.label.casefold()) for image_set in sets}
     if not any(places.values()):
         if len(sets) > 1:
             raise SpecError(
@@ -91,28 +91,34 @@ def _missing(
 ) -> dict[str, frozenset[str]]:
     """Return the names of images without a result, by the set's label; all without a folder."""
     missing = {}
-    for one in sets:
-        names = [image.name for image in one.images]
-        derainer = by_set.get(one.label)
+    for image_set in sets:
+        names = [image.name for image in image_set.images]
+        derainer = by_set.get(image_set.label)
         if isinstance(derainer, PrecomputedResults):
             names = derainer.missing(names)
         elif derainer is not None:
             names = []
-        missing[one.label] = frozenset(names)
+        missing[image_set.label] = frozenset(names)
     return missing
 
 
 def _check_missing(method: Method, sets: Sequence[RestorationSet], *, allow_missing: bool) -> None:
     """Say which results are missing, as an error or as notes on the sets."""
     problems = []
-    for one in sets:
-        lacking = [image.name for image in one.images if image.name in method.missing[one.label]]
+    for image_set in sets:
+        lacking = [
+            image.name
+            for image in image_set.images
+            if image.name in method.missing[image_set.label]
+        ]
         if not lacking:
             continue
-        counts = f"{len(lacking)} of the {len(one.images)} images of {one.label}"
+        counts = f"{len(lacking)} of the {len(image_set.images)} images of {image_set.label}"
         if allow_missing:
             for name in lacking:
-                one.defects.note(f"image without a result in {method.name}, left out of it", name)
+                image_set.defects.note(
+                    f"image without a result in {method.name}, left out of it", name
+                )
         more = f" and {len(lacking) - _NAMES_LISTED} more" if len(lacking) > _NAMES_LISTED else ""
         problems.append(f"{counts}: {', '.join(lacking[:_NAMES_LISTED])}{more}")
     if problems and not allow_missing:
