@@ -1,8 +1,15 @@
 """What the benchmarks compare with: the plain network is the same function."""
 
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 
+from benchmarks import gpu
 from benchmarks.measuring import count_work, parse_size
 from benchmarks.plain import plain
 from rainmer.models.rainmer import Rainmer
@@ -10,6 +17,7 @@ from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
 from tests.numerics import GOLDEN, rounding
 from tests.rainmer.golden import COPIES, config_of, read_golden, rule_model
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = {"dim": 8, "base_dim": 16, "num_blocks": (1, 1, 1, 1), "heads": (1, 2, 4, 8)}
 
 
@@ -68,6 +76,48 @@ def test_work_is_counted_without_computing():
     computed = count_work(lambda: network(image))
     network.to("meta")
     assert count_work(lambda: network(image.to("meta")))[0] == computed[0]
+
+
+def test_the_parts_for_a_gpu_run_in_miniature_on_a_cpu(tmp_path, capsys):
+    parts = ["stage", "equality", "training", "kernels", "rendering", "peaks", "tests", "compiled"]
+    gpu.main(["--device", "cpu", "--minutes", "2", "--out", str(tmp_path), "--parts", *parts])
+    records = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
+    assert not [record for record in records if "error" in record]
+    measured = {record["part"] for record in records}
+    assert measured == {"device", *parts} - {"tests", "compiled"}  # these two need a GPU
+    (fed,) = [record["fed_crops_per_s"] for record in records if record["part"] == "training"]
+    assert fed > 0
+    same = {r["precision"]: r["most_levels"] for r in records if r["part"] == "equality"}
+    assert same["fp32"] == 0
+    assert (tmp_path / "gpu.md").read_text().count("\n") == len(records) + 2
+
+
+def test_a_part_that_fails_does_not_end_the_others(tmp_path, monkeypatch):
+    def fail(bench):
+        raise ValueError("no such kernel")
+
+    monkeypatch.setitem(gpu.PARTS, "kernels", fail)
+    parts = ["kernels", "peaks"]
+    gpu.main(["--device", "cpu", "--out", str(tmp_path), "--parts", *parts])
+    records = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
+    assert records[1] == {"part": "kernels", "error": "ValueError: no such kernel"}
+    assert records[2]["part"] == "peaks"
+
+
+def test_the_minutes_are_kept(tmp_path):
+    """In a process of its own, which ends in the middle of a part."""
+    code = (
+        "import time; from benchmarks import gpu;"
+        "gpu.PARTS['peaks'] = lambda bench: time.sleep(60);"
+        "gpu.main(['--device', 'cpu', '--minutes', '1', '--parts', 'peaks',"
+        f"'--out', {str(tmp_path)!r}])"
+    )
+    code = "import benchmarks.gpu as g; g._SECONDS_A_MINUTE = 2.0;" + code
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=50)
+    assert done.returncode == 0
+    assert time.monotonic() - started < 50
+    assert "the minutes are over" in (tmp_path / "gpu.jsonl").read_text()
 
 
 def test_sizes_are_width_first():

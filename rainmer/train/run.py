@@ -289,6 +289,13 @@ class _Run:
     def _save(self) -> None:
         if self.record is None:
             return
+        broken = self.trainer.broken_weight()
+        if broken is not None:
+            raise RainmerError(
+                f"the weights {broken} are not finite at step {self.step}, so nothing was saved: "
+                "lower optimiser.lr, or use precision: fp32; the last good checkpoint is in "
+                f"{self.out}"
+            )
         state = {
             "config": to_mapping(self.config),
             "trainer": self.trainer.state_dict(),

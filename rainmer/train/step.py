@@ -7,6 +7,7 @@ trace. What that lacks is off by default: mixed precision, moving average, sever
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +29,8 @@ from rainmer.train.negatives import Archives, Contrast, gather, make_contrast
 from rainmer.train.schedule import cyclic_cosine, step_decay
 
 __all__ = ["StepResult", "Trainer", "is_encoder"]
+
+_log = logging.getLogger(__name__)
 
 _ENCODER = "encoder."
 
@@ -233,15 +236,41 @@ class Trainer:
         return cyclic_cosine(self.iteration, config.lr, self.config.cycles, accumulate=accumulate)
 
     def _update(self) -> float:
-        """Clip and step; returns the gradient's norm, not finite if nothing was changed."""
+        """Clip and step; return the norm of the backbone's gradient, NaN if nothing was changed."""
         limit = self.config.optimiser.clip
         backbone = [p for group in self.optimisers[0].param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(backbone, math.inf if limit is None else limit)
-        value = norm.item()
-        if math.isfinite(value):
-            for optimiser in self.optimisers:
-                optimiser.step()
-        return value
+        encoder = [
+            parameter.grad
+            for optimiser in self.optimisers[1:]
+            for group in optimiser.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        # One transfer for both norms. The encoder's gradients are checked, not clipped.
+        value, rest = torch.stack([norm, nn.utils.get_total_norm(encoder).to(norm)]).tolist()
+        if not (math.isfinite(value) and math.isfinite(rest)):
+            _log.warning("step skipped: the gradient of %s is not finite", self._broken_gradient())
+            return math.nan
+        for optimiser in self.optimisers:
+            optimiser.step()
+        return float(value)
+
+    def _broken_gradient(self) -> str:
+        """Return the name of the first parameter whose gradient is not finite."""
+        for name, parameter in self.network.named_parameters():
+            if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
+                return name
+        return "all parameters together"
+
+    def broken_weight(self) -> str | None:
+        """Return the name of the first weight, averaged ones included, that is not finite."""
+        averaged = {} if self.average is None else self.average.weights
+        for weights in (self.network.state_dict(), averaged):
+            for name, weight in weights.items():
+                if weight.is_floating_point() and not bool(weight.isfinite().all()):
+                    return name
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides the next steps."""

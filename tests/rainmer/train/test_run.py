@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,6 +159,48 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, run_mapping)
         run(run_mapping, tmp_path / "run")
     lines = [line for line in read_lines(tmp_path / "run" / "log.jsonl") if "skipped" in line]
     assert [line["skipped"] for line in lines] == [0, 1, 1, 1, 1, 1]
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
+
+
+def test_a_gradient_of_the_encoder_that_is_not_finite_is_skipped_and_named(
+    tmp_path, run_mapping, caplog
+):
+    original = step_module.Trainer._update
+
+    def broken(trainer):
+        if trainer.iteration == 3:
+            names = [name for name, _ in trainer.network.named_parameters()]
+            encoder = trainer.network.get_parameter(next(filter(step_module.is_encoder, names)))
+            encoder.grad.fill_(float("nan"))
+        return original(trainer)
+
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level("WARNING"):
+        patch.setattr(step_module.Trainer, "_update", broken)
+        run(run_mapping, tmp_path / "run")
+    lines = [line for line in read_lines(tmp_path / "run" / "log.jsonl") if "skipped" in line]
+    assert [line["skipped"] for line in lines] == [0, 0, 1, 1, 1, 1]
+    assert re.search(r"the gradient of encoder\.\S+ is not finite", caplog.text)
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
+    state = read_checkpoint(tmp_path / "run" / CHECKPOINT)["trainer"]["model"]
+    assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_weights_that_are_not_finite_do_not_replace_a_good_checkpoint(tmp_path, run_mapping):
+    run_mapping["save_every"] = 1
+    original = step_module.Trainer.step
+
+    def broken(trainer, batches):
+        result = original(trainer, batches)
+        if trainer.iteration == 3:
+            with torch.no_grad():
+                next(iter(trainer.network.parameters())).fill_(float("inf"))
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_module.Trainer, "step", broken)
+        with pytest.raises(RainmerError, match="are not finite at step 3, so nothing was saved"):
+            run(run_mapping, tmp_path / "run")
+    assert read_checkpoint(tmp_path / "run" / CHECKPOINT)["step"] == 2
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
 
 
