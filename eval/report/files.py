@@ -27,7 +27,7 @@ _PACKAGES = ("torch", "ultralytics", "pycocotools", "opencv-python", "numpy", "p
 
 def describe_environment(device: torch.device) -> dict[str, object]:
     """Return versions and hardware, which a reader needs to judge the times."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions = {name: _version(name) for name in _PACKAGES}
     on_gpu = device.type == "cuda"
     return {
         "rainmer": rainmer.__version__,
@@ -39,6 +39,14 @@ def describe_environment(device: torch.device) -> dict[str, object]:
         "cpu_threads": torch.get_num_threads(),
         "cpu_cores": os.cpu_count(),
     }
+
+
+def _version(package: str) -> str:
+    """Return the version of a package; some are installed under another name (OpenCV headless)."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _cpu_name() -> str:
