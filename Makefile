@@ -1,12 +1,14 @@
 # Two commands set everything up on a fresh machine that has Python and make:
 #   make demo   the main job
-#   make test   lint, types and the test suite
+#   make test   lint, types and the test suite (make test-all: also the tests marked slow;
+#               make test-isa: the numerical tests with other instruction sets and threads)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test install clean
+.PHONY: demo test test-all test-isa install clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,11 +23,17 @@ install: $(VENV)/installed
 demo: install
 	$(BIN)/python -m eval.detect --derain $(ARGS)
 
+# The types are checked beside the tests: both run to the end, and either may fail.
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/mypy & types=$$!; $(PYTEST) $(ARGS); tests=$$?; wait $$types && exit $$tests
+
+test-all: ARGS += -m ""
+test-all: test
+
+test-isa: install
+	$(BIN)/python -m tests.isa $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from benchmarks.measuring import alternate, parse_size
@@ -44,8 +43,6 @@ _RENDERED = 8
 def main() -> None:
     """Run the benchmark."""
     options = _parse()
-    if options.threads:
-        torch.set_num_threads(options.threads)
     derainer = Derainer(options.derain, **stage_options(options))
     detector = YoloDetector(
         options.detector or str(detector_weights()),
@@ -78,7 +75,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", type=parse_size, default=[(384, 640)], metavar="WxH")
     parser.add_argument("--limit", type=positive_int, default=64, metavar="N", help="frames")
     parser.add_argument("--rounds", type=positive_int, default=5)
-    parser.add_argument("--threads", type=positive_int, help="of the CPU; default: torch's choice")
     parser.add_argument("--out", type=Path, metavar="JSON")
     add_stage_options(parser)
     return parser.parse_args()

@@ -1,8 +1,7 @@
-"""The detector side: a derainer in front of a detector, in YOLO itself or in one's own loop.
+"""A derainer in front of a detector, inside YOLO or in your own loop.
 
-`attach(yolo, derainer)` makes an existing YOLO object derain; `Pipeline` is the loop for any
-detector. Importing this package does not import ultralytics: the names below that need it do,
-when they are used.
+`attach(yolo, derainer)` makes an existing YOLO object derain; `Pipeline` works with any detector.
+Importing this package does not import ultralytics: only using a name that needs it does.
 """
 
 from __future__ import annotations

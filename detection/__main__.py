@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -11,30 +10,20 @@ from typing import Any
 import numpy as np
 
 from detection.pipeline import StreamError
+from detection.run.options import DetectionOptions, parse
 from detection.run.records import RunFolder
 from detection.run.saving import refuse_clashes
 from detection.run.sources import Images, Source, find_sources
 from detection.run.streams import Streams
+from detection.types import DerainCallable
 from detection.yolo import YoloDetector, attach
 from detection.yolo.letterbox import PAD_VALUE
-from rainmer import Derainer
-from rainmer.cli import (
-    add_stage_options,
-    fraction,
-    make_parser,
-    positive_int,
-    run_command,
-    stage_options,
-)
+from rainmer.cli import run_command, stage_options
+from rainmer.device import resolve_device
 from rainmer.errors import RainmerError
 from rainmer.frames.inputs import raise_failures
-from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
-
-_EXAMPLE = """\
-  python -m detection rainy/ --derain median --detector yolo11n.pt --save --side-by-side
-  python -m detection drive.mp4 --derain prenet:prenet.pth --detector yolo11n.pt --save --conf 0.4
-  python -m detection left.mp4 right.mp4 --detector yolo11n.pt --save
-  python -m detection 0 --derain median --detector yolo11n.pt --limit 500"""
+from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults, make_derainer
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,91 +36,37 @@ def main(argv: Sequence[str] | None = None) -> None:
         RainmerError: A mistake in the arguments, or a result that cannot be written. At the end
             also when some inputs could not be read to their end; all other results are kept.
     """
-    options = _parse(argv)
+    options = parse(argv)
     sources = find_sources(options.source, options.out)
-    derainer = Derainer(options.derain, **stage_options(options))
+    derainer = make_derainer(options.derain, **stage_options(options))
     detector = _make_detector(options, derainer)
     folder = options.out or _default_folder(sources[0].name, derainer.name, detector.name)
     resumable = next((source.name for source in sources if isinstance(source, Images)), None)
     if options.save:
         refuse_clashes(sources, folder)
-    settings = _settings(options, derainer)
-    with RunFolder(folder, settings, detector.names, resumable) as run:
+    with RunFolder(folder, _settings(options, derainer), detector.names, resumable) as run:
         _leave_out(sources, options.limit, run.done)
-        streams = Streams(sources, options, derainer, detector)
-        broken: list[str] = []
-        try:
-            streams.process(run)
-        except StreamError as error:
-            broken = [f"{name}: {one}" for name, one in error.errors.items()]
-        failures = [*broken, *(line for source in sources for line in source.failures)]
-        summary = run.finish(failures, streams.timing())
+        failures, timing = _process(run, Streams(sources, options, derainer, detector))
+        failures += [line for source in sources for line in source.failures]
+        summary = run.finish(failures, timing)
     _print_summary(summary, folder)
     raise_failures(failures, sum(len(source.files) for source in sources))
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = make_parser(
-        "python -m detection",
-        "Derain images, videos, a camera or a stream, and detect objects in them.",
-        _EXAMPLE,
-    )
-    parser.add_argument(
-        "source", nargs="+", help="images, folders, globs, videos, camera number, stream address"
-    )
-    parser.add_argument(
-        "--derain",
-        default=DEFAULT_DERAINER,
-        metavar="SPEC",
-        help=f"one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
-    )
-    parser.add_argument(
-        "--detector",
-        required=True,
-        metavar="WEIGHTS",
-        help="ultralytics weights or export; a .pt runs code when it is loaded: trust its origin",
-    )
-    parser.add_argument("--allow-download", action="store_true", help="fetch missing weights")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/detection/<name>")
-    parser.add_argument("--save", action="store_true", help="write annotated images or videos")
-    parser.add_argument(
-        "--side-by-side",
-        action="store_true",
-        help="with --save: rainy and derained, each with what the detector finds in it",
-    )
-    parser.add_argument("--conf", type=fraction, default=0.25, help="lowest score, 0..1")
-    parser.add_argument("--iou", type=fraction, default=0.7, help="overlap of boxes, 0..1")
-    parser.add_argument("--imgsz", type=positive_int, default=640, metavar="PX")
-    parser.add_argument("--max-det", type=positive_int, default=300, metavar="N")
-    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names or numbers to keep")
-    parser.add_argument(
-        "--where",
-        choices=("frame", "network"),
-        default="frame",
-        help="derain at native size, or at the detector's size (cheaper)",
-    )
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="most frames per source")
-    parser.add_argument(
-        "--streams",
-        type=positive_int,
-        default=4,
-        metavar="N",
-        help="videos read at once, their frames in common batches; default: 4 (live: all)",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    add_stage_options(parser)
-    options = parser.parse_args(argv)
-    if options.side_by_side and not options.save:
-        parser.error("--side-by-side needs --save")
-    if options.side_by_side and options.where == "network":
-        parser.error("--side-by-side needs --where frame: no derained frame of native size exists")
-    return options
+def _process(run: RunFolder, streams: Streams) -> tuple[list[str], dict[str, Any]]:
+    """Write the results of all streams; return a line for each that failed, and the times."""
+    failures = []
+    try:
+        streams.process(run)
+    except StreamError as error:
+        failures = [f"{name}: {reason}" for name, reason in error.errors.items()]
+    return failures, streams.timing()
 
 
-def _make_detector(options: argparse.Namespace, derainer: Derainer) -> YoloDetector:
+def _make_detector(options: DetectionOptions, derainer: DerainCallable) -> YoloDetector:
     detector = YoloDetector(
         options.detector,
-        device=str(derainer.device),
+        device=str(resolve_device(options.device)),
         conf=options.conf,
         iou=options.iou,
         imgsz=options.imgsz,
@@ -141,7 +76,7 @@ def _make_detector(options: argparse.Namespace, derainer: Derainer) -> YoloDetec
     )
     if options.classes:
         detector.classes = [_label(given, detector.names) for given in options.classes]
-    # Setting up takes seconds, which are not the first frame's.
+    # Setting up takes seconds, which must not count as the first frame's time.
     detector([np.full((64, 64, 3), PAD_VALUE, np.uint8)])
     if options.where == "network":
         attach(detector.yolo, derainer, where="network")
@@ -165,15 +100,15 @@ def _default_folder(*parts: str) -> Path:
     return Path("runs") / "detection" / name
 
 
-def _settings(options: argparse.Namespace, derainer: Derainer) -> dict[str, Any]:
-    """Return what results depend on: not the batch, the device or what is printed."""
+def _settings(options: DetectionOptions, derainer: Derainer | PrecomputedResults) -> dict[str, Any]:
+    """Return the options that results depend on: not the batch, the device or what is printed."""
     left_out = {"allow_download", "batch", "device", "out", "quiet", "streams"}
     settings = {key: value for key, value in vars(options).items() if key not in left_out}
     return {**settings, "derainer": derainer.name, "fingerprint": derainer.fingerprint}
 
 
 def _leave_out(sources: Sequence[Source], limit: int | None, done: Container[str]) -> None:
-    """Take images out that are beyond the limit, or that an interrupted run has done."""
+    """Remove the images beyond the limit, and those that an interrupted run has done."""
     for source in sources:
         if isinstance(source, Images):
             source.files = [pair for pair in source.files[:limit] if pair[0] not in done]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -12,14 +12,31 @@ import numpy as np
 from detection.types import Detections
 from rainmer.frames.arrays import Frame
 
-__all__ = ["class_color", "draw_detections", "side_by_side"]
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
+
+__all__ = [
+    "PixelBox",
+    "class_color",
+    "do_overlap",
+    "draw_detections",
+    "label_places",
+    "outline_box",
+    "side_by_side",
+]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GOLDEN_RATIO = 0.618034
 _DARK = (16, 16, 16)
 _LIGHT = (255, 255, 255)
 
-Color = tuple[int, int, int]
+_HALO = (0, 0, 0, 110)
+
+Color: TypeAlias = tuple[int, int, int]
+"""R, G, B, each 0..255."""
+
+PixelBox: TypeAlias = tuple[int, int, int, int]
+"""First and last pixels of a box: left, top, right, bottom."""
 
 
 def class_color(label: int) -> Color:
@@ -42,19 +59,21 @@ def draw_detections(frame: Frame, detections: Detections, names: Mapping[int, st
     Returns:
         (H, W, 3), uint8, RGB.
     """
-    drawn = np.ascontiguousarray(frame.copy())
+    picture = np.ascontiguousarray(frame.copy())
     thickness = _line_width(frame)
     order = np.argsort(detections.scores, kind="stable")
     corners = np.rint(detections.boxes_xyxy).astype(int)
     colors = [class_color(int(label)) for label in detections.labels]
     for i in order:
         left, top, right, bottom = corners[i].tolist()
-        cv2.rectangle(drawn, (left, top), (right, bottom), colors[i], thickness)
+        cv2.rectangle(picture, (left, top), (right, bottom), colors[i], thickness)
     for i in order:
         label = int(detections.labels[i])
         text = f"{names.get(label, str(label))} {detections.scores[i]:.2f}"
-        _put_label(drawn, text, int(corners[i, 0]) - thickness // 2, int(corners[i, 1]), colors[i])
-    return drawn
+        _put_label(
+            picture, text, int(corners[i, 0]) - thickness // 2, int(corners[i, 1]), colors[i]
+        )
+    return picture
 
 
 def side_by_side(frames: Sequence[Frame], captions: Sequence[str]) -> Frame:
@@ -90,18 +109,85 @@ def side_by_side(frames: Sequence[Frame], captions: Sequence[str]) -> Frame:
     return cast(Frame, np.vstack([bar, np.hstack(panels)]))
 
 
-def _put_label(drawn: Frame, text: str, left: int, bottom: int, color: Color) -> None:
+def outline_box(
+    draw: ImageDraw, box: PixelBox, color: Color, line: int, dash: tuple[int, int] | None = None
+) -> None:
+    """Draw a box's outline, its lines inside the box, with a dark halo against bright streaks.
+
+    Args:
+        draw: Of an image in a mode `RGBA`, so that the halo lets the picture through.
+        box: The box.
+        color: Of the lines.
+        line: Width of the lines in pixels.
+        dash: Length in pixels of dashes and of gaps; None draws solid lines.
+    """
+    left, top, right, bottom = box
+    draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_HALO)
+    inner = (left + line, top + line, right - line, bottom - line)
+    if inner[0] < inner[2] and inner[1] < inner[3]:
+        draw.rectangle(inner, outline=_HALO)
+    for start, end in _dashes(left, right, dash):
+        draw.rectangle((start, top, end, min(top + line - 1, bottom)), fill=color)
+        draw.rectangle((start, max(bottom - line + 1, top), end, bottom), fill=color)
+    for start, end in _dashes(top, bottom, dash):
+        draw.rectangle((left, start, min(left + line - 1, right), end), fill=color)
+        draw.rectangle((max(right - line + 1, left), start, right, end), fill=color)
+
+
+def _dashes(start: int, end: int, dash: tuple[int, int] | None) -> Iterator[tuple[int, int]]:
+    """Yield first and last pixel of each dash between two pixels, both included."""
+    length, gap = dash or (end - start + 1, 0)
+    for first in range(start, end + 1, length + gap):
+        yield first, min(first + length - 1, end)
+
+
+def label_places(
+    box: PixelBox, size_wh: tuple[int, int], picture_wh: tuple[int, int]
+) -> Iterator[PixelBox]:
+    """Yield where a label may go that names a box: above, below, then inside of it.
+
+    Args:
+        box: The box.
+        size_wh: Width and height of the label in pixels.
+        picture_wh: Those of the picture; places that reach out of it are left out.
+    """
+    left, top, right, bottom = box
+    wide, high = size_wh
+    corners = (
+        (left, top - high),
+        (left, bottom + 1),
+        (left, top),
+        (right - wide, top),
+        (left, bottom - high + 1),
+    )
+    for x, y in corners:
+        shifted = max(0, min(x, picture_wh[0] - wide))
+        if y >= 0 and y + high <= picture_wh[1]:
+            yield shifted, y, shifted + wide - 1, y + high - 1
+
+
+def do_overlap(first: PixelBox, second: PixelBox) -> bool:
+    """Tell whether two boxes share a pixel."""
+    return (
+        first[0] <= second[2]
+        and second[0] <= first[2]
+        and first[1] <= second[3]
+        and second[1] <= first[3]
+    )
+
+
+def _put_label(picture: Frame, text: str, left: int, bottom: int, color: Color) -> None:
     """Write text on a filled bar whose lower left corner is given, moved to stay in the frame."""
-    height, width = drawn.shape[:2]
-    scale, thickness = _font(drawn)
+    height, width = picture.shape[:2]
+    scale, thickness = _font(picture)
     (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
     margin = max(2, thickness * 2)
     bar_width, bar_height = text_width + 2 * margin, text_height + baseline + margin
     left = max(0, min(left, width - bar_width))
     top = min(max(0, bottom - bar_height), max(0, height - bar_height))
-    cv2.rectangle(drawn, (left, top), (left + bar_width, top + bar_height), color, cv2.FILLED)
+    cv2.rectangle(picture, (left, top), (left + bar_width, top + bar_height), color, cv2.FILLED)
     place = (left + margin, top + text_height + margin // 2 + 1)
-    cv2.putText(drawn, text, place, _FONT, scale, _readable_on(color), thickness, cv2.LINE_AA)
+    cv2.putText(picture, text, place, _FONT, scale, _readable_on(color), thickness, cv2.LINE_AA)
 
 
 def _readable_on(color: Color) -> Color:

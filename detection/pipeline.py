@@ -1,4 +1,4 @@
-"""Derain, then detect: the loop of one's own."""
+"""Derain, then detect: the pipeline for your own loop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rainmer.frames.arrays import Download, Frame, upload
 __all__ = ["STAGES", "Pipeline", "Processed", "StreamError"]
 
 STAGES = ("upload", "derain", "letterbox", "detect")
-"""The steps of a pipeline whose times are told."""
+"""The steps of a pipeline that are timed."""
 
 Source = Iterable[Frame | tuple[str, Frame]]
 
@@ -37,7 +37,7 @@ class StreamError(RainmerError):
     """Streams that failed while the others went on to their ends.
 
     Attributes:
-        errors: What each failed of, by the stream's name.
+        errors: The error of each, by the stream's name.
     """
 
     def __init__(self, errors: Mapping[str, Exception]) -> None:
@@ -52,11 +52,11 @@ class Processed:
 
     Attributes:
         name: Name of the frame, or its number.
-        frame: As it was given: (H, W, 3), uint8, RGB.
+        frame: The rainy frame (H, W, 3), uint8, RGB.
         detections: What the detector found in `derained`.
-        stage_ms: The frame's share of its batch's time in each of `STAGES`. Without a device path
-            the derainer's includes its upload, and a detector that does not tell how long it
-            letterboxes counts as detecting.
+        stage_ms: The frame's share of its batch's time in each of `STAGES`, in ms. If frames do not
+            stay on a device, `derain` includes the upload. If the detector does not report its
+            letterboxing time, `detect` includes it.
     """
 
     name: str
@@ -69,37 +69,35 @@ class Processed:
     def derained(self) -> Frame:
         """The derained frame, of the same shape.
 
-        A frame that was derained and detected on a GPU is still there, and is downloaded when this
-        is read first, together with the others of its batch.
+        If it is still on a GPU, the first access downloads it, together with its whole batch.
         """
         return self._derained()
 
     @property
     def derain_ms(self) -> float:
-        """The frame's share of the time until it is derained, in ms."""
+        """Time from the frame as given until it is derained, its share of the batch, in ms."""
         return self.stage_ms["upload"] + self.stage_ms["derain"]
 
     @property
     def detect_ms(self) -> float:
-        """The frame's share of the time from there to its detections, in ms."""
+        """Time from the derained frame to its detections, its share of the batch, in ms."""
         return self.stage_ms["letterbox"] + self.stage_ms["detect"]
 
 
 class Pipeline:
     """A derainer in front of a detector.
 
-    A `rainmer.Derainer` and a `detection.YoloDetector` on CUDA work on one upload: the derained
-    frames stay on the GPU until the detector has seen them, and come down only where
-    `Processed.derained` is read. What is found is the same.
+    A `rainmer.Derainer` and a `detection.YoloDetector` on CUDA share one upload: derained frames
+    stay on the GPU for the detector, and are downloaded only if `Processed.derained` is read. The
+    detections are the same.
 
     Args:
         derainer: Callable `frames -> frames`, as `rainmer.Derainer`.
         detector: Callable `frames -> list[Detections]`, as `detection.YoloDetector`.
-        on_device: Whether frames stay on the device between the two; None does so on CUDA where
-            both can.
+        on_device: Whether frames stay on the device between the two; None: on CUDA, if both can.
 
     Raises:
-        RainmerError: `on_device` is asked for, but one of the two only speaks arrays.
+        RainmerError: `on_device` is True, but one of the two only takes arrays.
 
     Example:
         >>> import numpy as np
@@ -142,13 +140,13 @@ class Pipeline:
         *,
         download: bool = False,
     ) -> list[Processed]:
-        """Do the same and return everything; see `Processed`.
+        """Derain frames, detect in them, and return all of it; see `Processed`.
 
         Args:
-            frames: The frames.
+            frames: Frames (H, W, 3), uint8, RGB, of any sizes.
             names: Their file names, for derainers that need them.
-            download: Whether `Processed.derained` will be read: then derained frames start to come
-                down from a GPU while it detects in them.
+            download: Whether `Processed.derained` will be read: the download then starts while the
+                GPU detects.
         """
         if not frames:
             return []
@@ -174,15 +172,15 @@ class Pipeline:
         live: bool = False,
         download: bool = False,
     ) -> Generator[Processed, None, None]:
-        """Go through a source of frames, batch by batch, while a thread decodes the next ones.
+        """Process a source of frames in batches, while a thread decodes the next ones.
 
         Args:
             source: Frames (H, W, 3), uint8, RGB, or pairs of name and frame: a
                 `rainmer.frames.video.VideoReader`, a generator, a list. Frames without names are
                 counted.
             batch: Most frames at once.
-            ahead: Most decoded frames that wait; None allows two batches.
-            live: Do not wait for a batch to fill: take what is there, for the least delay.
+            ahead: Most decoded frames that wait; None: two batches.
+            live: Do not wait for a batch to fill, but take the frames that are there.
             download: See `process`.
 
         Yields:
@@ -211,19 +209,19 @@ class Pipeline:
         live: bool = False,
         download: bool = False,
     ) -> Generator[tuple[str, Processed | None], None, None]:
-        """Go through several sources at once, their frames in shared batches.
+        """Process several sources at the same time, their frames in shared batches.
 
-        Frames of one size run together, whichever stream they are of; sizes may differ between
-        streams and change within one. Each source is read by a thread of its own.
+        Frames of one size run together, whichever stream they come from; sizes may differ between
+        streams and change within one. Each source is read by its own thread.
 
         Args:
             sources: The sources by name, each as in `run`.
             batch: Most frames at once, of all streams together.
-            ahead: Most decoded frames that wait, per stream (of all together if `live`); None
-                allows two batches.
+            ahead: Most decoded frames that wait, per stream (of all together if `live`); None: two
+                batches.
             at_once: Most streams that are open at a time; None opens all.
-            live: Take frames as they come, so that a slow stream holds up no other. Else streams
-                take turns, and batches are the same in every run.
+            live: Take frames as they arrive, so that a slow stream delays no other. Otherwise
+                streams take turns, and batches are the same in every run.
             download: See `process`.
 
         Yields:
@@ -232,7 +230,7 @@ class Pipeline:
 
         Raises:
             RainmerError: `batch` is below 1.
-            StreamError: At the end, if streams failed; the others are complete by then.
+            StreamError: Streams failed; raised at the end, when the others are complete.
         """
         if batch < 1:
             raise RainmerError(f"batch must be at least 1, but is {batch}")
@@ -299,7 +297,7 @@ class Pipeline:
         ]
 
     def _speed(self) -> Mapping[str, float]:
-        """Return what the detector tells about its last call: ms per frame, by step."""
+        """Return the times that the detector reports for its last call: ms per frame, by step."""
         return getattr(self.detector, "speed", {})
 
 
@@ -321,7 +319,7 @@ def _stays_on_device(
             "on_device needs a rainmer.Derainer and a detector that takes frames on a device, as "
             "a YoloDetector without an attached derainer does"
         )
-    # A detector on another kind of device is better off with arrays.
+    # For a detector on another kind of device, arrays are cheaper.
     return able and (bool(wanted) or _device_type(detector) == "cuda")
 
 
@@ -335,7 +333,7 @@ def _named(source: Source) -> Iterator[tuple[str, Frame]]:
 
 
 def _of_one_size(frames: Sequence[Frame], most: int) -> Iterator[list[int]]:
-    """Yield the indices of frames of one shape, at most so many at a time."""
+    """Yield the indices of frames of one shape, at most `most` at a time."""
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for i, frame in enumerate(frames):
         by_shape.setdefault(frame.shape, []).append(i)
@@ -347,9 +345,9 @@ def _of_one_size(frames: Sequence[Frame], most: int) -> Iterator[list[int]]:
 def _shares(
     upload_ms: float, derain_ms: float, detect_ms: float, speed: Mapping[str, float]
 ) -> dict[str, float]:
-    """Split a frame's time by `STAGES`, taking steps that the detector tells apart out of its own.
+    """Split a frame's time into `STAGES`, by the steps that the detector reports of its own time.
 
-    A derainer within the detector is one of them.
+    One of them may be a derainer that is attached to the detector.
     """
     letterbox_ms, inner_ms = speed.get("preprocess", 0.0), speed.get("derain", 0.0)
     rest_ms = max(detect_ms - letterbox_ms - inner_ms, 0.0)
@@ -361,7 +359,7 @@ def _same(frame: Frame) -> Frame:
 
 
 class _HeldBatch:
-    """A derained batch that stays on its device until somebody wants to see it."""
+    """A derained batch that stays on its device until one of its frames is read."""
 
     def __init__(self, batch: Tensor) -> None:
         self._batch: Tensor | None = batch
@@ -370,12 +368,12 @@ class _HeldBatch:
         self._lock = threading.Lock()
 
     def start_download(self) -> None:
-        """Let the frames come down beside whatever the device does next."""
+        """Start to download the frames, in parallel with whatever the device does next."""
         if self._batch is not None:
             self._download, self._batch = Download(self._batch), None
 
     def frame(self, index: int) -> Frame:
-        """Return one of the frames; the first to ask waits for the download of all."""
+        """Return one of the frames; the first call waits for the download of all."""
         with self._lock:
             self.start_download()
             if self._frames is None and self._download is not None:

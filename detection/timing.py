@@ -1,4 +1,4 @@
-"""What the stages of a pipeline take, measured without making a GPU wait."""
+"""Timing the stages of a pipeline without synchronising with a GPU."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Item = TypeVar("Item")
 
 
 class Stopwatch:
-    """Measures a `with` block: on CUDA by events of the current stream, else by the clock.
+    """Measures a `with` block: on CUDA by events of the current stream, otherwise by the clock.
 
-    Leaving the block does not wait for the GPU; reading `elapsed_ms` does, so read it once the
-    results of the block are there anyway.
+    Leaving the block does not wait for the GPU, but reading `elapsed_ms` does: read it when the
+    results of the block are available anyway.
 
     Args:
         device: Where the block computes.
@@ -61,7 +61,7 @@ class Stopwatch:
 
 
 class StageTimes:
-    """Sums of the time that each stage took, added from any thread."""
+    """Total time of each stage; threads may add to it concurrently."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ class StageTimes:
         self.add(stage, watch.elapsed_ms)
 
     def of_items(self, stage: str, source: Iterable[Item]) -> Iterator[Item]:
-        """Iterate over a source and add the time that it takes to give its items."""
+        """Iterate over a source, adding the time that each of its items takes to a stage."""
         items = iter(source)
         while True:
             with Stopwatch() as watch:
@@ -92,6 +92,6 @@ class StageTimes:
             yield item
 
     def total_ms(self, stage: str) -> float:
-        """Return the sum of a stage so far, in ms; 0 for one that did not run."""
+        """Return the total of a stage so far, in ms; 0 if it did not run."""
         with self._lock:
             return self._totals_ms.get(stage, 0.0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,28 @@ from torch import Tensor
 from rainmer.errors import RainmerError
 from rainmer.frames.arrays import Frame
 
-__all__ = ["DerainCallable", "Detections", "Detector", "DeviceDetector"]
+__all__ = [
+    "DerainCallable",
+    "Detections",
+    "Detector",
+    "DeviceDetector",
+    "HarnessBatch",
+    "MeasuringDetector",
+    "Where",
+    "call_derainer",
+]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 Frames = TypeVar("Frames", Tensor, list[Frame])
 
+Where = Literal["frame", "network"]
+"""Where to derain: frames of native size, or what the letterbox made of them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What a detector found in one frame. Checked once, when it is made.
+    """The detections in one frame, checked at construction.
 
     Args:
         boxes_xyxy: (N, 4), float32: left, top, right, bottom in absolute pixels of the frame that
@@ -92,14 +104,57 @@ class Detector(Protocol):
 
 
 class DeviceDetector(Detector, Protocol):
-    """A detector that also takes frames which already are on a device."""
+    """A detector that also takes frames that are on a device already."""
 
     @property
     def device(self) -> torch.device | None:
-        """Where it detects; None if, as it is set up, it only takes arrays."""
+        """Device of `detect_batch`; None if the detector, as it is set up, only takes arrays."""
 
     def detect_batch(self, batch: Tensor) -> list[Detections]:
-        """Detect in frames (B, 3, H, W), uint8, RGB; finds what it finds in the same arrays."""
+        """Detect in frames (B, 3, H, W), uint8, RGB; same detections as in the same arrays."""
+
+
+@dataclass(frozen=True)
+class HarnessBatch:
+    """One batch of a measurement.
+
+    Attributes:
+        indices: Which images it holds.
+        input_hw: Size of the detector's input for them.
+    """
+
+    indices: tuple[int, ...]
+    input_hw: tuple[int, int]
+
+
+class MeasuringDetector(Protocol):
+    """A detector as mAP is measured with: `detection.yolo.harness.ValidationHarness` or its like.
+
+    Frames of native size are first resized by `fit`; what lies between is the place to derain at
+    the detector's resolution.
+    """
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """The classes, label to name."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with weights and settings."""
+
+    def plan(self, sizes_hw: Sequence[tuple[int, int]]) -> Sequence[HarnessBatch]:
+        """Return the batches for images of these sizes."""
+
+    def fit(self, frames: Sequence[Frame], input_hw: tuple[int, int]) -> list[Frame]:
+        """Resize the frames of one batch to the detector's resolution, without padding."""
+
+    def detect_fitted(
+        self,
+        fitted: Sequence[Frame],
+        sizes_hw: Sequence[tuple[int, int]],
+        input_hw: tuple[int, int],
+    ) -> list[Detections]:
+        """Detect in the resized frames of one batch; boxes in pixels of the sizes before."""
 
 
 DerainCallable = Callable[..., Any]
@@ -114,7 +169,7 @@ def call_derainer(derain: DerainCallable, frames: Frames, names: Sequence[str]) 
     """Call a derainer, with the frames' names only if it needs them.
 
     Raises:
-        RainmerError: It did not return what it must: boxes would land in the wrong place.
+        RainmerError: It returned another kind, size or type: boxes would be in the wrong place.
     """
     needs_names = getattr(derain, "needs_names", False)
     derained = derain(frames, names=list(names)) if needs_names else derain(frames)

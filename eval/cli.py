@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rainmer.cli import fraction, non_negative_int, positive_int
+from rainmer.cli import fraction, non_negative_int, positive_int, progress_bar
 from rainmer.files import default_cache_folder
 
 __all__ = [
@@ -119,11 +119,6 @@ def chosen_options(options: RunOptions | argparse.Namespace) -> dict[str, Any]:
 def command_line(module: str, argv: Sequence[str] | None) -> str:
     """Return the command as it could be typed again."""
     return shlex.join(["python", "-m", module, *(argv or sys.argv[1:])])
-
-
-def progress_bar(total: int, *, quiet: bool) -> tqdm[Any]:
-    """Return a bar that counts images, and shows up only when it takes longer."""
-    return tqdm(total=total, unit="image", disable=quiet, delay=2, dynamic_ncols=True)
 
 
 def advance(bar: tqdm[Any], label: str, images: int) -> None:

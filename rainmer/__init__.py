@@ -3,9 +3,8 @@
 `Derainer` is the stage: frames in, derained frames out. `rainmer.models` holds the networks.
 """
 
-__version__ = "0.1.0"
-
 from rainmer.errors import RainmerError
 from rainmer.stage import Derainer
+from rainmer.version import __version__
 
 __all__ = ["Derainer", "RainmerError", "__version__"]

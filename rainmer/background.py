@@ -1,10 +1,10 @@
-"""Stages of a pipeline in threads of their own, with bounded queues between them.
+"""Work in threads beside the calling one, in order and in bounded memory.
 
-`prefetch` runs what comes before, `consume` what comes after: in
-`consume(derain(prefetch(decode(), 16)), write, 8)` decoding, deraining and writing go on at once,
-in order and in bounded memory. `interleave` is `prefetch` of several sources. Networks stay in the
-calling thread, as the CUDA graphs of torch.compile demand. It pays because OpenCV and torch let go
-of Python's lock while they work.
+`prefetch` iterates over a source in a thread, `consume` uses results in one: in
+`consume(derain(prefetch(decode(), 16)), write, 8)` decoding, deraining and writing run at the same
+time. `interleave` is `prefetch` for several sources. `ordered_map` applies a function to items on
+several threads. Networks stay in the calling thread, as the CUDA graphs of torch.compile require.
+OpenCV and torch release Python's lock while they work, which is why threads help.
 """
 
 from __future__ import annotations
@@ -14,12 +14,17 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
-__all__ = ["End", "consume", "interleave", "prefetch"]
+__all__ = ["End", "consume", "interleave", "ordered_map", "prefetch"]
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+Error = TypeVar("Error", bound=Exception)
+
+_AHEAD_PER_THREAD = 2
 _POLL_S = 0.1
 
 
@@ -35,10 +40,10 @@ class End:
 
 
 def prefetch(source: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
-    """Iterate over a source in a thread that is at most `ahead` items in front.
+    """Iterate over a source in a thread that is at most `ahead` items ahead.
 
     An error of the source is raised after the items before it. Closing the generator early waits
-    for the item that the thread is busy with; a source that is a generator is closed too.
+    for the item that the thread is working on; a source that is a generator is closed, too.
     """
     for chunk in interleave({"": source}, 1, ahead=ahead):
         for _, item in chunk:
@@ -48,14 +53,71 @@ def prefetch(source: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
                 raise item.error
 
 
-def consume(items: Iterable[Item], use: Callable[[Item], None], ahead: int) -> None:
-    """Iterate over items here, and use each in a thread that is at most `ahead` items behind.
+@overload
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    ahead: int | None = None,
+) -> Generator[tuple[Item, Result], None, None]: ...
+@overload
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    ahead: int | None = None,
+    *,
+    errors: tuple[type[Error], ...],
+) -> Generator[tuple[Item, Result | Error], None, None]: ...
+
+
+def ordered_map(
+    function: Callable[[Item], Any],
+    items: Iterable[Item],
+    threads: int,
+    ahead: int | None = None,
+    *,
+    errors: tuple[type[Exception], ...] = (),
+) -> Generator[tuple[Item, Any], None, None]:
+    """Apply a function to items on threads; yield each item with its result, in the items' order.
 
     Args:
-        items: Where the items come from; a generator is closed in the end. If they end by an error,
-            also by an interruption, it is raised here once those before it are used.
-        use: Called with each item, in order. Its error is raised here, after which no item is used.
-        ahead: Most items that wait.
+        function: Called with each item, in any of the threads.
+        items: Iterated over in the calling thread.
+        threads: How many.
+        ahead: Most items that are in work, or done and waiting; None: two per thread.
+        errors: Types of errors that take the place of a result; others are raised.
+
+    Raises:
+        Whatever else `function` raises, when it is the item's turn, and errors of `items` at once.
+        Like an interruption or `close`, that waits for the items already taken.
+    """
+    coming = iter(items)
+    limit = _AHEAD_PER_THREAD * threads if ahead is None else ahead
+    waiting: deque[tuple[Item, Future[Any]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        while True:
+            for item in itertools.islice(coming, limit - len(waiting)):
+                waiting.append((item, pool.submit(function, item)))
+            if not waiting:
+                return
+            item, future = waiting.popleft()
+            try:
+                result = future.result()
+            except errors as error:
+                result = error
+            yield item, result
+
+
+def consume(items: Iterable[Item], use: Callable[[Item], None], ahead: int) -> None:
+    """Iterate over items in the calling thread, and use them in another one.
+
+    Args:
+        items: A generator is closed at the end. If they end by an error or an interruption, that is
+            raised once the items before it are used.
+        use: Called with each item, in order. If it raises, that is raised here, and no further item
+            is used.
+        ahead: Most items that wait to be used.
     """
     waiting: queue.Queue[Item | End] = queue.Queue(ahead)
     failed: list[BaseException] = []
@@ -92,19 +154,19 @@ def interleave(
     at_once: int | None = None,
     live: bool = False,
 ) -> Generator[list[tuple[str, Item | End]], None, None]:
-    """Iterate over several sources, each in a thread of its own, in chunks of their items.
+    """Iterate over several sources, each in its own thread, in chunks of their items.
 
     Args:
         sources: The sources by name.
-        size: Most items of a chunk.
+        size: Most items in a chunk.
         ahead: Most items that wait: of each source, or of all together if they are live.
         at_once: Most sources that are open at a time, in their order; None opens all.
-        live: Take items as they come, in chunks of what is there, so that no source waits for
-            another. Else sources take turns and chunks are full, the same in every run.
+        live: Yield items as they arrive, so that no source waits for another. Otherwise sources
+            take turns and chunks are full, the same in every run.
 
     Yields:
-        Pairs of a source's name and its item, in order. After a source's last item comes its
-        `End`, which does not count as an item; its failure does not stop the others.
+        Pairs of a source's name and its item, in order. A source's last item is its `End`, which
+        does not count; its failure does not stop the other sources.
     """
     coming = iter(sources.items())
     closed = threading.Event()
@@ -123,23 +185,20 @@ def interleave(
         for _ in range(at_once or len(sources)):
             open_next()
         chunk: list[tuple[str, Item | End]] = []
-        items = 0
         while turns:
             feeder = turns.popleft()
             if chunk and live and feeder.waiting.empty():
                 yield chunk
-                chunk, items = [], 0
-            name, item = feeder.waiting.get()
-            chunk.append((name, item))
-            if isinstance(item, End):
-                # With one queue for all it may be another's end: as many turns as open sources.
+                chunk = []
+            chunk.append(feeder.waiting.get())
+            if isinstance(chunk[-1][1], End):
+                # From a shared queue it may be that of another source: only the count matters.
                 open_next()
             else:
                 turns.append(feeder)
-                items += 1
-            if items == size:
+            if sum(not isinstance(item, End) for _, item in chunk) == size:
                 yield chunk
-                chunk, items = [], 0
+                chunk = []
         if chunk:
             yield chunk
     finally:
@@ -165,7 +224,7 @@ class _Feeder(threading.Thread, Generic[Item]):
         self._closed = closed
 
     def run(self) -> None:
-        """Iterate over the source until it ends or nobody wants more."""
+        """Iterate over the source until it ends or the consumer stops."""
         source, self._source = self._source, None
         end = End()
         try:

@@ -17,11 +17,13 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 from tqdm import tqdm
 
+from rainmer.device import use_threads
 from rainmer.errors import RainmerError
 
 __all__ = [
     "StageOptions",
     "add_stage_options",
+    "add_threads_option",
     "fraction",
     "make_parser",
     "non_negative_int",
@@ -32,7 +34,6 @@ __all__ = [
     "stage_options",
 ]
 
-_Item = TypeVar("_Item")
 _Options = TypeVar("_Options")
 
 EXIT_USER_ERROR = 2
@@ -106,6 +107,34 @@ def add_stage_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--compiled", action="store_true", help="use torch.compile: slow to start, for GPUs"
     )
+    add_threads_option(group)
+
+
+def add_threads_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add `--threads`, which takes effect as it is parsed and is no part of the options."""
+    parser.add_argument(
+        "--threads",
+        action=_UseThreads,
+        type=positive_int,
+        metavar="N",
+        help="CPU threads that compute; default: the CPUs that the process may use",
+    )
+
+
+class _UseThreads(argparse.Action):
+    """Sets the number of threads, and stores nothing: results do not depend on it."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:  # noqa: ANN401
+        super().__init__(option_strings, argparse.SUPPRESS, **settings)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,  # noqa: ANN401 (argparse's own type)
+        option_string: str | None = None,
+    ) -> None:
+        use_threads(values)
 
 
 def stage_options(options: argparse.Namespace | StageOptions) -> dict[str, Any]:
@@ -162,11 +191,13 @@ def _whole_number(text: str, least: int) -> int:
 def run_command(command: Callable[[Sequence[str] | None], None]) -> None:
     """Run a command's `main` and end the process with its exit code.
 
-    A `RainmerError`, a full disk, a missing permission or an impossible path becomes one line on
-    stderr and exit code 2. An interruption leaves what is written so far and ends with 130.
+    torch and OpenCV get as many threads as the process may use CPUs. A `RainmerError`, a full
+    disk, a missing permission or an impossible path becomes one line on stderr and exit code 2. An
+    interruption leaves what is written so far and ends with 130.
     """
     try:
         with _silenced_native_libraries(), _logging_to_stderr():
+            use_threads()
             command(None)
     except RainmerError as error:
         _end(str(error))
@@ -228,7 +259,22 @@ def _end(message: str) -> NoReturn:
 
 
 def progress_bar(
-    items: Iterable[_Item], total: int, unit: str, quiet: bool, name: str | None = None
-) -> Iterable[_Item]:
-    """Show progress over items, if they take longer than two seconds."""
-    return tqdm(items, desc=name, total=total, unit=unit, disable=quiet, delay=2)
+    total: int | None,
+    *,
+    quiet: bool,
+    unit: str = "image",
+    name: str | None = None,
+    items: Iterable[Any] = (),
+) -> tqdm[Any]:
+    """Make a bar that appears when work takes longer than two seconds.
+
+    Args:
+        total: How many units there are; None: unknown.
+        quiet: Show nothing.
+        unit: What is counted, in the singular.
+        name: Text before the bar.
+        items: What the bar iterates over and counts. Without them, call `update` of it.
+    """
+    return tqdm(
+        items, desc=name, total=total, unit=unit, disable=quiet, delay=2, dynamic_ncols=True
+    )

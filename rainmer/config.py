@@ -1,4 +1,4 @@
-"""Configurations: frozen dataclasses in code, YAML at the edge, unknown keys refused."""
+"""Configurations: frozen dataclasses in code, YAML files outside, unknown keys refused."""
 
 from __future__ import annotations
 
@@ -27,11 +27,23 @@ __all__ = [
 Config = TypeVar("Config")
 
 
+class _KindError(ConfigError):
+    """A value of another kind than its field takes.
+
+    Attributes:
+        where: The field, as in the message.
+        expected: What the field takes, in words.
+    """
+
+    where: str
+    expected: str
+
+
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping, with the safe loader.
 
     Raises:
-        ConfigError: The file is missing, is not YAML, or holds something else than a mapping.
+        ConfigError: The file cannot be read, is not YAML, or holds something other than a mapping.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -78,10 +90,10 @@ def from_mapping(cls: type[Config], mapping: Mapping[str, Any], where: str = "")
 
 
 def refuse_unknown_options(what: str, mapping: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Check that a mapping names options only, for classes that check their values themselves.
+    """Check the keys of a mapping, for classes that check the values themselves.
 
     Raises:
-        ConfigError: A key is no option; names the most similar one.
+        ConfigError: A key is not an option; the message has the most similar one.
     """
     names = set(known)
     for key in mapping:
@@ -97,10 +109,10 @@ def to_mapping(config: Any) -> dict[str, Any]:  # noqa: ANN401 (any dataclass)
 
 
 def check_integer(field: str, value: object, least: int) -> None:
-    """Refuse what is not a whole number of at least `least`.
+    """Check that a value is a whole number of at least `least`.
 
     Raises:
-        ConfigError: Names the field and the value.
+        ConfigError: It is not; the message has the field and the value.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{field} is {value!r}, but must be a whole number")
@@ -109,7 +121,7 @@ def check_integer(field: str, value: object, least: int) -> None:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Name the valid choices for a message, the one most like `name` first.
+    """List the valid names for an error message, the one most like `name` first.
 
     Example:
         >>> nearest("claen", ["clean", "rainy"])
@@ -136,7 +148,7 @@ def _plain(value: object) -> object:
 
 
 def _check(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401 (plain data of any kind)
-    """Return `value` in the form its type asks for, or raise ConfigError."""
+    """Convert a value to the type of its field; raise ConfigError if it has another type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
@@ -150,36 +162,39 @@ def _check(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401 (plain dat
         return _check_sequence(value, origin, arguments, where)
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: expected `name: value` pairs, but got {_kind(value)}")
+            raise _kind_error(where, "`name: value` pairs", value)
         return {str(k): _check(v, arguments[1], f"{where}.{k}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: expected `name: value` pairs, but got {_kind(value)}")
+            raise _kind_error(where, "`name: value` pairs", value)
         return from_mapping(hint, value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"{where}: expected {hint.__name__}, but got {_kind(value)}")
+        raise _kind_error(where, hint.__name__, value)
     return value
 
 
 def _check_union(value: object, choices: Sequence[Any], where: str) -> object:
+    """Convert a value to the first type of a union that it fits."""
     if value is None and type(None) in choices:
         return None
-    errors = []
+    expected: list[str] = []
+    inside: list[ConfigError] = []
     for choice in choices:
         if choice is type(None):
             continue
         try:
             return _check(value, choice, where)
         except ConfigError as error:
-            errors.append(str(error))
-    # An error further inside comes from the choice that was meant.
-    inside = [error for error in errors if not error.startswith(f"{where}: expected")]
-    expected = " or ".join(
-        error.partition("expected ")[2].partition(", but")[0] for error in errors
-    )
-    raise ConfigError((inside or [f"{where}: expected {expected}, but got {_kind(value)}"])[0])
+            if isinstance(error, _KindError) and error.where == where:
+                expected.append(error.expected)
+            else:
+                inside.append(error)
+    # A choice that failed further inside takes this kind of value, so it is the one that was meant.
+    if inside:
+        raise inside[0]
+    raise _kind_error(where, " or ".join(expected), value)
 
 
 def _check_sequence(
@@ -189,15 +204,22 @@ def _check_sequence(
     where: str,
 ) -> list[Any] | tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{where}: expected a list, but got {_kind(value)}")
+        raise _kind_error(where, "a list", value)
     fixed = origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis)
     if fixed and len(value) != len(arguments):
-        raise ConfigError(f"{where}: expected {len(arguments)} values, but got {len(value)}")
+        raise _kind_error(where, f"{len(arguments)} values", value, str(len(value)))
     hints = arguments if fixed else [arguments[0]] * len(value)
     return origin(
         _check(item, hint, f"{where}[{i}]")
         for i, (item, hint) in enumerate(zip(value, hints, strict=True))
     )
+
+
+def _kind_error(where: str, expected: str, value: object, got: str = "") -> _KindError:
+    error = _KindError(f"{where}: expected {expected}, but got {got or _kind(value)}")
+    # Not arguments of the class: exceptions from worker processes are built from their message.
+    error.where, error.expected = where, expected
+    return error
 
 
 def _kind(value: object) -> str:

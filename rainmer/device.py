@@ -1,15 +1,24 @@
-"""The choice of a device."""
+"""The choice of a device, and of how many CPU threads compute."""
 
 from __future__ import annotations
 
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
 import torch
 
 from rainmer.errors import RainmerError
 
-__all__ = ["resolve_device"]
-
+__all__ = ["resolve_device", "usable_cpus", "use_threads"]
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+_PARALLEL_SIZE = 1 << 20  # elements from which torch uses all threads
 
 
 def resolve_device(name: str | torch.device | None) -> torch.device:
@@ -31,3 +40,96 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
     if device.type not in _DEVICE_TYPES:
         raise RainmerError(f"no device {name!r} here: use {', '.join(_DEVICE_TYPES)}")
     return device
+
+
+def use_threads(count: int | None = None) -> None:
+    """Set how many CPU threads torch and OpenCV compute with, for the whole process.
+
+    From then on, threads without work sleep. By default OpenMP lets them spin for milliseconds,
+    which takes the processor away from other processes: two derainers with two threads each on two
+    processors then get hardly anything done. For commands; a library leaves this to its user.
+
+    Args:
+        count: Number of threads; None: as many as torch takes by itself (it respects
+            `OMP_NUM_THREADS`), but at most `usable_cpus()`.
+    """
+    count = count or min(torch.get_num_threads(), usable_cpus())
+    if count > 1:
+        _let_idle_threads_sleep()
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+
+
+def usable_cpus(
+    cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> int:
+    """Return how many CPUs this process may use, by its affinity and the quotas of its cgroups.
+
+    Args:
+        cgroups: Where cgroups (version 1 or 2) are mounted.
+        own: The file that tells the cgroups of this process.
+    """
+    cpus = _cpus_by_affinity()
+    return max(1, int(min([cpus, *_quotas(cgroups, own)])))
+
+
+def _cpus_by_affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
+    """Yield the CPU quotas of the cgroups of a process and of those above them, in CPUs."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = cgroups / "cpu" if controllers else cgroups
+        folder = root / path.lstrip("/")
+        # Inside a container, the path may be one of the host, and the root is the container's.
+        for level in (folder, *folder.parents):
+            if level.is_relative_to(root) and (quota := _quota(level)):
+                yield quota
+
+
+def _quota(folder: Path) -> float | None:
+    """Return the quota of one cgroup in CPUs; None if it has none."""
+    try:
+        if (folder / "cpu.max").is_file():  # version 2: "200000 100000" or "max 100000"
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+@functools.cache
+def _let_idle_threads_sleep() -> None:
+    """Keep an idle team of more threads than there are CPUs, in a thread that does nothing else.
+
+    GNU's OpenMP, which torch is built with on Linux, decides by `OMP_WAIT_POLICY` whether waiting
+    threads spin. It reads that when torch is loaded, which is before any command runs, and has no
+    function to change it. But while a process has more OpenMP threads than CPUs, with work or
+    without, it lets them spin for a microsecond only. Other OpenMP libraries take no notice.
+    """
+    ready = threading.Event()
+    before = torch.get_num_threads()
+
+    def hold() -> None:
+        try:
+            torch.set_num_threads(_cpus_by_affinity() + 1)
+            torch.zeros(_PARALLEL_SIZE).add_(1.0)
+        finally:
+            ready.set()
+        threading.Event().wait()
+
+    threading.Thread(target=hold, name="idle OpenMP threads", daemon=True).start()
+    ready.wait()
+    torch.set_num_threads(before)

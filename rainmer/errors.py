@@ -1,4 +1,4 @@
-"""What can go wrong by a user's hand. Commands print these as one line and exit with code 2."""
+"""Errors that a user can cause and correct. Commands print them in one line and exit with 2."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class RainmerError(Exception):
-    """A mistake that the user can mend. The message says what, where, and what to do instead."""
+    """A mistake of the user. The message says what is wrong, where, and what to do instead."""
 
 
 class ConfigError(RainmerError, ValueError):
@@ -31,7 +31,7 @@ class ConfigError(RainmerError, ValueError):
 
 
 class SpecError(RainmerError, ValueError):
-    """A derainer spec that names nothing, or that cannot be used this way."""
+    """A derainer spec that names nothing known, or that cannot be used here."""
 
 
 class WeightsError(RainmerError, ValueError):

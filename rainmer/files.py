@@ -1,4 +1,4 @@
-"""Writing results so that an interruption never leaves half a file behind, and file hashes."""
+"""Files: written whole or not at all, JSON lines, hashes, names that match."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name beside `path`, and rename it to `path` when the block ends well.
+    """Yield a temporary name beside `path`, and rename it to `path` if the block succeeds.
 
-    The temporary name keeps the suffix of `path`, because encoders choose the format by it. When
-    the block raises, the temporary file is removed and an older `path` stays as it was.
+    The temporary name has the suffix of `path`, by which encoders choose the format. If the block
+    raises, the temporary file is removed and an existing `path` is left as it was.
 
     Raises:
         OutputError: The file cannot be written; says why (no permission, no space left, ...).
@@ -82,7 +82,7 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
 
 
 def append_line(path: Path, *records: object) -> None:
-    """Append records to a file of JSON lines, each line whole or not at all for its readers.
+    """Append records to a file of JSON lines, in one write.
 
     Raises:
         OutputError: The file cannot be written.
@@ -99,7 +99,7 @@ def append_line(path: Path, *records: object) -> None:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read the mappings in a file of JSON lines.
 
-    What an interruption cut or something else damaged is left out: it is made again.
+    Lines that are damaged, for instance cut by an interruption, are skipped.
     """
     records = []
     with contextlib.suppress(OSError):
@@ -130,7 +130,7 @@ def fits_pattern(path: str | os.PathLike[str], pattern: str) -> bool:
 
 
 def match_key(path: str | os.PathLike[str]) -> str:
-    """Return what pairs files of one scene: the relative path without suffix, case folded.
+    """Return the key by which files of one scene match: relative path, no suffix, case folded.
 
     Example:
         >>> match_key("Day/01.PNG") == match_key("day/01.jpg")
@@ -150,5 +150,5 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     """Write rows as CSV, all or nothing."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    # Names of files need not be valid text.
+    # File names need not be valid text.
     write_bytes(path, text.getvalue().encode(errors="surrogateescape"))

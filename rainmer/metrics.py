@@ -1,4 +1,4 @@
-"""PSNR and SSIM of restored images, in the conventions that published numbers come in.
+"""PSNR and SSIM of restored images, in the conventions of published tables.
 
 | convention | PSNR | SSIM |
 | --- | --- | --- |
@@ -7,15 +7,15 @@
 | `official` | luma without any rounding | that luma, averaged down from a short side of 384 on |
 | `rgb` | all three channels, without any rounding | mean over the three channels |
 
-`matlab` is what the scripts of Restormer and of most later tables compute (`rgb2ycbcr` of uint8),
-`matlab_double` what those of PReNet and of earlier methods do (`im2double` comes first), `official`
-what the published code of Rainmer does. At 30 dB they agree to about 0.02 dB; the SSIM of `matlab`
-is about 0.001 lower, because rounding the luma disturbs even areas, and that of `official` is
+`matlab` is that of Restormer's scripts and of most later tables (`rgb2ycbcr` of uint8),
+`matlab_double` that of PReNet's scripts and of earlier tables (`im2double` comes first), `official`
+that of Rainmer's published code. At 30 dB they agree to about 0.02 dB. The SSIM of `matlab` is
+about 0.001 lower, because rounding the luma adds noise to smooth areas. That of `official` is
 higher for large images, because averaging hides fine errors. PSNR on RGB is 1 to 1.5 dB lower.
 
-Every SSIM has a Gaussian window of 11x11 pixels with a deviation of 1.5, only where the window lies
-inside the image, K1 = 0.01, K2 = 0.03 and biased variances (Wang et al., Image quality assessment,
-IEEE TIP 2004).
+SSIM uses a Gaussian window of 11x11 pixels with a standard deviation of 1.5, only at positions
+where it lies inside the image, K1 = 0.01, K2 = 0.03, and biased variances (Wang et al., Image
+quality assessment, IEEE TIP 2004).
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ __all__ = ["Convention", "luma", "luma_8bit", "psnr", "restoration_scores", "ssi
 Convention = Literal["matlab", "matlab_double", "official", "rgb"]
 
 WINDOW = 11
+"""Side of the window of SSIM in pixels; smaller images have no SSIM."""
+
 _SIGMA = 1.5
 _C1 = 0.01**2
 _C2 = 0.03**2
-_POOLED_SIDE = 256
+_POOLED_SIDE = 256  # short side in pixels that `official` averages down to, about
 
 _LUMA = (0.256789, 0.504129, 0.097906)
 _LUMA_OFFSET = 16 / 255
@@ -54,13 +56,13 @@ def psnr(preds: Tensor, target: Tensor, *, convention: Convention = "matlab") ->
 
     Args:
         preds: Restored images (B, 3, H, W), RGB, uint8 of 0..255 or floating point of 0..1. Values
-            outside 0..1 are clamped, as in a file.
+            outside 0..1 are clamped, as when a file is written.
         target: Clean images of the same shape; the type may differ.
         convention: What is compared; see the table above. Where it says 8 bits, floating-point
             images are rounded first, as `rainmer.frames` writes them.
 
     Returns:
-        Decibels, float64 (B,), on the CPU. Equal images have infinity.
+        Decibels, float64 (B,), on the CPU; infinity for equal images.
 
     Raises:
         ImageError: The shapes differ or are not (B, 3, H, W), or a type or range is wrong.
@@ -85,8 +87,8 @@ def ssim(preds: Tensor, target: Tensor, *, convention: Convention = "matlab") ->
         convention: What is compared; see the table above.
 
     Returns:
-        Similarities of -1..1, float64 (B,), on the CPU. Equal images have exactly 1. NaN where a
-        side is below 11 pixels, because no window fits into the image.
+        Similarities of -1..1, float64 (B,), on the CPU; exactly 1 for equal images, NaN for images
+        with a side below 11 pixels, because the window does not fit.
 
     Raises:
         ImageError: The shapes differ or are not (B, 3, H, W), or a type or range is wrong.
@@ -147,10 +149,10 @@ def luma(images: Tensor) -> Tensor:
 
 
 def luma_8bit(images: Tensor) -> Tensor:
-    """Return the luma that MATLAB's `rgb2ycbcr` gives for 8-bit images: rounded, ties upwards.
+    """Return the luma of MATLAB's `rgb2ycbcr` for 8-bit images: rounded, ties upwards.
 
-    Whole-number arithmetic, hence equal on every device. Floating-point images are rounded to 8
-    bits first.
+    It is computed in whole numbers, so it is the same on every device. Floating-point images are
+    rounded to 8 bits first.
 
     Args:
         images: (..., 3, H, W), RGB, uint8 of 0..255 or floating point of 0..1.
@@ -171,9 +173,9 @@ def luma_8bit(images: Tensor) -> Tensor:
 def _compared(
     preds: Tensor, target: Tensor, convention: Convention
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Return what a convention compares, image by image: float32 (C, H, W) of 0..1.
+    """Return what a convention compares: pairs of float32 (C, H, W) in 0..1, one for each image.
 
-    Image by image, because what one needs stays in a CPU's cache; a batch at once takes longer.
+    One image at a time fits into a CPU's cache and is faster than the whole batch at once.
     """
     if convention not in _PLANES:
         known = ", ".join(_PLANES)
@@ -195,7 +197,7 @@ def _check(images: Tensor) -> None:
         return
     if not images.is_floating_point():
         raise ImageError(f"expected images of uint8 or floating point, but got {images.dtype}")
-    # Networks overshoot a little; 0..255 in floating point is a mistake, and so is NaN.
+    # Networks overshoot a little; floating-point values of 0..255 are a mistake, and so is NaN.
     if images.numel() and not float(images.abs().amax()) <= 2.0:
         raise ImageError("floating-point images must lie in 0..1; divide those of 0..255 by 255")
 
@@ -219,7 +221,7 @@ _PLANES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _collect(scores: list[Tensor]) -> Tensor:
-    """Bring one number per image to the CPU at once, as float64 (B,)."""
+    """Move the scores of all images to the CPU in one transfer, as float64 (B,)."""
     return torch.stack(scores).cpu().double() if scores else torch.empty(0, dtype=torch.float64)
 
 
@@ -232,8 +234,8 @@ def _decibels(squared_errors: Tensor) -> Tensor:
 
 
 def _averaged_down(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Average (C, H, W) down to a short side of about 256 pixels, incomplete borders dropped."""
-    # Python rounds halves to even: 384 pixels give 2, 640 give 2, 896 give 4.
+    """Average (C, H, W) down to a short side of about 256 pixels; drop incomplete blocks."""
+    # Python rounds halves to even: 384 pixels give a factor of 2, 640 give 2, 896 give 4.
     factor = max(1, round(min(first.shape[-2:]) / _POOLED_SIDE))
     if factor == 1:
         return first, second
@@ -250,11 +252,11 @@ def _ssim(first: Tensor, second: Tensor) -> Tensor:
 def _ssim_of_planes(first: Tensor, second: Tensor) -> Tensor:
     """Return the mean SSIM of (H, W), both of 0..1.
 
-    Sum s and difference d carry all that SSIM needs in four filtered maps instead of five: with
-    their local means S, D and variances, 2 μ₁ μ₂ = (S² - D²) / 2 and μ₁² + μ₂² = (S² + D²) / 2, and
-    likewise for the (co)variances. Equal images then have exactly 1, and the order is irrelevant.
+    With the sum s and the difference d of the images, SSIM needs four filtered maps instead of
+    five: S and D being local means, 2 μ₁ μ₂ = (S² - D²) / 2 and μ₁² + μ₂² = (S² + D²) / 2, and
+    likewise for the (co)variances. Equal images get exactly 1, and the result is symmetric.
     """
-    # Variances do not change with the offset, but lose fewer digits around 0.
+    # An offset does not change variances; around 0 they lose fewer digits.
     total = (first + second).sub_(1.0)
     difference = first - second
     mean_s, mean_d = _gaussian_filter(total), _gaussian_filter(difference)
@@ -267,10 +269,10 @@ def _ssim_of_planes(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _gaussian_filter(plane: Tensor) -> Tensor:
-    """Filter (H, W) with the Gaussian window where it fits: (H - 10, W - 10).
+    """Filter (H, W) with the Gaussian window where it fits, giving (H - 10, W - 10).
 
-    One pass along each axis, as sums of shifted views: on a CPU many times as fast as a
-    convolution of one channel.
+    One pass along each axis, as a sum of shifted views: on a CPU this is many times as fast as a
+    convolution with one channel.
     """
     for axis in (0, 1):
         size = plane.shape[axis] - WINDOW + 1
@@ -283,7 +285,7 @@ def _gaussian_filter(plane: Tensor) -> Tensor:
 
 @functools.cache
 def _gaussian_weights() -> tuple[float, ...]:
-    """Return the weights of the window along one axis; they sum up to 1."""
+    """Return the weights of the window along one axis; their sum is 1."""
     radius = WINDOW // 2
     weights = [math.exp(-(x**2) / (2 * _SIGMA**2)) for x in range(-radius, radius + 1)]
     return tuple(weight / sum(weights) for weight in weights)

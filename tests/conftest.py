@@ -9,16 +9,29 @@ from pathlib import Path
 os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="yolo-config-"))
 os.environ.setdefault("YOLO_AUTOINSTALL", "False")
 
+import hypothesis
 import pytest
 import torch
+
+# No test is timed: on a busy machine any example may take long.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Tiny tensors run faster on one thread, by far so on a busy machine."""
-    torch.set_num_threads(1)
+THREADS = int(os.environ.get("TEST_THREADS", "1"))
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_torch():
+    """What commands and training runs set for their process does not reach the next test.
+
+    Tiny tensors run faster on one thread, by far so on a busy machine; `TEST_THREADS` asks for
+    another number.
+    """
+    torch.set_num_threads(THREADS)
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The folder that a run of the command writes: one JSON line per frame, and a summary."""
+"""The folder of a run: one JSON line per frame, and a summary."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """Results of a run, kept as they come. Use it as a context manager.
+    """The results of a run, written as they arrive. Use it as a context manager.
 
     `detections.jsonl` holds one record per frame: `source`, `name`, `width`, `height`,
     `derain_ms`, `detect_ms` and `boxes`, each with `xyxy` in pixels, `score`, `label` and `class`.
     `run.json` holds the settings and, once the run is complete, the summary and a line for each
-    file that could not be read to its end. `timing` of the summary is that of the last run alone. A
-    run that was interrupted goes on where it stopped if it is started again with the same settings.
+    file that could not be read to its end. The summary's `timing` covers the last run only. An
+    interrupted run continues where it stopped if it is started again with the same settings.
 
     Args:
         folder: Where to write.
-        settings: What the results depend on.
+        settings: Everything that the results depend on.
         names: Class names by label.
-        resumable: The source of which single frames may be left out; a video starts anew.
+        resumable: Name of the source that may continue after any frame; videos start again.
 
     Attributes:
-        done: Names of the frames of that source whose results an interrupted run left.
+        done: Names of the frames of that source that an interrupted run has done.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -60,7 +60,7 @@ class RunFolder:
         self.done = {record["name"] for record in kept}
         for record in kept:
             self._count(record)
-        # Written anew: the last line of a run that was killed may be half a line.
+        # Rewritten, because a run that was killed may have left half a line at the end.
         write_text(self._lines, "".join(json.dumps(record) + "\n" for record in kept))
         write_text(self.folder / RECORD_NAME, json.dumps({"settings": self.settings}, indent=1))
         if kept:
@@ -95,11 +95,11 @@ class RunFolder:
     def finish(
         self, failures: Sequence[str] = (), timing: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Write and return the summary: that of `summary`, the number of failures, and the times.
+        """Write and return the summary with the number of failures and the times.
 
         Args:
             failures: One line for each file that could not be read to its end.
-            timing: What the stages of this run took.
+            timing: Times of the stages of this run.
         """
         summary = {**self.summary(), "failures": len(failures), "timing": dict(timing or {})}
         content = {"settings": self.settings, "summary": summary, "failures": list(failures)}
@@ -122,7 +122,7 @@ class RunFolder:
             self._total_ms[key] += record[key]
 
     def _boxes(self, processed: Processed) -> list[dict[str, Any]]:
-        found = processed.detections
+        detections = processed.detections
         return [
             {
                 "xyxy": [round(float(v), 2) for v in box],
@@ -130,7 +130,9 @@ class RunFolder:
                 "label": int(label),
                 "class": self.names.get(int(label), str(int(label))),
             }
-            for box, score, label in zip(found.boxes_xyxy, found.scores, found.labels, strict=True)
+            for box, score, label in zip(
+                detections.boxes_xyxy, detections.scores, detections.labels, strict=True
+            )
         ]
 
     def _records_of_interrupted_run(self) -> list[dict[str, Any]]:

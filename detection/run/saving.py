@@ -1,8 +1,7 @@
-"""What is saved of each source: images, videos, labels."""
+"""Annotated frames of each source, saved as images or as a video."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
@@ -70,29 +69,32 @@ def _saved_file(source: Source, name: str, folder: Path) -> Path:
 class Saver(contextlib.ExitStack):
     """Writes annotated frames: images under their names, videos as one file.
 
-    A video has the size of its first frame; frames of another are fitted into it.
+    A video has the size of its first frame; frames of other sizes are fitted into it. As a context
+    manager, it closes the video.
+
+    Args:
+        source: Where the frames come from.
+        derainer: Name of the derainer, for captions.
+        names: Class names by label.
+        folder: The folder of the run.
     """
 
     def __init__(
         self,
         source: Source,
-        options: argparse.Namespace,
         derainer: str,
         names: dict[int, str],
         folder: Path,
     ) -> None:
         super().__init__()
         self._source = source
-        self._options = options
         self._derainer = derainer
         self._names = names
         self._folder = folder
         self._video: VideoWriter | None = None
 
     def save(self, processed: Processed, in_rainy: Detections | None) -> None:
-        """Draw and write a frame, beside the rainy one if there are detections in that."""
-        if not self._options.save:
-            return
+        """Draw and write a frame; beside the rainy one, if detections in that are given."""
         picture = self._compose(processed, in_rainy)
         if self._source.fps is None:
             write_image(_saved_file(self._source, processed.name, self._folder), picture)
@@ -140,5 +142,5 @@ def _fitted(frame: Frame, size_hw: tuple[int, int]) -> Frame:
 
 
 def count_boxes(count: int) -> str:
-    """Say how many boxes."""
+    """Return "1 box", "2 boxes", ...."""
     return f"{count} box" if count == 1 else f"{count} boxes"

@@ -1,4 +1,4 @@
-"""What the command reads: images, folders, globs, videos, cameras and streams."""
+"""Sources of frames: images, folders, globs, videos, cameras and streams."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Images:
         return len(self.files)
 
     def __iter__(self) -> Iterator[tuple[str, Frame]]:
-        """Yield what can be read; note what cannot."""
+        """Yield the files that can be read; add a line to `failures` for each other one."""
         for name, path in self.files:
             try:
                 frame = read_image(path)
@@ -67,7 +67,7 @@ class Video:
         return [(self.name, self.path)]
 
     def __iter__(self) -> Iterator[tuple[str, Frame]]:
-        """Yield the frames in order; note if there are none, or fewer than there should be."""
+        """Yield the frames in order; add to `failures` if the video cannot be read in full."""
         try:
             reader = open_video(self.path)
         except ImageError as error:
@@ -82,7 +82,7 @@ class Video:
 
 @dataclass
 class Live:
-    """A camera by its number, or a stream by its address. It ends when it breaks off."""
+    """A camera by its number, or a stream by its address; read until it breaks off."""
 
     address: str
     count: int = 0
@@ -115,32 +115,32 @@ class Live:
 
 
 Source = Images | Video | Live
-"""What frames come from, as pairs of name and frame (H, W, 3), uint8, RGB.
+"""Iterates over pairs of a name and a frame (H, W, 3), uint8, RGB.
 
-`name` is short, for folders and files; `files` are the paths behind it, each with its own name;
-`count` the number of frames, 0 if unknown; `fps` frames per second, None for images; `failures`
-what could not be read to its end, one line each, known after iterating.
+`name` names folders and files of the source's results; `files` are its paths, each with a name;
+`count` is the number of frames, 0 if unknown; `fps` is frames per second, None for images;
+`failures`, complete after iterating, has a line for each file that could not be read in full.
 """
 
 
 def find_sources(arguments: Sequence[str], out: Path | None = None) -> list[Source]:
-    """Turn the command's arguments into sources: all images as one, each video for itself.
+    """Turn the command's arguments into sources: one for all images, one for each video.
 
     Args:
         arguments: Image and video files, folders, globs, camera numbers, stream addresses.
         out: Folder of the results, which is not searched.
 
     Returns:
-        The sources, each of another name.
+        The sources, each with a different name.
 
     Raises:
         ImageError: An argument matches nothing that can be read.
     """
     live = list(dict.fromkeys(a for a in arguments if _is_live(a)))
-    found = [one for a in arguments if not _is_live(a) for one in find_inputs(a, out)]
     unique: dict[Path, Input] = {}
-    for one in found:
-        unique.setdefault(real_path(one.path), one)
+    for argument in arguments:
+        for entry in () if _is_live(argument) else find_inputs(argument, out):
+            unique.setdefault(real_path(entry.path), entry)
     files = _name_files(list(unique.values()))
     images = [(name, path) for name, path in files if not is_video(path)]
     folders = [Images(_name_of(arguments), images)] if images else []
@@ -151,7 +151,7 @@ def find_sources(arguments: Sequence[str], out: Path | None = None) -> list[Sour
 
 
 def _tell_apart(sources: Sequence[Images | Live], taken: set[str]) -> None:
-    """Number sources whose names are taken already."""
+    """Append numbers to names that are taken already."""
     for source in sources:
         wanted, number = source.name, 2
         while source.name in taken:
@@ -166,9 +166,9 @@ def _is_live(argument: str) -> bool:
 
 
 def _name_files(files: Sequence[Input]) -> list[tuple[str, Path]]:
-    """Name files relative to their roots, or to what is common to all where names collide."""
-    paths = [one.path for one in files]
-    names = [one.name.as_posix() for one in files]
+    """Name files relative to their roots, or to their common folder if names collide."""
+    paths = [entry.path for entry in files]
+    names = [entry.name.as_posix() for entry in files]
     if len(set(names)) < len(names):
         absolute = [Path(os.path.abspath(path)) for path in paths]
         common = os.path.commonpath([path.parent for path in absolute])

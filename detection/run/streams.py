@@ -1,32 +1,41 @@
-"""Sources and streams through the pipeline, batch by batch."""
+"""All sources of a run through one pipeline: decoded, derained, detected in, written."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from detection.pipeline import STAGES, Pipeline, Processed
+from detection.run.options import DetectionOptions
 from detection.run.records import RunFolder
 from detection.run.saving import Saver
 from detection.run.sources import Live, Source
 from detection.timing import StageTimes
 from detection.types import Detections
 from detection.yolo import YoloDetector
-from rainmer import Derainer
 from rainmer.background import consume
+from rainmer.cli import progress_bar
 from rainmer.frames.arrays import Frame
+from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["StreamResult", "Streams"]
 
 
 class StreamResult(NamedTuple):
-    """What is handed to the thread that writes; without `processed`, the source has ended."""
+    """A frame on its way to the thread that writes.
+
+    Attributes:
+        source: Name of the source.
+        processed: The frame; None: the source has ended.
+        in_rainy: What the detector finds in the rainy frame, if that is shown.
+    """
 
     source: str
     processed: Processed | None
@@ -34,16 +43,17 @@ class StreamResult(NamedTuple):
 
 
 class Streams:
-    """All sources on their way through the pipeline, in three stages at once.
+    """Runs all sources through the pipeline, in three stages at the same time.
 
-    Threads decode, one per source; the calling one derains and detects; another draws and writes.
+    Each source is decoded in its own thread, the calling thread derains and detects, and one more
+    thread draws and writes.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
-        options: argparse.Namespace,
-        derainer: Derainer,
+        options: DetectionOptions,
+        derainer: Derainer | PrecomputedResults,
         detector: YoloDetector,
     ) -> None:
         self._sources = {source.name: source for source in sources}
@@ -63,42 +73,42 @@ class Streams:
             StreamError: Sources broke off; the results of all others are complete.
         """
         start = time.perf_counter()
-        limit = self._options.limit
-        counts = [
-            min(source.count or limit or 0, limit or source.count)
-            for source in self._sources.values()
-        ]
-        with (
-            contextlib.ExitStack() as open_savers,
-            tqdm(
-                total=sum(counts) if all(counts) else None,
-                desc=next(iter(self._sources)) if len(counts) == 1 else f"{len(counts)} sources",
-                unit="frame",
-                delay=2,
-                disable=self._options.quiet,
-            ) as bar,
-        ):
-            savers = {
-                source.name: open_savers.enter_context(
-                    Saver(
-                        source,
-                        self._options,
-                        self._derainer.name,
-                        self._detector.names,
-                        run.folder,
-                    )
-                )
-                for source in self._sources.values()
-            }
+        with contextlib.ExitStack() as stack:
+            savers = self._open_savers(run.folder, stack)
+            bar = stack.enter_context(self._progress_bar())
 
             def write(result: StreamResult) -> None:
-                self._write(result, savers[result.source], run)
+                self._write(result, savers.get(result.source), run)
                 bar.update(result.processed is not None)
 
             try:
                 consume(self._detected(), write, 2 * self._options.batch)
             finally:
                 self._wall_s = time.perf_counter() - start
+
+    def _open_savers(self, folder: Path, stack: contextlib.ExitStack) -> dict[str, Saver]:
+        """Return what saves the frames of each source, by its name; nothing without `--save`."""
+        if not self._options.save:
+            return {}
+        return {
+            name: stack.enter_context(
+                Saver(source, self._derainer.name, self._detector.names, folder)
+            )
+            for name, source in self._sources.items()
+        }
+
+    def _progress_bar(self) -> tqdm[Any]:
+        limit = self._options.limit
+        counts = [
+            min(source.count or limit or 0, limit or source.count)
+            for source in self._sources.values()
+        ]
+        return progress_bar(
+            sum(counts) if all(counts) else None,
+            quiet=self._options.quiet,
+            unit="frame",
+            name=next(iter(self._sources)) if len(counts) == 1 else f"{len(counts)} sources",
+        )
 
     def timing(self) -> dict[str, Any]:
         """Return ms per frame of each stage, seconds in all, and frames per second."""
@@ -111,19 +121,21 @@ class Streams:
             "frames_per_s": round(self._frames / self._wall_s, 3) if self._wall_s else None,
         }
 
-    def _write(self, result: StreamResult, saver: Saver, run: RunFolder) -> None:
+    def _write(self, result: StreamResult, saver: Saver | None, run: RunFolder) -> None:
         if result.processed is None:
-            saver.close()
+            if saver is not None:
+                saver.close()
             return
         with self._times.measuring("write"):
-            saver.save(result.processed, result.in_rainy)
+            if saver is not None:
+                saver.save(result.processed, result.in_rainy)
             run.add(result.source, result.processed)
         for stage, elapsed_ms in result.processed.stage_ms.items():
             self._times.add(stage, elapsed_ms)
         self._frames += 1
 
     def _detected(self) -> Iterator[StreamResult]:
-        """Derain and detect; in the rainy frame too if both are shown."""
+        """Derain and detect; detect in the rainy frames, too, if they are shown."""
         lives = sum(isinstance(source, Live) for source in self._sources.values())
         frames = {
             # Live sources first: they cannot wait until a video ends.

@@ -1,4 +1,4 @@
-"""Everything that speaks to ultralytics. Its modules are imported when one of their names is used.
+"""Everything that calls ultralytics. Its modules are imported when one of their names is used.
 
 ultralytics is AGPL-3.0; the rest of the toolkit does without it.
 """

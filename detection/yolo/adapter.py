@@ -1,4 +1,4 @@
-"""Detectors of ultralytics behind the detector socket."""
+"""Detectors of ultralytics as `detection.types.Detector`."""
 
 # ultralytics is untyped: its objects and options are Any.
 # ruff: noqa: ANN401
@@ -39,14 +39,14 @@ def load_yolo(
 ) -> Any:
     """Load an ultralytics detector: `.pt`, `.onnx`, an OpenVINO folder, whatever it exports to.
 
-    A `.pt` of ultralytics is a pickle: loading it runs the code in it. Load only files whose origin
-    you trust. Nothing is downloaded or installed unless it is asked for.
+    A `.pt` of ultralytics is a pickle: loading it runs the code in it, so load only files whose
+    origin you trust. Nothing is downloaded or installed unless asked for.
 
     Args:
         weights: A file or folder. With `allow_download` also a name that ultralytics publishes
             (`yolo11n.pt`) or an address.
-        task: The task of an exported model whose file does not tell it.
-        allow_download: Whether a missing file may be fetched by ultralytics.
+        task: The task of an exported model whose file does not contain it.
+        allow_download: Whether ultralytics may fetch a missing file.
 
     Returns:
         An `ultralytics.YOLO` object.
@@ -78,7 +78,7 @@ def load_yolo(
 
 
 def _check_suffix(named: str) -> None:
-    """Refuse what cannot be weights before ultralytics guesses."""
+    """Refuse what cannot be weights, before ultralytics guesses."""
     suffixes = tuple(export_formats()["Suffix"])
     if named.lower().endswith((".yaml", ".yml")):
         raise WeightsError(f"{named} describes an architecture without weights; give trained ones")
@@ -102,7 +102,7 @@ def no_automatic_installs() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _clear_errors(named: str) -> Iterator[None]:
-    """Turn what ultralytics and its backends raise for an unusable file into one line."""
+    """Turn errors of ultralytics and its backends about an unusable file into one line."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of torch, on what it then refuses
@@ -126,7 +126,7 @@ def _clear_errors(named: str) -> Iterator[None]:
 
 
 def _reason(error: Exception, named: str) -> str:
-    """Return what is wrong, without the name again, ultralytics' signs and torch's advice."""
+    """Return what is wrong, without the file's name, ultralytics' symbols and torch's advice."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).replace(named, "it").replace("—", "-").encode("ascii", "ignore").decode()
@@ -135,16 +135,16 @@ def _reason(error: Exception, named: str) -> str:
 
 
 class YoloDetector:
-    """An ultralytics detector behind the detector socket, for one's own loop.
+    """An ultralytics detector for your own loop, see `detection.types.Detector`.
 
-    Frames of one size are detected together and each size for itself, so what is found in a frame
-    does not depend on the frames beside it (in a mixed batch ultralytics pads to a square).
+    Only frames of one size share a batch, so that the detections in a frame do not depend on the
+    other frames (ultralytics pads mixed batches to squares).
 
     Args:
         weights: A file, see `load_yolo`, or an `ultralytics.YOLO` object (attached derainers work).
         device: `cpu`, `cuda:0`, ...; None lets ultralytics choose.
         conf: Lowest score of a detection, 0..1.
-        iou: Overlap above which the lesser of two boxes is dropped, 0..1.
+        iou: Overlap (IoU) above which the box with the lower score is dropped, 0..1.
         imgsz: Longer side of the detector's input in pixels.
         max_det: Most detections per frame.
         batch: Most frames at once.
@@ -210,21 +210,21 @@ class YoloDetector:
         Raises:
             WeightsError: A backend of an exported model fails or is not installed.
         """
-        found: list[Detections | None] = [None] * len(frames)
+        results: list[Detections | None] = [None] * len(frames)
         totals: Counter[str] = Counter()
         for chosen in self._batches(frames):
             for i, result in zip(chosen, self._predict([frames[i] for i in chosen]), strict=True):
-                found[i] = _detections_of(result)
+                results[i] = _detections_of(result)
                 totals.update(result.speed)
         self.speed = {step: total / len(frames) for step, total in totals.items()}
-        return [detections for detections in found if detections is not None]
+        return [detections for detections in results if detections is not None]
 
     @property
     def device(self) -> torch.device | None:
         """Where `detect_batch` runs; None if it cannot.
 
-        It cannot with an attached derainer, nor with a model that does not letterbox. Asking sets
-        the detector up.
+        It cannot with an attached derainer, nor with a model that does not letterbox. Reading this
+        sets the detector up.
         """
         if is_attached(self.yolo):
             return None
@@ -236,7 +236,7 @@ class YoloDetector:
         return cast(torch.device, self.yolo.predictor.device)
 
     def detect_batch(self, batch: Tensor) -> list[Detections]:
-        """Detect in frames that are on a device; finds what it finds in the same arrays.
+        """Detect in frames that are on a device, with the same results as for arrays.
 
         Args:
             batch: (B, 3, H, W), uint8, RGB; on `device`, else it is moved there.
@@ -251,7 +251,7 @@ class YoloDetector:
         totals: Counter[str] = Counter()
         for part in torch.split(batch, self.batch):
             found += [_detections_of(result) for result in self._predict_batch(part)]
-            # Only now, as everything has arrived: reading a watch waits for its step.
+            # Not earlier: reading a stopwatch waits for its step.
             for step, watch in self.yolo.predictor.watches.items():
                 totals[step] += watch.elapsed_ms
         self.speed = {step: total / len(batch) for step, total in totals.items()}

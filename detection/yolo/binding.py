@@ -1,8 +1,4 @@
-"""Classes that are made at run time: a hook mixed into an ultralytics class, with its settings.
-
-ultralytics reuses a predictor only while `predict` is given the very same class, so the same
-settings must always give the same class.
-"""
+"""What the hooks into ultralytics share: their settings, and the making of their classes."""
 
 from __future__ import annotations
 
@@ -14,12 +10,11 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from detection.types import DerainCallable
+from detection.types import DerainCallable, Where
 from rainmer.errors import RainmerError
 
 __all__ = ["DrawOn", "Settings", "Where", "is_attached", "kept_threads", "make_class"]
 
-Where = Literal["frame", "network"]
 DrawOn = Literal["rainy", "derained"]
 
 
@@ -63,7 +58,7 @@ class Settings:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What makes two settings the same. A class made with them keeps the derainer alive."""
+        """Equal for equal settings, as long as the derainer is alive."""
         return id(self.derainer), self.where, self.draw_on, self.on_device
 
 
@@ -77,7 +72,7 @@ def kept_threads() -> Iterator[None]:
     """Keep torch's number of CPU threads.
 
     Whenever ultralytics chooses the CPU, it leaves the whole process one thread fewer than there
-    are cores (half of them on two cores), and the derainer would run that much slower.
+    are cores (one of two, on two cores), which would slow down the derainer.
     """
     threads = torch.get_num_threads()
     try:
@@ -89,11 +84,22 @@ def kept_threads() -> Iterator[None]:
 _classes: weakref.WeakValueDictionary[tuple[object, ...], type] = weakref.WeakValueDictionary()
 
 
-def make_class(hook: type, base: type, settings: Settings) -> type[Any]:
-    """Return the subclass of `hook` and `base` with these settings, always the same one."""
-    key = (hook, base, *settings.key)
+def make_class(
+    name: str, bases: tuple[type, ...], settings: Settings | None = None, **attributes: object
+) -> type[Any]:
+    """Derive a class, always the same one for the same arguments.
+
+    ultralytics keeps its predictor only while `predict` is given the very same class.
+
+    Args:
+        name: Name of the class.
+        bases: A hook and the ultralytics class behind it, or the latter alone.
+        settings: Becomes the attribute `settings`. The class keeps its derainer alive.
+        attributes: Further attributes and methods, the same ones for every class of these bases.
+    """
+    key = (name, bases, settings and settings.key)
     made = _classes.get(key)
     if made is None:
-        made = type(f"Derain{base.__name__}", (hook, base), {"settings": settings})
+        made = type(name, bases, {"settings": settings, **attributes})
         _classes[key] = made
     return made

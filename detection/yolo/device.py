@@ -1,11 +1,10 @@
-"""Batches that already are on the detector's device, on their way into ultralytics."""
+"""Passing batches that are on the detector's device already to ultralytics."""
 
 # ultralytics is untyped: its objects and options are Any.
 # ruff: noqa: ANN401
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from ultralytics.engine.predictor import BasePredictor
 
 from detection.timing import Stopwatch
+from detection.yolo.binding import make_class
 from detection.yolo.letterbox import Placement, letterbox, place
 
 __all__ = ["DeviceBatch", "device_predictor", "letterboxes", "network_input", "placement_of"]
@@ -35,14 +35,14 @@ class DeviceBatch:
 
 
 class DevicePredictor(_Base):  # type: ignore[misc]
-    """Mixed in before an ultralytics predictor: also takes a `DeviceBatch`, in one go.
+    """Mixed in before an ultralytics predictor, so that it also takes a `DeviceBatch`.
 
-    Frames are letterboxed where they are, and the steps are timed without the synchronisation of
-    ultralytics' own loop. Callbacks of that loop do not run. Everything else that `predict` takes
-    goes the usual way. `Results.orig_img` only has the shape of the frame.
+    Frames are letterboxed on their device, and steps are timed without the synchronisation of
+    ultralytics' own loop, whose callbacks do not run. Any other source goes the usual way. Of
+    `Results.orig_img`, only the shape is that of the frame.
 
     Attributes:
-        watches: Of the last batch, by ultralytics' name of the step.
+        watches: Stopwatches of the last batch, by ultralytics' names of the steps.
     """
 
     done_warmup: bool  # of ultralytics: whether the network has run once
@@ -67,7 +67,7 @@ class DevicePredictor(_Base):  # type: ignore[misc]
             self.model.model.set_head_attr(
                 max_det=max(self.args.max_det, 300), agnostic_nms=self.args.agnostic_nms
             )
-        # Any picture will do: it is where ultralytics checks the input size.
+        # Any image will do: this is where ultralytics checks the input size.
         self.setup_source(np.zeros((1, 1, 3), np.uint8))
         self.batch = (["frame"] * count, None, None)
         watches = {step: Stopwatch(self.device) for step in _STEPS}
@@ -89,17 +89,12 @@ class DevicePredictor(_Base):  # type: ignore[misc]
 def device_predictor(yolo: Any) -> type[Any] | None:
     """Return the predictor class for `DeviceBatch`, always the same one for a YOLO object.
 
-    None if its predictor prepares frames in a way of its own.
+    None if the object's own predictor does not letterbox as ultralytics' detectors do.
     """
     stock = yolo._smart_load("predictor")
     if not (isinstance(stock, type) and issubclass(stock, BasePredictor) and letterboxes(stock)):
         return None
-    return _make_class(stock)
-
-
-@functools.cache
-def _make_class(base: type) -> type[Any]:
-    return type(f"Device{base.__name__}", (DevicePredictor, base), {})
+    return make_class(f"Device{stock.__name__}", (DevicePredictor, stock))
 
 
 def letterboxes(predictor: Any) -> bool:

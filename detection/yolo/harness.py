@@ -1,8 +1,8 @@
-"""The measuring harness: ultralytics' validation pre- and post-processing over frames in memory.
+"""The measuring harness: ultralytics' validation pre- and post-processing for frames in memory.
 
-Every row of a comparison goes through here, so that rows differ by their pixels alone. It follows
-`yolo val` step by step (resize of the long side, rectangular batches sorted by aspect ratio,
-letterbox that never enlarges, multi-label NMS); `predict` differs in each of these.
+All rows of a comparison use it, so that they differ by their pixels alone. It follows `yolo val`
+step by step (resize of the long side, rectangular batches sorted by aspect ratio, letterbox that
+never enlarges, multi-label NMS); `predict` differs in each of these.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -22,7 +21,7 @@ from torch import Tensor
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import nms, ops
 
-from detection.types import Detections
+from detection.types import Detections, HarnessBatch
 from detection.yolo.adapter import load_yolo, no_automatic_installs
 from detection.yolo.letterbox import PAD_VALUE, Placement, place
 from rainmer.device import resolve_device
@@ -30,17 +29,9 @@ from rainmer.errors import RainmerError
 from rainmer.files import file_sha256
 from rainmer.frames.arrays import Frame
 
-__all__ = ["HarnessBatch", "ValidationHarness"]
+__all__ = ["ValidationHarness"]
 
 _HORIZONTAL_TASKS = frozenset({"detect", "segment", "pose"})
-
-
-@dataclass(frozen=True)
-class HarnessBatch:
-    """One batch of the harness: which images, and the size of the detector's input for them."""
-
-    indices: tuple[int, ...]
-    input_hw: tuple[int, int]
 
 
 class ValidationHarness:
@@ -110,7 +101,7 @@ class ValidationHarness:
             self.batch,
         )
         self.fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-        # The first call costs more than the others; it is not charged to the first images.
+        # The first call takes longer than others, which must not count for the first images.
         self.detect(
             [np.full((self.imgsz, self.imgsz, 3), PAD_VALUE, np.uint8)], self._input_hw(None)
         )
@@ -200,7 +191,7 @@ class ValidationHarness:
             nc=self._class_count,
             multi_label=True,
             max_det=self.max_det,
-            # Over its time limit it would drop images, and the numbers would depend on the machine.
+            # Over its time limit it drops images, so that numbers would depend on the machine.
             max_time_img=math.inf,
         )
         return [
@@ -239,7 +230,7 @@ class ValidationHarness:
 
 
 def file_fingerprint(weights: str) -> str:
-    """Return a digest of a weights file, or of all files of an exported folder."""
+    """Return the SHA-256 of a weights file, or of all files of an exported folder."""
     path = Path(weights)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ultralytics import RTDETR, YOLO, YOLOWorld
 
 from detection.types import DerainCallable
-from detection.yolo.binding import DrawOn, Settings, Where
+from detection.yolo.binding import DrawOn, Settings, Where, make_class
 from detection.yolo.predictor import DerainPredictor, bind_predictor
 from detection.yolo.validator import DerainValidator, bind_validator
 from rainmer.errors import RainmerError
@@ -23,52 +23,61 @@ __all__ = ["DerainPredictor", "DerainValidator", "attach", "attached", "detach"]
 Model = TypeVar("Model")
 
 
-def _deraining_class(plain: Any, bound_settings: Settings) -> type:
+def _deraining_class(plain: type, settings: Settings) -> type:
     """Derive a model class of ultralytics whose predictors and validators derain.
 
-    An object becomes deraining by taking this class. Its network carries no hook, so `save`,
-    `export` and pickles of it are those of the plain object; training is not derained. The class
-    has `plain` as its only base, else Python would refuse to let an object change to it.
+    An object becomes deraining by changing to this class. Its network carries no hook, so `save`,
+    `export` and pickles of it are those of the plain object; training is not derained. `plain` is
+    the only base, as Python would refuse the change to a class with more of them.
     """
+    return make_class(
+        plain.__name__,
+        (plain,),
+        settings,
+        plain_class=plain,
+        predict=_predict,
+        val=_val,
+        __copy__=_copy,
+        __deepcopy__=_deepcopy,
+        __reduce_ex__=_reduce,
+        __module__=plain.__module__,
+        __qualname__=plain.__qualname__,
+    )
 
-    class Deraining(plain):  # type: ignore[misc]
-        plain_class = plain
-        settings = bound_settings
 
-        def predict(
-            self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any
-        ) -> Any:
-            # Always given, because ultralytics reuses whatever predictor it has if none is asked
-            # for.
-            base = self._smart_load("predictor") if predictor is None else predictor
-            bound = bind_predictor(base, self.settings)
-            return super().predict(source=source, stream=stream, predictor=bound, **kwargs)
+def _predict(
+    self: Any, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any
+) -> Any:
+    # Always given: without one, ultralytics reuses whatever predictor the object has.
+    base = self._smart_load("predictor") if predictor is None else predictor
+    bound = bind_predictor(base, self.settings)
+    return self.plain_class.predict(self, source=source, stream=stream, predictor=bound, **kwargs)
 
-        def val(self, validator: Any = None, **kwargs: Any) -> Any:
-            base = self._smart_load("validator") if validator is None else validator
-            return super().val(validator=bind_validator(base, self.settings), **kwargs)
 
-        def __copy__(self) -> Any:
-            twin = type(self).__new__(type(self))
-            twin.__dict__.update(self.__dict__)
-            return twin
+def _val(self: Any, validator: Any = None, **kwargs: Any) -> Any:
+    base = self._smart_load("validator") if validator is None else validator
+    return self.plain_class.val(self, validator=bind_validator(base, self.settings), **kwargs)
 
-        def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-            twin = type(self).__new__(type(self))
-            memo[id(self)] = twin
-            twin.__dict__.update(copy.deepcopy(_state_of(self), memo))
-            return twin
 
-        def __reduce_ex__(self, protocol: Any) -> Any:
-            return object.__new__, (plain,), _state_of(self)
+def _copy(self: Any) -> Any:
+    twin = object.__new__(type(self))
+    twin.__dict__.update(self.__dict__)
+    return twin
 
-    Deraining.__name__ = Deraining.__qualname__ = plain.__name__
-    Deraining.__module__ = plain.__module__
-    return Deraining
+
+def _deepcopy(self: Any, memo: dict[int, Any]) -> Any:
+    twin = object.__new__(type(self))
+    memo[id(self)] = twin
+    twin.__dict__.update(copy.deepcopy(_state_of(self), memo))
+    return twin
+
+
+def _reduce(self: Any, _protocol: Any) -> Any:
+    return object.__new__, (self.plain_class,), _state_of(self)
 
 
 def _state_of(yolo: Any) -> dict[str, Any]:
-    """Return what makes an object, without its predictor: that is rebuilt, and holds a lock."""
+    """Return an object's attributes, its predictor left out: it has a lock, and is built anew."""
     return {**yolo.__dict__, "predictor": None}
 
 
@@ -77,9 +86,9 @@ def attach(
 ) -> Model:
     """Put a derainer in front of an existing YOLO object, for all its tasks and sources.
 
-    From now on `yolo(...)`, `yolo.predict`, `yolo.track` and `yolo.val` derain first. A derainer
-    attached before is replaced. Copies of the object derain too; saved files, exports and pickles
-    do not contain the derainer. `yolo.train` is as before.
+    From now on `yolo(...)`, `yolo.predict`, `yolo.track` and `yolo.val` derain first. This replaces
+    a derainer that is attached already. Copies of the object derain, too; saved files, exports and
+    pickles do not contain the derainer. `yolo.train` is unchanged.
 
     Args:
         yolo: An `ultralytics.YOLO` object, of `.pt` weights or an exported model.
@@ -104,7 +113,7 @@ def attach(
 
 
 def detach(yolo: Any) -> None:
-    """Take the derainer away from a YOLO object; one without stays as it is."""
+    """Remove the derainer from a YOLO object, if it has one."""
     plain = vars(type(yolo)).get("plain_class")
     if plain is not None:
         _change_class(yolo, plain)
@@ -114,7 +123,7 @@ def detach(yolo: Any) -> None:
 def attached(
     yolo: Model, derainer: DerainCallable, where: Where = "frame", *, draw_on: DrawOn = "rainy"
 ) -> Iterator[Model]:
-    """Attach a derainer for the length of a `with` block; see `attach`."""
+    """Attach a derainer for the duration of a `with` block; see `attach`."""
     before = type(yolo)
     try:
         yield attach(yolo, derainer, where, draw_on=draw_on)

@@ -1,7 +1,7 @@
 """Letterboxing of uint8 batches on any device, equal bit for bit to ultralytics' on the CPU.
 
-A frame that was derained on the GPU is already there: downloading it only to have it resized and
-padded by OpenCV would cost two transfers. This module needs no ultralytics.
+A frame that was derained on the GPU is there already, and to have it resized and padded by OpenCV
+would cost two transfers. This module needs no ultralytics.
 """
 
 from __future__ import annotations

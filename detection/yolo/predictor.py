@@ -41,15 +41,14 @@ _Base: Any = object
 
 
 class DerainPredictor(_Base):  # type: ignore[misc]
-    """Mixed in before an ultralytics predictor: derains what `preprocess` gets. Made by `bind`.
+    """Mixed in before an ultralytics predictor, whose input it derains. Made by `bind`.
 
-    Every source that ultralytics accepts comes through here: images, videos and streams as uint8
-    frames of native size, tensors as they are given (a tensor is derained directly, in both
-    modes). The detector gets derained frames rounded to 8 bits, so boxes are those that it finds
-    in the derained image files. `Results.orig_img` stays the rainy frame unless `draw_on` says
-    otherwise; trackers, which estimate the camera's motion from it, always see the derained one
-    in mode `frame`. The derainer's time is in `Results.speed["derain"]`, and no longer part of
-    `preprocess`, in ms per image.
+    This covers every source that ultralytics accepts: images, videos and streams arrive as uint8
+    frames of native size, tensors as they are given (and are derained directly, in both modes).
+    The detector gets derained frames rounded to 8 bits, so boxes are those of derained image files.
+    `Results.orig_img` stays the rainy frame unless `draw_on` says otherwise; trackers, which
+    estimate the camera's motion from it, always see the derained one in mode `frame`. The
+    derainer's time, in ms per image, is `Results.speed["derain"]` and not part of `preprocess`.
     """
 
     settings: Settings
@@ -77,8 +76,8 @@ class DerainPredictor(_Base):  # type: ignore[misc]
         """Make a predictor class: `yolo.predict(source, predictor=DerainPredictor.bind(derainer))`.
 
         The same arguments always return the same class, so that ultralytics keeps its predictor
-        from call to call. It also keeps it for calls that name no predictor; `attach` has no such
-        memory.
+        from call to call. It also keeps it for later calls that name no predictor, which does not
+        happen with `attach`.
 
         Args:
             derainer: Callable `frames -> frames`, as `rainmer.Derainer`.
@@ -222,7 +221,7 @@ def bind_predictor(base: type, settings: Settings) -> type[Any]:
         return base
     if not (isinstance(base, type) and issubclass(base, BasePredictor)):
         raise RainmerError(f"expected a predictor class of ultralytics, but got {base!r}")
-    return make_class(DerainPredictor, base, settings)
+    return make_class(f"Derain{base.__name__}", (DerainPredictor, base), settings)
 
 
 def _letterboxes(predictor: type) -> bool:

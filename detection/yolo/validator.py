@@ -151,7 +151,7 @@ def bind_validator(base: type, settings: Settings) -> type[Any]:
             f"{kind} validator {getattr(base, '__name__', base)!r} cannot derain: derain the "
             "images first, with python -m rainmer.derain"
         )
-    return make_class(DerainValidator, base, settings)
+    return make_class(f"Derain{base.__name__}", (DerainValidator, base), settings)
 
 
 def _is_validator(base: object) -> bool:

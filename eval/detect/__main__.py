@@ -5,19 +5,22 @@ python -m eval.detect --derain prenet:prenet.pth --data set.yaml --detector yolo
 
 from __future__ import annotations
 
-import argparse
+import functools
 import logging
 import os
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from detection.timing import StageTimes
-from detection.yolo.binding import Where
+from detection.types import Where
 from detection.yolo.harness import ValidationHarness
 from eval.cli import (
+    DetectorOptions,
+    RunOptions,
     add_detector_options,
     add_run_options,
     advance,
@@ -26,6 +29,7 @@ from eval.cli import (
     command_line,
     progress_bar,
 )
+from eval.detect.columns import format_table
 from eval.detect.comparison import Comparison, compare, row_specs
 from eval.detect.diagnosis import Diagnosis, diagnose, write_diagnosis
 from eval.detect.error_report import breakdown_section
@@ -33,15 +37,23 @@ from eval.detect.output import write_comparison
 from eval.detect.report import Report, render_report
 from eval.detect.strips import select_strips
 from eval.detect.table import Settings
+from eval.report.facts import RunFacts
 from eval.report.files import describe_environment, now
-from eval.report.tables import format_table
-from eval.rows.cache import CachedDerainer
-from eval.rows.derainers import CONTROL, build_derainers
+from eval.report.strips import Strip
+from eval.rows.derainers import CONTROL, Derainers
+from eval.rows.run import RowSpec
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_weights
 from eval.street.embedded import INPUT_SIZE, street_set
-from rainmer import Derainer
-from rainmer.cli import add_stage_options, fraction, make_parser, run_command, stage_options
+from rainmer.cli import (
+    StageOptions,
+    add_stage_options,
+    fraction,
+    make_parser,
+    parse_options,
+    run_command,
+    stage_options,
+)
 from rainmer.device import resolve_device
 from rainmer.errors import DatasetError
 from rainmer.files import make_folder, write_text
@@ -58,88 +70,77 @@ _EXAMPLE = """\
   python -m eval.detect --derain                  # the embedded set and detector"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DetectOptions(DetectorOptions, RunOptions, StageOptions):
+    """The options of the command; see its help."""
+
+    derain: list[str] | None
+    data: str | None
+    conf: float
+    no_control: bool
+    union: bool
+    where: list[Where]
+    no_breakdown: bool
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What a run measures, and with what.
+
+    Attributes:
+        options: The options of the command.
+        data: The set, restricted as asked for.
+        data_file: Its file.
+        detector: The detector in its harness.
+        weights: The detector's file or published name.
+        derainers: All derainers of the run.
+        specs: The rows, rainy first.
+        settings: What turns detections into numbers.
+        folder: The run's folder.
+    """
+
+    options: DetectOptions
+    data: DetectionSet
+    data_file: Path
+    detector: ValidationHarness
+    weights: str
+    derainers: Derainers
+    specs: Sequence[RowSpec]
+    settings: Settings
+    folder: Path
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises RainmerError for what the user can mend."""
+    """Run the command.
+
+    Raises:
+        RainmerError: A mistake in the options or the data. At the end also when images could not
+            be read; the results of all others are kept.
+    """
     started = time.perf_counter()
     options = _parse(argv)
     if options.quiet:
         logging.getLogger().setLevel(logging.WARNING)
-    device = resolve_device(options.device)
-    inputs = _inputs(options)
-    data = load_set(inputs.data, quiet=options.quiet)
-    data = data.restricted(options.conditions, _limit(options, data))
-    detector = ValidationHarness(
-        inputs.detector, device, imgsz=inputs.imgsz, allow_download=options.allow_download
-    )
-    derainers = _derainers(options)
-    cache = cache_folder(options)
-    cached = [CachedDerainer(derainer, cache) for derainer in derainers]
-    needs_names = [derainer.needs_names for derainer in derainers]
-    specs = row_specs(
-        data, cached, needs_names, union=options.union, where=tuple(dict.fromkeys(options.where))
-    )
-    name = f"{data.name}-{Path(inputs.detector).stem}"
-    folder = make_folder(options.out or Path("runs", "detect", name))
-    settings = Settings(
-        count_conf=options.conf,
-        pseudo_conf=options.pseudo_conf,
-        resamples=options.resamples,
-        seed=options.seed,
-        union_iou=detector.iou,
-        union_max_det=detector.max_det,
-    )
+    bench = _set_up(options)
     times = StageTimes()
-    with progress_bar(len(data.samples) * len(specs), quiet=options.quiet) as bar:
-        comparison = compare(
-            data,
-            detector,
-            specs,
-            folder / "rows",
-            settings,
-            times=times,
-            progress=lambda label, images: advance(bar, label, images),
-        )
-    strips = select_strips(comparison, settings.count_conf)
-    diagnosis = Diagnosis([], [], [])
-    if not options.no_breakdown:
-        diagnosis = diagnose(comparison, settings.count_conf)
-    elapsed = {
-        "derain": sum(derainer.busy_s for derainer in cached),
-        "detect": times.total_ms("detect") / 1e3,
-        "decode": times.total_ms("decode") / 1e3,
-        "wall": time.perf_counter() - started,
-    }
-    config = _resolved(options, inputs, derainers, detector)
-    environment = describe_environment(device)
-    write_comparison(folder, comparison, config=config, environment=environment, elapsed=elapsed)
-    write_diagnosis(folder, diagnosis)
-    report = Report(
-        set_name=data.name,
-        detector=Path(inputs.detector).name,
-        rows=comparison.table,
-        per_class=comparison.per_class,
-        strips=strips,
+    comparison = _compare(bench, times)
+    strips = select_strips(comparison, options.conf)
+    diagnosis = Diagnosis() if options.no_breakdown else diagnose(comparison, options.conf)
+    facts = RunFacts(
         command=command_line("eval.detect", argv),
         date=now(),
-        protocol=_protocol(detector, settings),
+        environment=describe_environment(resolve_device(options.device)),
+        config=_resolved(bench),
+        elapsed_s=_elapsed(bench, times, started),
         notes=comparison.notes,
-        environment=environment,
-        config=config,
-        elapsed=elapsed,
-        pseudo_labels=comparison.pseudo_labels,
-        breakdown=breakdown_section(diagnosis),
+        protocol=_protocol(bench.detector, bench.settings),
     )
-    write_text(folder / "report.html", render_report(report))
-    _print_result(comparison, folder, as_json=options.json)
-    errors = comparison.data.defects.error_lines()
-    if errors:
-        raise DatasetError(
-            f"finished on {len(comparison.data.samples)} images, results in {folder}; "
-            f"but the set has defects: {'; '.join(errors)}"
-        )
+    _write(bench, comparison, diagnosis, strips, facts)
+    _print_result(comparison, bench.folder, as_json=options.json)
+    _end_with_defects(comparison, bench.folder)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> DetectOptions:
     parser = make_parser(
         "python -m eval.detect",
         "Measure whether deraining helps a detector: mAP on rainy, derained and clean images.",
@@ -149,7 +150,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--derain",
         nargs="*",
         metavar="SPEC",
-        help=f"derainers to compare: {SPEC_HELP}; alone: {DEFAULT_DERAINER}",
+        help=f"derainers to compare: {SPEC_HELP}; LABEL=SPEC names one, {{set}} in it is the "
+        f"set's name; alone: {DEFAULT_DERAINER}",
     )
     parser.add_argument(
         "--data", metavar="YAML", help="rainy detection set; default: the embedded street scenes"
@@ -177,59 +179,92 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-breakdown", action="store_true", help="leave errors by kind out")
     add_run_options(parser, out="runs/detect/SET-DETECTOR", limit="images")
     add_stage_options(parser)
-    return parser.parse_args(argv)
+    return parse_options(parser, DetectOptions, argv)
 
 
-class _Inputs(NamedTuple):
-    """A set's file, a detector (a file or a published name), and the detector's input size."""
-
-    data: Path
-    detector: str
-    imgsz: int
-
-
-def _inputs(options: argparse.Namespace) -> _Inputs:
-    """Return set, detector and input size: those asked for, or the embedded ones."""
-    return _Inputs(
+def _set_up(options: DetectOptions) -> _Bench:
+    """Load set, detector and derainers: what is wrong with them is said before the work."""
+    device = resolve_device(options.device)
+    data_file = (
         Path(options.data)
         if options.data
-        else street_set(processes=os.cpu_count() or 1, quiet=options.quiet),
-        options.detector or str(detector_weights()),
-        options.imgsz or INPUT_SIZE,
+        else street_set(processes=os.cpu_count() or 1, quiet=options.quiet)
     )
+    weights = options.detector or str(detector_weights())
+    data = load_set(data_file, quiet=options.quiet)
+    data = data.restricted(options.conditions, _limit(options, data))
+    detector = ValidationHarness(
+        weights,
+        device,
+        imgsz=options.imgsz or INPUT_SIZE,
+        allow_download=options.allow_download,
+    )
+    derainers = Derainers(_derainer_texts(options), stage_options(options), cache_folder(options))
+    where = tuple(dict.fromkeys(options.where))
+    specs = row_specs(data, derainers.for_set(data.name), union=options.union, where=where)
+    name = f"{data.name}-{Path(weights).stem}"
+    settings = Settings(
+        count_conf=options.conf,
+        pseudo_conf=options.pseudo_conf,
+        resamples=options.resamples,
+        seed=options.seed,
+        union_iou=detector.iou,
+        union_max_det=detector.max_det,
+    )
+    folder = make_folder(options.out or Path("runs", "detect", name))
+    return _Bench(options, data, data_file, detector, weights, derainers, specs, settings, folder)
 
 
-def _limit(options: argparse.Namespace, data: DetectionSet) -> int | None:
+def _limit(options: DetectOptions, data: DetectionSet) -> int | None:
     """Return the most images to take: as asked for, and not all of the embedded set."""
     if options.limit is not None or options.data or len(data.samples) <= EMBEDDED_LIMIT:
-        return options.limit  # type: ignore[no-any-return]
+        return options.limit
     total = len(data.samples)
     _log.info("%d of the %d embedded images; --limit %d: all", EMBEDDED_LIMIT, total, total)
     return EMBEDDED_LIMIT
 
 
-def _derainers(options: argparse.Namespace) -> list[Derainer]:
-    """Build the derainers asked for, and the control."""
-    specs = [] if options.derain is None else options.derain or [DEFAULT_DERAINER]
-    if not options.no_control:
-        specs = [*specs, CONTROL]
-    return build_derainers(specs, stage_options(options))
+def _derainer_texts(options: DetectOptions) -> list[str]:
+    """Return the derainers asked for, and the control."""
+    texts = [] if options.derain is None else options.derain or [DEFAULT_DERAINER]
+    return texts if options.no_control else [*texts, CONTROL]
 
 
-def _resolved(
-    options: argparse.Namespace,
-    inputs: _Inputs,
-    derainers: Sequence[Derainer],
-    detector: ValidationHarness,
-) -> dict[str, Any]:
+def _compare(bench: _Bench, times: StageTimes) -> Comparison:
+    """Run and score every row, with a bar over all images of all rows."""
+    total = len(bench.data.samples) * len(bench.specs)
+    with progress_bar(total, quiet=bench.options.quiet) as bar:
+        return compare(
+            bench.data,
+            bench.detector,
+            bench.specs,
+            bench.folder / "rows",
+            bench.settings,
+            times=times,
+            progress=functools.partial(advance, bar),
+        )
+
+
+def _elapsed(bench: _Bench, times: StageTimes, started: float) -> dict[str, float]:
+    """Return the seconds of each stage, and since the start."""
+    derainers = {spec.derainer for spec in bench.specs if spec.derainer is not None}
+    return {
+        "derain": sum(derainer.busy_s for derainer in derainers),
+        "detect": times.total_ms("detect") / 1e3,
+        "decode": times.total_ms("decode") / 1e3,
+        "wall": time.perf_counter() - started,
+    }
+
+
+def _resolved(bench: _Bench) -> dict[str, Any]:
     """Return what was run, in full: options, and digests of what files held."""
     return {
-        **chosen_options(options),
-        "data": str(inputs.data),
-        "detector": inputs.detector,
-        "imgsz": detector.imgsz,
-        "detector_fingerprint": detector.fingerprint,
-        "derainers": {derainer.name: derainer.fingerprint for derainer in derainers},
+        **chosen_options(bench.options),
+        "data": str(bench.data_file),
+        "detector": bench.weights,
+        "imgsz": bench.detector.imgsz,
+        "detector_fingerprint": bench.detector.fingerprint,
+        "derainers": dict(bench.derainers.fingerprints),
     }
 
 
@@ -246,6 +281,30 @@ def _protocol(detector: ValidationHarness, settings: Settings) -> dict[str, obje
     }
 
 
+def _write(
+    bench: _Bench,
+    comparison: Comparison,
+    diagnosis: Diagnosis,
+    strips: Sequence[Strip],
+    facts: RunFacts,
+) -> None:
+    """Write every file of the run."""
+    write_comparison(bench.folder, comparison, facts)
+    write_diagnosis(bench.folder, diagnosis)
+    report = Report(
+        set_name=bench.data.name,
+        detector=Path(bench.weights).name,
+        facts=facts,
+        rows=comparison.table,
+        per_class=comparison.per_class,
+        strips=strips,
+        count_conf=bench.settings.count_conf,
+        pseudo_labels=comparison.pseudo_labels,
+        breakdown=breakdown_section(diagnosis),
+    )
+    write_text(bench.folder / "report.html", render_report(report))
+
+
 def _print_result(comparison: Comparison, folder: Path, *, as_json: bool) -> None:
     if as_json:
         print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
@@ -255,6 +314,16 @@ def _print_result(comparison: Comparison, folder: Path, *, as_json: bool) -> Non
     for note in comparison.notes:
         print(f"note: {note}")
     print(f"report: {folder / 'report.html'}")
+
+
+def _end_with_defects(comparison: Comparison, folder: Path) -> None:
+    """Say at the end what is missing from the results, and end with exit code 2 if anything is."""
+    errors = comparison.data.defects.error_lines()
+    if errors:
+        raise DatasetError(
+            f"finished on {len(comparison.data.samples)} images, results in {folder}; "
+            f"but the set has defects: {'; '.join(errors)}"
+        )
 
 
 if __name__ == "__main__":

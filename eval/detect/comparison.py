@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from detection.timing import StageTimes
+from detection.types import MeasuringDetector, Where
+from eval.detect.model import ClassRow, TableRow
 from eval.detect.table import RowResult, Settings, per_class_rows, table_rows
 from eval.detect.truth import CategoryMatch, match_categories, pseudo_truth, set_truth
 from eval.detect.union import unite_runs
-from eval.rows.cache import CachedDerainer
-from eval.rows.run import ImageResult, MeasuringDetector, RowSpec, run_row
+from eval.rows.cache import RowDerainer
+from eval.rows.run import ImageResult, RowSpec, run_row
 from eval.scores.coco import Evaluation, GroundTruth
 from eval.sets import DetectionSet
 from rainmer.errors import SpecError
 
-if TYPE_CHECKING:
-    from detection.yolo.binding import Where
-
-__all__ = ["Comparison", "NamedDetector", "compare"]
+__all__ = ["Comparison", "compare", "row_specs"]
 
 _log = logging.getLogger(__name__)
-
-
-class NamedDetector(MeasuringDetector, Protocol):
-    """A measuring detector that knows its classes."""
-
-    @property
-    def names(self) -> Mapping[int, str]:
-        """Label to class name."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +34,28 @@ class Comparison:
         data: The set, without images that turned out unreadable.
         truth: What rows were scored against.
         rows: Rainy first.
-        table: Flat rows of metrics.json, fractions 0..1.
-        per_class: Flat rows of per_class.csv.
+        table: The table of scores, fractions 0..1.
+        per_class: The same by class.
         pseudo_labels: Whether the truth is the detector's own.
-        notes: What a reader must know about the data.
+        data_notes: What a reader must know about the data.
+        not_on_clean: Derainers that were not measured on clean images, though the set has them.
     """
 
     data: DetectionSet
     truth: GroundTruth
     rows: Sequence[RowResult]
-    table: list[dict[str, Any]]
-    per_class: list[dict[str, Any]]
+    table: list[TableRow]
+    per_class: list[ClassRow]
     pseudo_labels: bool
-    notes: list[str]
+    data_notes: list[str]
+    not_on_clean: Sequence[str]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know about the data and about rows that are missing."""
+        if not self.not_on_clean:
+            return self.data_notes
+        return [*self.data_notes, f"not measured on clean images: {', '.join(self.not_on_clean)}"]
 
     def find(self, input_name: str, derainer: str = "") -> RowResult | None:
         """Return the row of an input and a derainer's name, if it was run."""
@@ -66,8 +67,7 @@ class Comparison:
 
 def row_specs(
     data: DetectionSet,
-    derainers: Sequence[CachedDerainer],
-    needs_names: Sequence[bool],
+    derainers: Sequence[RowDerainer],
     *,
     union: bool = False,
     where: Sequence[Where] = ("frame",),
@@ -85,22 +85,22 @@ def row_specs(
     if data.has_clean:
         specs.append(RowSpec("clean"))
     unions = (False, True) if union else (False,)
-    for derainer, precomputed in zip(derainers, needs_names, strict=True):
-        if precomputed and "network" in where:
+    for derainer in derainers:
+        if derainer.precomputed and "network" in where:
             raise SpecError(
                 f"{derainer.name} has derained frames of native size only: leave out either it or "
                 "--where network"
             )
         for place in where:
             specs += [RowSpec("derained", derainer, united, place) for united in unions]
-            if data.has_clean and not precomputed:
+            if data.has_clean and not derainer.precomputed:
                 specs += [RowSpec("derained_clean", derainer, united, place) for united in unions]
     return specs
 
 
 def compare(
     data: DetectionSet,
-    detector: NamedDetector,
+    detector: MeasuringDetector,
     specs: Sequence[RowSpec],
     folder: Path,
     settings: Settings,
@@ -116,7 +116,7 @@ def compare(
         specs: The rows, rainy first; see `row_specs`. A union comes after both its parts.
         folder: Where unfinished and finished rows are kept, for resuming.
         settings: Confidences and bootstrap.
-        times: Gains what decoding and detecting take, see `run_row`.
+        times: Decoding and detecting add their time to it, see `run_row`.
         progress: Called with a row's label and the number of images just done.
 
     Raises:
@@ -130,18 +130,12 @@ def compare(
         set_truth(data, match)  # what makes a set useless is said before the work, not after
     runs: dict[RowSpec, Mapping[int, ImageResult]] = {}
     for spec in specs:
+        advance = functools.partial(progress, spec.label)
         if spec.union:
             runs[spec] = _united(spec, runs, settings)
-            progress(spec.label, len(data.samples))
-            continue
-        runs[spec] = run_row(
-            spec,
-            data,
-            detector,
-            folder,
-            times=times,
-            progress=lambda images, label=spec.label: progress(label, images),  # type: ignore[misc]
-        )
+            advance(len(data.samples))
+        else:
+            runs[spec] = run_row(spec, data, detector, folder, times=times, progress=advance)
     data = _without_failures(data, runs.values())
     to_category = match.label_to_category if match else {label: label for label in detector.names}
     results = {spec: _coco_results(data, run, to_category) for spec, run in runs.items()}
@@ -157,7 +151,8 @@ def compare(
         table=table_rows(data, truth, rows, settings),
         per_class=per_class_rows(data, rows),
         pseudo_labels=match is None,
-        notes=_notes(data, match, specs),
+        data_notes=_notes(data, match),
+        not_on_clean=_not_on_clean(data, specs),
     )
 
 
@@ -208,7 +203,7 @@ def _coco_results(
 def _truth(
     data: DetectionSet,
     match: CategoryMatch | None,
-    detector: NamedDetector,
+    detector: MeasuringDetector,
     specs: Sequence[RowSpec],
     results: Mapping[RowSpec, Sequence[Mapping[str, Any]]],
     settings: Settings,
@@ -219,7 +214,7 @@ def _truth(
     return pseudo_truth(data, results[clean], detector.names, settings.pseudo_conf)
 
 
-def _notes(data: DetectionSet, match: CategoryMatch | None, specs: Sequence[RowSpec]) -> list[str]:
+def _notes(data: DetectionSet, match: CategoryMatch | None) -> list[str]:
     notes = data.defects.lines()
     if match is None:
         notes.insert(
@@ -237,8 +232,10 @@ def _notes(data: DetectionSet, match: CategoryMatch | None, specs: Sequence[RowS
         notes.append(f"{match.unused} classes of the detector are not in the set and do not count")
     if not data.has_clean:
         notes.append("no clean images: no ceiling, no PSNR, no test on dry frames")
-    derained = {s.derainer_name for s in specs if s.input == "derained" and not s.union}
-    dry = {s.derainer_name for s in specs if s.input == "derained_clean"}
-    if data.has_clean and derained - dry:
-        notes.append(f"not measured on clean images: {', '.join(sorted(derained - dry))}")
     return notes
+
+
+def _not_on_clean(data: DetectionSet, specs: Sequence[RowSpec]) -> list[str]:
+    derained = {s.derainer_name for s in specs if s.input == "derained" and not s.union}
+    clean = {s.derainer_name for s in specs if s.input == "derained_clean"}
+    return sorted(derained - clean) if data.has_clean else []

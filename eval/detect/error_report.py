@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eval.detect.diagnosis import Diagnosis
+from eval.detect.model import ChangeRow, ErrorRow, conditions, sort_rows
 from eval.report.figures import INK, styled, to_svg
-from eval.report.tables import (
-    Row,
-    conditions,
-    format_count,
-    format_points,
-    number,
-    row_label,
-    shorten,
-    sort_rows,
-)
+from eval.report.tables import format_count, format_points, shorten
 from eval.scores.coco import AREAS
 from eval.scores.errors import EVERY, KINDS, ErrorKind
 
@@ -39,96 +31,128 @@ _ROW_HEIGHT = 0.34
 _LONGEST_NAME = 34
 _ON_COLOR = "#10181f"  # stays dark on a dark page, for the segments keep their colours
 _READABLE = 0.035  # of the axis: a narrower segment has no room for its number
-_CHANGES = (
-    ("found", "found"),
-    ("lost", "lost"),
-    ("background_gained", "background gained"),
-    ("background_removed", "background removed"),
-)
+_CHANGE_TITLES = ("found", "lost", "background gained", "background removed")
 
 
-def breakdown_section(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Prepare the section for the template `breakdown.html`; empty without errors to show.
+@dataclass(frozen=True)
+class KindTable:
+    """A table with a column for each kind of error; `groups` of lines, each a label and cells."""
+
+    caption: str
+    groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[str]]]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakdownSection:
+    """What `breakdown.html` shows.
+
+    Attributes:
+        main: The condition of the chart and of the tables by size.
+        chart: Number of errors by kind, as SVG.
+        costs: What AP50 gains without the errors of a kind.
+        counts: Numbers of errors.
+        sizes: Both by size of the objects.
+        changes: Condition, label of the row, and a cell for each of `change_titles`.
+    """
+
+    main: str
+    chart: Markup
+    costs: KindTable
+    counts: KindTable
+    sizes: KindTable
+    changes: Sequence[tuple[str, str, Sequence[str]]]
+    kinds: Sequence[str] = KINDS
+    change_titles: Sequence[str] = _CHANGE_TITLES
+
+
+def breakdown_section(diagnosis: Diagnosis) -> BreakdownSection | None:
+    """Prepare the section for the template `breakdown.html`; None without errors to show.
 
     Args:
         diagnosis: Of all rows of a comparison.
     """
     rows = sort_rows(diagnosis.errors)
     if not rows:
-        return {}
+        return None
     main = conditions(rows)[0]
     figure = error_bars(diagnosis.errors, main)
     sizes = [(f"{size} objects", size) for size in AREAS[1:]]
-    changes = [row for row in sort_rows(diagnosis.changes) if row["class"] == EVERY]
-    return {
-        "main": main,
-        "kinds": KINDS,
-        "chart": Markup(to_svg(figure, "errors", "Number of errors of each kind, row by row")),
-        "counts": _tables(rows, [(EVERY, EVERY)], _count),
-        "costs": _tables(rows, [(EVERY, EVERY)], _cost),
-        "sizes": _tables(_only(rows, main), sizes, _count_and_cost),
-        "changes": [
-            (
-                str(row["condition"]),
-                row_label(row),
-                [format_count(row[key]) for key, _ in _CHANGES],
-            )
-            for row in changes
-            if row["size"] == EVERY
+    return BreakdownSection(
+        main=main,
+        chart=Markup(to_svg(figure, "errors", "Number of errors of each kind, row by row")),
+        costs=KindTable(
+            "What AP50 gains if all errors of one kind are corrected, in points",
+            _groups(rows, [(EVERY, EVERY)], _cost),
+        ),
+        counts=KindTable(
+            "Errors at the confidence of the counts", _groups(rows, [(EVERY, EVERY)], _count)
+        ),
+        sizes=KindTable(
+            "By size of object: errors, and what AP50 of that size gains in points",
+            _groups(_of_condition(rows, main), sizes, _count_and_cost),
+        ),
+        changes=[
+            (row.condition, row.label, _change_cells(row))
+            for row in sort_rows(diagnosis.changes)
+            if row.class_name == row.size == EVERY
         ],
-        "change_titles": [title for _, title in _CHANGES],
-    }
+    )
 
 
-def _only(rows: Sequence[Row], condition: str) -> list[Row]:
-    return [row for row in rows if row["condition"] == condition]
+def _change_cells(row: ChangeRow) -> list[str]:
+    counts = (row.found, row.lost, row.background_gained, row.background_removed)
+    return [format_count(count) for count in counts]
 
 
-def _tables(
-    rows: Sequence[Row], sizes: Sequence[tuple[str, str]], text: Callable[[Row], str]
+def _of_condition(rows: Sequence[ErrorRow], condition: str) -> list[ErrorRow]:
+    return [row for row in rows if row.condition == condition]
+
+
+def _groups(
+    rows: Sequence[ErrorRow], sizes: Sequence[tuple[str, str]], text: Callable[[ErrorRow], str]
 ) -> list[tuple[str, list[tuple[str, list[str]]]]]:
     """Return a group of lines for each condition and size: a label and a cell for each kind."""
-    lines: dict[str, dict[str, dict[object, str]]] = {}
+    lines: dict[str, dict[str, dict[ErrorKind, str]]] = {}
     for name in conditions(rows):
         for title, size in sizes:
             group = name if size == EVERY else title
-            for row in _only(rows, name):
-                if row["class"] == EVERY and row["size"] == size:
-                    cells = lines.setdefault(group, {}).setdefault(row_label(row), {})
-                    cells[row["kind"]] = text(row)
+            for row in _of_condition(rows, name):
+                if row.class_name == EVERY and row.size == size:
+                    cells = lines.setdefault(group, {}).setdefault(row.label, {})
+                    cells[row.kind] = text(row)
     return [
         (group, [(label, [cells[kind] for kind in KINDS]) for label, cells in table.items()])
         for group, table in lines.items()
     ]
 
 
-def _count(row: Row) -> str:
-    return format_count(row["count"])
+def _count(row: ErrorRow) -> str:
+    return format_count(row.count)
 
 
-def _cost(row: Row) -> str:
-    return format_points(row["delta_AP50"])
+def _cost(row: ErrorRow) -> str:
+    return format_points(row.gain_ap50)
 
 
-def _count_and_cost(row: Row) -> str:
+def _count_and_cost(row: ErrorRow) -> str:
     return f"{_count(row)} ({_cost(row)})"
 
 
 @styled
-def error_bars(rows: Sequence[Row], condition: str) -> Figure:
+def error_bars(rows: Sequence[ErrorRow], condition: str) -> Figure:
     """Draw the number of errors of each row of a condition as bars, stacked by kind.
 
     Args:
         rows: `errors` of a diagnosis, at least one of the condition.
         condition: Which images.
     """
-    counts: dict[str, dict[object, float]] = {}
-    for row in sort_rows(_only(rows, condition)):
-        if row["class"] == row["size"] == EVERY:
-            counts.setdefault(row_label(row), {})[row["kind"]] = number(row["count"]) or 0.0
+    counts: dict[str, dict[ErrorKind, int]] = {}
+    for row in sort_rows(_of_condition(rows, condition)):
+        if row.class_name == row.size == EVERY:
+            counts.setdefault(row.label, {})[row.kind] = row.count
     figure = Figure(figsize=(_WIDTH, _ROW_HEIGHT * len(counts) + 1.1), layout="constrained")
     axes = figure.add_subplot()
-    longest = max((sum(by_kind.values()) for by_kind in counts.values()), default=0.0) or 1.0
+    longest = max((sum(by_kind.values()) for by_kind in counts.values()), default=0) or 1
     for position, by_kind in enumerate(counts.values()):
         _stack(axes, position, by_kind, longest)
     axes.set_yticks(range(len(counts)), [shorten(name, _LONGEST_NAME) for name in counts])
@@ -144,11 +168,11 @@ def error_bars(rows: Sequence[Row], condition: str) -> Figure:
     return figure
 
 
-def _stack(axes: Axes, position: int, by_kind: Mapping[object, float], longest: float) -> None:
+def _stack(axes: Axes, position: int, by_kind: Mapping[ErrorKind, int], longest: float) -> None:
     """Draw one bar: its segments in the order of the kinds, and its total at the end."""
-    left = 0.0
+    left = 0
     for kind in KINDS:
-        wide = by_kind.get(kind, 0.0)
+        wide = by_kind[kind]
         label = kind if position == 0 else None
         axes.barh(position, wide, 0.68, left=left, color=_COLORS[kind], label=label)
         if wide >= _READABLE * longest:

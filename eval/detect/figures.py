@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from eval.detect.model import ClassRow, TableRow, conditions, find_row, sort_rows
 from eval.report.figures import INK, WIDTH, color_of, legend, marker_of, ruled, short, styled
 from eval.report.tables import (
-    Row,
-    conditions,
-    find_row,
     format_count,
     format_percent,
     format_points,
-    is_control,
     number,
-    row_label,
-    sort_rows,
     typographic,
 )
+from eval.rows.run import RowInput
 
 __all__ = ["class_changes", "count_shown", "gain_scatter", "score_bars"]
 
@@ -36,9 +33,11 @@ _ROW_HEIGHT = 0.3
 _CLASSES = 12
 _FEW_BOXES = 10
 
+_Measure: TypeAlias = Callable[[TableRow], float | None]
+
 
 @styled
-def score_bars(rows: Sequence[Row]) -> Figure:
+def score_bars(rows: Sequence[TableRow]) -> Figure:
     """Draw the mAP of every row as bars, one block per condition.
 
     A whisker is the 95 % interval of the difference to a reference, drawn from the reference's
@@ -46,12 +45,10 @@ def score_bars(rows: Sequence[Row]) -> Figure:
     that meets the dashed line is a change that may be chance.
 
     Args:
-        rows: Rows of metrics.json, at least one.
+        rows: Rows of the table of scores, at least one.
     """
     ordered = sort_rows(rows)
-    blocks = [
-        [row for row in ordered if row.get("condition") == name] for name in conditions(ordered)
-    ]
+    blocks = [[row for row in ordered if row.condition == name] for name in conditions(ordered)]
     height = sum(_ROW_HEIGHT * len(block) + 0.3 for block in blocks) + 0.5
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     grid = figure.add_gridspec(len(blocks), 1, height_ratios=[len(block) + 0.6 for block in blocks])
@@ -61,7 +58,7 @@ def score_bars(rows: Sequence[Row]) -> Figure:
         _draw_block(axes, block)
         axes.set_xlim(0, min(limit, 118))
         if len(blocks) > 1:
-            axes.set_title(short(str(block[0].get("condition"))), loc="left", fontweight="bold")
+            axes.set_title(short(block[0].condition), loc="left", fontweight="bold")
         if index < len(blocks) - 1:
             axes.tick_params(labelbottom=False)
         else:
@@ -69,37 +66,36 @@ def score_bars(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _reference(row: Row, block: Sequence[Row]) -> float | None:
+def _reference(row: TableRow, block: Sequence[TableRow]) -> float | None:
     """Return the mAP in percent that a row's difference is measured against."""
-    kind = "clean" if row.get("input") == "derained_clean" else "rainy"
-    found = find_row(block, str(row.get("condition")), kind)
-    value = None if found is None else number(found.get("mAP"))
+    kind: RowInput = "clean" if row.input == "derained_clean" else "rainy"
+    reference = find_row(block, row.condition, kind)
+    value = None if reference is None else number(reference.mean_ap)
     return None if value is None else 100 * value
 
 
-def _whisker(row: Row, block: Sequence[Row]) -> tuple[float, float] | None:
+def _whisker(row: TableRow, block: Sequence[TableRow]) -> tuple[float, float] | None:
     """Return the interval of a row's mAP in percent, as reference plus interval of difference."""
-    low, high, base = number(row.get("ci_low")), number(row.get("ci_high")), _reference(row, block)
+    low, high, base = number(row.change.low), number(row.change.high), _reference(row, block)
     if low is None or high is None or base is None:
         return None
     return base + 100 * low, base + 100 * high
 
 
-def _reach(row: Row, block: Sequence[Row]) -> float:
+def _reach(row: TableRow, block: Sequence[TableRow]) -> float:
     """Return how far to the right a row draws anything, in percent."""
-    value = number(row.get("mAP")) or 0.0
-    compared = row.get("input") != "rainy"
+    value = number(row.mean_ap) or 0.0
+    compared = row.input != "rainy"
     base = (_reference(row, block) or 0.0) if compared else 0.0
     return max(100 * value, base, *(_whisker(row, block) or (0.0,)))
 
 
-def _draw_block(axes: Axes, block: Sequence[Row]) -> None:
+def _draw_block(axes: Axes, block: Sequence[TableRow]) -> None:
     """Draw the bars of one condition, from top to bottom."""
     for position, row in enumerate(block):
-        value = number(row.get("mAP"))
-        kind = str(row.get("input"))
-        alpha = _FADED if is_control(row) else 1.0
-        axes.barh(position, 100 * (value or 0.0), 0.62, color=_COLORS[kind], alpha=alpha)
+        value = number(row.mean_ap)
+        alpha = _FADED if row.is_control else 1.0
+        axes.barh(position, 100 * (value or 0.0), 0.62, color=_COLORS[row.input], alpha=alpha)
         whisker = _whisker(row, block)
         if whisker:
             axes.plot(whisker, (position, position), color=INK, linewidth=1.3, marker="|")
@@ -111,7 +107,7 @@ def _draw_block(axes: Axes, block: Sequence[Row]) -> None:
             va="center",
         )
     _draw_references(axes, block)
-    axes.set_yticks(range(len(block)), [short(row_label(row)) for row in block])
+    axes.set_yticks(range(len(block)), [short(row.label) for row in block])
     axes.set_ylim(len(block) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -119,21 +115,21 @@ def _draw_block(axes: Axes, block: Sequence[Row]) -> None:
     axes.set_axisbelow(True)
 
 
-def _bar_label(row: Row) -> str:
+def _bar_label(row: TableRow) -> str:
     """Return a bar's mAP with its change in parentheses."""
-    level = format_percent(row.get("mAP"))
-    if number(row.get("delta_mAP")) is None:
+    level = format_percent(row.mean_ap)
+    if number(row.change.value) is None:
         return level
-    return f"{level} ({typographic(format_points(row['delta_mAP']))})"
+    return f"{level} ({typographic(format_points(row.change.value))})"
 
 
-def _draw_references(axes: Axes, block: Sequence[Row]) -> None:
+def _draw_references(axes: Axes, block: Sequence[TableRow]) -> None:
     """Draw a dashed line from each reference's bar down to the last bar compared with it."""
     for position, row in enumerate(block):
-        value = number(row.get("mAP"))
+        value = number(row.mean_ap)
         compared = {"rainy": ("derained", "clean"), "clean": ("derained_clean",)}
-        kinds = compared.get(str(row.get("input")), ())
-        last = max((i for i, other in enumerate(block) if other.get("input") in kinds), default=0)
+        kinds = compared.get(row.input, ())
+        last = max((i for i, other in enumerate(block) if other.input in kinds), default=0)
         if value is not None and last > position:
             axes.plot(
                 (100 * value, 100 * value),
@@ -146,7 +142,7 @@ def _draw_references(axes: Axes, block: Sequence[Row]) -> None:
 
 
 @styled
-def class_changes(classes: Sequence[Row]) -> Figure | None:
+def class_changes(classes: Sequence[ClassRow]) -> Figure | None:
     """Draw what deraining changes per class: the largest gains and losses of AP, sorted.
 
     Classes with few boxes are faint: their AP moves by chance.
@@ -168,14 +164,14 @@ def class_changes(classes: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def count_shown(classes: Sequence[Row]) -> int:
+def count_shown(classes: Sequence[ClassRow]) -> int:
     """Return how many classes `class_changes` shows of these rows."""
     return len(_select_changes(classes))
 
 
-def _select_changes(classes: Sequence[Row]) -> list[Row]:
+def _select_changes(classes: Sequence[ClassRow]) -> list[ClassRow]:
     """Return the classes to show, best first: all of a few, else the extremes of both signs."""
-    known = [row for row in classes if number(row.get("delta_AP")) is not None]
+    known = [row for row in classes if number(row.change) is not None]
     known.sort(key=_change, reverse=True)
     if len(known) <= 2 * _CLASSES:
         return known
@@ -184,18 +180,18 @@ def _select_changes(classes: Sequence[Row]) -> list[Row]:
     return gains[:_CLASSES] + losses[-_CLASSES:] or known[:_CLASSES]
 
 
-def _change(row: Row) -> float:
+def _change(row: ClassRow) -> float:
     """Return a class's change of AP in points."""
-    return 100 * (number(row.get("delta_AP")) or 0.0)
+    return 100 * (number(row.change) or 0.0)
 
 
-def _draw_change(axes: Axes, position: int, row: Row) -> None:
+def _draw_change(axes: Axes, position: int, row: ClassRow) -> None:
     change = _change(row)
-    few = (number(row.get("boxes")) or 0.0) < _FEW_BOXES
+    few = row.boxes < _FEW_BOXES
     color = _COLORS["derained"] if change >= 0 else _LOSS
     axes.barh(position, change, 0.66, color=color, alpha=_FADED if few else 1.0)
     axes.annotate(
-        typographic(format_points(row.get("delta_AP"))),
+        typographic(format_points(row.change)),
         (change, position),
         xytext=(5 if change >= 0 else -5, 0),
         textcoords="offset points",
@@ -204,13 +200,13 @@ def _draw_change(axes: Axes, position: int, row: Row) -> None:
     )
 
 
-def _frame_changes(axes: Axes, shown: Sequence[Row]) -> None:
+def _frame_changes(axes: Axes, shown: Sequence[ClassRow]) -> None:
     changes = [_change(row) for row in shown]
     low, high = min(0.0, *changes), max(0.0, *changes)
     room = 0.11 * max(high - low, 1.0)
     axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0.1 * room))
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    names = [f"{short(str(row.get('class')))} ({format_count(row.get('boxes'))})" for row in shown]
+    names = [f"{short(row.class_name)} ({format_count(row.boxes)})" for row in shown]
     axes.set_yticks(range(len(shown)), names)
     axes.set_xlabel("change of AP against rainy (points)")
     axes.axvline(0, color=INK, linewidth=1)
@@ -221,53 +217,56 @@ def _frame_changes(axes: Axes, shown: Sequence[Row]) -> None:
 
 
 @styled
-def gain_scatter(rows: Sequence[Row]) -> Figure | None:
+def gain_scatter(rows: Sequence[TableRow]) -> Figure | None:
     """Draw gain of PSNR, and of SSIM, against gain of mAP: one point per derainer and condition.
 
     Whiskers are the 95 % intervals of the gain of mAP.
 
     Args:
-        rows: Rows of metrics.json. Conditions without PSNR and SSIM are left out.
+        rows: Rows of the table of scores. Conditions without PSNR and SSIM are left out.
 
     Returns:
         The figure, or None when there is no point.
     """
-    measures = [("psnr", "gain of PSNR (dB)"), ("ssim", "gain of SSIM")]
-    panels = [(title, points) for key, title in measures if (points := _gains(rows, key))]
+    measures: tuple[tuple[str, _Measure], ...] = (
+        ("gain of PSNR (dB)", lambda row: row.psnr),
+        ("gain of SSIM", lambda row: row.ssim),
+    )
+    panels = [(title, points) for title, measure in measures if (points := _gains(rows, measure))]
     if not panels:
         return None
-    names = list(dict.fromkeys(str(row["derainer"]) for _, ps in panels for row, _ in ps))
-    places = list(dict.fromkeys(str(row["condition"]) for _, ps in panels for row, _ in ps))
+    names = list(dict.fromkeys(row.derainer for _, ps in panels for row, _ in ps))
+    places = list(dict.fromkeys(row.condition for _, ps in panels for row, _ in ps))
     figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     for index, (title, points) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), index + 1)
         for row, gain in points:
-            color = color_of(names.index(str(row["derainer"])))
-            marker = marker_of(places.index(str(row["condition"])))
+            color = color_of(names.index(row.derainer))
+            marker = marker_of(places.index(row.condition))
             _draw_point(axes, row, gain, color, marker)
         _frame_scatter(axes, title, labelled=index == 0)
     figure.legend(handles=legend(names, places), loc="outside right upper")
     return figure
 
 
-def _gains(rows: Sequence[Row], key: str) -> list[tuple[Row, float]]:
+def _gains(rows: Sequence[TableRow], measure: _Measure) -> list[tuple[TableRow, float]]:
     """Return the derained rows with their gain of a restoration metric over the rainy row."""
     gains = []
     for row in sort_rows(rows):
-        rainy = find_row(rows, str(row.get("condition")), "rainy")
-        if row.get("input") != "derained" or rainy is None:
+        rainy = find_row(rows, row.condition, "rainy")
+        if row.input != "derained" or rainy is None:
             continue
-        before, after = number(rainy.get(key)), number(row.get(key))
-        if before is not None and after is not None and number(row.get("delta_mAP")) is not None:
+        before, after = number(measure(rainy)), number(measure(row))
+        if before is not None and after is not None and number(row.change.value) is not None:
             gains.append((row, after - before))
     return gains
 
 
-def _draw_point(axes: Axes, row: Row, gain: float, color: str, marker: str) -> None:
-    low, high = number(row.get("ci_low")), number(row.get("ci_high"))
+def _draw_point(axes: Axes, row: TableRow, gain: float, color: str, marker: str) -> None:
+    low, high = number(row.change.low), number(row.change.high)
     if low is not None and high is not None:
         axes.plot((gain, gain), (100 * low, 100 * high), color=color, linewidth=1.4, alpha=0.7)
-    change = 100 * (number(row.get("delta_mAP")) or 0.0)
+    change = 100 * (number(row.change.value) or 0.0)
     axes.plot(gain, change, marker=marker, color=color, markersize=8, linestyle="none")
 
 

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from eval.detect.comparison import Comparison
+from eval.report.facts import RunFacts
 from eval.report.files import write_metrics, write_table
 from rainmer.files import write_text
 
 __all__ = ["write_comparison"]
 
 
-def write_comparison(
-    folder: Path,
-    comparison: Comparison,
-    *,
-    config: Mapping[str, Any],
-    environment: Mapping[str, Any],
-    elapsed: Mapping[str, float],
-) -> None:
-    """Write everything but the report of a comparison into a run's folder.
+def write_comparison(folder: Path, comparison: Comparison, facts: RunFacts) -> None:
+    """Write everything of a comparison but its report into a run's folder.
 
     metrics.json and metrics.csv hold the rows (fractions 0..1; equal images have PSNR "inf"),
     per_class.csv the classes, images.csv each image of each row, predictions/*.json COCO results
@@ -33,19 +27,19 @@ def write_comparison(
     Raises:
         OutputError: A file cannot be written.
     """
-    facts = {
+    head = {
         "set": comparison.data.name,
         "pseudo_labels": comparison.pseudo_labels,
         "rows": [],
-        "notes": comparison.notes,
-        "elapsed_s": dict(elapsed),
-        "config": dict(config),
-        "environment": dict(environment),
+        "notes": list(facts.notes),
+        "elapsed_s": dict(facts.elapsed_s),
+        "config": dict(facts.config),
+        "environment": dict(facts.environment),
     }
-    write_metrics(folder, comparison.table, facts)
-    write_table(folder / "per_class.csv", comparison.per_class)
+    write_metrics(folder, (row.flat() for row in comparison.table), head)
+    write_table(folder / "per_class.csv", (row.flat() for row in comparison.per_class))
     write_table(folder / "images.csv", _image_rows(comparison))
-    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(facts.config), sort_keys=False))
     predictions = folder / "predictions"
     truth = {**comparison.truth.to_coco(), "images": _coco_images(comparison)}
     write_text(predictions / "truth.json", json.dumps(truth))

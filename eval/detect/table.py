@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from eval.detect.model import ClassRow, TableRow
 from eval.rows.run import ImageResult, RowSpec
 from eval.scores.bootstrap import average_precisions, difference_interval, draw_weights
 from eval.scores.coco import ClassMatches, Evaluation, GroundTruth
+from eval.scores.score import Score
 from eval.sets import DetectionSet
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["SCORES", "RowResult", "Settings", "per_class_rows", "table_rows"]
 
-
 SCORES = ("psnr", "ssim", "psnr_official", "ssim_official")
+"""The restoration scores of an image, by their names in `eval.rows.run.ImageResult`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,42 +53,70 @@ class RowResult:
 
 def table_rows(
     data: DetectionSet, truth: GroundTruth, rows: Sequence[RowResult], settings: Settings
-) -> list[dict[str, Any]]:
-    """Return the rows of `metrics.json`: each input, condition by condition."""
-    table = []
+) -> list[TableRow]:
+    """Return the rows of the table of scores: each input, condition by condition."""
     matches = [row.evaluation.class_matches() for row in rows]
-    for condition, image_ids in data.conditions.items():
-        summaries = [row.evaluation.summary(image_ids) for row in rows]
-        maps = {row.spec: summary["mAP"] for row, summary in zip(rows, summaries, strict=True)}
-        samples = _resampled(rows, matches, image_ids, settings)
-        objects = sum(a["image_id"] in image_ids for a in truth.annotations)
-        for row, summary in zip(rows, summaries, strict=True):
-            change = _change(row.spec, _reference(row.spec), maps, samples)
-            # What the place changes, where the same row was also derained at native size.
-            frame = replace(row.spec, where="frame") if row.spec.where == "network" else None
-            place = _change(row.spec, frame, maps, samples)
-            table.append(
-                {
-                    "set": data.name,
-                    "condition": condition,
-                    "input": row.spec.input,
-                    "derainer": row.spec.derainer_name,
-                    **summary,
-                    "delta_mAP": change.difference,
-                    "ci_low": change.low,
-                    "ci_high": change.high,
-                    "delta_frame": place.difference,
-                    "frame_ci_low": place.low,
-                    "frame_ci_high": place.high,
-                    "recovered": _recovered(row.spec, maps),
-                    **_mean_scores(row, image_ids),
-                    **_counts(row, image_ids, settings.count_conf),
-                    **_times(row, image_ids),
-                    "images": len(image_ids),
-                    "boxes": objects,
-                }
-            )
-    return table
+    return [
+        table_row
+        for condition, image_ids in data.conditions.items()
+        for table_row in _condition_rows(
+            TableRow(
+                image_set=data.name,
+                condition=condition,
+                input="rainy",
+                images=len(image_ids),
+                boxes=sum(a["image_id"] in image_ids for a in truth.annotations),
+            ),
+            rows,
+            image_ids,
+            settings,
+            _resampled(rows, matches, image_ids, settings),
+        )
+    ]
+
+
+def _condition_rows(
+    blank: TableRow,
+    rows: Sequence[RowResult],
+    image_ids: frozenset[int],
+    settings: Settings,
+    samples: Mapping[RowSpec, npt.NDArray[np.float64]],
+) -> Iterator[TableRow]:
+    """Yield the rows of one condition, `blank` being what they share."""
+    summaries = [row.evaluation.summary(image_ids) for row in rows]
+    maps = {row.spec: summary["mAP"] for row, summary in zip(rows, summaries, strict=True)}
+    for row, summary in zip(rows, summaries, strict=True):
+        # What the place changes, where the same row was also derained at native size.
+        frame = replace(row.spec, where="frame") if row.spec.where == "network" else None
+        counts = row.evaluation.counts(image_ids, settings.count_conf)
+        times = _times(row, image_ids)
+        yield replace(
+            blank,
+            input=row.spec.input,
+            derainer=row.spec.derainer_name,
+            mean_ap=summary["mAP"],
+            mean_ap50=summary["mAP50"],
+            mean_ap75=summary["mAP75"],
+            mean_ap_small=summary["mAP_small"],
+            mean_ap_medium=summary["mAP_medium"],
+            mean_ap_large=summary["mAP_large"],
+            mean_ar=summary["AR"],
+            change=_change(row.spec, _reference(row.spec), maps, samples),
+            place_change=_change(row.spec, frame, maps, samples),
+            recovered=_recovered(row.spec, maps),
+            psnr=_mean_score(row, "psnr", image_ids),
+            ssim=_mean_score(row, "ssim", image_ids),
+            psnr_official=_mean_score(row, "psnr_official", image_ids),
+            ssim_official=_mean_score(row, "ssim_official", image_ids),
+            tp=counts["tp"],
+            fp=counts["fp"],
+            fn=counts["fn"],
+            precision=_share(counts["tp"], counts["tp"] + counts["fp"]),
+            recall=_share(counts["tp"], counts["tp"] + counts["fn"]),
+            ms_derain=times.derain,
+            ms_detect=times.detect,
+            ms_per_image=times.both,
+        )
 
 
 def _resampled(
@@ -111,14 +138,6 @@ def _resampled(
     }
 
 
-class _Change(NamedTuple):
-    """A difference of two rows with the ends of its 95 % interval, as far as they are defined."""
-
-    difference: float | None
-    low: float | None = None
-    high: float | None = None
-
-
 def _reference(spec: RowSpec) -> RowSpec | None:
     """Return the row that a row is compared with."""
     if spec.input == "rainy":
@@ -131,14 +150,15 @@ def _change(
     reference: RowSpec | None,
     maps: Mapping[RowSpec, float | None],
     samples: Mapping[RowSpec, npt.NDArray[np.float64]],
-) -> _Change:
+) -> Score:
+    """Return the difference of mAP of two rows with its interval, as far as they are defined."""
     if reference is None or reference not in maps:
-        return _Change(None)
+        return Score()
     difference = _difference(maps[spec], maps[reference])
     if not samples:
-        return _Change(difference)
+        return Score(difference)
     interval = difference_interval(samples[spec], samples[reference])
-    return _Change(difference, *(interval or (None, None)))
+    return Score(difference, *(interval or (None, None)))
 
 
 def _difference(value: float | None, reference: float | None) -> float | None:
@@ -153,59 +173,58 @@ def _recovered(spec: RowSpec, maps: Mapping[RowSpec, float | None]) -> float | N
     return (derained - rainy) / (clean - rainy) if clean > rainy else None
 
 
-def _mean_scores(row: RowResult, image_ids: Iterable[int]) -> dict[str, float | None]:
-    """Return the mean of each restoration score over images; infinite for equal images."""
-    means: dict[str, float | None] = dict.fromkeys(SCORES)
-    for name in SCORES:
-        values = [s[name] for i in image_ids if name in (s := row.images[i].scores)]
-        if values:
-            means[name] = float(np.mean(values))
-    return means
+def _mean_score(row: RowResult, name: str, image_ids: Iterable[int]) -> float | None:
+    """Return the mean of a restoration score over images; infinite for equal images."""
+    return _mean([s[name] for i in image_ids if name in (s := row.images[i].scores)])
 
 
-def _counts(row: RowResult, image_ids: Iterable[int], conf: float) -> dict[str, float | int | None]:
-    counts = row.evaluation.counts(image_ids, conf)
-    found, detected = counts["tp"], counts["tp"] + counts["fp"]
-    objects = counts["tp"] + counts["fn"]
-    return {
-        **counts,
-        "precision": found / detected if detected else None,
-        "recall": found / objects if objects else None,
-    }
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
-def _times(row: RowResult, image_ids: Iterable[int]) -> dict[str, float | None]:
+class _Times(NamedTuple):
+    """Milliseconds per image; None where unknown."""
+
+    derain: float | None
+    detect: float | None
+    both: float | None
+
+
+def _times(row: RowResult, image_ids: Iterable[int]) -> _Times:
     results = [row.images[i] for i in image_ids]
-    derain = [r.derain_ms for r in results if r.derain_ms is not None]
-    detect = [r.detect_ms for r in results if r.detect_ms is not None]
-    derain_ms = float(np.mean(derain)) if derain else None
-    detect_ms = float(np.mean(detect)) if detect else None
-    if detect_ms is None or (row.spec.derainer is not None and derain_ms is None):
-        total = None
-    else:
-        total = detect_ms + (derain_ms or 0.0)
-    return {"ms_derain": derain_ms, "ms_detect": detect_ms, "ms_per_image": total}
+    derain = _mean([r.derain_ms for r in results if r.derain_ms is not None])
+    detect = _mean([r.detect_ms for r in results if r.detect_ms is not None])
+    if detect is None or (row.spec.derainer is not None and derain is None):
+        return _Times(derain, detect, None)
+    return _Times(derain, detect, detect + (derain or 0.0))
 
 
-def per_class_rows(data: DetectionSet, rows: Sequence[RowResult]) -> list[dict[str, Any]]:
-    """Return AP per class, condition and row; `delta_AP` as `delta_mAP` in the table."""
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def per_class_rows(data: DetectionSet, rows: Sequence[RowResult]) -> list[ClassRow]:
+    """Return AP per class, condition and row."""
     table = []
     for condition, image_ids in data.conditions.items():
         references: dict[str, dict[str, float | None]] = {}
         for row in rows:
             classes = row.evaluation.per_class(image_ids)
             if row.spec.derainer is None:
-                references[row.spec.input] = {entry["class"]: entry["AP"] for entry in classes}
+                references[row.spec.input] = {score.name: score.ap for score in classes}
             reference = references["clean" if row.spec.input == "derained_clean" else "rainy"]
-            for entry in classes:
-                delta = _difference(entry["AP"], reference[entry["class"]])
+            for score in classes:
+                change = _difference(score.ap, reference[score.name])
                 table.append(
-                    {
-                        "condition": condition,
-                        "input": row.spec.input,
-                        "derainer": row.spec.derainer_name,
-                        **entry,
-                        "delta_AP": None if row.spec.input == "rainy" else delta,
-                    }
+                    ClassRow(
+                        condition=condition,
+                        input=row.spec.input,
+                        derainer=row.spec.derainer_name,
+                        class_name=score.name,
+                        boxes=score.boxes,
+                        ap=score.ap,
+                        ap50=score.ap50,
+                        change=None if row.spec.input == "rainy" else change,
+                    )
                 )
     return table

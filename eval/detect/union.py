@@ -46,8 +46,8 @@ def class_wise_nms(
 
 
 def unite_runs(
-    one: Mapping[int, ImageResult],
-    other: Mapping[int, ImageResult],
+    plain: Mapping[int, ImageResult],
+    derained: Mapping[int, ImageResult],
     *,
     iou_threshold: float,
     max_det: int,
@@ -55,8 +55,8 @@ def unite_runs(
     """Unite the boxes of two rows over the same images by class-wise NMS.
 
     Args:
-        one: Results by image id of the images as they are.
-        other: Results of the derained images.
+        plain: Results by image id of the images as they are.
+        derained: Results of the derained images.
         iou_threshold: As of the detector's own NMS.
         max_det: Most boxes of one image, as of the detector's own NMS.
 
@@ -66,8 +66,8 @@ def unite_runs(
         read has its error.
     """
     united = {}
-    for image_id, first in one.items():
-        second = other[image_id]
+    for image_id, first in plain.items():
+        second = derained[image_id]
         times = [first.detect_ms, second.detect_ms]
         united[image_id] = ImageResult(
             image_id,

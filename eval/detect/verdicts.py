@@ -9,17 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from eval.detect.model import TableRow, conditions, find_row
 from eval.report.tables import (
-    Row,
-    conditions,
-    find_row,
     format_interval,
     format_percent,
     format_points,
     format_share,
-    is_control,
     number,
 )
+from eval.scores.score import Score
 
 __all__ = [
     "Effect",
@@ -65,129 +63,129 @@ class Verdict:
         return f"{self.derainer} {self.sentence} {self.clean_sentence}".rstrip()
 
 
-def effect_of(row: Row | None) -> Effect:
-    """Judge a row's difference by its interval; see `Effect`."""
-    if row is None or number(row.get("delta_mAP")) is None:
+def effect_of(row: TableRow | None) -> Effect:
+    """Judge a row's change by its interval; see `Effect`. Without a row it is undefined."""
+    if row is None or number(row.change.value) is None:
         return "undefined"
-    low, high = number(row.get("ci_low")), number(row.get("ci_high"))
+    low, high = number(row.change.low), number(row.change.high)
     if low is None or high is None or low <= 0 <= high:
         return "unclear"
     return "helps" if low > 0 else "harms"
 
 
-def _size(row: Row) -> str:
-    """Say how large a difference is, as a loss when it is one: `3.4 points [1.9, 5.0]`."""
-    change, low, high = (number(row.get(key)) for key in ("delta_mAP", "ci_low", "ci_high"))
-    if change is not None and change < 0:
+def _size(change: Score) -> str:
+    """Say how large a change is, as a loss when it is one: `3.4 points [1.9, 5.0]`."""
+    value, low, high = (number(end) for end in (change.value, change.low, change.high))
+    if value is not None and value < 0:
         low, high = (None if end is None else -end for end in (high, low))
-    amount = format_points(abs(change or 0.0)).lstrip("+")
+    amount = format_points(abs(value or 0.0)).lstrip("+")
     return f"{amount} points {format_interval(low, high)}".rstrip()
 
 
-def _signed(row: Row) -> str:
-    interval = format_interval(row.get("ci_low"), row.get("ci_high"))
-    return f"{format_points(row.get('delta_mAP'))} points {interval or 'without an interval'}"
+def _signed(change: Score) -> str:
+    interval = format_interval(change.low, change.high)
+    return f"{format_points(change.value)} points {interval or 'without an interval'}"
 
 
-def judge(rows: Sequence[Row]) -> list[Verdict]:
+def judge(rows: Sequence[TableRow]) -> list[Verdict]:
     """Say what each derainer does in each condition.
 
     Args:
-        rows: Rows of metrics.json.
+        rows: Rows of the table of scores.
 
     Returns:
         One verdict per derained row: by condition, in each the best derainer first, controls last.
     """
     order = {name: index for index, name in enumerate(conditions(rows))}
-    verdicts = [_judge_row(row, rows) for row in rows if row.get("input") == "derained"]
+    verdicts = [_judge_row(row, rows) for row in rows if row.input == "derained"]
     return sorted(
         verdicts,
-        key=lambda one: (
-            order[one.condition],
-            one.control,
-            float("inf") if one.gain is None else -one.gain,
+        key=lambda verdict: (
+            order[verdict.condition],
+            verdict.control,
+            float("inf") if verdict.gain is None else -verdict.gain,
         ),
     )
 
 
-def _judge_row(row: Row, rows: Sequence[Row]) -> Verdict:
-    name, condition = str(row.get("derainer") or "the derainer"), str(row.get("condition"))
-    harm = find_row(rows, condition, "derained_clean", name)
+def _judge_row(row: TableRow, rows: Sequence[TableRow]) -> Verdict:
+    harm = find_row(rows, row.condition, "derained_clean", row.derainer)
     return Verdict(
-        name,
-        condition,
-        is_control(row),
+        row.derainer,
+        row.condition,
+        row.is_control,
         effect_of(row),
-        _rain_effect(row, find_row(rows, condition, "rainy")),
+        _rain_effect(row, find_row(rows, row.condition, "rainy")),
         effect_of(harm),
         "" if harm is None else _clean_effect(harm),
-        number(row.get("delta_mAP")),
+        number(row.change.value),
     )
 
 
-def _rain_effect(row: Row, rainy: Row | None) -> str:
+def _rain_effect(row: TableRow, rainy: TableRow | None) -> str:
     """Say what a derainer does to rainy images, without its name."""
     effect = effect_of(row)
     if effect == "undefined":
         return "could not be judged: mAP is undefined here, for lack of boxes."
     if effect == "unclear":
-        if number(row.get("ci_low")) is None:
-            return f"changes mAP by {_signed(row)}, so it may be chance."
-        return f"makes no measurable change to mAP on the rainy images ({_signed(row)})."
+        if number(row.change.low) is None:
+            return f"changes mAP by {_signed(row.change)}, so it may be chance."
+        return f"makes no measurable change to mAP on the rainy images ({_signed(row.change)})."
     levels = ""
     if rainy is not None:
-        levels = f" ({format_percent(rainy.get('mAP'))} → {format_percent(row.get('mAP'))})"
+        levels = f" ({format_percent(rainy.mean_ap)} → {format_percent(row.mean_ap)})"
     verb = "raises" if effect == "helps" else "lowers"
-    sentence = f"{verb} mAP by {_size(row)} over the rainy images{levels}"
-    share = number(row.get("recovered"))
+    sentence = f"{verb} mAP by {_size(row.change)} over the rainy images{levels}"
+    share = number(row.recovered)
     if effect == "helps" and share is not None:
         return f"{sentence} and recovers {format_share(share)} of what the rain took."
     return f"{sentence}."
 
 
-def _clean_effect(row: Row) -> str:
+def _clean_effect(row: TableRow) -> str:
     """Say what a derainer does where there is no rain, as a sentence of its own."""
     effect = effect_of(row)
     if effect == "undefined":
         return ""
     if effect == "unclear":
-        if number(row.get("ci_low")) is None:
-            return f"On clean images it changes mAP by {_signed(row)}."
-        return f"On clean images it makes no measurable change ({_signed(row)})."
-    return f"On clean images it {'adds' if effect == 'helps' else 'costs'} {_size(row)}."
+        if number(row.change.low) is None:
+            return f"On clean images it changes mAP by {_signed(row.change)}."
+        return f"On clean images it makes no measurable change ({_signed(row.change)})."
+    return f"On clean images it {'adds' if effect == 'helps' else 'costs'} {_size(row.change)}."
 
 
-def rain_sentence(rows: Sequence[Row], condition: str) -> str:
+def rain_sentence(rows: Sequence[TableRow], condition: str) -> str:
     """Say what the rain takes from the detector in a condition; empty without clean images."""
     clean, rainy = find_row(rows, condition, "clean"), find_row(rows, condition, "rainy")
     effect = effect_of(clean)
     if clean is None or rainy is None or effect == "undefined":
         return ""
-    levels = f"{format_percent(clean.get('mAP'))} on clean images"
-    levels += f", {format_percent(rainy.get('mAP'))} on rainy ones"
+    levels = f"{format_percent(clean.mean_ap)} on clean images"
+    levels += f", {format_percent(rainy.mean_ap)} on rainy ones"
     if effect == "helps":
-        return f"The rain takes {_size(clean)} of mAP from the detector: {levels}."
+        return f"The rain takes {_size(clean.change)} of mAP from the detector: {levels}."
     if effect == "harms":
-        return f"The detector does better in the rain, by {_size(clean)}: {levels}."
-    if number(clean.get("ci_low")) is None:
-        return f"Between clean and rainy images mAP differs by {_signed(clean)}: {levels}."
+        return f"The detector does better in the rain, by {_size(clean.change)}: {levels}."
+    if number(clean.change.low) is None:
+        return f"Between clean and rainy images mAP differs by {_signed(clean.change)}: {levels}."
     return (
         f"The rain takes no measurable mAP from the detector: {levels}. "
         "There is nothing measurable for a derainer to recover."
     )
 
 
-def headline(rows: Sequence[Row]) -> str:
+def headline(rows: Sequence[TableRow]) -> str:
     """Say the main result in one line, on all images (or on the first condition)."""
     verdicts = judge(rows)
     if not verdicts:
         return "No derainer was measured"
     best = verdicts[0]
-    row = find_row(rows, best.condition, "derained", best.derainer) or {}
-    among = sum(not one.control for one in verdicts if one.condition == best.condition)
+    row = find_row(rows, best.condition, "derained", best.derainer)
+    assert row is not None
+    among = sum(not other.control for other in verdicts if other.condition == best.condition)
     text = {
-        "helps": f"{best.derainer} raises mAP by {_size(row)}",
-        "harms": f"{best.derainer} lowers mAP by {_size(row)}",
+        "helps": f"{best.derainer} raises mAP by {_size(row.change)}",
+        "harms": f"{best.derainer} lowers mAP by {_size(row.change)}",
         "unclear": f"No measurable change of mAP with {best.derainer}",
         "undefined": "mAP is undefined: no boxes to find",
     }[best.effect]
@@ -196,19 +194,19 @@ def headline(rows: Sequence[Row]) -> str:
     harm = find_row(rows, best.condition, "derained_clean", best.derainer)
     if harm is not None and best.clean_effect == "harms":
         text += ", and" if best.effect == "harms" else ", but"
-        text += f" costs {_size(harm)} where there is no rain"
+        text += f" costs {_size(harm.change)} where there is no rain"
     return text
 
 
 def control_warning(verdicts: Sequence[Verdict]) -> str:
     """Say when a control does as well as the best derainer of the first condition."""
-    first = [one for one in verdicts if one.condition == verdicts[0].condition]
-    real = [one.gain for one in first if not one.control and one.gain is not None]
-    for one in first:
-        if one.control and one.gain is not None and real and one.gain >= max(real):
+    first = [verdict for verdict in verdicts if verdict.condition == verdicts[0].condition]
+    gains = [verdict.gain for verdict in first if not verdict.control and verdict.gain is not None]
+    for verdict in first:
+        if verdict.control and verdict.gain is not None and gains and verdict.gain >= max(gains):
             return (
-                f"The control “{one.derainer}” does at least as well "
-                f"({format_points(one.gain)} points): "
+                f"The control “{verdict.derainer}” does at least as well "
+                f"({format_points(verdict.gain)} points): "
                 "on these images a derainer brings nothing that the control does not."
             )
     return ""

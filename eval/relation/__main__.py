@@ -10,30 +10,20 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.cli import (
-    add_detector_options,
-    add_run_options,
-    command_line,
-)
-from eval.relation.derainers import PLACEHOLDER
+from eval.cli import add_detector_options, add_run_options, command_line
+from eval.relation.labels import REMARK
 from eval.relation.output import Relation, write_relation
-from eval.relation.report import RelationReport, render_relation
-from eval.relation.run import _OWN_LABELS, CONTROLS, Bench, measure, progress, relate, set_up
+from eval.relation.report import render_relation
+from eval.relation.run import RelationOptions, measure_sets, relate, set_up
 from eval.relation.words import gain_table, summary_lines
-from eval.report.files import now
-from rainmer.cli import add_stage_options, fraction, make_parser, run_command
-from rainmer.errors import DatasetError, OutputError, RainmerError
+from eval.report.tables import CONTROLS
+from eval.rows.derainers import PLACEHOLDER
+from rainmer.cli import add_stage_options, fraction, make_parser, parse_options, run_command
+from rainmer.errors import DatasetError
 from rainmer.files import write_text
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
 __all__ = ["main"]
-
-
-_REMARK = (
-    "{sets}: no boxes are given, so the detector's own detections on the clean images are the "
-    "truth, as in the paper. That is agreement, not accuracy, and it rewards images that look "
-    "clean to this very detector; --labeller with a stronger detector is recommended."
-)
 
 _EXAMPLE = """\
   python -m eval.relation --derain rainmer-s prenet:prenet-rain100h.pth \\
@@ -43,30 +33,24 @@ _EXAMPLE = """\
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises RainmerError for what the user can mend."""
-    options = _parse(argv)
+    """Run the command.
+
+    Raises:
+        RainmerError: The user's input cannot be used, or parts of it could not be measured.
+    """
+    options = parse_options(_parser(), RelationOptions, argv)
     if options.quiet:
         logging.getLogger().setLevel(logging.WARNING)
     bench = set_up(options)
-    with progress(bench) as bar:
-        for data in bench.sets:
-            try:
-                measure(bench, data, bar)
-            except OutputError:
-                raise  # a full disk concerns all sets
-            except RainmerError as error:
-                bench.failures[data.name] = str(error)
-    if not bench.measured:
-        raise DatasetError(f"no set could be measured: {_reasons(bench)}")
-    relation = relate(bench)
+    measure_sets(bench)
+    relation = relate(bench, command_line("eval.relation", argv))
     write_relation(bench.folder, relation)
-    page = render_relation(_report(bench, relation, command_line("eval.relation", argv)))
-    write_text(bench.folder / "report.html", page)
+    write_text(bench.folder / "report.html", render_relation(relation))
     _print_result(relation, bench.folder, as_json=options.json)
-    _end_with_defects(bench)
+    _raise_defects(relation, bench.folder)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "python -m eval.relation",
         "Relate what derainers gain in PSNR and SSIM to what a detector gains in mAP.",
@@ -105,35 +89,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser, out="runs/relation/SETS-DETECTOR", limit="images a set", printed="metrics.json"
     )
     add_stage_options(parser)
-    return parser.parse_args(argv)
-
-
-def _report(bench: Bench, relation: Relation, command: str) -> RelationReport:
-    truths = {one.gains.name: one.gains.truth for one in bench.measured}
-    own = [name for name, truth in truths.items() if truth == _OWN_LABELS]
-    options, detector = bench.options, bench.detector
-    return RelationReport(
-        rows=relation.rows,
-        correlations=relation.correlations,
-        detector=Path(bench.detector_name).name,
-        truths=truths,
-        remarks=[_REMARK.format(sets=", ".join(own))] if own else [],
-        notes={one.gains.name: one.notes for one in bench.measured if one.notes},
-        failures=relation.failures,
-        protocol={
-            "input size": f"{detector.imgsz} px, rectangular batches of {detector.batch}",
-            "detections from confidence": detector.conf,
-            "NMS IoU": detector.iou,
-            "mAP": "pycocotools COCOeval, IoU 0.50:0.95",
-            "F1 of an image": f"at confidence {options.conf} and IoU 0.5",
-            "pseudo-labels from confidence": options.pseudo_conf,
-            "bootstrap resamples": options.resamples,
-        },
-        command=command,
-        date=now(),
-        environment=relation.environment,
-        config=relation.config,
-    )
+    return parser
 
 
 def _print_result(relation: Relation, folder: Path, *, as_json: bool) -> None:
@@ -143,31 +99,31 @@ def _print_result(relation: Relation, folder: Path, *, as_json: bool) -> None:
     print(gain_table(relation.rows))
     for line in summary_lines(relation.correlations):
         print(line)
-    for one in relation.sets:
-        if one.gains.truth == _OWN_LABELS:
-            print(f"note: {_REMARK.format(sets=one.gains.name)}")
-        for note in one.notes:
-            print(f"note: {one.gains.name}: {note}")
+    for measured in relation.sets:
+        if measured.self_labelled:
+            print(f"note: {REMARK.format(sets=measured.gains.name)}")
+        for note in measured.notes:
+            print(f"note: {measured.gains.name}: {note}")
     print(f"report: {folder / 'report.html'}")
 
 
-def _reasons(bench: Bench) -> str:
-    return "; ".join(f"{name}: {reason}" for name, reason in bench.failures.items())
+def _raise_defects(relation: Relation, folder: Path) -> None:
+    """Say at the end what is missing from the results, with exit code 2.
 
-
-def _end_with_defects(bench: Bench) -> None:
-    """Say at the end what is missing from the results, and end with exit code 2 if anything is."""
+    Raises:
+        DatasetError: A set could not be measured, or has defects.
+    """
     problems = []
-    if bench.failures:
-        problems.append(f"sets that could not be measured: {_reasons(bench)}")
-    for one in bench.measured:
-        lines = one.data.defects.error_lines()
+    if relation.failures:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in relation.failures.items())
+        problems.append(f"sets that could not be measured: {reasons}")
+    for measured in relation.sets:
+        lines = measured.data.defects.error_lines()
         if lines:
-            problems.append(f"{one.gains.name} has defects: {'; '.join(lines)}")
+            problems.append(f"{measured.gains.name} has defects: {'; '.join(lines)}")
     if problems:
         raise DatasetError(
-            f"finished {len(bench.measured)} sets, results in {bench.folder}; "
-            f"but {'; '.join(problems)}"
+            f"finished {len(relation.sets)} sets, results in {folder}; but {'; '.join(problems)}"
         )
 
 

@@ -28,7 +28,7 @@ Kind = Literal["pearson", "spearman", "kendall"]
 KINDS: tuple[Kind, ...] = ("pearson", "spearman", "kendall")
 
 _SAME = 1e-9  # of the largest value: differences below are rounding, not gain
-_CHUNK = 250  # resamples at once
+_CHUNK = 250  # resamples or points at once: bounds the memory
 
 
 def is_constant(values: FloatArray) -> bool:
@@ -126,19 +126,17 @@ def _spearman(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
 
 def _mid_ranks(values: FloatArray, weights: FloatArray) -> FloatArray:
     """Return each value's mean rank (R, N) within each resample, counted from its middle."""
-    _, group, counts = _grouped(values, weights)
+    group, counts = _grouped(values, weights)
     ranks = counts.cumsum(axis=1) - 0.5 * counts - 0.5 * counts.sum(axis=1, keepdims=True)
     return np.asarray(ranks[:, group])
 
 
-def _grouped(
-    values: FloatArray, weights: FloatArray
-) -> tuple[int, npt.NDArray[np.intp], FloatArray]:
-    """Return the number of distinct values, each value's place among them, and their weights."""
+def _grouped(values: FloatArray, weights: FloatArray) -> tuple[npt.NDArray[np.intp], FloatArray]:
+    """Return each value's place (N,) among the V distinct ones, and the weights (R, V) of these."""
     distinct, group = np.unique(values, return_inverse=True)
     order = np.argsort(group, kind="stable")
     starts = np.searchsorted(group[order], np.arange(len(distinct)))
-    return len(distinct), group, np.add.reduceat(weights[:, order], starts, axis=1)
+    return group, np.add.reduceat(weights[:, order], starts, axis=1)
 
 
 def _weighted_pearson(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
@@ -154,50 +152,22 @@ def _weighted_pearson(x: FloatArray, y: FloatArray, weights: FloatArray) -> Floa
 
 
 def _kendall(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
-    """Count pairs in order of x, with the weights seen so far in a tree over the values of y."""
-    groups_x, place_x, counts_x = _grouped(x, weights)
-    groups_y, place_y, counts_y = _grouped(y, weights)
-    columns = np.ascontiguousarray(weights.T)
-    tree = _SumTree(groups_y, len(weights))
+    """Sum the orders of all pairs, each pair counted as often as both its points are drawn.
+
+    `scipy.stats.kendalltau` takes no weights. Called for every resample on repeated points it gives
+    the same numbers, but takes 60 times as long for 200 points.
+    """
     agreement = np.zeros(len(weights))
-    members = np.split(np.argsort(place_x, kind="stable"), np.bincount(place_x).cumsum()[:-1])
-    assert len(members) == groups_x
-    for group in members:
-        for i in group:  # points of equal x do not see each other: they are ties
-            agreement += columns[i] * tree.balance(place_y[i])
-        for i in group:
-            tree.add(place_y[i], columns[i])
+    counts = weights.astype(np.float32)  # exact: a sum of counts is at most N
+    for start in range(0, len(x), _CHUNK):  # all pairs at once would fill the memory
+        part = slice(start, start + _CHUNK)
+        orders = np.sign(x[:, None] - x[part]) * np.sign(y[:, None] - y[part])
+        agreement += 0.5 * ((counts @ orders.astype(np.float32)) * weights[:, part]).sum(axis=1)
     pairs = weights.sum(axis=1) ** 2
-    untied_x = 0.5 * (pairs - (counts_x**2).sum(axis=1))
-    untied_y = 0.5 * (pairs - (counts_y**2).sum(axis=1))
+    untied_x, untied_y = (
+        0.5 * (pairs - (_grouped(values, weights)[1] ** 2).sum(axis=1)) for values in (x, y)
+    )
     return _ratio(agreement, untied_x, untied_y, (untied_x > 0) & (untied_y > 0))
-
-
-class _SumTree:
-    """Sums over the first k of K places, for all resamples at once (P. Fenwick, 1994)."""
-
-    def __init__(self, places: int, resamples: int) -> None:
-        self._nodes = np.zeros((places + 1, resamples))
-        self._total = np.zeros(resamples)
-
-    def add(self, place: int, amount: FloatArray) -> None:
-        """Add an amount (R,) at a place."""
-        self._total += amount
-        node = place + 1
-        while node < len(self._nodes):
-            self._nodes[node] += amount
-            node += node & -node
-
-    def balance(self, place: int) -> FloatArray:
-        """Return what lies below a place minus what lies above it."""
-        return self._first(place) + self._first(place + 1) - self._total
-
-    def _first(self, count: int) -> FloatArray:
-        total = np.zeros(self._nodes.shape[1])
-        while count:
-            total += self._nodes[count]
-            count -= count & -count
-        return total
 
 
 def _ratio(

@@ -14,8 +14,8 @@ construction, so it draws every relation through the origin.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +28,22 @@ from eval.relation.coefficients import (
     resampled_points,
     resampled_weights,
 )
-from eval.relation.gains import DETECTION, RESTORATION, ConditionGains, SetGains, interval_of
+from eval.relation.gains import (
+    DETECTION,
+    RESTORATION,
+    ConditionGains,
+    GainRow,
+    SetGains,
+    interval_of,
+    with_ends,
+)
+from eval.scores.score import Score
 
-__all__ = ["FEWEST", "POPULATIONS", "correlate"]
+__all__ = ["FEWEST", "POPULATIONS", "Correlation", "correlate"]
 
 FloatArray = npt.NDArray[np.float64]
+
+Scope: TypeAlias = Literal["pooled", "set", "images"]
 
 FEWEST = 3
 """Fewest points of a correlation: two always lie on a line."""
@@ -40,70 +51,114 @@ FEWEST = 3
 POPULATIONS = ("derainers", "derainers and controls")
 """Which points a correlation over derainers takes."""
 
-_NO_INTERVAL = "no interval: fewer than 95 % of the resamples define a coefficient"
+_NO_RESAMPLES = "no interval: no resamples, or a set with a single image"
+_TOO_FEW_RESAMPLES = "no interval: fewer than 95 % of the resamples define a coefficient"
+
+
+def _undefined() -> dict[Kind, Score]:
+    return dict.fromkeys(KINDS, Score())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correlation:
+    """One gain of restoration against one gain of detection.
+
+    Attributes:
+        scope: What a point is.
+        set_name: The set; empty for all sets together.
+        condition: The condition; `all` are all images.
+        derainer: Whose images are the points; empty where derainers are.
+        points: One of `POPULATIONS`, or `images`.
+        restoration: The gain of restoration, such as `delta_psnr`.
+        detection: The gain of detection, such as `delta_mAP`.
+        count: Number of points.
+        coefficients: -1..1, with their intervals.
+        note: Why a coefficient or an interval is undefined; else empty.
+    """
+
+    scope: Scope
+    set_name: str
+    condition: str
+    derainer: str = ""
+    points: str
+    restoration: str
+    detection: str
+    count: int = 0
+    coefficients: Mapping[Kind, Score] = field(default_factory=_undefined)
+    note: str = ""
+
+    def as_record(self) -> dict[str, object]:
+        """Return the correlation as metrics.json and correlations.csv hold it."""
+        record: dict[str, object] = {
+            "scope": self.scope,
+            "set": self.set_name,
+            "condition": self.condition,
+            "derainer": self.derainer,
+            "points": self.points,
+            "restoration": self.restoration,
+            "detection": self.detection,
+            "n": self.count,
+        }
+        for kind, score in self.coefficients.items():
+            record |= with_ends(kind, score)
+        return record | {"note": self.note}
 
 
 @dataclass(frozen=True)
 class _Point:
     """A derainer on a set: its row, and its gains in each resample (none: no interval)."""
 
-    row: Mapping[str, Any]
+    row: GainRow
     samples: Mapping[str, FloatArray]
 
 
 def correlate(
     sets: Sequence[SetGains],
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[dict[str, Any]]:
-    """Return every correlation as a flat row, pooled ones first.
+    progress: Callable[[int, int], None] = lambda steps, total: None,
+) -> list[Correlation]:
+    """Return every correlation, pooled ones first, those over images last.
 
     Args:
         sets: The gains of each set.
         seed: Resamples of different sets are joined in an order that depends on it.
-        progress: Called with the steps done and their number.
-
-    Returns:
-        Rows with `scope`, `set`, `condition`, `derainer`, `points`, `restoration`, `detection`,
-        `n`, each coefficient with `_low` and `_high`, and `note`: why one is missing.
+        progress: Called with the number of steps done and of all steps.
     """
     steps = [*_pooled(sets, seed)]
-    for one in sets:
-        for condition, gains in one.conditions.items():
-            place = {"scope": "set", "set": one.name, "condition": condition}
-            steps.append(_over_points(_points(gains), place))
-    for one in sets:
-        steps += [_over_images(one, name, gains) for name, gains in one.conditions.items()]
-    table: list[dict[str, Any]] = []
-    for done, step in enumerate(steps, start=1):
-        table += step  # generators: the work is done here
-        progress(done, len(steps))
+    for gains in sets:
+        for condition, members in gains.conditions.items():
+            steps.append(_over_points(_points(members), "set", gains.name, condition))
+    for gains in sets:
+        steps += [_over_images(gains, name, members) for name, members in gains.conditions.items()]
+    table: list[Correlation] = []
+    for number, step in enumerate(steps, start=1):
+        table += step  # steps are generators: the work is done here
+        progress(number, len(steps))
     return table
 
 
-def _pooled(sets: Sequence[SetGains], seed: int) -> Iterator[Iterator[dict[str, Any]]]:
-    """Yield the rows of each condition that several sets have."""
-    for condition in dict.fromkeys(name for one in sets for name in one.conditions):
-        members = [one for one in sets if condition in one.conditions]
+def _pooled(sets: Sequence[SetGains], seed: int) -> Iterator[Iterator[Correlation]]:
+    """Yield the correlations of each condition that several sets have."""
+    for condition in dict.fromkeys(name for gains in sets for name in gains.conditions):
+        members = [gains for gains in sets if condition in gains.conditions]
         if len(members) > 1:
-            place = {"scope": "pooled", "set": "", "condition": condition}
-            yield _over_points(_joined(members, condition, seed), place)
+            yield _over_points(_joined(members, condition, seed), "pooled", "", condition)
 
 
 def _points(gains: ConditionGains) -> list[_Point]:
-    return [_Point(row, gains.samples[row["derainer"]]) for row in gains.rows]
+    return [_Point(row, gains.samples[row.derainer]) for row in gains.rows]
 
 
-def _joined(members: Sequence[SetGains], condition: str, seed: int) -> list[_Point]:
+def _joined(sets: Sequence[SetGains], condition: str, seed: int) -> list[_Point]:
     """Put the points of several sets together, their resamples in independent order.
 
     All sets are resampled with one seed. Sets of equal size would then draw the same positions in
     the same resample; shuffling whole resamples per set takes away what they have in common.
     """
     joined = []
-    for index, one in enumerate(members):
+    for index, gains in enumerate(sets):
         rng = np.random.default_rng((seed, index))
-        points = _points(one.conditions[condition])
+        points = _points(gains.conditions[condition])
         lengths = {len(values) for point in points for values in point.samples.values()}
         order = rng.permutation(max(lengths, default=0))
         joined += [
@@ -113,72 +168,94 @@ def _joined(members: Sequence[SetGains], condition: str, seed: int) -> list[_Poi
     return joined
 
 
-def _over_points(points: Sequence[_Point], place: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    derainers = [point for point in points if not point.row["control"]]
+def _over_points(
+    points: Sequence[_Point], scope: Scope, set_name: str, condition: str
+) -> Iterator[Correlation]:
+    derainers = [point for point in points if not point.row.control]
     populations = [(POPULATIONS[0], derainers)]
     if len(derainers) < len(points):
         populations.append((POPULATIONS[1], list(points)))
     for population, chosen in populations:
         for restoration in RESTORATION:
             for detection in DETECTION:
-                yield {
-                    **place,
-                    "derainer": "",
-                    "points": population,
-                    "restoration": restoration,
-                    "detection": detection,
-                    **_correlate_points(chosen, restoration, detection),
-                }
+                correlation = Correlation(
+                    scope=scope,
+                    set_name=set_name,
+                    condition=condition,
+                    points=population,
+                    restoration=restoration,
+                    detection=detection,
+                )
+                yield _correlate_points(correlation, chosen)
 
 
-def _correlate_points(points: Sequence[_Point], restoration: str, detection: str) -> dict[str, Any]:
-    defined = [
-        point
-        for point in points
-        if point.row[restoration] is not None and point.row[detection] is not None
-    ]
-    x = np.array([point.row[restoration] for point in defined], dtype=np.float64)
-    y = np.array([point.row[detection] for point in defined], dtype=np.float64)
-    reason = _obstacle(x, y)
-    if reason:
-        return _empty(len(x), reason)
-    samples = None
-    if all(point.samples for point in defined):
-        drawn_x = np.stack([point.samples[restoration] for point in defined], axis=1)
-        drawn_y = np.stack([point.samples[detection] for point in defined], axis=1)
-        samples = {kind: resampled_points(drawn_x, drawn_y, kind) for kind in KINDS}
-    return _filled(x, y, samples)
+def _correlate_points(correlation: Correlation, points: Sequence[_Point]) -> Correlation:
+    samples, restored, detected = [], [], []
+    for point in points:
+        x = point.row.gains[correlation.restoration].value
+        y = point.row.gains[correlation.detection].value
+        if x is not None and y is not None:
+            samples.append(point.samples)
+            restored.append(x)
+            detected.append(y)
+
+    def resampled(kind: Kind) -> FloatArray:
+        x = np.stack([gains[correlation.restoration] for gains in samples], axis=1)
+        y = np.stack([gains[correlation.detection] for gains in samples], axis=1)
+        return resampled_points(x, y, kind)
+
+    points_xy = np.array(restored), np.array(detected)
+    return _correlated(correlation, *points_xy, resampled if all(samples) else None)
 
 
-def _over_images(one: SetGains, condition: str, gains: ConditionGains) -> Iterator[dict[str, Any]]:
-    for derainer, images in one.images.items():
-        y = images.detection[gains.positions]
+def _over_images(gains: SetGains, condition: str, members: ConditionGains) -> Iterator[Correlation]:
+    for derainer, images in gains.images.items():
+        y = images.detection[members.positions]
         for restoration in RESTORATION:
-            x = images.restoration(restoration)[gains.positions]
-            yield {
-                "scope": "images",
-                "set": one.name,
-                "condition": condition,
-                "derainer": derainer,
-                "points": "images",
-                "restoration": restoration,
-                "detection": "delta_f1",
-                **_correlate_images(x, y, gains.weights),
-            }
+            x = images.restoration(restoration)[members.positions]
+            correlation = Correlation(
+                scope="images",
+                set_name=gains.name,
+                condition=condition,
+                derainer=derainer,
+                points="images",
+                restoration=restoration,
+                detection="delta_f1",
+            )
+            yield _correlate_images(correlation, x, y, members.weights)
 
 
-def _correlate_images(x: FloatArray, y: FloatArray, weights: FloatArray | None) -> dict[str, Any]:
+def _correlate_images(
+    correlation: Correlation, x: FloatArray, y: FloatArray, weights: FloatArray | None
+) -> Correlation:
     defined = np.isfinite(x)
     x, y = x[defined], y[defined]
-    reason = _obstacle(x, y)
-    if reason:
-        return _empty(len(x), reason)
-    samples = None
-    if weights is not None:
-        drawn = weights[:, defined]
-        drawn = drawn[drawn.sum(axis=1) > 0]
-        samples = {kind: resampled_weights(x, y, drawn, kind) for kind in KINDS}
-    return _filled(x, y, samples)
+    if weights is None:
+        return _correlated(correlation, x, y, None)
+    weights = weights[:, defined]
+    weights = weights[weights.sum(axis=1) > 0]
+    return _correlated(correlation, x, y, lambda kind: resampled_weights(x, y, weights, kind))
+
+
+def _correlated(
+    correlation: Correlation,
+    x: FloatArray,
+    y: FloatArray,
+    resampled: Callable[[Kind], FloatArray] | None,
+) -> Correlation:
+    """Fill in what points (N,) give, with intervals if their resampled coefficients are known."""
+    note = _obstacle(x, y)
+    if note:
+        return replace(correlation, count=len(x), note=note)
+    scores = {}
+    for kind in KINDS:
+        ends = interval_of(resampled(kind)) if resampled else None
+        scores[kind] = Score(coefficient(x, y, kind), *(ends or ()))
+    if resampled is None:
+        note = _NO_RESAMPLES
+    elif not all(score.has_interval for score in scores.values()):
+        note = _TOO_FEW_RESAMPLES
+    return replace(correlation, count=len(x), coefficients=scores, note=note)
 
 
 def _obstacle(x: FloatArray, y: FloatArray) -> str:
@@ -190,22 +267,3 @@ def _obstacle(x: FloatArray, y: FloatArray) -> str:
     if is_constant(y):
         return "the detection gain is the same at all points"
     return ""
-
-
-def _empty(count: int, note: str) -> dict[str, Any]:
-    values = {f"{kind}{end}": None for kind in KINDS for end in ("", "_low", "_high")}
-    return {"n": count, **values, "note": note}
-
-
-def _filled(
-    x: FloatArray, y: FloatArray, samples: Mapping[Kind, FloatArray] | None
-) -> dict[str, Any]:
-    values: dict[str, float | None] = {}
-    note = "" if samples else "no interval: no resamples, or a set with a single image"
-    for kind in KINDS:
-        ends = interval_of(samples[kind]) if samples else None
-        if samples and ends is None:
-            note = _NO_INTERVAL
-        low, high = ends or (None, None)
-        values |= {kind: coefficient(x, y, kind), f"{kind}_low": low, f"{kind}_high": high}
-    return {"n": len(x), **values, "note": note}

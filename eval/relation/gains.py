@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +20,21 @@ from eval.detect.table import SCORES, RowResult
 from eval.report.tables import CONTROLS
 from eval.scores.bootstrap import average_precisions, difference_interval, draw_weights
 from eval.scores.coco import ClassMatches, Evaluation
+from eval.scores.score import Score
 from eval.sets import ALL
 
 __all__ = [
     "DETECTION",
     "RESTORATION",
     "ConditionGains",
+    "GainRow",
     "ImageGains",
+    "Levels",
     "SetGains",
     "f1_score",
     "interval_of",
     "measure_gains",
+    "with_ends",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -42,6 +46,72 @@ DETECTION = ("delta_mAP", "relative_mAP", "recovered")
 """Gains of detection: difference of mAP, its share of the rainy mAP, and of what the rain took."""
 
 _LEAST_DEFINED = 0.95  # of the resamples; with fewer an interval would be of the lucky ones
+
+_RowKey: TypeAlias = tuple[str, str]
+"""Input and derainer of a row."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A score before and after deraining, None where it is undefined; PSNR in dB, others 0..1."""
+
+    rainy: float | None
+    derained: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GainRow:
+    """What one derainer gains on one condition of a set.
+
+    Attributes:
+        set_name: The set.
+        condition: The condition; `all` is the whole set.
+        derainer: Its name.
+        control: Whether it is a control, the identity or the median filter.
+        truth: What detections were scored against, in words.
+        images: Number of images.
+        boxes: Number of true boxes.
+        mean_ap: mAP.
+        clean_mean_ap: mAP of the clean images.
+        images_scored: Number of images that have a PSNR before and after.
+        levels: Each restoration score, mean over images.
+        gains: Each of `DETECTION` and `RESTORATION`, with its interval.
+    """
+
+    set_name: str
+    condition: str
+    derainer: str
+    control: bool
+    truth: str
+    images: int
+    boxes: int
+    mean_ap: Levels
+    clean_mean_ap: float | None
+    images_scored: int
+    levels: Mapping[str, Levels]
+    gains: Mapping[str, Score]
+
+    def as_record(self) -> dict[str, object]:
+        """Return the row as metrics.json and relation.csv hold it."""
+        record: dict[str, object] = {
+            "set": self.set_name,
+            "condition": self.condition,
+            "derainer": self.derainer,
+            "control": self.control,
+            "truth": self.truth,
+            "images": self.images,
+            "boxes": self.boxes,
+            "mAP_rainy": self.mean_ap.rainy,
+            "mAP": self.mean_ap.derained,
+            "mAP_clean": self.clean_mean_ap,
+        }
+        for gain in DETECTION:
+            record |= with_ends(gain, self.gains[gain])
+        record["images_scored"] = self.images_scored
+        for score, levels in self.levels.items():
+            record |= {f"{score}_rainy": levels.rainy, score: levels.derained}
+            record |= with_ends(f"delta_{score}", self.gains[f"delta_{score}"])
+        return record
 
 
 @dataclass(frozen=True)
@@ -75,13 +145,13 @@ class ConditionGains:
     Attributes:
         positions: Which images belong to it, as positions in `SetGains.image_ids`.
         weights: (R, I) how often each of them is in each resample; None: no intervals.
-        rows: One flat row per derainer; fractions 0..1, None where undefined.
+        rows: One row per derainer.
         samples: Derainer to gain to its value in each resample (R,); empty without weights.
     """
 
     positions: npt.NDArray[np.intp]
     weights: FloatArray | None
-    rows: list[dict[str, Any]]
+    rows: Sequence[GainRow]
     samples: Mapping[str, Mapping[str, FloatArray]]
 
 
@@ -126,6 +196,11 @@ def f1_score(counts: npt.NDArray[np.int64]) -> FloatArray:
     return np.where(found + wrong > 0, found / np.maximum(found + wrong, 1.0), 1.0)
 
 
+def with_ends(name: str, score: Score) -> dict[str, float | None]:
+    """Return a score as the fields `name`, `name_low` and `name_high` of a flat row."""
+    return {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
+
+
 def interval_of(samples: FloatArray) -> tuple[float, float] | None:
     """Return the 95 % percentile interval of resampled values (R,).
 
@@ -156,10 +231,7 @@ def measure_gains(
         for row in comparison.rows
         if row.spec.input == "derained"
     }
-    matches: dict[tuple[str, str], Sequence[ClassMatches]] = {
-        (row.spec.input, row.spec.derainer_name): row.evaluation.class_matches()
-        for row in comparison.rows
-    }
+    matches = {_key(row): row.evaluation.class_matches() for row in comparison.rows}
     material = _Material(comparison, truth, images, matches)
     conditions = {}
     for condition, members in comparison.data.conditions.items():
@@ -168,8 +240,8 @@ def measure_gains(
         if resamples and len(positions) > 1:
             weights = draw_weights(len(positions), resamples, seed)
         conditions[condition] = _condition_gains(material, condition, positions, weights)
-    first_all = sorted(conditions.items(), key=lambda item: item[0] != ALL)
-    return SetGains(comparison.data.name, truth, image_ids, dict(first_all), images)
+    whole_set_first = dict(sorted(conditions.items(), key=lambda item: item[0] != ALL))
+    return SetGains(comparison.data.name, truth, image_ids, whole_set_first, images)
 
 
 @dataclass(frozen=True)
@@ -179,7 +251,11 @@ class _Material:
     comparison: Comparison
     truth: str
     images: Mapping[str, ImageGains]
-    matches: Mapping[tuple[str, str], Sequence[ClassMatches]]
+    matches: Mapping[_RowKey, Sequence[ClassMatches]]
+
+
+def _key(row: RowResult) -> _RowKey:
+    return row.spec.input, row.spec.derainer_name
 
 
 def _image_gains(
@@ -212,47 +288,58 @@ def _condition_gains(
 ) -> ConditionGains:
     precisions = _precision_samples(material, positions, weights)
     table = {
-        (row["input"], row["derainer"]): row
+        (row.input, row.derainer): row
         for row in material.comparison.table
-        if row["condition"] == condition
+        if row.condition == condition
     }
+    rainy, clean = table["rainy", ""], table["clean", ""]
     rows, samples = [], {}
-    for name, gains in material.images.items():
-        restored = {score: _paired(gains.scores[score], positions) for score in SCORES}
-        drawn: dict[str, FloatArray] = {}
+    for name, images in material.images.items():
+        pairs = {score: _paired(images.scores[score], positions) for score in SCORES}
+        resampled: dict[str, FloatArray] = {}
         if weights is not None:
-            drawn = {f"delta_{score}": _means(pair, weights) for score, pair in restored.items()}
-            drawn |= _detection_samples(precisions, name)
-        samples[name] = drawn
+            resampled = {f"delta_{score}": _means(pair, weights) for score, pair in pairs.items()}
+            resampled |= _detection_samples(precisions, name)
+        samples[name] = resampled
+        derained = table["derained", name]
+        gain = derained.change.value
+        values = {
+            "delta_mAP": gain,
+            "relative_mAP": gain / rainy.mean_ap if gain is not None and rainy.mean_ap else None,
+            "recovered": derained.recovered,
+        } | {f"delta_{score}": _mean(pair[1] - pair[0]) for score, pair in pairs.items()}
         rows.append(
-            {
-                "set": material.comparison.data.name,
-                "condition": condition,
-                "derainer": name,
-                "control": name in CONTROLS,
-                "truth": material.truth,
-                "images": len(positions),
-                "boxes": table["rainy", ""]["boxes"],
-                **_detection_values(table, name, drawn),
-                **_restoration_values(restored, drawn),
-            }
+            GainRow(
+                set_name=material.comparison.data.name,
+                condition=condition,
+                derainer=name,
+                control=name in CONTROLS,
+                truth=material.truth,
+                images=len(positions),
+                boxes=rainy.boxes,
+                mean_ap=Levels(rainy.mean_ap, derained.mean_ap),
+                clean_mean_ap=clean.mean_ap,
+                images_scored=int(np.isfinite(pairs["psnr"][0]).sum()),
+                levels={score: Levels(*map(_mean, pair)) for score, pair in pairs.items()},
+                gains={key: _scored(value, resampled.get(key)) for key, value in values.items()},
+            )
         )
     return ConditionGains(positions, weights, rows, samples)
 
 
 def _precision_samples(
     material: _Material, positions: npt.NDArray[np.intp], weights: FloatArray | None
-) -> dict[tuple[str, str], FloatArray]:
-    """Return the mAP of each row in each resample, by input and derainer."""
+) -> dict[_RowKey, FloatArray]:
+    """Return the mAP of each row in each resample."""
     if weights is None:
         return {}
     spread = np.zeros((len(weights), len(material.comparison.rows[0].evaluation.image_ids)))
     spread[:, positions] = weights
-    return {key: average_precisions(found, spread) for key, found in material.matches.items()}
+    return {key: average_precisions(classes, spread) for key, classes in material.matches.items()}
 
 
 def _detection_samples(
-    precisions: Mapping[tuple[str, str], FloatArray], derainer: str
+    precisions: Mapping[_RowKey, FloatArray], derainer: str
 ) -> dict[str, FloatArray]:
     rainy, clean = precisions["rainy", ""], precisions["clean", ""]
     gain = precisions["derained", derainer] - rainy
@@ -268,22 +355,6 @@ def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), np.nan)
 
 
-def _detection_values(
-    table: Mapping[tuple[str, str], Mapping[str, Any]],
-    derainer: str,
-    drawn: Mapping[str, FloatArray],
-) -> dict[str, float | None]:
-    rainy, derained = table["rainy", ""]["mAP"], table["derained", derainer]
-    gain = derained["delta_mAP"]
-    values = {
-        "delta_mAP": gain,
-        "relative_mAP": gain / rainy if gain is not None and rainy else None,
-        "recovered": derained["recovered"],
-    }
-    levels = {"mAP_rainy": rainy, "mAP": derained["mAP"], "mAP_clean": table["clean", ""]["mAP"]}
-    return {**levels, **_with_intervals(values, drawn)}
-
-
 def _paired(pair: tuple[FloatArray, FloatArray], positions: npt.NDArray[np.intp]) -> FloatArray:
     """Return (2, I): rainy and derained scores, undefined where either of them is."""
     scores = np.stack(pair)[:, positions]
@@ -297,27 +368,13 @@ def _means(pair: FloatArray, weights: FloatArray) -> FloatArray:
     return _share(weights[:, defined] @ gains[defined], weights[:, defined].sum(axis=1))
 
 
-def _restoration_values(
-    restored: Mapping[str, FloatArray], drawn: Mapping[str, FloatArray]
-) -> dict[str, float | None]:
-    values: dict[str, float | None] = {}
-    for score, (rainy, derained) in restored.items():
-        defined = np.isfinite(rainy)
-        before = float(rainy[defined].mean()) if defined.any() else None
-        after = float(derained[defined].mean()) if defined.any() else None
-        gain = float((derained - rainy)[defined].mean()) if defined.any() else None
-        values |= {f"{score}_rainy": before, score: after}
-        values |= _with_intervals({f"delta_{score}": gain}, drawn)
-    return {"images_scored": int(np.isfinite(restored["psnr"][0]).sum()), **values}
+def _mean(values: FloatArray) -> float | None:
+    """Return the mean of the values that are defined; None without any."""
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if defined.size else None
 
 
-def _with_intervals(
-    values: Mapping[str, float | None], drawn: Mapping[str, FloatArray]
-) -> dict[str, float | None]:
-    """Put `_low` and `_high` beside each value."""
-    result: dict[str, float | None] = {}
-    for key, value in values.items():
-        ends = interval_of(drawn[key]) if value is not None and key in drawn else None
-        low, high = ends or (None, None)
-        result |= {key: value, f"{key}_low": low, f"{key}_high": high}
-    return result
+def _scored(value: float | None, samples: FloatArray | None) -> Score:
+    """Return a value with the interval of its resamples, where both are defined."""
+    ends = interval_of(samples) if value is not None and samples is not None else None
+    return Score(value, *(ends or ()))

@@ -13,17 +13,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detection.timing import StageTimes
-from eval.detect.comparison import NamedDetector
+from detection.types import MeasuringDetector
 from eval.detect.truth import pseudo_truth
 from eval.rows.run import RowSpec, run_row
 from eval.sets import DetectionSet
 
-__all__ = ["label_set"]
+__all__ = ["REMARK", "label_set"]
+
+REMARK = (
+    "{sets}: no boxes are given, so the detector's own detections on the clean images are the "
+    "truth, as in the paper. That is agreement, not accuracy, and it rewards images that look "
+    "clean to this very detector; --labeller with a stronger detector is recommended."
+)
+"""What a reader must know of sets whose truth is the detector's own."""
 
 
 def label_set(
     data: DetectionSet,
-    labeller: NamedDetector,
+    labeller: MeasuringDetector,
     conf: float,
     folder: Path,
     *,
@@ -37,7 +44,7 @@ def label_set(
         labeller: The detector that labels; its classes become the set's categories.
         conf: Confidence from which a detection is a label, 0..1.
         folder: Where the labeller's row is kept, for resuming.
-        times: Gains what decoding and detecting take, see `run_row`.
+        times: Decoding and detecting add their time to it, see `run_row`.
         progress: Called with the number of images done.
 
     Raises:

@@ -7,62 +7,74 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
 from eval.detect.table import SCORES
-from eval.relation.figures import relation_figure, save_svg
-from eval.relation.gains import SetGains, f1_score
-from eval.report.figures import save_png
+from eval.relation.correlations import Correlation
+from eval.relation.figures import relation_figure
+from eval.relation.gains import GainRow, SetGains, f1_score
+from eval.report.facts import RunFacts
 from eval.report.files import SCHEMA, write_table
 from eval.sets import ALL, DetectionSet
+from rainmer.figures import save_figure
 from rainmer.files import write_text
 
-__all__ = ["Relation", "SetFacts", "main_rows", "write_relation"]
+__all__ = ["MeasuredSet", "Relation", "write_relation"]
 
 _COUNTS = ("tp", "fp", "fn")
 
 
 @dataclass(frozen=True)
-class SetFacts:
-    """A measured set: its gains, its images, and what a reader must know about its data."""
+class MeasuredSet:
+    """A measured set.
+
+    Attributes:
+        gains: Its gains.
+        data: Its images.
+        notes: What a reader must know about its data.
+        self_labelled: Whether its truth is the measured detector's own view of the clean images.
+    """
 
     gains: SetGains
     data: DetectionSet
     notes: Sequence[str]
+    self_labelled: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Relation:
-    """A finished run as plain data.
+    """A finished run.
 
     Attributes:
-        sets: The sets that were measured.
-        correlations: Rows of correlations.csv.
+        detector: Name of the detector that was measured.
+        sets: The sets that were measured, at least one.
+        correlations: All correlations; see `eval.relation.correlations.correlate`.
         failures: Set to the reason why it could not be measured.
-        config: The resolved configuration.
-        environment: Versions and devices.
-        elapsed: Seconds of each part of the run.
+        facts: How the numbers came about.
     """
 
-    sets: Sequence[SetFacts]
-    correlations: Sequence[dict[str, Any]]
+    detector: str
+    sets: Sequence[MeasuredSet]
+    correlations: Sequence[Correlation]
     failures: Mapping[str, str]
-    config: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    elapsed: Mapping[str, float]
+    facts: RunFacts
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
-        """Rows of relation.csv: by set, condition and derainer."""
+    def rows(self) -> list[GainRow]:
+        """The gains by set, condition and derainer."""
         return [
             row
-            for one in self.sets
-            for condition in one.gains.conditions.values()
+            for measured in self.sets
+            for condition in measured.gains.conditions.values()
             for row in condition.rows
         ]
+
+    @property
+    def truths(self) -> dict[str, str]:
+        """Set to what its detections were scored against, in words."""
+        return {measured.gains.name: measured.gains.truth for measured in self.sets}
 
 
 def write_relation(folder: Path, relation: Relation) -> None:
@@ -74,57 +86,55 @@ def write_relation(folder: Path, relation: Relation) -> None:
     Raises:
         OutputError: A file cannot be written.
     """
-    rows, correlations = relation.rows, list(relation.correlations)
+    facts = relation.facts
+    rows = [row.as_record() for row in relation.rows]
+    correlations = [correlation.as_record() for correlation in relation.correlations]
     metrics = {
         "schema": SCHEMA,
         "rows": rows,
         "correlations": correlations,
-        "sets": [_describe(one) for one in relation.sets],
+        "sets": list(map(_describe, relation.sets)),
         "failures": dict(relation.failures),
-        "elapsed_s": dict(relation.elapsed),
-        "config": dict(relation.config),
-        "environment": {**relation.environment, "scipy": importlib.metadata.version("scipy")},
+        "elapsed_s": dict(facts.elapsed_s),
+        "config": dict(facts.config),
+        "environment": {**facts.environment, "scipy": importlib.metadata.version("scipy")},
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    images = [row for one in relation.sets for row in _image_rows(one)]
+    images = [record for measured in relation.sets for record in _image_records(measured)]
     for name, table in (("relation", rows), ("correlations", correlations), ("images", images)):
         write_table(folder / f"{name}.csv", table)
-    write_text(folder / "config.yaml", yaml.safe_dump(dict(relation.config), sort_keys=False))
-    figure = relation_figure(main_rows(rows))
-    save_png(figure, folder / "relation.png")
-    save_svg(figure, folder / "relation.svg")
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(facts.config), sort_keys=False))
+    figure = relation_figure([row for row in relation.rows if row.condition == ALL])
+    for suffix in ("png", "svg"):
+        save_figure(folder / f"relation.{suffix}", figure)
 
 
-def main_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows on whole sets."""
-    return [row for row in rows if row["condition"] == ALL]
-
-
-def _describe(one: SetFacts) -> dict[str, Any]:
+def _describe(measured: MeasuredSet) -> dict[str, object]:
+    gains = measured.gains
     return {
-        "set": one.gains.name,
-        "truth": one.gains.truth,
-        "images": len(one.gains.image_ids),
-        "conditions": {name: len(c.positions) for name, c in one.gains.conditions.items()},
-        "fingerprint": one.data.fingerprint,
-        "notes": list(one.notes),
+        "set": gains.name,
+        "truth": gains.truth,
+        "images": len(gains.image_ids),
+        "conditions": {name: len(c.positions) for name, c in gains.conditions.items()},
+        "fingerprint": measured.data.fingerprint,
+        "notes": list(measured.notes),
     }
 
 
-def _image_rows(one: SetFacts) -> Iterator[dict[str, Any]]:
+def _image_records(measured: MeasuredSet) -> Iterator[dict[str, object]]:
     """Yield each image of each derainer; equal images have no PSNR gain, hence an empty field."""
-    keys = {sample.image_id: sample.key for sample in one.data.samples}
-    members = _memberships(one.gains)
-    for derainer, images in one.gains.images.items():
+    keys = {sample.image_id: sample.key for sample in measured.data.samples}
+    members = _memberships(measured.gains)
+    for derainer, images in measured.gains.images.items():
         f1 = np.stack([f1_score(images.counts[:, 0]), f1_score(images.counts[:, 1])])
         gains = {score: images.restoration(f"delta_{score}") for score in SCORES}
-        for n, image_id in enumerate(one.gains.image_ids):
+        for n, image_id in enumerate(measured.gains.image_ids):
             restored: dict[str, float] = {}
             for score, (rainy, derained) in images.scores.items():
                 restored |= {f"{score}_rainy": rainy[n], score: derained[n]}
                 restored[f"delta_{score}"] = gains[score][n]
             yield {
-                "set": one.gains.name,
+                "set": measured.gains.name,
                 "image": keys[image_id],
                 "conditions": "|".join(members[n]),
                 "derainer": derainer,

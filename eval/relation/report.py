@@ -1,17 +1,15 @@
-"""The report of a relation run: one HTML file in the look of eval.detect's report."""
+"""The report of a relation run: one HTML file made of the parts that all reports share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from markupsafe import Markup
-
-from eval.relation.coefficients import KINDS
-from eval.relation.correlations import POPULATIONS
+from eval.relation.coefficients import KINDS, Kind
+from eval.relation.correlations import POPULATIONS, Correlation
 from eval.relation.figures import condition_scatters, order_derainers, relation_figure
-from eval.relation.gains import RESTORATION
+from eval.relation.gains import RESTORATION, GainRow
+from eval.relation.labels import REMARK
+from eval.relation.output import Relation
 from eval.relation.words import (
     MEASURES,
     agreement_sentence,
@@ -23,229 +21,260 @@ from eval.relation.words import (
     main_correlation,
 )
 from eval.report.figures import to_svg
-from eval.report.page import as_text, render_page
-from eval.report.tables import UNDEFINED, Row, conditions, format_count
+from eval.report.page import render_page
+from eval.report.parts import Banner, Cell, Chart, Group, Head, Line, Table, Tile, effect_of
+from eval.report.tables import UNDEFINED, format_count
+from eval.sets import ALL
 
-__all__ = ["RelationReport", "render_relation"]
+__all__ = ["render_relation"]
 
 _SHOWN_GAINS = ("delta_psnr", "delta_ssim", "delta_mAP")
 _ALL_GAINS = (*RESTORATION, "delta_mAP", "relative_mAP", "recovered")
-_TILES = (
+_TILES: tuple[tuple[str, str, Kind, str], ...] = (
     ("derained", "delta_psnr", "spearman", "Spearman of PSNR and mAP"),
     ("derained", "delta_psnr", "kendall", "Kendall of PSNR and mAP"),
     ("derained", "delta_psnr", "pearson", "Pearson of PSNR and mAP"),
     ("rainy", "delta_ssim", "spearman", "Spearman of SSIM and mAP"),
 )
+_MAIN_CAPTION = (
+    "Above: what each derainer gains in PSNR and in mAP, one line per set, derainers in order of "
+    "their gain of PSNR, controls first. Below: one gain against the other; numbers are those of "
+    "the derainers, lines join a set's points. Whiskers are 95 % intervals."
+)
+_CONDITIONS_CAPTION = (
+    "The same relation in each condition, on equal axes. Numbers are those of the derainers above."
+)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RelationReport:
-    """Everything that a report shows, as plain data.
-
-    Attributes:
-        rows: Rows of relation.csv, fractions 0..1, at least one.
-        correlations: Rows of correlations.csv.
-        detector: Name of the detector.
-        truths: Set to what its detections were scored against, in words.
-        remarks: What a reader must know before the numbers, such as how labels were made.
-        notes: Set to sentences on its data.
-        failures: Set to the reason why it is missing.
-        protocol: Facts of the measurement.
-        command: The command line that made this.
-        date: When, in words.
-        environment: Versions and devices.
-        config: The resolved configuration.
-    """
-
-    rows: Sequence[Row]
-    correlations: Sequence[Row]
-    detector: str
-    truths: Mapping[str, str]
-    remarks: Sequence[str] = ()
-    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    failures: Mapping[str, str] = field(default_factory=dict)
-    protocol: Mapping[str, object] = field(default_factory=dict)
-    command: str = ""
-    date: str = ""
-    environment: Mapping[str, object] = field(default_factory=dict)
-    config: Mapping[str, object] = field(default_factory=dict)
-
-
-def render_relation(report: RelationReport) -> str:
-    """Render a report as one self-contained HTML page: no other file, no network, no script.
+def render_relation(relation: Relation) -> str:
+    """Render the report as one self-contained HTML page: no other file, no network, no script.
 
     Args:
-        report: What to show. Names may hold any characters; they are escaped.
+        relation: A finished run. Names may hold any characters; they are escaped.
 
     Returns:
         The page's text, to be written as UTF-8.
     """
-    names = conditions(report.rows)
+    rows, correlations = relation.rows, relation.correlations
+    names = sorted(dict.fromkeys(row.condition for row in rows), key=lambda name: name != ALL)
     return render_page(
         "relation.html",
-        report=report,
-        headline=headline(report.correlations),
-        lead=agreement_sentence(report.rows),
-        caution=caution(report.correlations),
-        tiles=_tiles(report.correlations),
-        conditions=names,
-        figures=_figures(report.rows, names),
-        gains=_gain_groups(report.rows, names),
-        all_gains=_all_gains(report.rows),
-        scopes=_scopes(report.correlations, names),
-        coefficients=_coefficients(report.correlations),
-        images=_image_table(report.correlations, names),
-        config=as_text(report.config),
-        environment=as_text(report.environment),
+        head=_head(relation),
+        charts=_charts(rows, names),
+        correlations=_correlation_table(correlations, names),
+        coefficients=_coefficient_table(correlations),
+        gains=_gain_table(rows, names, relation.truths),
+        all_gains=_table_of_all_gains(rows),
+        images=_image_table(correlations, names),
+        facts=relation.facts,
     )
 
 
-def _tiles(correlations: Sequence[Row]) -> list[dict[str, str]]:
+def _head(relation: Relation) -> Head:
+    self_labelled = [measured.gains.name for measured in relation.sets if measured.self_labelled]
+    banners = []
+    if relation.failures:
+        banners.append(Banner(title="Sets that are missing here:", lines=relation.failures))
+    if self_labelled:
+        banners.append(Banner(REMARK.format(sets=", ".join(self_labelled))))
+    few = caution(relation.correlations)
+    if few:
+        banners.append(Banner(few))
+    sections = {
+        "figure": "Figure",
+        "correlations": "Correlations",
+        "gains": "Gains",
+        "images": "Images",
+        "notes": "Data",
+        "method": "Method",
+    }
+    if not relation.facts.notes:
+        del sections["notes"]
+    return Head(
+        title="Restoration gain and detection gain",
+        question="Does better restoration mean better detection?",
+        headline=headline(relation.correlations),
+        lead=agreement_sentence(relation.rows),
+        subjects=[("", ", ".join(relation.truths)), ("detector", relation.detector)],
+        date=relation.facts.date,
+        banners=banners,
+        tiles=_tiles(relation.correlations),
+        sections=sections,
+    )
+
+
+def _tiles(correlations: Sequence[Correlation]) -> list[Tile]:
     """Return the large numbers at the top."""
     tiles = []
     for kind, restoration, coefficient, about in _TILES:
-        row = main_correlation(correlations, restoration)
-        value, _, interval = format_coefficient(row, coefficient).partition(" ")
+        correlation = main_correlation(correlations, restoration)
+        value, _, interval = format_coefficient(correlation, coefficient).partition(" ")
         if value != UNDEFINED:
-            tiles.append({"kind": kind, "value": value, "about": f"{about} {interval}".rstrip()})
-    row = main_correlation(correlations)
-    if row is not None:
-        what = "derainers on sets" if row["scope"] == "pooled" else "derainers"
-        if row["points"] != POPULATIONS[0]:
-            what += ", controls included"
-        tiles.append({"kind": "", "value": str(row["n"]), "about": f"points: {what}"})
+            tiles.append(Tile(value, f"{about} {interval}".rstrip(), kind))
+    main = main_correlation(correlations)
+    if main is not None:
+        points = "derainers on sets" if main.scope == "pooled" else "derainers"
+        if main.points != POPULATIONS[0]:
+            points += ", controls included"
+        tiles.append(Tile(str(main.count), f"points: {points}"))
     return tiles
 
 
-def _figures(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
-    main = [row for row in rows if row["condition"] == names[0]]
-    groups = [(name, [row for row in rows if row["condition"] == name]) for name in names[1:]]
+def _charts(rows: Sequence[GainRow], conditions: Sequence[str]) -> list[Chart]:
+    """Draw the main figure, and one of the single conditions if there are any."""
+    by_condition = [(name, [row for row in rows if row.condition == name]) for name in conditions]
     alt = "Gains of restoration and of detection per derainer, and one against the other"
-    by_condition = "Gain of mAP against gain of PSNR in each condition"
-    return {
-        "main": Markup(to_svg(relation_figure(main), "relation", alt)),
-        "conditions": Markup(to_svg(condition_scatters(groups), "conditions", by_condition))
-        if groups
-        else "",
-    }
+    main = to_svg(relation_figure(by_condition[0][1]), "relation", alt)
+    charts = [Chart(main, _MAIN_CAPTION)]
+    if by_condition[1:]:
+        alt = "Gain of mAP against gain of PSNR in each condition"
+        side_by_side = to_svg(condition_scatters(by_condition[1:]), "conditions", alt)
+        charts.append(Chart(side_by_side, _CONDITIONS_CAPTION))
+    return charts
 
 
-def _gain_groups(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
-    """Return the gains by set and derainer, conditions side by side."""
-    index = {(row["set"], row["condition"], row["derainer"]): row for row in rows}
+def _correlation_table(correlations: Sequence[Correlation], conditions: Sequence[str]) -> Table:
+    """Show Spearman's coefficient by scope and restoration gain, conditions side by side."""
+    scopes = dict.fromkeys((c.scope, c.set_name) for c in _over_derainers(correlations))
     groups = []
-    for name in dict.fromkeys(str(row["set"]) for row in rows):
-        own = [row for row in rows if row["set"] == name and row["condition"] == names[0]]
-        lines = []
-        for derainer in order_derainers(own):
-            found = [index.get((name, condition, derainer)) for condition in names]
-            cells = [_gain_cell(row, key) for row in found for key in _SHOWN_GAINS]
-            control = bool(index[name, names[0], derainer]["control"])
-            lines.append({"label": derainer, "control": control, "cells": cells})
-        sizes = [index.get((name, condition, own[0]["derainer"])) for condition in names]
-        facts = [f"{format_count(row['images'])}" if row else UNDEFINED for row in sizes]
-        groups.append({"set": name, "images": facts, "lines": lines})
-    titles = [MEASURES[key].title for key in _SHOWN_GAINS]
-    return {"titles": titles, "groups": groups}
-
-
-def _gain_cell(row: Row | None, key: str) -> dict[str, str]:
-    if row is None:
-        return {"text": UNDEFINED, "effect": ""}
-    return {
-        "text": format_gain(row, key, interval=key == "delta_mAP"),
-        "effect": _effect(row) if key == "delta_mAP" else "",
-    }
-
-
-def _effect(row: Row) -> str:
-    """Judge a gain of mAP by its interval, as eval.detect's report does."""
-    low, high = row.get("delta_mAP_low"), row.get("delta_mAP_high")
-    if not isinstance(low, float) or not isinstance(high, float) or low <= 0 <= high:
-        return "unclear"
-    return "helps" if low > 0 else "harms"
-
-
-def _all_gains(rows: Sequence[Row]) -> dict[str, Any]:
-    lines = [
-        (
-            [str(row[key]) for key in ("set", "condition", "derainer")],
-            [format_gain(row, key, interval=True) for key in _ALL_GAINS],
-        )
-        for row in rows
-    ]
-    return {"titles": [MEASURES[key].title for key in _ALL_GAINS], "lines": lines}
-
-
-def _scopes(correlations: Sequence[Row], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return Spearman's coefficient by scope and restoration gain, conditions side by side."""
-    scopes = dict.fromkeys(
-        (str(row["scope"]), str(row["set"])) for row in correlations if row["scope"] != "images"
-    )
-    groups = []
-    for scope, name in scopes:
+    for scope, set_name in scopes:
         lines = []
         for restoration in ("delta_psnr", "delta_ssim"):
             for population in POPULATIONS:
-                found = [
+                members = [
                     find_correlation(
                         correlations,
                         scope=scope,
-                        set=name,
+                        set_name=set_name,
                         condition=condition,
                         points=population,
                         restoration=restoration,
                         detection="delta_mAP",
                     )
-                    for condition in names
+                    for condition in conditions
                 ]
-                if any(found):
+                if any(members):
                     label = f"{MEASURES[restoration].name}, {population}"
-                    lines.append({"label": label, "cells": list(map(_correlation_cell, found))})
-        groups.append({"title": name or "all sets together", "lines": lines})
-    return groups
+                    lines.append(Line([label], list(map(_correlation_cell, members))))
+        groups.append(Group(lines, set_name or "all sets together"))
+    return Table(
+        about="Correlations of each set and condition",
+        texts=["restoration gain, points"],
+        numbers=_titles(conditions),
+        groups=groups,
+    )
 
 
-def _correlation_cell(row: Row | None) -> dict[str, str]:
-    if row is None:
-        return {"text": UNDEFINED, "note": "no such images"}
-    text = format_coefficient(row, "spearman")
-    return {"text": text, "note": str(row["note"]) or f"{row['n']} points"}
+def _over_derainers(correlations: Iterable[Correlation]) -> list[Correlation]:
+    return [correlation for correlation in correlations if correlation.scope != "images"]
 
 
-def _coefficients(correlations: Sequence[Row]) -> list[tuple[list[str], list[str], str]]:
-    """Return every correlation over derainers as text."""
-    return [
-        (
+def _titles(conditions: Iterable[str]) -> list[str]:
+    return ["all images" if name == ALL else name for name in conditions]
+
+
+def _correlation_cell(correlation: Correlation | None) -> Cell:
+    if correlation is None:
+        return Cell(UNDEFINED, note="no such images")
+    text = format_coefficient(correlation, "spearman")
+    return Cell(text, note=correlation.note or f"{correlation.count} points")
+
+
+def _coefficient_table(correlations: Sequence[Correlation]) -> Table:
+    """Show every correlation over derainers."""
+    lines = [
+        Line(
             [
-                str(row["set"]) or "all sets",
-                str(row["condition"]),
-                str(row["points"]),
-                MEASURES[str(row["restoration"])].name,
-                MEASURES[str(row["detection"])].name,
+                correlation.set_name or "all sets",
+                correlation.condition,
+                correlation.points,
+                MEASURES[correlation.restoration].name,
+                MEASURES[correlation.detection].name,
             ],
-            [str(row["n"]), *(format_coefficient(row, kind) for kind in KINDS)],
-            str(row["note"]),
+            [
+                Cell(str(correlation.count)),
+                *(Cell(format_coefficient(correlation, kind)) for kind in KINDS),
+            ],
+            note=correlation.note,
         )
-        for row in correlations
-        if row["scope"] != "images"
+        for correlation in _over_derainers(correlations)
     ]
+    return Table(
+        about="Every coefficient",
+        texts=["set", "condition", "points", "restoration", "detection"],
+        numbers=["n", *(kind.capitalize() for kind in KINDS)],
+        groups=[Group(lines)],
+    )
 
 
-def _image_table(correlations: Sequence[Row], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the per-image correlation of PSNR and F1 by set and derainer."""
-    own = [
-        row
-        for row in correlations
-        if row["scope"] == "images" and row["restoration"] == "delta_psnr"
+def _gain_table(
+    rows: Sequence[GainRow], conditions: Sequence[str], truths: Mapping[str, str]
+) -> Table:
+    """Show the gains by set and derainer, conditions side by side."""
+    index = {(row.set_name, row.condition, row.derainer): row for row in rows}
+    groups = []
+    for set_name, truth in truths.items():
+        of_set = [row for row in rows if (row.set_name, row.condition) == (set_name, conditions[0])]
+        lines, sizes = [], []
+        for derainer in order_derainers(of_set):
+            members = [index.get((set_name, condition, derainer)) for condition in conditions]
+            sizes = [UNDEFINED if row is None else format_count(row.images) for row in members]
+            cells = [_gain_cell(row, gain) for row in members for gain in _SHOWN_GAINS]
+            is_control = index[set_name, conditions[0], derainer].control
+            lines.append(Line([derainer], cells, tags=["control"] if is_control else []))
+        facts = f"{' / '.join(sizes)} images · scored against {truth}"
+        groups.append(Group(lines, set_name, facts))
+    return Table(
+        about="Gains of each derainer, conditions side by side",
+        texts=["derainer"],
+        numbers=[MEASURES[gain].title for gain in _SHOWN_GAINS],
+        groups=groups,
+        spans=_titles(conditions),
+    )
+
+
+def _gain_cell(row: GainRow | None, gain: str) -> Cell:
+    if row is None:
+        return Cell(UNDEFINED)
+    if gain != "delta_mAP":
+        return Cell(format_gain(row.gains[gain], gain))
+    return Cell(format_gain(row.gains[gain], gain, interval=True), effect_of(row.gains[gain]))
+
+
+def _table_of_all_gains(rows: Sequence[GainRow]) -> Table:
+    lines = [
+        Line(
+            [row.set_name, row.condition, row.derainer],
+            [Cell(format_gain(row.gains[gain], gain, interval=True)) for gain in _ALL_GAINS],
+        )
+        for row in rows
     ]
-    keys = dict.fromkeys((str(row["set"]), str(row["derainer"])) for row in own)
-    lines = []
-    for name, derainer in keys:
-        found = [
-            find_correlation(own, set=name, derainer=derainer, condition=condition)
-            for condition in names
-        ]
-        cells = list(map(_correlation_cell, found))
-        lines.append({"set": name, "derainer": derainer, "cells": cells})
-    return lines
+    return Table(
+        about="All gains",
+        texts=["set", "condition", "derainer"],
+        numbers=[MEASURES[gain].title for gain in _ALL_GAINS],
+        groups=[Group(lines)],
+    )
+
+
+def _image_table(correlations: Sequence[Correlation], conditions: Sequence[str]) -> Table:
+    """Show the correlation of PSNR and F1 over images, by set and derainer."""
+    over_images = [
+        correlation
+        for correlation in correlations
+        if correlation.scope == "images" and correlation.restoration == "delta_psnr"
+    ]
+    index = {(c.set_name, c.derainer, c.condition): c for c in over_images}
+    lines = [
+        Line(
+            [set_name, derainer],
+            [_correlation_cell(index.get((set_name, derainer, name))) for name in conditions],
+        )
+        for set_name, derainer in dict.fromkeys((c.set_name, c.derainer) for c in over_images)
+    ]
+    return Table(
+        about="Correlations over images",
+        texts=["set", "derainer"],
+        numbers=_titles(conditions),
+        groups=[Group(lines)],
+    )

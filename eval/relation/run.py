@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from tqdm import tqdm
 from detection.timing import StageTimes
 from detection.yolo.harness import ValidationHarness
 from eval.cli import (
+    DetectorOptions,
+    RunOptions,
     advance,
     cache_folder,
     chosen_options,
@@ -22,40 +23,61 @@ from eval.cli import (
 )
 from eval.detect.comparison import compare
 from eval.detect.table import Settings
-from eval.relation.correlations import correlate
-from eval.relation.derainers import Derainers
+from eval.relation.correlations import Correlation, correlate
 from eval.relation.gains import measure_gains
 from eval.relation.labels import label_set
-from eval.relation.output import Relation, SetFacts
-from eval.report.files import describe_environment
-from eval.rows.cache import CachedDerainer
+from eval.relation.output import MeasuredSet, Relation
+from eval.report.facts import RunFacts
+from eval.report.files import describe_environment, now
+from eval.report.tables import CONTROLS
+from eval.rows.cache import RowDerainer
+from eval.rows.derainers import Derainers
 from eval.rows.run import RowSpec
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_weights
 from eval.street.embedded import INPUT_SIZE, street_set
-from rainmer.cli import stage_options
+from rainmer.cli import StageOptions, stage_options
 from rainmer.device import resolve_device
 from rainmer.errors import DatasetError, OutputError, RainmerError
 from rainmer.files import make_folder
 from rainmer.stage.specs import DEFAULT_DERAINER
 
-__all__ = ["CONTROLS", "Bench", "measure", "progress", "relate", "resolved", "set_up"]
-
-
-CONTROLS = ("none", "median")
-
+__all__ = ["Bench", "RelationOptions", "measure_sets", "relate", "set_up"]
 
 _LONGEST_NAME = 80
 
 
-_OWN_LABELS = "pseudo-labels of the detector itself"
+@dataclass(frozen=True, kw_only=True)
+class RelationOptions(StageOptions, DetectorOptions, RunOptions):
+    """The options of the command."""
+
+    derain: list[str] | None
+    sets: list[str] | None
+    labeller: str | None
+    conf: float
+    no_control: bool
 
 
 @dataclass
 class Bench:
-    """Everything that the sets share, and what has been measured so far."""
+    """What all sets share, and what has been measured so far.
 
-    options: argparse.Namespace
+    Attributes:
+        options: The options of the command.
+        detector_name: Name or file of the detector's weights.
+        detector: The detector that is measured.
+        labeller: The detector that labels sets without boxes; None: `detector`.
+        derainers: What is compared.
+        sets: The sets that are to be measured.
+        folder: Where results go.
+        failures: Set to the reason why it cannot be measured.
+        measured: The sets that were measured.
+        times: Milliseconds of decoding and detecting.
+        derain_s: Seconds inside derainers.
+        started: `time.perf_counter` when the run began.
+    """
+
+    options: RelationOptions
     detector_name: str
     detector: ValidationHarness
     labeller: ValidationHarness | None
@@ -63,42 +85,56 @@ class Bench:
     sets: list[DetectionSet]
     folder: Path
     failures: dict[str, str]
-    measured: list[SetFacts] = field(default_factory=list)
+    started: float
+    measured: list[MeasuredSet] = field(default_factory=list)
     times: StageTimes = field(default_factory=StageTimes)
     derain_s: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
 
 
-def set_up(options: argparse.Namespace) -> Bench:
-    """Load detectors, derainers and sets: what is wrong with them is said before the work."""
+def set_up(options: RelationOptions) -> Bench:
+    """Load detectors, derainers and sets, so that mistakes end the run before the work.
+
+    Raises:
+        RainmerError: A spec, a file of weights, or every set cannot be used.
+    """
     started = time.perf_counter()
     device = resolve_device(options.device)
     detector_name = options.detector or str(detector_weights())
-    more: dict[str, Any] = {
-        "imgsz": options.imgsz or INPUT_SIZE,
-        "allow_download": options.allow_download,
-    }
-    detector = ValidationHarness(detector_name, device, **more)
-    labeller = ValidationHarness(options.labeller, device, **more) if options.labeller else None
+    size = options.imgsz or INPUT_SIZE
+
+    def load(weights: str) -> ValidationHarness:
+        return ValidationHarness(weights, device, imgsz=size, allow_download=options.allow_download)
+
+    detector = load(detector_name)
+    labeller = load(options.labeller) if options.labeller else None
     specs = [] if options.derain is None else options.derain or [DEFAULT_DERAINER]
-    controls = [] if options.no_control else CONTROLS
-    chosen = list(dict.fromkeys([*specs, *controls]))
-    derainers = Derainers(chosen, stage_options(options), cache_folder(options))
+    controls = () if options.no_control else CONTROLS
+    derainers = Derainers(
+        list(dict.fromkeys([*specs, *controls])), stage_options(options), cache_folder(options)
+    )
     if not derainers.names:
         raise RainmerError("--no-control and no --derain: there is nothing to compare")
     sets, failures = _load_sets(options)
     derainers.check_names(sets)
     name = _run_name([data.name for data in sets], Path(detector_name).stem)
-    folder = make_folder(options.out or Path("runs", "relation", name))
     return Bench(
-        options, detector_name, detector, labeller, derainers, sets, folder, failures,
+        options=options,
+        detector_name=detector_name,
+        detector=detector,
+        labeller=labeller,
+        derainers=derainers,
+        sets=sets,
+        folder=make_folder(options.out or Path("runs", "relation", name)),
+        failures=failures,
         started=started,
-    )  # fmt: skip
+    )
 
 
-def _load_sets(options: argparse.Namespace) -> tuple[list[DetectionSet], dict[str, str]]:
+def _load_sets(options: RelationOptions) -> tuple[list[DetectionSet], dict[str, str]]:
     """Read every set; those that cannot be used are returned with the reason."""
-    files = options.sets or [street_set(processes=os.cpu_count() or 1, quiet=options.quiet)]
+    files: Sequence[str | Path] = options.sets or [
+        street_set(processes=os.cpu_count() or 1, quiet=options.quiet)
+    ]
     sets: dict[str, DetectionSet] = {}
     failures: dict[str, str] = {}
     for file in dict.fromkeys(map(str, files)):
@@ -127,7 +163,27 @@ def _run_name(sets: Sequence[str], detector: str) -> str:
     return f"{joined if len(joined) <= _LONGEST_NAME else f'{len(sets)}-sets'}-{detector}"
 
 
-def progress(bench: Bench) -> tqdm[Any]:
+def measure_sets(bench: Bench) -> None:
+    """Measure every set; one that fails is kept as a failure, and the others go on.
+
+    Raises:
+        DatasetError: No set could be measured.
+        OutputError: Results cannot be written.
+    """
+    with _progress(bench) as bar:
+        for data in bench.sets:
+            try:
+                bench.measured.append(_measure(bench, data, bar))
+            except OutputError:
+                raise  # a full disk concerns all sets
+            except RainmerError as error:
+                bench.failures[data.name] = str(error)
+    if not bench.measured:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in bench.failures.items())
+        raise DatasetError(f"no set could be measured: {reasons}")
+
+
+def _progress(bench: Bench) -> tqdm[Any]:
     """Create the bar over all frames that are to be derained and detected."""
     rows = len(bench.derainers.names) + 2
     total = sum(
@@ -137,39 +193,28 @@ def progress(bench: Bench) -> tqdm[Any]:
     return progress_bar(total, quiet=bench.options.quiet)
 
 
-def measure(bench: Bench, data: DetectionSet, bar: tqdm[Any]) -> None:
-    """Run one set through the comparison of eval.detect, and keep its gains."""
+def _measure(bench: Bench, data: DetectionSet, bar: tqdm[Any]) -> MeasuredSet:
+    """Run one set through the comparison of eval.detect, and turn it into gains."""
     options = bench.options
     rows_folder = bench.folder / "rows" / data.name
 
     def count(label: str, images: int) -> None:
         advance(bar, f"{data.name}: {label}", images)
 
-    cached = bench.derainers.for_set(data.name)
-    truth = "the set's boxes" if data.annotations is not None else _OWN_LABELS
-    if data.annotations is None and bench.labeller is not None:
-        truth = f"pseudo-labels of {Path(options.labeller).name}"
-        data = label_set(
-            data,
-            bench.labeller,
-            options.pseudo_conf,
-            rows_folder,
-            times=bench.times,
-            progress=lambda images: count("labels", images),
-        )
-    busy = sum(derainer.busy_s for derainer in cached)
-    # Intervals are made with the gains; derained clean images are not needed for them.
-    settings = Settings(count_conf=options.conf, pseudo_conf=options.pseudo_conf, resamples=0)
+    derainers = bench.derainers.for_set(data.name)
+    data, truth = _with_truth(bench, data, rows_folder, lambda images: count("labels", images))
+    busy_s = sum(derainer.busy_s for derainer in derainers)
     comparison = compare(
         data,
         bench.detector,
-        _row_specs(cached),
+        _row_specs(derainers),
         rows_folder,
-        settings,
+        # Intervals are made with the gains.
+        Settings(count_conf=options.conf, pseudo_conf=options.pseudo_conf, resamples=0),
         times=bench.times,
         progress=count,
     )
-    bench.derain_s += sum(derainer.busy_s for derainer in cached) - busy
+    bench.derain_s += sum(derainer.busy_s for derainer in derainers) - busy_s
     bar.set_description(f"{data.name}: bootstrap")
     gains = measure_gains(
         comparison,
@@ -178,50 +223,95 @@ def measure(bench: Bench, data: DetectionSet, bar: tqdm[Any]) -> None:
         resamples=options.resamples,
         seed=options.seed,
     )
-    notes = [note for note in comparison.notes if not note.startswith("not measured on clean")]
-    bench.measured.append(SetFacts(gains, comparison.data, notes))
+    return MeasuredSet(gains, comparison.data, comparison.data_notes, data.annotations is None)
 
 
-def _row_specs(derainers: Sequence[CachedDerainer]) -> list[RowSpec]:
+def _with_truth(
+    bench: Bench, data: DetectionSet, folder: Path, progress: Callable[[int], None]
+) -> tuple[DetectionSet, str]:
+    """Return a set, labelled if it has no boxes and there is a labeller, and its truth in words."""
+    options = bench.options
+    if data.annotations is not None:
+        return data, "the set's boxes"
+    if bench.labeller is None or options.labeller is None:
+        return data, "pseudo-labels of the detector itself"
+    labelled = label_set(
+        data,
+        bench.labeller,
+        options.pseudo_conf,
+        folder,
+        times=bench.times,
+        progress=progress,
+    )
+    return labelled, f"pseudo-labels of {Path(options.labeller).name}"
+
+
+def _row_specs(derainers: Sequence[RowDerainer]) -> list[RowSpec]:
+    """List the rows; what derainers do to clean images is not needed for gains."""
     derained = [RowSpec("derained", derainer) for derainer in derainers]
     return [RowSpec("rainy"), RowSpec("clean"), *derained]
 
 
-def relate(bench: Bench) -> Relation:
-    """Relate gains in restoration to gains in mAP, over all rows measured."""
+def relate(bench: Bench, command: str) -> Relation:
+    """Relate gains in restoration to gains in mAP, over all sets measured.
+
+    Args:
+        bench: With at least one set measured.
+        command: The command line, as it could be typed again.
+    """
     started = time.perf_counter()
-    quiet = bench.options.quiet
-    with tqdm(desc="correlations", disable=quiet, delay=2, dynamic_ncols=True) as bar:
-
-        def advance(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        gains = [one.gains for one in bench.measured]
-        correlations = correlate(gains, bench.options.seed, advance)
-    return Relation(
-        sets=bench.measured,
-        correlations=correlations,
-        failures=bench.failures,
-        config=resolved(bench),
+    correlations = _correlations(bench)
+    facts = RunFacts(
+        command=command,
+        date=now(),
         environment=describe_environment(bench.detector.device),
-        elapsed={
+        config={
+            **chosen_options(bench.options),
+            "detector": bench.detector_name,
+            "imgsz": bench.detector.imgsz,
+            "detector_fingerprint": bench.detector.fingerprint,
+            "labeller_fingerprint": bench.labeller.fingerprint if bench.labeller else None,
+            "derainers": bench.derainers.fingerprints,
+        },
+        elapsed_s={
             "derain": bench.derain_s,
             "detect": bench.times.total_ms("detect") / 1e3,
             "decode": bench.times.total_ms("decode") / 1e3,
             "correlate": time.perf_counter() - started,
             "wall": time.perf_counter() - bench.started,
         },
+        notes=[f"{s.gains.name}: {note}" for s in bench.measured for note in s.notes],
+        protocol=_protocol(bench),
+    )
+    return Relation(
+        detector=Path(bench.detector_name).name,
+        sets=bench.measured,
+        correlations=correlations,
+        failures=bench.failures,
+        facts=facts,
     )
 
 
-def resolved(bench: Bench) -> dict[str, Any]:
-    """Return what was run, in full: options, and digests of what files held."""
+def _correlations(bench: Bench) -> list[Correlation]:
+    quiet = bench.options.quiet
+    with tqdm(desc="correlations", disable=quiet, delay=2, dynamic_ncols=True) as bar:
+
+        def show(steps: int, total: int) -> None:
+            bar.total = total
+            bar.update(steps - bar.n)
+
+        gains = [measured.gains for measured in bench.measured]
+        return correlate(gains, bench.options.seed, show)
+
+
+def _protocol(bench: Bench) -> dict[str, object]:
+    options, detector = bench.options, bench.detector
     return {
-        **chosen_options(bench.options),
-        "detector": bench.detector_name,
-        "imgsz": bench.detector.imgsz,
-        "detector_fingerprint": bench.detector.fingerprint,
-        "labeller_fingerprint": bench.labeller.fingerprint if bench.labeller else None,
-        "derainers": bench.derainers.fingerprints,
+        "input size": f"{detector.imgsz} px, rectangular batches of {detector.batch}",
+        "detections from confidence": detector.conf,
+        "NMS IoU": detector.iou,
+        "mAP": "pycocotools COCOeval, IoU 0.50:0.95",
+        "F1 of an image": f"at confidence {options.conf} and IoU 0.5",
+        "pseudo-labels from confidence": options.pseudo_conf,
+        "bootstrap resamples": options.resamples,
     }

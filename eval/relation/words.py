@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from eval.relation.coefficients import KINDS
-from eval.relation.correlations import POPULATIONS
-from eval.report.tables import UNDEFINED, Row, number, shorten
+from eval.relation.coefficients import KINDS, Kind
+from eval.relation.correlations import POPULATIONS, Correlation
+from eval.relation.gains import GainRow
+from eval.report.tables import UNDEFINED, align_table, format_score, shorten
+from eval.scores.score import Score
 from eval.sets import ALL
 
 __all__ = [
@@ -26,18 +28,27 @@ __all__ = [
 
 _FEW_POINTS = 8
 _LONGEST_NAME = 28
-_GAP = "  "
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How a gain is shown: its heading, its name in a sentence, factor and digits."""
+    """How a gain is shown.
+
+    Attributes:
+        title: Its heading.
+        name: Its name in a sentence.
+        factor: What its value is multiplied with.
+        digits: Number of decimals.
+        unit: What follows the number.
+        sign: `+` where a gain above zero shows its sign.
+    """
 
     title: str
     name: str
     factor: float = 1.0
     digits: int = 2
     unit: str = ""
+    sign: str = "+"
 
 
 MEASURES: Mapping[str, Measure] = {
@@ -47,69 +58,52 @@ MEASURES: Mapping[str, Measure] = {
     "delta_ssim_official": Measure("ΔSSIM, paper's code", "SSIM by the paper's code", digits=3),
     "delta_mAP": Measure("ΔmAP (points)", "mAP in points", 100.0, 1),
     "relative_mAP": Measure("ΔmAP / rainy mAP", "mAP relative to rainy", 100.0, 1, " %"),
-    "recovered": Measure("recovered", "recovered share", 100.0, 0, " %"),
+    "recovered": Measure("recovered", "recovered share", 100.0, 0, " %", sign=""),
     "delta_f1": Measure("ΔF1", "F1 of the image"),
 }
 """Every gain: of restoration, of detection, and of the detection in a single image."""
 
 
-def format_gain(row: Row, key: str, *, interval: bool = False) -> str:
-    """Format a gain of a row with its sign, and with its interval if asked for.
+def format_gain(score: Score, gain: str, *, interval: bool = False) -> str:
+    """Format a gain with its sign, and with its interval if asked for.
 
-    >>> format_gain({"delta_mAP": 0.187, "delta_mAP_low": 0.1, "delta_mAP_high": 0.25},
-    ...             "delta_mAP", interval=True)
+    >>> format_gain(Score(0.187, 0.1, 0.25), "delta_mAP", interval=True)
     '+18.7 [10.0, 25.0]'
     """
-    value = number(row.get(key))
-    if value is None:
+    if score.value is None:
         return UNDEFINED
-    shape = MEASURES[key]
-    text = _fixed(shape.factor * value, shape.digits, "" if key == "recovered" else "+")
-    ends = number(row.get(f"{key}_low")), number(row.get(f"{key}_high"))
-    if not interval or ends[0] is None or ends[1] is None:
-        return text + shape.unit
-    low, high = (_fixed(shape.factor * end, shape.digits) for end in ends if end is not None)
-    return f"{text} [{low}, {high}]{shape.unit}"
+    shape = MEASURES[gain]
+    shown = score if interval else Score(score.value)
+    return format_score(shown, shape.digits, factor=shape.factor, sign=shape.sign) + shape.unit
 
 
-def format_coefficient(row: Row | None, kind: str) -> str:
-    """Format a correlation with its interval: `0.62 [0.20, 0.81]`."""
-    value = None if row is None else number(row.get(kind))
-    if row is None or value is None:
-        return UNDEFINED
-    low, high = number(row.get(f"{kind}_low")), number(row.get(f"{kind}_high"))
-    text = _fixed(value, 2)
-    return text if low is None or high is None else f"{text} [{_fixed(low, 2)}, {_fixed(high, 2)}]"
+def format_coefficient(correlation: Correlation | None, kind: Kind) -> str:
+    """Format a coefficient with its interval: `0.62 [0.20, 0.81]`."""
+    return UNDEFINED if correlation is None else format_score(correlation.coefficients[kind], 2)
 
 
-def _fixed(value: float, digits: int, sign: str = "") -> str:
-    """Format with a fixed number of digits, and without the sign of a zero."""
-    rounded = round(value, digits)
-    return f"{rounded:{sign}.{digits}f}" if rounded else f"{0.0:.{digits}f}"
-
-
-def find_correlation(correlations: Iterable[Row], **wanted: str) -> Row | None:
+def find_correlation(correlations: Iterable[Correlation], **wanted: str) -> Correlation | None:
     """Return the first correlation whose fields are as wanted."""
-    for row in correlations:
-        if all(row.get(key) == value for key, value in wanted.items()):
-            return row
+    for correlation in correlations:
+        if all(getattr(correlation, name) == value for name, value in wanted.items()):
+            return correlation
     return None
 
 
 def main_correlation(
-    correlations: Sequence[Row], restoration: str = "delta_psnr", condition: str = ALL
-) -> Row | None:
+    correlations: Sequence[Correlation], restoration: str = "delta_psnr", condition: str = ALL
+) -> Correlation | None:
     """Return the correlation with the gain of mAP that a report starts with.
 
     All sets together if there are several, else the one set; derainers alone if they are enough,
     else with the controls.
     """
-    pooled = any(row.get("scope") == "pooled" for row in correlations)
-    found = [
-        row
+    pooled = any(correlation.scope == "pooled" for correlation in correlations)
+    candidates = [
+        correlation
         for points in POPULATIONS
         if (
-            row := find_correlation(
+            correlation := find_correlation(
                 correlations,
                 scope="pooled" if pooled else "set",
                 condition=condition,
@@ -119,55 +113,45 @@ def main_correlation(
             )
         )
     ]
-    defined = [row for row in found if number(row.get("spearman")) is not None]
-    return next(iter(defined or found), None)
+    defined = [c for c in candidates if c.coefficients["spearman"].value is not None]
+    return next(iter(defined or candidates), None)
 
 
-def headline(correlations: Sequence[Row]) -> str:
+def headline(correlations: Sequence[Correlation]) -> str:
     """Say the main result in one line: does a gain of PSNR come with a gain of mAP?"""
-    row = main_correlation(correlations)
-    if row is None:
+    main = main_correlation(correlations)
+    if main is None:
         return "No derainer was measured"
-    value = number(row.get("spearman"))
-    if value is None:
-        return f"No correlation of restoration and detection: {row['note']}"
-    size = f"Spearman {format_coefficient(row, 'spearman')} over {row['n']} points"
-    if row["points"] != POPULATIONS[0]:
+    spearman = main.coefficients["spearman"]
+    if spearman.value is None:
+        return f"No correlation of restoration and detection: {main.note}"
+    size = f"Spearman {format_coefficient(main, 'spearman')} over {main.count} points"
+    if main.points != POPULATIONS[0]:
         size += ", controls included"
-    low, high = number(row.get("spearman_low")), number(row.get("spearman_high"))
-    if low is None or high is None:
+    if spearman.low is None or spearman.high is None:
         return f"Gain of PSNR and gain of mAP: {size}, without an interval"
-    if low <= 0 <= high:
+    if spearman.low <= 0 <= spearman.high:
         return f"No measurable relation of the gain of PSNR with the gain of mAP: {size}"
-    more = "larger" if low > 0 else "smaller"
+    more = "larger" if spearman.low > 0 else "smaller"
     return f"A larger gain of PSNR goes with a {more} gain of mAP: {size}"
 
 
-def caution(correlations: Sequence[Row]) -> str:
+def caution(correlations: Sequence[Correlation]) -> str:
     """Say how little a correlation over few derainers means; empty when there are more."""
-    row = main_correlation(correlations)
-    if row is None or number(row.get("spearman")) is None or row["n"] >= _FEW_POINTS:  # type: ignore[operator]
+    main = main_correlation(correlations)
+    if main is None or main.coefficients["spearman"].value is None or main.count >= _FEW_POINTS:
         return ""
     return (
-        f"{row['n']} points are few. The interval says how much the number hangs on the images, "
+        f"{main.count} points are few. The interval says how much the number hangs on the images, "
         "not on which derainers were chosen: another one may turn it."
     )
 
 
-def agreement_sentence(rows: Sequence[Row]) -> str:
+def agreement_sentence(rows: Sequence[GainRow]) -> str:
     """Say on how many sets the best derainer by PSNR is the best by mAP; empty without a choice."""
-    agreeing, names = [], list(dict.fromkeys(str(row["set"]) for row in rows))
-    for name in names:
-        chosen = [
-            row
-            for row in rows
-            if (row["set"], row["condition"], row["control"]) == (name, ALL, False)
-            and number(row["delta_psnr"]) is not None
-            and number(row["delta_mAP"]) is not None
-        ]
-        if len(chosen) > 1:
-            best = [_best(chosen, key) for key in ("delta_psnr", "delta_mAP")]
-            agreeing.append(best[0] == best[1])
+    sets = dict.fromkeys(row.set_name for row in rows)
+    answers = [_best_agree([row for row in rows if row.set_name == name]) for name in sets]
+    agreeing = [answer for answer in answers if answer is not None]
     if not agreeing:
         return ""
     if len(agreeing) == 1:
@@ -179,39 +163,44 @@ def agreement_sentence(rows: Sequence[Row]) -> str:
     )
 
 
-def _best(rows: Sequence[Row], key: str) -> object:
-    return max(rows, key=lambda row: number(row[key]) or 0.0)["derainer"]
+def _best_agree(rows: Iterable[GainRow]) -> bool | None:
+    """Tell whether a set's best derainer by PSNR is the best by mAP; None without a choice."""
+    gains = {
+        row.derainer: (psnr, mean_ap)
+        for row in rows
+        if row.condition == ALL
+        and not row.control
+        and (psnr := row.gains["delta_psnr"].value) is not None
+        and (mean_ap := row.gains["delta_mAP"].value) is not None
+    }
+    if len(gains) < 2:
+        return None
+    best_psnr = max(gains, key=lambda derainer: gains[derainer][0])
+    best_mean_ap = max(gains, key=lambda derainer: gains[derainer][1])
+    return best_psnr == best_mean_ap
 
 
-def gain_table(rows: Sequence[Row]) -> str:
+def gain_table(rows: Sequence[GainRow]) -> str:
     """Format the gains of all sets, conditions and derainers as a text table for a terminal."""
-    keys = ("delta_psnr", "delta_ssim", "delta_mAP", "relative_mAP", "recovered")
-    head = ["set", "condition", "derainer", *(MEASURES[key].title for key in keys)]
-    body = [
+    gains = ("delta_psnr", "delta_ssim", "delta_mAP", "relative_mAP", "recovered")
+    head = ["set", "condition", "derainer", *(MEASURES[gain].title for gain in gains)]
+    lines = [
         [
-            *(shorten(str(row[key]), _LONGEST_NAME) for key in ("set", "condition", "derainer")),
-            *(format_gain(row, key, interval=key == "delta_mAP") for key in keys),
+            *(shorten(t, _LONGEST_NAME) for t in (row.set_name, row.condition, row.derainer)),
+            *(format_gain(row.gains[g], g, interval=g == "delta_mAP") for g in gains),
         ]
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-    lines = [
-        _GAP.join(
-            cell.ljust(wide) if index < 3 else cell.rjust(wide)
-            for index, (cell, wide) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in [head, *body]
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return align_table(head, lines, texts=3)
 
 
-def summary_lines(correlations: Sequence[Row]) -> list[str]:
+def summary_lines(correlations: Sequence[Correlation]) -> list[str]:
     """Say the main correlations in plain lines: PSNR and SSIM with mAP in points."""
     lines = [headline(correlations)]
     for restoration in ("delta_psnr", "delta_ssim"):
-        row = main_correlation(correlations, restoration)
-        if row is not None and number(row.get("spearman")) is not None:
-            values = (f"{kind.capitalize()} {format_coefficient(row, kind)}" for kind in KINDS)
+        main = main_correlation(correlations, restoration)
+        if main is not None and main.coefficients["spearman"].value is not None:
+            values = (f"{kind.capitalize()} {format_coefficient(main, kind)}" for kind in KINDS)
             lines.append(f"{MEASURES[restoration].name} and mAP: {', '.join(values)}")
     few = caution(correlations)
     return [*lines, few] if few else lines

@@ -19,6 +19,7 @@ class RunFacts:
         config: The resolved configuration, plain values only.
         elapsed_s: Seconds of each stage, and `wall`.
         notes: What a reader must know about the data.
+        protocol: How it was measured, such as input size and confidence: name to value.
     """
 
     command: str
@@ -27,3 +28,4 @@ class RunFacts:
     config: Mapping[str, object]
     elapsed_s: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    protocol: Mapping[str, object] = field(default_factory=dict)

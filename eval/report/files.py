@@ -10,7 +10,6 @@ import os
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -26,7 +25,7 @@ SCHEMA = 1
 _PACKAGES = ("torch", "ultralytics", "pycocotools", "opencv-python", "numpy", "pandas")
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: torch.device) -> dict[str, object]:
     """Return versions and hardware: what a reader needs to judge the times."""
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     on_gpu = device.type == "cuda"
@@ -57,7 +56,7 @@ def now() -> str:
 
 
 def write_metrics(
-    folder: Path, rows: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]
+    folder: Path, rows: Iterable[Mapping[str, object]], facts: Mapping[str, object]
 ) -> None:
     """Write metrics.json and metrics.csv.
 
@@ -75,12 +74,12 @@ def write_metrics(
     write_table(folder / "metrics.csv", plain)
 
 
-def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_table(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write rows as CSV. Raises OutputError."""
     write_text(path, pd.DataFrame(list(rows)).to_csv(index=False))
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(row: Mapping[str, object]) -> dict[str, object]:
     return {
         key: "inf" if isinstance(value, float) and math.isinf(value) else value
         for key, value in row.items()

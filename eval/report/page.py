@@ -5,23 +5,21 @@ A page needs nothing beside itself: figures are inline SVG, pictures inline JPEG
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.report.strips import Panel, Strip, encode_panel
+from eval.report.strips import Strip, StripGroup
 from eval.report.tables import typographic
 
 __all__ = ["as_text", "render_page", "strip_group"]
 
 
 def render_page(template: str, **values: object) -> str:
-    """Render a page from a template of `eval/templates`.
+    """Render a page from a template of `eval/report/templates`.
 
     Args:
         template: The template's file name.
@@ -37,6 +35,7 @@ def render_page(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["as_text"] = as_text
     environment.filters["minus"] = typographic
     environment.filters["intervals"] = _set_intervals
     return environment.get_template(template).render(**values)
@@ -47,15 +46,9 @@ def as_text(mapping: Mapping[str, object]) -> str:
     return json.dumps(mapping, indent=2, default=str, ensure_ascii=False) if mapping else ""
 
 
-def strip_group(kind: str, title: str, strips: Sequence[Strip]) -> dict[str, Any]:
-    """Encode strips that share a heading.
-
-    Args:
-        kind: `gain`, `loss` or another word, which decides the colour of the tags.
-        title: The heading.
-        strips: In the order in which they are shown.
-    """
-    return {"kind": kind, "title": title, "strips": list(map(_show_strip, strips))}
+def strip_group(kind: str, title: str, strips: Sequence[Strip]) -> StripGroup:
+    """Put strips below a title."""
+    return StripGroup(title, strips, kind)
 
 
 def _set_intervals(text: str) -> Markup:
@@ -67,30 +60,3 @@ def _set_intervals(text: str) -> Markup:
         else typographic(part)
         for index, part in enumerate(parts)
     )
-
-
-def _show_strip(strip: Strip) -> dict[str, Any]:
-    return {
-        "image": strip.image,
-        "condition": strip.condition,
-        "derainer": strip.derainer,
-        "gain": _gain(strip),
-        "panels": [_show_panel(strip, panel) for panel in strip.panels],
-    }
-
-
-def _gain(strip: Strip) -> str:
-    if not strip.gain:
-        return "no change"
-    unit = strip.unit.removesuffix("s") if abs(strip.gain) == 1 else strip.unit
-    return f"{strip.gain:+.4g} {unit}"
-
-
-def _show_panel(strip: Strip, panel: Panel) -> dict[str, str]:
-    content = base64.b64encode(encode_panel(panel)).decode("ascii")
-    return {
-        "title": panel.title,
-        "facts": panel.facts,
-        "alt": f"{strip.image}, {panel.title}: {panel.facts}",
-        "source": f"data:image/jpeg;base64,{content}",
-    }

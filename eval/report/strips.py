@@ -6,8 +6,9 @@ Every outcome has a colour and a line style of its own: strips read the same wit
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from detection.draw import PixelBox, do_overlap, label_places, outline_box
 from eval.report.tables import shorten
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import encode_image
@@ -28,9 +30,9 @@ __all__ = [
     "Outcome",
     "Panel",
     "Strip",
+    "StripGroup",
     "count_outcomes",
     "draw_panel",
-    "draw_strip",
     "encode_panel",
     "panel_height",
 ]
@@ -51,16 +53,11 @@ _DASHES: dict[Outcome, tuple[int, int] | None] = {
     "false": (4, 4),
 }
 _LINE: dict[Outcome, int] = {"found": 3, "missed": 3, "false": 4}
-_HALO = (0, 0, 0, 110)
 _FONT_SIZE = 15
 _LONGEST_LABEL = 22
 _CROWD = 8  # with more boxes than that, small ones get no label: it would hide the picture
-_TITLE_HEIGHT = 30
-_GAP = 8
 _PANEL_WIDTH = 512
 _PANEL_HEIGHT = 384
-
-_Box: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -102,6 +99,11 @@ class Panel:
         """The caption, or how many boxes of each outcome there are."""
         return count_outcomes(self.marks) if self.caption is None else self.caption
 
+    @property
+    def source(self) -> str:
+        """The picture with its boxes as a data URL of a JPEG."""
+        return f"data:image/jpeg;base64,{base64.b64encode(encode_panel(self)).decode('ascii')}"
+
 
 @dataclass(frozen=True, eq=False)
 class Strip:
@@ -122,6 +124,29 @@ class Strip:
     gain: float
     panels: Sequence[Panel]
     unit: str = "correct detections"
+
+    @property
+    def change(self) -> str:
+        """The gain with its sign and unit."""
+        if not self.gain:
+            return "no change"
+        unit = self.unit.removesuffix("s") if abs(self.gain) == 1 else self.unit
+        return f"{self.gain:+.4g} {unit}"
+
+
+@dataclass(frozen=True)
+class StripGroup:
+    """Strips below a title.
+
+    Attributes:
+        title: The title.
+        strips: In the order in which they are shown.
+        kind: Colour of the changes: `gain`, `loss`, or any other word for none.
+    """
+
+    title: str
+    strips: Sequence[Strip]
+    kind: str = ""
 
 
 def count_outcomes(marks: Sequence[Mark]) -> str:
@@ -156,48 +181,21 @@ def draw_panel(frame: Frame, marks: Sequence[Mark], height: int) -> Frame:
     boxes = [_scaled_box(mark, scale, canvas.size) for mark in ordered]
     draw = ImageDraw.Draw(canvas, "RGBA")
     for mark, box in zip(ordered, boxes, strict=True):
-        _draw_box(draw, box, mark.kind)
-    taken: list[_Box] = []
+        outline_box(draw, box, COLORS[mark.kind], _LINE[mark.kind], _DASHES[mark.kind])
+    taken: list[PixelBox] = []
     crowded = len(marks) > _CROWD
     for mark, box in zip(reversed(ordered), reversed(boxes), strict=True):
         _draw_label(draw, mark, box, taken, crowded=crowded)
     return np.array(canvas)
 
 
-def _scaled_box(mark: Mark, scale: float, size: tuple[int, int]) -> _Box:
+def _scaled_box(mark: Mark, scale: float, size: tuple[int, int]) -> PixelBox:
     """Return a mark's box in pixels of the scaled picture, both ends inside of it."""
     left, top, right, bottom = (round(value * scale) for value in mark.xyxy)
     width, height = size
     left, right = (min(max(x, 0), width - 1) for x in (left, right))
     top, bottom = (min(max(y, 0), height - 1) for y in (top, bottom))
     return left, top, max(left, right), max(top, bottom)
-
-
-def _draw_box(draw: ImageDraw.ImageDraw, box: _Box, kind: Outcome) -> None:
-    """Draw a box's outline, its lines inside the box, with a dark halo against bright streaks."""
-    left, top, right, bottom = box
-    line, color = _LINE[kind], COLORS[kind]
-    draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_HALO)
-    inner = (left + line, top + line, right - line, bottom - line)
-    if inner[0] < inner[2] and inner[1] < inner[3]:
-        draw.rectangle(inner, outline=_HALO)
-    for start, end in _dashes(left, right, kind):
-        draw.rectangle((start, top, end, min(top + line - 1, bottom)), fill=color)
-        draw.rectangle((start, max(bottom - line + 1, top), end, bottom), fill=color)
-    for start, end in _dashes(top, bottom, kind):
-        draw.rectangle((left, start, min(left + line - 1, right), end), fill=color)
-        draw.rectangle((max(right - line + 1, left), start, right, end), fill=color)
-
-
-def _dashes(start: int, end: int, kind: Outcome) -> Iterator[tuple[int, int]]:
-    """Yield first and last pixel of each dash between two pixels, both included."""
-    dash = _DASHES[kind]
-    if dash is None:
-        yield start, end
-        return
-    length, gap = dash
-    for first in range(start, end + 1, length + gap):
-        yield first, min(first + length - 1, end)
 
 
 @cache
@@ -209,7 +207,7 @@ def _font() -> ImageFont.FreeTypeFont:
 
 
 def _draw_label(
-    draw: ImageDraw.ImageDraw, mark: Mark, box: _Box, taken: list[_Box], *, crowded: bool
+    draw: ImageDraw.ImageDraw, mark: Mark, box: PixelBox, taken: list[PixelBox], *, crowded: bool
 ) -> None:
     """Write a mark's label beside its box, unless every place for it is taken already."""
     score = "" if mark.score is None else f" {mark.score:.2f}"
@@ -217,8 +215,8 @@ def _draw_label(
     size = round(_font().getlength(text)) + 6, _FONT_SIZE + 4
     if crowded and size[0] * size[1] > (box[2] - box[0]) * (box[3] - box[1]):
         return
-    for place in _label_places(box, size, draw.im.size):
-        if not any(_overlap(place, other) for other in taken):
+    for place in label_places(box, size, draw.im.size):
+        if not any(do_overlap(place, other) for other in taken):
             taken.append(place)
             draw.rectangle(place, fill=COLORS[mark.kind])
             middle = (place[1] + place[3] + 1) / 2
@@ -226,51 +224,7 @@ def _draw_label(
             return
 
 
-def _label_places(box: _Box, size: tuple[int, int], picture: tuple[int, int]) -> Iterator[_Box]:
-    """Yield where a label of a size may go: above, below, then inside the box."""
-    left, top, right, bottom = box
-    wide, high = size
-    corners = (
-        (left, top - high),
-        (left, bottom + 1),
-        (left, top),
-        (right - wide, top),
-        (left, bottom - high + 1),
-    )
-    for x, y in corners:
-        shifted = max(0, min(x, picture[0] - wide))
-        if y >= 0 and y + high <= picture[1]:
-            yield shifted, y, shifted + wide - 1, y + high - 1
-
-
-def _overlap(one: _Box, other: _Box) -> bool:
-    apart = one[2] < other[0] or other[2] < one[0] or one[3] < other[1] or other[3] < one[1]
-    return not apart
-
-
-def draw_strip(strip: Strip) -> Frame:
-    """Compose a strip's panels side by side, each below its title, on white.
-
-    Returns:
-        An array (H, W, 3), uint8, RGB: all panels have one height.
-    """
-    height = min(panel_height(panel.frame) for panel in strip.panels)
-    pictures = [draw_panel(panel.frame, panel.marks, height) for panel in strip.panels]
-    width = sum(picture.shape[1] for picture in pictures) + _GAP * (len(pictures) - 1)
-    canvas = Image.new("RGB", (width, _TITLE_HEIGHT + height), "white")
-    draw = ImageDraw.Draw(canvas)
-    left = 0
-    for panel, picture in zip(strip.panels, pictures, strict=True):
-        canvas.paste(Image.fromarray(picture), (left, _TITLE_HEIGHT))
-        title = f"{panel.title}: {panel.facts}"
-        while title and _font().getlength(title) > picture.shape[1]:
-            title = shorten(title, len(title) - 1)
-        draw.text((left, _TITLE_HEIGHT / 2), title, fill=(20, 28, 36), font=_font(), anchor="lm")
-        left += picture.shape[1] + _GAP
-    return np.array(canvas)
-
-
 def encode_panel(panel: Panel) -> bytes:
     """Draw a panel at a report's size and encode it as JPEG, small enough to be embedded."""
-    drawn = draw_panel(panel.frame, panel.marks, panel_height(panel.frame))
-    return encode_image(drawn, ".jpg", quality=85)
+    picture = draw_panel(panel.frame, panel.marks, panel_height(panel.frame))
+    return encode_image(picture, ".jpg", quality=85)

@@ -9,10 +9,12 @@ import argparse
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eval.cli import (
+    RunOptions,
     add_run_options,
     advance,
     cache_folder,
@@ -20,22 +22,31 @@ from eval.cli import (
     command_line,
     progress_bar,
 )
+from eval.report.facts import RunFacts
 from eval.report.files import describe_environment, now
 from eval.restore.comparison import Comparison, RowResult, Settings, compare_sets
 from eval.restore.methods import Method, build_methods
-from eval.restore.metrics import EXTRA, METRICS, ExtraMetrics, load_metrics
+from eval.restore.metrics import EXTRA, METRICS, load_metrics
 from eval.restore.output import write_comparison
 from eval.restore.report import Report, render_report
 from eval.restore.rows import RowRunner
 from eval.restore.scores import CONVENTIONS
 from eval.restore.sets import RestorationSet, load_sets
-from eval.restore.strips import select_strips
-from eval.restore.texts import format_text
-from rainmer.cli import add_stage_options, make_parser, run_command, stage_options
+from eval.restore.strips import Strips, select_strips
+from eval.restore.tables import format_text
+from rainmer.cli import (
+    StageOptions,
+    add_stage_options,
+    make_parser,
+    parse_options,
+    run_command,
+    stage_options,
+)
 from rainmer.device import resolve_device
 from rainmer.errors import DatasetError
 from rainmer.files import make_folder, write_text
 from rainmer.frames.arrays import Frame
+from rainmer.metrics import Convention
 from rainmer.stage.specs import SPEC_HELP
 
 __all__ = ["main"]
@@ -57,86 +68,79 @@ _EXAMPLE = """\
   python -m rainmer.data.layouts list             # the names of sets"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Options(RunOptions, StageOptions):
+    """The options of the command."""
+
+    derain: list[str]
+    sets: list[str]
+    conventions: list[Convention]
+    metrics: list[str]
+    allow_download: bool
+    protocol: Literal["stage", "paper"]
+    allow_missing: bool
+    truncate: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bench:
+    """What a run measures, and with what."""
+
+    folder: Path
+    sets: Sequence[RestorationSet]
+    methods: Sequence[Method]
+    runner: RowRunner
+    settings: Settings
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises RainmerError for what the user can mend."""
+    """Run the command. Raises RainmerError for mistakes of the user."""
     started = time.perf_counter()
     options = _parse(argv)
     if options.quiet:
         logging.getLogger().setLevel(logging.WARNING)
-    device = resolve_device(options.device)
-    extra = _metrics(options)
-    metrics = extra.metrics if extra else ()
-    sets = load_sets(options.sets, limit=options.limit, progress=not options.quiet)
-    methods = build_methods(
-        options.derain, sets, _stage(options), allow_missing=options.allow_missing
-    )
-    folder = make_folder(options.out or Path("runs", "restore", _run_name(sets)))
-    runner = RowRunner(
-        folder / "rows",
-        options.conventions,
-        unrounded=options.protocol == "paper",
-        cache=cache_folder(options),
-        device=device,
-        metrics=extra,
-    )
-    settings = Settings(
-        conventions=options.conventions,
-        resamples=options.resamples,
-        seed=options.seed,
-        metrics=metrics,
-    )
-    with progress_bar(_total(sets, methods), quiet=options.quiet) as bar:
-        comparison = compare_sets(
-            sets, methods, runner, settings, lambda label, images: advance(bar, label, images)
-        )
-    strips = select_strips(
-        comparison.rows,
-        options.conventions[0],
-        lambda row, frame, name: _derained(runner, row, frame, name),
-        metrics,
-    )
-    elapsed = {"derain": runner.derain_s, "wall": time.perf_counter() - started}
-    config = _resolved(options, methods, extra)
-    environment = describe_environment(device)
-    write_comparison(
-        folder,
-        comparison,
-        options.conventions,
-        metrics,
-        config=config,
-        environment=environment,
-        elapsed=elapsed,
-    )
-    report = Report(
-        rows=comparison.table,
-        conventions=options.conventions,
-        metrics=metrics,
-        scenes=comparison.scenes,
-        results=comparison.rows,
-        strips=strips,
+    bench = _set_up(options)
+    comparison, strips = _measure(bench, quiet=options.quiet)
+    facts = RunFacts(
         command=command_line("eval.restore", argv),
         date=now(),
-        protocol=_protocol(options, settings, extra),
+        environment=describe_environment(bench.runner.device),
+        config=_resolved(options, bench),
+        elapsed_s={"derain": bench.runner.derain_s, "wall": time.perf_counter() - started},
         notes=comparison.notes,
-        environment=environment,
-        config=config,
-        elapsed=elapsed,
     )
-    write_text(folder / "report.html", render_report(report))
-    _print_result(comparison, folder, options)
-    errors = comparison.errors()
-    if errors:
-        raise DatasetError(
-            f"finished, results in {folder}; but images were left out: {'; '.join(errors)}"
-        )
+    write_comparison(bench.folder, comparison, bench.settings, facts)
+    report = Report(
+        comparison=comparison,
+        settings=bench.settings,
+        facts=facts,
+        protocol=_protocol(options, bench),
+        strips=strips,
+    )
+    write_text(bench.folder / "report.html", render_report(report))
+    _print_result(comparison, bench, as_json=options.json)
+    _refuse_incomplete(comparison, bench.folder)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> _Options:
     parser = make_parser(
         "python -m eval.restore",
         "Measure how close derained images are to the clean ones: PSNR and SSIM on test sets.",
         _EXAMPLE,
     )
+    _add_options(parser)
+    add_run_options(parser, out="runs/restore/SETS", limit="images of each set")
+    add_stage_options(parser)
+    if parser.parse_known_args(argv)[0].protocol == "paper":
+        parser.set_defaults(tile=PAPER_TILE, overlap=PAPER_OVERLAP)
+    options = parse_options(parser, _Options, argv)
+    if options.protocol == "paper" and options.truncate:
+        parser.error("--truncate is of 8-bit frames, but --protocol paper scores unrounded ones")
+    return replace(options, conventions=list(dict.fromkeys(options.conventions)))
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that no other command has."""
     parser.add_argument(
         "--derain",
         nargs="+",
@@ -188,75 +192,95 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="round derained frames down to 8 bits, as published numbers of PReNet are",
     )
-    add_run_options(parser, out="runs/restore/SETS", limit="images of each set")
-    add_stage_options(parser)
-    stage_overlap = parser.get_default("overlap")
-    parser.set_defaults(overlap=None)
-    options = parser.parse_args(argv)
-    options.conventions = list(dict.fromkeys(options.conventions))
-    is_paper = options.protocol == "paper"
-    if is_paper and options.truncate:
-        parser.error("--truncate is of 8-bit frames, but --protocol paper scores unrounded ones")
-    if options.overlap is None:
-        options.overlap = PAPER_OVERLAP if is_paper else stage_overlap
-    if options.tile is None and is_paper:
-        options.tile = PAPER_TILE
-    return options
 
 
-def _metrics(options: argparse.Namespace) -> ExtraMetrics | None:
-    """Make the metrics asked for ready; None without one."""
-    if not options.metrics:
-        return None
-    return load_metrics(
-        options.metrics, allow_download=options.allow_download, progress=not options.quiet
+def _set_up(options: _Options) -> _Bench:
+    """Load sets, derainers and metrics, so that mistakes show before anything is measured."""
+    device = resolve_device(options.device)
+    metrics = None
+    if options.metrics:
+        metrics = load_metrics(
+            options.metrics, allow_download=options.allow_download, progress=not options.quiet
+        )
+    sets = load_sets(options.sets, limit=options.limit, progress=not options.quiet)
+    methods = build_methods(
+        options.derain, sets, _stage(options), allow_missing=options.allow_missing
     )
+    folder = make_folder(options.out or Path("runs", "restore", _run_name(sets)))
+    runner = RowRunner(
+        folder / "rows",
+        options.conventions,
+        unrounded=options.protocol == "paper",
+        cache=cache_folder(options),
+        device=device,
+        metrics=metrics,
+    )
+    settings = Settings(
+        conventions=options.conventions,
+        resamples=options.resamples,
+        seed=options.seed,
+        metrics=metrics.metrics if metrics else (),
+    )
+    return _Bench(folder=folder, sets=sets, methods=methods, runner=runner, settings=settings)
 
 
-def _stage(options: argparse.Namespace) -> dict[str, Any]:
+def _measure(bench: _Bench, *, quiet: bool) -> tuple[Comparison, Strips]:
+    """Run all rows, and derain the images that the report shows."""
+
+    def derain(row: RowResult, frame: Frame, name: str) -> Frame:
+        assert row.method is not None
+        return bench.runner.derained_frame(row.image_set.label, row.method, frame, name)
+
+    with progress_bar(_total(bench), quiet=quiet) as bar:
+        comparison = compare_sets(
+            bench.sets,
+            bench.methods,
+            bench.runner,
+            bench.settings,
+            lambda label, images: advance(bar, label, images),
+        )
+    main = bench.settings.conventions[0]
+    return comparison, select_strips(comparison.rows, main, derain, bench.settings.metrics)
+
+
+def _stage(options: _Options) -> dict[str, Any]:
     """Return the arguments of the derainers."""
     paper = {"blend": "mean", "tile_by": "short"} if options.protocol == "paper" else {}
     return {**stage_options(options), **paper, "truncate": options.truncate}
 
 
 def _run_name(sets: Sequence[RestorationSet]) -> str:
-    name = "-".join(one.label for one in sets)
+    name = "-".join(image_set.label for image_set in sets)
     if len(name) <= _LONGEST_NAME:
         return name
     return f"{sets[0].label[:_LONGEST_NAME]}-and-{len(sets) - 1}-more"
 
 
-def _total(sets: Sequence[RestorationSet], methods: Sequence[Method]) -> int:
-    """Return the number of images that all rows have together."""
-    missing = sum(len(names) for method in methods for names in method.missing.values())
-    return sum(len(one.images) for one in sets) * (1 + len(methods)) - missing
+def _total(bench: _Bench) -> int:
+    """Return the number of images of all rows together."""
+    missing = sum(len(names) for method in bench.methods for names in method.missing.values())
+    images = sum(len(image_set.images) for image_set in bench.sets)
+    return images * (1 + len(bench.methods)) - missing
 
 
-def _derained(runner: RowRunner, row: RowResult, frame: Frame, name: str) -> Frame:
-    """Derain a frame for a picture, as its row did."""
-    assert row.method is not None
-    return runner.derained_frame(row.images.label, row.method, frame, name)
-
-
-def _resolved(
-    options: argparse.Namespace, methods: Sequence[Method], extra: ExtraMetrics | None
-) -> dict[str, Any]:
-    """Return what was run, in full: options, and digests of what files held."""
-    prints = {
-        method.name: {label: one.fingerprint for label, one in method.derainers.items()}
-        for method in methods
+def _resolved(options: _Options, bench: _Bench) -> dict[str, object]:
+    """Return what was run, in full: options, and digests of derainers and of metrics' weights."""
+    derainers = {
+        method.name: {label: derainer.fingerprint for label, derainer in method.derainers.items()}
+        for method in bench.methods
     }
-    weights = {"metrics_weights": extra.digests} if extra else {}
-    return {**chosen_options(options), "derainers": prints, **weights}
+    metrics = bench.runner.metrics
+    weights = {"metrics_weights": metrics.digests} if metrics else {}
+    return {**chosen_options(options), "derainers": derainers, **weights}
 
 
-def _protocol(
-    options: argparse.Namespace, settings: Settings, extra: ExtraMetrics | None
-) -> dict[str, object]:
+def _protocol(options: _Options, bench: _Bench) -> dict[str, object]:
+    """Return what the report tells of the measurement."""
     tiles = "none, whole frames"
     if options.tile:
         side = "both sides are" if options.protocol == "paper" else "a side is"
         tiles = f"{options.tile} px where {side} longer, overlap {options.overlap} px"
+    metrics = bench.runner.metrics
     return {
         "protocol": options.protocol,
         "scored": _SCORED["truncate" if options.truncate else options.protocol],
@@ -264,20 +288,29 @@ def _protocol(
         "query of Rainmer's encoder": "the whole frame, resized to 128x128 on 8 bits",
         "precision": options.precision,
         "SSIM": "Gaussian window of 11x11, deviation 1.5, inside the image only",
-        "bootstrap resamples": settings.resamples,
-        **({"other metrics": f"piq {extra.version}"} if extra else {}),
+        "bootstrap resamples": bench.settings.resamples,
+        **({"other metrics": f"piq {metrics.version}"} if metrics else {}),
     }
 
 
-def _print_result(comparison: Comparison, folder: Path, options: argparse.Namespace) -> None:
-    if options.json:
-        print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
+def _print_result(comparison: Comparison, bench: _Bench, *, as_json: bool) -> None:
+    if as_json:
+        print((bench.folder / "metrics.json").read_text(encoding="utf-8"), end="")
         return
-    metrics = [METRICS[name] for name in dict.fromkeys(options.metrics)]
-    print(format_text(comparison.table, options.conventions[0], metrics))
+    main = bench.settings.conventions[0]
+    print(format_text(comparison.table, main, bench.settings.metrics))
     for note in comparison.notes:
         print(f"note: {note}")
-    print(f"report: {folder / 'report.html'}")
+    print(f"report: {bench.folder / 'report.html'}")
+
+
+def _refuse_incomplete(comparison: Comparison, folder: Path) -> None:
+    """Raise DatasetError if images were left out."""
+    errors = comparison.errors()
+    if errors:
+        raise DatasetError(
+            f"finished, results in {folder}; but images were left out: {'; '.join(errors)}"
+        )
 
 
 if __name__ == "__main__":

@@ -5,56 +5,154 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Literal
 
 import numpy as np
 
 from eval.restore.methods import Method
 from eval.restore.metrics import Metric
 from eval.restore.rows import ImageScore, RowRunner
-from eval.restore.scores import compare_scores, key_of, mean_score, measures_of
-from eval.restore.sets import RestorationImage, RestorationSet
+from eval.restore.scores import (
+    MeanScore,
+    Measure,
+    compare_scores,
+    key_of,
+    mean_score,
+    measures_of,
+)
+from eval.restore.sets import RestorationSet
+from eval.scores.score import Score
+from rainmer.data.layouts import Pair
 from rainmer.metrics import WINDOW, Convention
 
-__all__ = ["Comparison", "RowResult", "Settings", "compare_sets"]
+__all__ = ["Comparison", "RowResult", "SceneRow", "Settings", "TableRow", "compare_sets"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What turns scores of images into numbers of sets."""
+    """How scores of images become numbers of sets.
+
+    Attributes:
+        conventions: How images are scored; the first is the main one.
+        resamples: Bootstrap resamples of the intervals; 0 leaves intervals out.
+        seed: Seed of the bootstrap.
+        metrics: What is measured beside PSNR and SSIM.
+    """
 
     conventions: Sequence[Convention]
-    """How images are scored; the first one is the main one."""
     resamples: int = 1000
-    """Bootstrap resamples of the intervals; 0 leaves intervals out."""
     seed: int = 0
-    """Seed of the bootstrap."""
     metrics: Sequence[Metric] = ()
-    """What is measured beside PSNR and SSIM."""
+
+    @property
+    def measures(self) -> list[Measure]:
+        """All measures: PSNR and SSIM of each convention, then the other metrics."""
+        return [m for name in self.conventions for m in measures_of(name)] + [*self.metrics]
+
+    @property
+    def main_measures(self) -> list[Measure]:
+        """PSNR and SSIM of the main convention, then the other metrics."""
+        return [*measures_of(self.conventions[0]), *self.metrics]
 
 
 @dataclass(frozen=True)
 class RowResult:
-    """One row with everything behind it: a set, and a method or None for the rainy images."""
+    """The scores of a set's images: of one method, or of the rainy images themselves.
 
-    images: RestorationSet
+    Attributes:
+        image_set: The set.
+        method: What derained; None for the rainy images.
+        scores: By the image's name, of the images that could be read; with `error` where a result
+            does not fit.
+    """
+
+    image_set: RestorationSet
     method: Method | None
     scores: Mapping[str, ImageScore]
-    """Of the images that were read, by name; with `error` where a result does not fit."""
 
     @property
     def name(self) -> str:
-        """The method's name; empty of the rainy images."""
+        """The method's name; empty for the rainy images."""
         return self.method.name if self.method else ""
 
     @property
-    def usable(self) -> list[RestorationImage]:
+    def input(self) -> Literal["rainy", "derained"]:
+        """What was scored."""
+        return "derained" if self.method else "rainy"
+
+    @property
+    def usable(self) -> list[Pair]:
         """The images that count in this row."""
         return [
             image
-            for image in self.images.images
+            for image in self.image_set.images
             if image.name in self.scores and self.scores[image.name].error is None
         ]
+
+    def values(self, key: str) -> list[float]:
+        """Return the scores of one measure, of the usable images that have one."""
+        scores = (self.scores[image.name].scores for image in self.usable)
+        return [values[key] for values in scores if key in values]
+
+    def pairs(self, rainy: RowResult, key: str) -> list[tuple[Pair, float, float]]:
+        """Return the images that have a score in both rows, each with that in rain and in here."""
+        return [
+            (image, before[key], after[key])
+            for image in self.usable
+            if key in (before := rainy.scores[image.name].scores)
+            and key in (after := self.scores[image.name].scores)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """One row of metrics.json: a set as it is, or derained by one method.
+
+    Attributes:
+        set: The set's label.
+        layout: Name of the set's layout.
+        input: What was scored.
+        derainer: Name of the method; empty for the rainy images.
+        scores: By name of the measure; all rows of a run have the same measures.
+        ms_per_image: Mean time of the derainer; None where it is unknown.
+        images: Number of images that count.
+        set_images: Number of images of the set in this run.
+        scenes: Number of scenes; None for a set without scenes.
+        has_reference: Whether the set has clean images.
+    """
+
+    set: str
+    layout: str
+    input: Literal["rainy", "derained"]
+    derainer: str
+    scores: Mapping[str, MeanScore]
+    ms_per_image: float | None
+    images: int
+    set_images: int
+    scenes: int | None
+    has_reference: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneRow:
+    """One row of scenes.csv: a scene as it is, or derained by one method.
+
+    Attributes:
+        set: The set's label.
+        scene: The scene's name.
+        input: What was scored.
+        derainer: Name of the method; empty for the rainy images.
+        means: Mean score by name of the measure.
+        images: Number of images of the scene that count.
+    """
+
+    set: str
+    scene: str
+    input: Literal["rainy", "derained"]
+    derainer: str
+    means: Mapping[str, float | None]
+    images: int
 
 
 @dataclass(frozen=True)
@@ -62,22 +160,22 @@ class Comparison:
     """A finished comparison.
 
     Attributes:
-        sets: The sets, with every defect found on the way.
-        rows: By set; of each the rainy images first.
-        table: Flat rows of metrics.json.
-        scenes: Flat rows of scenes.csv, of sets with scenes.
+        sets: The sets, with all defects that reading them showed.
+        rows: Scores of images by set; of each set the rainy images first.
+        table: Rows of metrics.json.
+        scenes: Rows of scenes.csv, of sets with scenes.
         notes: What a reader must know about the data.
     """
 
     sets: Sequence[RestorationSet]
     rows: Sequence[RowResult]
-    table: list[dict[str, Any]]
-    scenes: list[dict[str, Any]]
-    notes: list[str]
+    table: Sequence[TableRow]
+    scenes: Sequence[SceneRow]
+    notes: Sequence[str]
 
     def errors(self) -> list[str]:
-        """Return one line for each set with broken things."""
-        lines = ((one.label, one.defects.error_lines()) for one in self.sets)
+        """Return one line for each set with images that were left out."""
+        lines = ((image_set.label, image_set.defects.error_lines()) for image_set in self.sets)
         return [f"{label}: {'; '.join(errors)}" for label, errors in lines if errors]
 
 
@@ -95,28 +193,36 @@ def compare_sets(
         methods: What derains.
         runner: Runs a row.
         settings: Conventions and bootstrap.
-        progress: Called with a row's label and the number of images just done.
+        progress: Called with a row's label and the number of images just finished.
 
     Raises:
         OutputError: Results cannot be written.
     """
     rows: list[RowResult] = []
-    for one in sets:
-        runs = []
+    table: list[TableRow] = []
+    scenes: list[SceneRow] = []
+    notes: list[str] = []
+    for image_set in sets:
+        of_set = []
         for method in (None, *methods):
-            label = f"{one.label} {method.name if method else 'rainy'}"
-            tell = lambda images, label=label: progress(label, images)  # noqa: E731
-            runs.append(RowResult(one, method, runner.run(one, method, tell)))
-        rows += _without_unreadable(runs)
-    table = [row for one in sets for row in _rows_of(one, rows, settings)]
-    scenes = [row for one in sets for row in _scene_rows(one, rows, settings)]
-    notes = [note for one in sets for note in _notes(one, rows, settings)]
+            tell = partial(progress, f"{image_set.label} {method.name if method else 'rainy'}")
+            of_set.append(RowResult(image_set, method, runner.run(image_set, method, tell)))
+        of_set = _without_unreadable(of_set)
+        rows += of_set
+        table += [_table_row(row, of_set[0], settings) for row in of_set if row.usable]
+        if image_set.has_scenes and image_set.has_reference:
+            scenes += [scene for row in of_set for scene in _scene_rows(row, settings)]
+        notes += [f"{image_set.label}: {note}" for note in _notes(image_set, of_set, settings)]
     return Comparison(sets, rows, table, scenes, notes)
 
 
 def _without_unreadable(rows: Sequence[RowResult]) -> list[RowResult]:
-    """Leave an image that cannot be read out of all rows; write down what each row lacks."""
-    defects = rows[0].images.defects
+    """Leave images that cannot be read out of all rows; report these and results that do not fit.
+
+    Args:
+        rows: All rows of one set, the rainy images first.
+    """
+    defects = rows[0].image_set.defects
     unreadable = {score.name: score.error for score in rows[0].scores.values() if score.error}
     for error in unreadable.values():
         defects.error("unreadable image, left out", str(error))
@@ -126,154 +232,128 @@ def _without_unreadable(rows: Sequence[RowResult]) -> list[RowResult]:
         for score in scores.values():
             if score.error is not None:
                 defects.error(f"result of {row.name} that does not fit, left out", score.error)
-        kept.append(RowResult(row.images, row.method, scores))
+        kept.append(RowResult(row.image_set, row.method, scores))
     return kept
 
 
-def _rows_of(
-    one: RestorationSet, rows: Sequence[RowResult], settings: Settings
-) -> list[dict[str, Any]]:
-    own = [row for row in rows if row.images is one]
-    return [_table_row(row, own[0], settings) for row in own if row.usable]
-
-
-def _table_row(row: RowResult, rainy: RowResult, settings: Settings) -> dict[str, Any]:
+def _table_row(row: RowResult, rainy: RowResult, settings: Settings) -> TableRow:
     usable = row.usable
     times = [ms for image in usable if (ms := row.scores[image.name].elapsed_ms) is not None]
-    entry: dict[str, Any] = {
-        "set": row.images.label,
-        "layout": row.images.layout,
-        "condition": "all",
-        "input": "derained" if row.method else "rainy",
-        "derainer": row.name,
-    }
-    for convention in settings.conventions:
-        for measure in measures_of(convention):
-            entry |= _score_fields(row, rainy, measure.key, settings)
-        key = key_of("psnr", convention)
-        values = [s.scores[key] for i in usable if key in (s := row.scores[i.name]).scores]
-        infinite = sum(map(math.isinf, values))
-        entry[f"{key}_infinite"] = infinite
-        entry[f"{key}_of_others"] = (
-            mean_score([v for v in values if math.isfinite(v)]) if infinite else None
-        )
-    for metric in settings.metrics:
-        entry |= _score_fields(row, rainy, metric.key, settings)
-    return entry | {
-        "ms_per_image": float(np.mean(times)) if times else None,
-        "images": len(usable),
-        "set_images": len(row.images.images),
-        "scenes": len({image.scene for image in usable}) if row.images.has_scenes else None,
-        "reference": row.images.has_reference,
-    }
+    keys = [measure.key for measure in settings.measures]
+    return TableRow(
+        set=row.image_set.label,
+        layout=row.image_set.layout,
+        input=row.input,
+        derainer=row.name,
+        scores={key: _mean_score(row, rainy, key, settings) for key in keys},
+        ms_per_image=float(np.mean(times)) if times else None,
+        images=len(usable),
+        set_images=len(row.image_set.images),
+        scenes=len({image.scene for image in usable}) if row.image_set.has_scenes else None,
+        has_reference=row.image_set.has_reference,
+    )
 
 
-def _score_fields(
-    row: RowResult, rainy: RowResult, key: str, settings: Settings
-) -> dict[str, float | None]:
-    """Return the mean of a score, and its difference to the rainy images."""
-    names = [image.name for image in row.usable]
-    values = [row.scores[name].scores[key] for name in names if key in row.scores[name].scores]
-    fields = {key: mean_score(values)}
-    if row.method is None:
-        return fields | dict.fromkeys((f"delta_{key}", f"delta_{key}_low", f"delta_{key}_high"))
-    pairs = [
-        (image, after[key], before[key])
-        for image in row.usable
-        if key in (after := row.scores[image.name].scores)
-        and key in (before := rainy.scores[image.name].scores)
-    ]
-    changes = [_change(after, before) for _, after, before in pairs]
+def _mean_score(row: RowResult, rainy: RowResult, key: str, settings: Settings) -> MeanScore:
+    values = row.values(key)
+    finite = [value for value in values if math.isfinite(value)]
+    infinite = sum(map(math.isinf, values))
+    return MeanScore(
+        mean=mean_score(values),
+        change=_change(row, rainy, key, settings) if row.method else Score(),
+        infinite=infinite,
+        mean_of_others=mean_score(finite) if infinite else None,
+    )
+
+
+def _change(row: RowResult, rainy: RowResult, key: str, settings: Settings) -> Score:
+    """Return the mean difference to the rainy images, over the images scored in both rows."""
+    pairs = row.pairs(rainy, key)
+    differences = [_difference(before, after) for _, before, after in pairs]
     units = [_unit(image) for image, _, _ in pairs]
-    change = compare_scores(changes, units, settings.resamples, settings.seed)
-    return fields | {
-        f"delta_{key}": change.mean,
-        f"delta_{key}_low": change.low,
-        f"delta_{key}_high": change.high,
-    }
+    return compare_scores(differences, units, settings.resamples, settings.seed)
 
 
-def _change(after: float, before: float) -> float:
-    """Return the difference; that of two infinite numbers is undefined."""
+def _difference(before: float, after: float) -> float:
+    """Return what a score gained; that of two infinite scores is undefined."""
     return after - before if math.isfinite(after) or math.isfinite(before) else math.nan
 
 
-def _unit(image: RestorationImage) -> Hashable:
+def _unit(image: Pair) -> Hashable:
+    """Return what the bootstrap resamples as a whole."""
     return ("image", image.name) if image.scene is None else ("scene", image.scene)
 
 
-def _scene_rows(
-    one: RestorationSet, rows: Sequence[RowResult], settings: Settings
-) -> Iterable[dict[str, Any]]:
-    """Yield the mean of each scene in each row, of a set with scenes and clean images."""
-    if not (one.has_scenes and one.has_reference):
-        return
-    keys = [m.key for convention in settings.conventions for m in measures_of(convention)]
-    keys += [metric.key for metric in settings.metrics]
-    for row in rows:
-        if row.images is not one:
-            continue
-        by_scene: dict[str | None, list[ImageScore]] = {}
-        for image in row.usable:
-            by_scene.setdefault(image.scene, []).append(row.scores[image.name])
-        for scene, scores in by_scene.items():
-            means = {
+def _scene_rows(row: RowResult, settings: Settings) -> Iterable[SceneRow]:
+    """Yield the means of each scene in a row."""
+    by_scene: dict[str, list[ImageScore]] = {}
+    for image in row.usable:
+        by_scene.setdefault(str(image.scene), []).append(row.scores[image.name])
+    keys = [measure.key for measure in settings.measures]
+    for scene, scores in by_scene.items():
+        yield SceneRow(
+            set=row.image_set.label,
+            scene=scene,
+            input=row.input,
+            derainer=row.name,
+            means={
                 key: mean_score([s.scores[key] for s in scores if key in s.scores]) for key in keys
-            }
-            yield {
-                "set": one.label,
-                "scene": scene,
-                "input": "derained" if row.method else "rainy",
-                "derainer": row.name,
-                **means,
-                "images": len(scores),
-            }
+            },
+            images=len(scores),
+        )
 
 
-def _notes(one: RestorationSet, rows: Sequence[RowResult], settings: Settings) -> Iterable[str]:
-    """Yield what a reader must know about a set."""
-    if len(one.images) < one.available:
-        yield f"{one.label}: {len(one.images)} of {one.available} images, evenly spread"
-    if not one.has_reference:
-        lonely = ", ".join(m.title for m in settings.metrics if not m.needs_clean)
-        rest = f"{lonely}, images and times" if lonely else "images and times"
-        yield f"{one.label}: no clean images, so no PSNR and SSIM: {rest} only"
-    if one.height is not None:
-        yield f"{one.label}: rainy and clean images resized to a height of {one.height} pixels"
-    own = [row for row in rows if row.images is one]
-    for row in own:
+def _notes(
+    image_set: RestorationSet, rows: Sequence[RowResult], settings: Settings
+) -> Iterable[str]:
+    """Yield what a reader must know about a set.
+
+    Args:
+        image_set: The set.
+        rows: Its rows, the rainy images first.
+        settings: What was measured.
+    """
+    if len(image_set.images) < image_set.available:
+        yield f"{len(image_set.images)} of {image_set.available} images, evenly spread"
+    if not image_set.has_reference:
+        titles = ", ".join(m.title for m in settings.metrics if not m.needs_clean)
+        rest = f"{titles}, images and times" if titles else "images and times"
+        yield f"no clean images, so no PSNR and SSIM: {rest} only"
+    if image_set.height is not None:
+        yield f"rainy and clean images resized to a height of {image_set.height} pixels"
+    for row in rows:
         yield from _equal_notes(row, settings)
         yield from _undefined_notes(row, settings)
+    conventions = settings.conventions
     tiny = sum(
-        any(name.startswith("psnr") for name in score.scores)
-        and not any(name.startswith("ssim") for name in score.scores)
-        for score in own[0].scores.values()
+        any(key_of("psnr", name) in score.scores for name in conventions)
+        and not any(key_of("ssim", name) in score.scores for name in conventions)
+        for score in rows[0].scores.values()
     )
     if tiny:
-        yield f"{one.label}: no SSIM of {tiny} images with a side below {WINDOW} pixels"
-    yield from (f"{one.label}: {line}" for line in one.defects.lines())
+        yield f"no SSIM of {tiny} images with a side below {WINDOW} pixels"
+    yield from image_set.defects.lines()
 
 
 def _undefined_notes(row: RowResult, settings: Settings) -> Iterable[str]:
-    """Yield of how many images a metric is undefined, where it could have been measured."""
+    """Yield how many images lack a metric that could have been measured."""
     for metric in settings.metrics:
-        if metric.needs_clean and not row.images.has_reference:
+        if metric.needs_clean and not row.image_set.has_reference:
             continue
-        lacking = sum(metric.key not in row.scores[image.name].scores for image in row.usable)
+        lacking = len(row.usable) - len(row.values(metric.key))
         if lacking:
             yield (
-                f"{row.images.label}: {row.name or 'rainy'}: no {metric.title} of {lacking} of "
+                f"{row.name or 'rainy'}: no {metric.title} of {lacking} of "
                 f"{len(row.usable)} images: a side below {metric.least_side} pixels, or too plain"
             )
 
 
 def _equal_notes(row: RowResult, settings: Settings) -> Iterable[str]:
+    """Yield how many images equal the clean ones."""
     for convention in settings.conventions:
-        key = key_of("psnr", convention)
-        values = [row.scores[image.name].scores.get(key, 0.0) for image in row.usable]
-        equal = sum(map(math.isinf, values))
+        equal = sum(map(math.isinf, row.values(key_of("psnr", convention))))
         if equal:
             yield (
-                f"{row.images.label}: {row.name or 'rainy'}: {equal} of {len(values)} images equal "
-                f"the clean ones ({convention}), so the mean PSNR is infinite"
+                f"{row.name or 'rainy'}: {equal} of {len(row.usable)} images "
+                f"equal the clean ones ({convention}), so the mean PSNR is infinite"
             )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from eval.restore.sets import RestorationSet
-from eval.rows.derainers import build_derainers
-from rainmer import Derainer
+from eval.rows.derainers import PLACEHOLDER, Derainers
 from rainmer.errors import DatasetError, SpecError
+from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["Method", "build_methods"]
 
@@ -29,7 +30,7 @@ class Method:
     """
 
     name: str
-    derainers: Mapping[str, Derainer]
+    derainers: Mapping[str, Derainer | PrecomputedResults]
     missing: Mapping[str, frozenset[str]]
 
 
@@ -47,7 +48,7 @@ def build_methods(
     `theirs` itself.
 
     Args:
-        specs: What derains; see `rainmer.stage.specs.SPEC_HELP`.
+        specs: What derains; see `eval.rows.derainers.Derainers`.
         sets: What is to be derained.
         stage: Further arguments of `rainmer.Derainer`, by name.
         allow_missing: Take results that are not there for all images.
@@ -56,23 +57,23 @@ def build_methods(
         SpecError: A spec cannot be resolved, or two have one name.
         DatasetError: Results lack images, unless `allow_missing`.
     """
-    derainers = build_derainers(specs, stage)
+    derainers = Derainers(specs, stage)
     methods = []
-    for spec, derainer in zip(dict.fromkeys(specs), derainers, strict=True):
-        if derainer.needs_names:
-            method = _results(derainer.name, Path(spec.removeprefix(_RESULTS)), sets, stage)
-            _check_missing(method, sets, allow_missing=allow_missing)
-            methods.append(method)
+    for name, spec in derainers.specs.items():
+        if spec.startswith(_RESULTS) and PLACEHOLDER not in spec:
+            by_set = _results_by_set(Path(spec.removeprefix(_RESULTS)), sets)
         else:
-            by_set = dict.fromkeys((one.label for one in sets), derainer)
-            methods.append(Method(derainer.name, by_set, {}))
+            by_set = {one.label: derainers.build(name, one.label) for one in sets}
+        method = Method(name, by_set, _missing(by_set, sets))
+        _check_missing(method, sets, allow_missing=allow_missing)
+        methods.append(method)
     return methods
 
 
-def _results(
-    name: str, folder: Path, sets: Sequence[RestorationSet], stage: Mapping[str, Any]
-) -> Method:
-    """Find the results of each set; where a set has no folder, all of them are missing."""
+def _results_by_set(
+    folder: Path, sets: Sequence[RestorationSet]
+) -> dict[str, Derainer | PrecomputedResults]:
+    """Open the folder of results of each set that has one, by the set's label."""
     subfolders = {path.name.casefold(): path for path in folder.iterdir() if path.is_dir()}
     places = {one.label: subfolders.get(one.label.casefold()) for one in sets}
     if not any(places.values()):
@@ -82,16 +83,23 @@ def _results(
                 f"{folder / sets[0].label}, because there are several"
             )
         places = {sets[0].label: folder}
-    derainers: dict[str, Derainer] = {}
+    return {label: PrecomputedResults(place) for label, place in places.items() if place}
+
+
+def _missing(
+    by_set: Mapping[str, Derainer | PrecomputedResults], sets: Sequence[RestorationSet]
+) -> dict[str, frozenset[str]]:
+    """Return the names of images without a result, by the set's label; all without a folder."""
     missing = {}
     for one in sets:
         names = [image.name for image in one.images]
-        place = places[one.label]
-        if place is not None:
-            derainers[one.label] = Derainer(f"{_RESULTS}{place}", **stage)
-            names = derainers[one.label].missing(names)
+        derainer = by_set.get(one.label)
+        if isinstance(derainer, PrecomputedResults):
+            names = derainer.missing(names)
+        elif derainer is not None:
+            names = []
         missing[one.label] = frozenset(names)
-    return Method(name, derainers, missing)
+    return missing
 
 
 def _check_missing(method: Method, sets: Sequence[RestorationSet], *, allow_missing: bool) -> None:

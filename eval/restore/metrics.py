@@ -1,7 +1,7 @@
-"""Metrics of others, from the optional package piq: closer to the eye than PSNR, or without target.
+"""Perceptual and no-reference metrics, computed by the optional package piq (Apache-2.0).
 
-piq (Apache-2.0) computes them; here is which there are, which way is up, and how their weights come
-in: only when asked for, and as data only.
+This module lists them, and fetches their weights: only when asked to, and only files that load as
+data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rainmer.frames.arrays import unit_range, upload
 __all__ = ["EXTRA", "METRICS", "ExtraMetrics", "Metric", "load_metrics"]
 
 EXTRA = "metrics"
-"""The extra of this package that brings piq."""
+"""The extra of this package that installs piq."""
 
 _log = logging.getLogger(__name__)
 _RELEASES = "https://github.com/photosynthesis-team/piq/releases/download"
@@ -43,10 +43,10 @@ class Metric(Measure):
     """A metric of piq.
 
     Attributes:
-        about: What it is, for the report.
-        build: Makes it of the package: a callable of one image, or of two, (1, 3, H, W), 0..1.
+        about: Its source and what it measures, for the report.
+        build: Takes the package, returns a function of one image or of two, (1, 3, H, W), 0..1.
         needs_clean: Whether it compares with the clean image.
-        least_side: Smallest side of an image that has it, in pixels.
+        least_side: Images with a shorter side, in pixels, have no score.
         weights: Addresses of the files that piq loads for it.
     """
 
@@ -115,16 +115,16 @@ METRICS: Mapping[str, Metric] = {
         ),
     )
 }
-"""All metrics by name, with names as in rows."""
+"""All metrics by name; metrics.json has the same names."""
 
 
 class ExtraMetrics:
-    """Metrics that are ready to measure; made by `load_metrics`.
+    """Metrics with their weights loaded; see `load_metrics`.
 
     Attributes:
-        metrics: Which.
-        digests: SHA-256 of the weights files, by name.
-        version: Of piq.
+        metrics: The metrics.
+        digests: SHA-256 of the weights files, by file name.
+        version: Version of piq.
     """
 
     def __init__(
@@ -134,13 +134,13 @@ class ExtraMetrics:
         self.digests = dict(digests)
         self.version = str(piq.__version__)
         with warnings.catch_warnings():
-            # piq 0.8 calls torchvision in a way that is going out of use.
+            # piq 0.8 calls torchvision in a deprecated way.
             warnings.simplefilter("ignore", UserWarning)
             self._measures = {metric.key: metric.build(piq) for metric in metrics}
 
     @property
     def fingerprint(self) -> list[object]:
-        """Plain data that changes with whatever the numbers depend on."""
+        """Plain data that changes with everything that scores depend on."""
         return [sorted(self._measures), self.version, sorted(self.digests.items())]
 
     @torch.no_grad()
@@ -154,12 +154,12 @@ class ExtraMetrics:
 
         Args:
             restored: (H, W, 3), RGB, uint8 of 0..255 or float32 of 0..1.
-            clean: (H, W, 3), RGB, uint8; None leaves out what needs it.
-            device: Where it is computed.
+            clean: (H, W, 3), RGB, uint8; None leaves out metrics that need it.
+            device: Where scores are computed.
 
         Returns:
-            Score by name, without those that are undefined: of images that are too small, and for
-            BRISQUE of constant or striped ones.
+            Scores by name. Images that are too small have none; constant and striped images have no
+            BRISQUE.
         """
         images = [
             unit_range(upload([image], device)) for image in (restored, clean) if image is not None
@@ -180,32 +180,32 @@ class ExtraMetrics:
 
 
 def _without_reference(measure: Callable[..., Any], image: Tensor) -> float:
-    """Measure an image alone; NaN of one without the statistics that it takes."""
+    """Return a no-reference score; NaN where an image lacks the statistics it is based on."""
     if image.min() == image.max():
         return math.nan
     try:
         return float(measure(image))
-    except AssertionError:  # how piq says it, of stripes for instance
+    except AssertionError:  # piq raises it for stripes, for instance
         return math.nan
 
 
 def load_metrics(
     names: Sequence[str], *, allow_download: bool = False, progress: bool = False
 ) -> ExtraMetrics:
-    """Make metrics ready, before anything is measured.
+    """Load metrics and their weights, before anything is measured.
 
-    piq itself would download what it lacks, and unpickles it. So its files are fetched here, only
-    if that is allowed, and each must load as data alone (`weights_only=True`): what needs no code
-    then needs none when piq loads it.
+    piq itself downloads missing files without asking, and unpickles them. So files are fetched
+    here, only if allowed, and each must load with `weights_only=True`: then it runs no code when
+    piq loads it.
 
     Args:
-        names: Of `METRICS`.
+        names: Names in `METRICS`.
         allow_download: Whether missing weights may be fetched.
         progress: Whether downloads show a bar.
 
     Raises:
-        RainmerError: piq is not installed, or weights are missing.
-        WeightsError: A file cannot be fetched, or holds more than weights.
+        RainmerError: piq is not installed, or weights are missing and may not be fetched.
+        WeightsError: A file cannot be fetched, or holds more than data.
     """
     metrics = [METRICS[name] for name in dict.fromkeys(names)]
     try:
@@ -231,14 +231,14 @@ def load_metrics(
 
 
 def _place(address: str) -> Path:
-    """Return where torch, and so piq, keeps a file of an address."""
+    """Return where torch, and so piq, keeps the file of an address."""
     return Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(address).path).name)
 
 
 def _fetch(address: str, *, progress: bool) -> None:
+    """Download a file to its place, checking the SHA-256 that its name may hold the start of."""
     place = _place(address)
     make_folder(place.parent)
-    # Some files have the start of their SHA-256 in their name.
     digest = re.search(r"-([0-9a-f]{8,})\.\w+$", place.name)
     _log.info("fetching %s", address)
     try:
@@ -250,6 +250,7 @@ def _fetch(address: str, *, progress: bool) -> None:
 
 
 def _check_is_data(file: Path) -> None:
+    """Raise WeightsError for a file that would run code when it is loaded."""
     try:
         torch.load(file, map_location="cpu", weights_only=True)
     except LOAD_ERRORS as error:

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from eval.report.facts import RunFacts
 from eval.report.files import write_metrics, write_table
-from eval.restore.comparison import Comparison
-from eval.restore.scores import Measure
+from eval.restore.comparison import Comparison, RowResult, SceneRow, Settings, TableRow
+from eval.restore.scores import MeanScore, Measure, measures_of
 from eval.restore.sets import RestorationSet
-from eval.restore.tables import paper_tables
-from eval.restore.texts import to_latex, to_markdown
+from eval.restore.tables import paper_tables, to_latex, to_markdown
 from rainmer.files import write_text
-from rainmer.metrics import Convention
 
-__all__ = ["write_comparison"]
+__all__ = ["flat_row", "write_comparison"]
 
 
 def write_comparison(
-    folder: Path,
-    comparison: Comparison,
-    conventions: Sequence[Convention],
-    metrics: Sequence[Measure] = (),
-    *,
-    config: Mapping[str, Any],
-    environment: Mapping[str, Any],
-    elapsed: Mapping[str, float],
+    folder: Path, comparison: Comparison, settings: Settings, facts: RunFacts
 ) -> None:
     """Write everything but the report of a comparison into a run's folder.
 
@@ -39,49 +30,96 @@ def write_comparison(
     Raises:
         OutputError: A file cannot be written.
     """
-    facts = {
-        "sets": [_describe(one) for one in comparison.sets],
-        "conventions": list(conventions),
-        "metrics": [metric.key for metric in metrics],
+    content = {
+        "sets": [_describe(image_set) for image_set in comparison.sets],
+        "conventions": list(settings.conventions),
+        "metrics": [metric.key for metric in settings.metrics],
         "rows": [],
-        "notes": comparison.notes,
-        "elapsed_s": dict(elapsed),
-        "config": dict(config),
-        "environment": dict(environment),
+        "notes": list(comparison.notes),
+        "elapsed_s": dict(facts.elapsed_s),
+        "config": dict(facts.config),
+        "environment": dict(facts.environment),
     }
-    write_metrics(folder, comparison.table, facts)
-    write_table(folder / "images.csv", _image_rows(comparison))
+    write_metrics(folder, [flat_row(row, settings) for row in comparison.table], content)
+    write_table(folder / "images.csv", _image_rows(comparison.rows))
     if comparison.scenes:
-        write_table(folder / "scenes.csv", comparison.scenes)
+        write_table(folder / "scenes.csv", map(_flat_scene, comparison.scenes))
     else:
         (folder / "scenes.csv").unlink(missing_ok=True)  # of a run with other sets
-    tables = paper_tables(comparison.table, conventions, metrics)
+    tables = paper_tables(comparison.table, settings.conventions, settings.metrics)
     write_text(folder / "table.md", "\n".join(map(to_markdown, tables)))
     write_text(folder / "table.tex", "\n".join(map(to_latex, tables)))
-    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(facts.config), sort_keys=False))
 
 
-def _describe(one: RestorationSet) -> dict[str, Any]:
+def flat_row(row: TableRow, settings: Settings) -> dict[str, object]:
+    """Return a row as metrics.json has it: one level of plain values."""
+    scores: dict[str, object] = {}
+    for convention in settings.conventions:
+        psnr, ssim = measures_of(convention)
+        scores |= _flat_score(psnr, row.scores[psnr.key])
+        scores |= _flat_score(ssim, row.scores[ssim.key])
+        scores[f"{psnr.key}_infinite"] = row.scores[psnr.key].infinite
+        scores[f"{psnr.key}_of_others"] = row.scores[psnr.key].mean_of_others
+    for metric in settings.metrics:
+        scores |= _flat_score(metric, row.scores[metric.key])
     return {
-        "set": one.label,
-        "layout": one.layout,
-        "images": len(one.images),
-        "available": one.available,
-        "errors": one.defects.errors,
-        "notes": one.defects.notes,
+        "set": row.set,
+        "layout": row.layout,
+        "condition": "all",
+        "input": row.input,
+        "derainer": row.derainer,
+        **scores,
+        "ms_per_image": row.ms_per_image,
+        "images": row.images,
+        "set_images": row.set_images,
+        "scenes": row.scenes,
+        "reference": row.has_reference,
     }
 
 
-def _image_rows(comparison: Comparison) -> Iterable[dict[str, Any]]:
-    for row in comparison.rows:
-        for image in row.images.images:
-            score = row.scores.get(image.name)
-            if score is not None:
+def _flat_score(measure: Measure, score: MeanScore) -> dict[str, object]:
+    return {
+        measure.key: score.mean,
+        f"delta_{measure.key}": score.change.value,
+        f"delta_{measure.key}_low": score.change.low,
+        f"delta_{measure.key}_high": score.change.high,
+    }
+
+
+def _flat_scene(row: SceneRow) -> dict[str, object]:
+    return {
+        "set": row.set,
+        "scene": row.scene,
+        "input": row.input,
+        "derainer": row.derainer,
+        **row.means,
+        "images": row.images,
+    }
+
+
+def _describe(image_set: RestorationSet) -> dict[str, object]:
+    return {
+        "set": image_set.label,
+        "layout": image_set.layout,
+        "images": len(image_set.images),
+        "available": image_set.available,
+        "errors": image_set.defects.errors,
+        "notes": image_set.defects.notes,
+    }
+
+
+def _image_rows(rows: Sequence[RowResult]) -> Iterable[Mapping[str, object]]:
+    """Yield the rows of images.csv: each image of each row, those that failed included."""
+    for row in rows:
+        for image in row.image_set.images:
+            if image.name in row.scores:
+                score = row.scores[image.name]
                 yield {
-                    "set": row.images.label,
+                    "set": row.image_set.label,
                     "image": image.name,
                     "scene": image.scene,
-                    "input": "derained" if row.method else "rainy",
+                    "input": row.input,
                     "derainer": row.name,
                     **score.scores,
                     "ms_per_image": score.elapsed_ms,

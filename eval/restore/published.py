@@ -1,4 +1,4 @@
-"""Numbers that others published, to be shown beside measured ones and never mixed with them."""
+"""Scores that others published, shown beside measured ones and never mixed with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PublishedScore(NamedTuple):
     Attributes:
         psnr: In dB.
         ssim: 0..1.
-        images: Number of images they are the mean of; None: not told.
+        images: Number of images that were averaged; None: unknown.
         digits: Decimals with which the SSIM was printed.
     """
 
@@ -33,11 +33,11 @@ class Published:
     """A published row.
 
     Attributes:
-        method: What was published.
-        conventions: In whose tables it is shown: those that its numbers are in, or so close to that
-            the difference is told in `note`.
+        method: Name of the method.
+        conventions: In whose tables the row is shown: those of its scores, and those so close that
+            `note` can state the difference.
         scores: By name of the set's layout.
-        note: Where the numbers are from, and what to bear in mind.
+        note: Source of the scores, and how they compare with measured ones.
     """
 
     method: str
@@ -46,7 +46,7 @@ class Published:
     note: str
 
     def score(self, *names: str) -> PublishedScore | None:
-        """Return the scores of a set that is called one of these names, if there are any."""
+        """Return the scores of a set known by any of these names, if there are some."""
         plain = {_plain(name): score for name, score in self.scores.items()}
         return next((plain[_plain(name)] for name in names if _plain(name) in plain), None)
 
@@ -83,14 +83,15 @@ def published_for(convention: Convention, sets: Sequence[Sequence[str]]) -> list
 
     Args:
         convention: Whose table it is.
-        sets: The names that each set goes by: its layout's and its label.
+        sets: The names of each set: its layout and its label.
     """
     return [
-        one
-        for one in PUBLISHED
-        if convention in one.conventions and any(one.score(*names) for names in sets)
+        published
+        for published in PUBLISHED
+        if convention in published.conventions and any(published.score(*names) for names in sets)
     ]
 
 
 def _plain(name: str) -> str:
+    """Drop case, spaces and punctuation, so that `Rain100-H` equals `rain100h`."""
     return re.sub(r"[\W_]", "", name.casefold())

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from eval.report.figures import to_svg
+from eval.report.facts import RunFacts
+from eval.report.figures import WIDTH, color_of, legend, marker_of, ruled, styled, to_svg
 from eval.report.page import as_text, render_page, strip_group
 from eval.report.strips import Strip
-from eval.report.tables import CONTROLS, UNDEFINED, Row, format_count, format_ms, number
-from eval.restore.comparison import RowResult
+from eval.report.tables import CONTROLS, UNDEFINED, format_count, format_ms
+from eval.restore.comparison import Comparison, RowResult, SceneRow, Settings, TableRow
 from eval.restore.metrics import Metric
-from eval.restore.plots import MOST_POINTS, image_scatter
-from eval.restore.scores import Measure, key_of, measures_of
+from eval.restore.scores import MeanScore, Measure, key_of, measures_of
 from eval.restore.strips import Strips
-from eval.restore.tables import DIGITS, RAINY, format_change, format_score, paper_tables
+from eval.restore.tables import RAINY, format_change, format_images, format_score, paper_tables
 from rainmer.metrics import Convention
 
-__all__ = ["Report", "render_report"]
+__all__ = ["MOST_POINTS", "Report", "gain_points", "headline", "image_scatter", "render_report"]
 
+MOST_POINTS = 400
+"""Most images of a set and method that are drawn, so that the page stays small."""
+
+_MOST_SCENE_LINES = 400
 _STRIP_TITLES = {
     "worst": "The images that gain least",
     "lowest": "The lowest PSNR after deraining",
     "best": "The images that gain most",
     "unscored": "Without clean images to compare with",
 }
-_MOST_SCENE_LINES = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,34 +41,68 @@ class Report:
     """Everything that a report shows.
 
     Attributes:
-        rows: Rows of metrics.json.
-        scenes: Rows of scenes.csv.
-        results: The rows with the scores of each image, for the scatter; may be empty.
-        conventions: How images were scored; the first is the main one.
-        metrics: What was measured beside PSNR and SSIM.
+        comparison: Rows and scenes, with the scores of each image for the scatter plot.
+        settings: How images were scored; the first convention is the main one.
+        facts: How the numbers came about.
+        protocol: Name and value of each fact about the measurement.
         strips: Pictures to show.
-        command: The command line that made this.
-        date: When, in words.
-        protocol: Facts of the measurement.
-        notes: Sentences on the data.
-        environment: Versions and devices.
-        config: The resolved configuration.
-        elapsed: Seconds of each part of the run.
     """
 
-    rows: Sequence[Row]
-    conventions: Sequence[Convention]
-    metrics: Sequence[Metric] = ()
-    scenes: Sequence[Row] = ()
-    results: Sequence[RowResult] = ()
-    strips: Strips = field(default_factory=lambda: Strips([], [], [], []))
-    command: str = ""
-    date: str = ""
+    comparison: Comparison
+    settings: Settings
+    facts: RunFacts
     protocol: Mapping[str, object] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-    environment: Mapping[str, object] = field(default_factory=dict)
-    config: Mapping[str, object] = field(default_factory=dict)
-    elapsed: Mapping[str, float] = field(default_factory=dict)
+    strips: Strips = field(default_factory=lambda: Strips([], [], [], []))
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A large number at the top of the page; `kind` chooses its colour."""
+
+    kind: Literal["rainy", "derained", ""]
+    value: str
+    about: str
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A change as text, and whether its interval lies on one side of zero."""
+
+    text: str
+    effect: Literal["helps", "harms", "unclear"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _GainLine:
+    """A row in a table of gains: a score and a change for each measure."""
+
+    label: str
+    kind: Literal["rainy", "derained"]
+    control: bool
+    scores: Sequence[str]
+    equal: str
+    changes: Sequence[_Change]
+    images: str
+    scenes: str
+    ms: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _GainTable:
+    """Scores and changes with intervals; `groups` holds each set's name and lines."""
+
+    title: str
+    measures: Sequence[Measure]
+    groups: Sequence[tuple[str, Sequence[_GainLine]]]
+    scenes: bool
+
+
+@dataclass(frozen=True)
+class _SceneTable:
+    """Means of scenes; a line is a scene, a row's name, and the texts below `titles`."""
+
+    titles: Sequence[str]
+    lines: Sequence[tuple[str, str, Sequence[str]]]
 
 
 def render_report(report: Report) -> str:
@@ -75,174 +114,236 @@ def render_report(report: Report) -> str:
     Returns:
         The page's text, to be written as UTF-8.
     """
-    main = report.conventions[0]
-    sets = list(dict.fromkeys(str(row["set"]) for row in report.rows))
+    rows, settings, facts = report.comparison.table, report.settings, report.facts
+    main = settings.conventions[0]
     return render_page(
         "restoration.html",
-        report=report,
-        headline=headline(report.rows, main, report.metrics),
-        sets=sets,
+        date=facts.date,
+        notes=facts.notes,
+        metrics=settings.metrics,
+        headline=headline(rows, main, settings.metrics),
+        sets=list(dict.fromkeys(row.set for row in rows)),
         main=main,
-        tiles=_tiles(report.rows, main),
-        tables=paper_tables(report.rows, report.conventions, report.metrics),
-        gains=[
-            _gain_table(report.rows, f"Convention {c}", measures_of(c)) for c in report.conventions
-        ],
-        others=_gain_table(report.rows, "Other metrics", report.metrics),
-        scenes=_scene_table(report.scenes, [*measures_of(main), *report.metrics]),
-        scatter=_scatter(report.results, main),
+        tiles=_tiles(rows, main),
+        tables=paper_tables(rows, settings.conventions, settings.metrics),
+        gains=[_gain_table(rows, f"Convention {c}", measures_of(c)) for c in settings.conventions],
+        others=_gain_table(rows, "Other metrics", settings.metrics),
+        scenes=_scene_table(report.comparison.scenes, settings.main_measures),
+        scatter=_scatter(report.comparison.rows, main),
         most_points=MOST_POINTS,
-        strips=_strip_groups(report.strips),
-        config=as_text(report.config),
-        environment=as_text(report.environment),
+        strips=[
+            strip_group("", _STRIP_TITLES[name], group)
+            for name, group in _named_groups(report.strips)
+        ],
+        run={"protocol": report.protocol, "command": facts.command, "elapsed": facts.elapsed_s},
+        config=as_text(facts.config),
+        environment=as_text(facts.environment),
     )
 
 
-def headline(rows: Sequence[Row], convention: Convention, metrics: Sequence[Metric] = ()) -> str:
+def headline(
+    rows: Sequence[TableRow], convention: Convention, metrics: Sequence[Metric] = ()
+) -> str:
     """Say the main result in one line: the method with the largest mean gain of PSNR.
 
     Args:
-        rows: Rows of metrics.json.
+        rows: The rows of a comparison.
         convention: Whose PSNR decides.
-        metrics: What was measured beside.
+        metrics: What else was measured.
     """
-    key = key_of("psnr", convention)
-    best = _best_method(rows, key)
-    if best is None:
-        derained = any(row["derainer"] for row in rows)
-        lonely = [
-            m.title for m in metrics if any(number(row.get(m.key)) is not None for row in rows)
-        ]
-        if derained and lonely:
-            return f"No PSNR could be given; {', '.join(lonely)} below"
+    psnr = measures_of(convention)[0]
+    best = _best_rows(rows, psnr.key)
+    if not best:
+        derained = any(row.derainer for row in rows)
+        titles = [m.title for m in metrics if any(_is_finite(row.scores[m.key]) for row in rows)]
+        if derained and titles:
+            return f"No PSNR could be given; {', '.join(titles)} below"
         return "No score could be given" if derained else "No derainer was measured"
-    name, gains = best
-    if len(gains) > 1:
-        mean = sum(number(row[f"delta_{key}"]) or 0.0 for row in gains) / len(gains)
-        verb = "gains" if mean >= 0 else "loses"
-        return f"{name} {verb} {abs(mean):.2f} dB of PSNR on average over {len(gains)} sets"
-    change = number(gains[0][f"delta_{key}"]) or 0.0
-    text = format_change(gains[0], key, DIGITS["psnr"]).lstrip("+-")
+    name, change = best[0].derainer, _mean_change(best, psnr.key)
     verb = "gains" if change >= 0 else "loses"
-    size, _, interval = text.partition(" ")
-    if change < 0 and interval:
-        low, high = (-(number(gains[0][f"delta_{key}_{end}"]) or 0.0) for end in ("high", "low"))
-        interval = f"[{low:.2f}, {high:.2f}]"
-    return f"{name} {verb} {size} dB of PSNR {interval} on {gains[0]['set']}".replace("  ", " ")
+    if len(best) > 1:
+        return f"{name} {verb} {abs(change):.2f} dB of PSNR on average over {len(best)} sets"
+    interval = best[0].scores[psnr.key].change
+    text = f"{name} {verb} {abs(round(change, psnr.digits)):.{psnr.digits}f} dB of PSNR"
+    if interval.low is not None and interval.high is not None:
+        ends = (interval.low, interval.high) if change >= 0 else (-interval.high, -interval.low)
+        low, high = (round(end, psnr.digits) + 0.0 for end in ends)
+        text += f" [{low:.{psnr.digits}f}, {high:.{psnr.digits}f}]"
+    return f"{text} on {best[0].set}"
 
 
-def _best_method(rows: Sequence[Row], key: str) -> tuple[str, list[Row]] | None:
-    """Return the derainer with the largest mean gain over its sets; controls come last."""
-    gains: dict[str, list[Row]] = {}
+def _best_rows(rows: Sequence[TableRow], key: str) -> list[TableRow]:
+    """Return the rows of the derainer with the largest mean change; empty without a change.
+
+    Derainers with changes on more sets come first, controls last.
+    """
+    by_derainer: dict[str, list[TableRow]] = {}
     for row in rows:
-        if row["derainer"] and number(row[f"delta_{key}"]) is not None:
-            gains.setdefault(str(row["derainer"]), []).append(row)
-    if not gains:
-        return None
+        if row.derainer and row.scores[key].change.value is not None:
+            by_derainer.setdefault(row.derainer, []).append(row)
 
-    def order(name: str) -> tuple[bool, int, float]:
-        values = [number(row[f"delta_{key}"]) or 0.0 for row in gains[name]]
-        return name not in CONTROLS, len(values), sum(values) / len(values)
+    def order(rows: Sequence[TableRow]) -> tuple[bool, int, float]:
+        return rows[0].derainer not in CONTROLS, len(rows), _mean_change(rows, key)
 
-    name = max(gains, key=order)
-    return name, gains[name]
+    return max(by_derainer.values(), key=order, default=[])
 
 
-def _tiles(rows: Sequence[Row], convention: Convention) -> list[dict[str, str]]:
-    """Return the large numbers at the top, of the best method on the first set it has."""
-    psnr, ssim = key_of("psnr", convention), key_of("ssim", convention)
-    best = _best_method(rows, psnr)
-    if best is None:
+def _mean_change(rows: Sequence[TableRow], key: str) -> float:
+    return sum(row.scores[key].change.value or 0.0 for row in rows) / len(rows)
+
+
+def _is_finite(score: MeanScore) -> bool:
+    return score.mean is not None and math.isfinite(score.mean)
+
+
+def _tiles(rows: Sequence[TableRow], convention: Convention) -> list[_Tile]:
+    """Return the large numbers: those of the best method on the first set that it has."""
+    psnr, ssim = measures_of(convention)
+    best = _best_rows(rows, psnr.key)
+    if not best:
         return []
-    row = best[1][0]
-    rainy = next(one for one in rows if one["set"] == row["set"] and not one["derainer"])
-    change = format_change(row, psnr, DIGITS["psnr"])
+    row = best[0]
+    rainy = next(other for other in rows if other.set == row.set and not other.derainer)
+    change = format_change(row.scores[psnr.key].change, psnr.digits)
+    before, after = (
+        [format_score(scored.scores[m.key].mean, m.digits) for m in (psnr, ssim)]
+        for scored in (rainy, row)
+    )
     tiles = [
-        ("rainy", format_score(rainy[psnr], 2), f"dB of the rainy images of {row['set']}"),
-        ("derained", format_score(row[psnr], 2), f"dB with {best[0]}: {change}"),
-        ("rainy", format_score(rainy[ssim], 4), "SSIM of the rainy images"),
-        ("derained", format_score(row[ssim], 4), "SSIM derained"),
-        ("", format_ms(row["ms_per_image"]), "ms to derain an image"),
+        _Tile("rainy", before[0], f"dB of the rainy images of {row.set}"),
+        _Tile("derained", after[0], f"dB with {row.derainer}: {change}"),
+        _Tile("rainy", before[1], "SSIM of the rainy images"),
+        _Tile("derained", after[1], "SSIM derained"),
+        _Tile("", format_ms(row.ms_per_image), "ms to derain an image"),
     ]
-    return [
-        {"kind": kind, "value": value, "about": about}
-        for kind, value, about in tiles
-        if value != UNDEFINED
-    ]
+    return [tile for tile in tiles if tile.value != UNDEFINED]
 
 
-def _gain_table(rows: Sequence[Row], title: str, measures: Sequence[Measure]) -> dict[str, Any]:
-    """Return the lines of each set: scores and changes with intervals."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+def _gain_table(rows: Sequence[TableRow], title: str, measures: Sequence[Measure]) -> _GainTable:
+    """Return the scores of each set, and their changes with intervals."""
+    groups: dict[str, list[_GainLine]] = {}
     for row in rows:
-        groups.setdefault(str(row["set"]), []).append(_gain_line(row, measures))
-    scenes = any(row["scenes"] is not None for row in rows)
-    return {
-        "title": title,
-        "measures": measures,
-        "groups": list(groups.items()),
-        "scenes": scenes,
-    }
+        groups.setdefault(row.set, []).append(_gain_line(row, measures))
+    return _GainTable(
+        title=title,
+        measures=measures,
+        groups=list(groups.items()),
+        scenes=any(row.scenes is not None for row in rows),
+    )
 
 
-def _gain_line(row: Row, measures: Sequence[Measure]) -> dict[str, Any]:
-    images = format_count(row["images"])
-    if row["images"] != row["set_images"]:
-        images += f" of {format_count(row['set_images'])}"
-    return {
-        "label": row["derainer"] or RAINY,
-        "kind": row["input"],
-        "control": row["derainer"] in CONTROLS,
-        "scores": [format_score(row[m.key], m.digits) for m in measures],
-        "equal": next((equal for m in measures if (equal := _equal(row, m.key))), ""),
-        "changes": [
-            {"text": format_change(row, m.key, m.digits), "effect": _effect(row, m)}
-            for m in measures
+def _gain_line(row: TableRow, measures: Sequence[Measure]) -> _GainLine:
+    scores = [(row.scores[measure.key], measure) for measure in measures]
+    return _GainLine(
+        label=row.derainer or RAINY,
+        kind=row.input,
+        control=row.derainer in CONTROLS,
+        scores=[format_score(score.mean, measure.digits) for score, measure in scores],
+        equal=next((_equal(score) for score, _ in scores if score.infinite), ""),
+        changes=[
+            _Change(format_change(score.change, measure.digits), _effect(score, measure))
+            for score, measure in scores
         ],
-        "images": images,
-        "scenes": format_count(row["scenes"]),
-        "ms": format_ms(row["ms_per_image"]),
-    }
+        images=format_images(row),
+        scenes=format_count(row.scenes),
+        ms=format_ms(row.ms_per_image),
+    )
 
 
-def _equal(row: Row, key: str) -> str:
+def _equal(score: MeanScore) -> str:
     """Say how many images equal the clean ones, and the mean PSNR of the others."""
-    infinite = format_count(row.get(f"{key}_infinite"))
-    if infinite in ("0", UNDEFINED):
-        return ""
-    others = number(row[f"{key}_of_others"])
-    return f"{infinite} equal" + ("" if others is None else f", the others {others:.2f}")
+    text = f"{score.infinite} equal"
+    others = score.mean_of_others
+    return text if others is None else f"{text}, the others {others:.2f}"
 
 
-def _effect(row: Row, measure: Measure) -> str:
-    """Judge a change by its interval: `helps`, `harms`, or `unclear`."""
-    low, high = (number(row[f"delta_{measure.key}_{end}"]) for end in ("low", "high"))
+def _effect(score: MeanScore, measure: Measure) -> Literal["helps", "harms", "unclear"]:
+    """Judge a change by its interval."""
+    low, high = score.change.low, score.change.high
     if low is None or high is None or low <= 0 <= high:
         return "unclear"
     return "helps" if (low > 0) != measure.lower_is_better else "harms"
 
 
-def _scene_table(scenes: Sequence[Row], measures: Sequence[Measure]) -> dict[str, Any] | None:
-    """Return the mean scores of each scene, of not too many scenes."""
-    if not scenes or len(scenes) > _MOST_SCENE_LINES:
+def _scene_table(scenes: Sequence[SceneRow], measures: Sequence[Measure]) -> _SceneTable | None:
+    """Return the mean scores of scenes; None without scenes and with too many for a page."""
+    if not 0 < len(scenes) <= _MOST_SCENE_LINES:
         return None
     lines = [
         (
-            f"{row['set']}: {row['scene']}",
-            row["derainer"] or RAINY,
-            [format_score(row[m.key], m.digits) for m in measures] + [format_count(row["images"])],
+            f"{row.set}: {row.scene}",
+            row.derainer or RAINY,
+            [format_score(row.means[m.key], m.digits) for m in measures]
+            + [format_count(row.images)],
         )
-        for row in sorted(scenes, key=lambda row: (str(row["set"]), str(row["scene"])))
+        for row in sorted(scenes, key=lambda row: (row.set, row.scene))
     ]
-    return {"titles": [*(m.heading for m in measures), "images"], "lines": lines}
+    return _SceneTable([*(m.heading for m in measures), "images"], lines)
 
 
-def _scatter(results: Sequence[RowResult], convention: Convention) -> Markup | None:
-    figure = image_scatter(results, key_of("psnr", convention))
+def _named_groups(strips: Strips) -> list[tuple[str, list[Strip]]]:
+    """Return name and strips of each group that has some."""
+    return [(name, group) for name, group in zip(Strips._fields, strips, strict=True) if group]
+
+
+def _scatter(rows: Sequence[RowResult], convention: Convention) -> Markup | None:
+    figure = image_scatter(rows, key_of("psnr", convention))
     alt = "Gain of PSNR of each image against the PSNR of the rainy image"
     return None if figure is None else Markup(to_svg(figure, "scatter", alt))
 
 
-def _strip_groups(strips: Strips) -> list[dict[str, Any]]:
-    groups: dict[str, list[Strip]] = strips._asdict()
-    return [strip_group("", _STRIP_TITLES[name], group) for name, group in groups.items() if group]
+def gain_points(rainy: RowResult, row: RowResult, key: str) -> list[tuple[float, float]]:
+    """Return the score of each rainy image and what deraining adds to it.
+
+    Images with an infinite score are left out. Of more than `MOST_POINTS` images, evenly spread
+    ones are returned.
+    """
+    points = [
+        (before, after - before)
+        for _, before, after in row.pairs(rainy, key)
+        if math.isfinite(before) and math.isfinite(after)
+    ]
+    shown = min(len(points), MOST_POINTS)
+    return [points[i * len(points) // shown] for i in range(shown)]
+
+
+@styled
+def image_scatter(rows: Sequence[RowResult], key: str) -> Figure | None:
+    """Draw the gain of PSNR of each image against its PSNR in the rain.
+
+    Args:
+        rows: Rows of a comparison; of each set the rainy images first.
+        key: Name of the score, a PSNR.
+
+    Returns:
+        The figure, with a colour for each method and a marker for each set; None without a point.
+    """
+    rainy = {row.image_set.label: row for row in rows if row.method is None}
+    series = [
+        (row.name, row.image_set.label, points)
+        for row in rows
+        if row.method is not None and (points := gain_points(rainy[row.image_set.label], row, key))
+    ]
+    if not series:
+        return None
+    names = list(dict.fromkeys(name for name, _, _ in series))
+    sets = list(dict.fromkeys(label for _, label, _ in series))
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for name, label, points in series:
+        axes.plot(
+            *zip(*points, strict=True),
+            color=color_of(names.index(name)),
+            marker=marker_of(sets.index(label)),
+            markersize=4.5,
+            linestyle="none",
+            alpha=0.6,
+        )
+    axes.set_xlabel("PSNR of the rainy image (dB)")
+    axes.set_ylabel("gain of PSNR (dB)")
+    axes.margins(0.05)
+    left, right = axes.get_xlim()
+    ruled(axes)
+    axes.set_xlim(left, right)  # `ruled` widened it to 0 dB, where no image is
+    figure.legend(handles=legend(names, sets), loc="outside right upper")
+    return figure

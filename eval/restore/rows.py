@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +16,16 @@ import torch
 from eval.restore.methods import Method
 from eval.restore.metrics import ExtraMetrics
 from eval.restore.scores import score_image
-from eval.restore.sets import RestorationImage, RestorationSet, load_pair
+from eval.restore.sets import RestorationSet, load_pair
 from eval.rows.cache import CachedDerainer
-from rainmer import Derainer
+from eval.rows.records import RecordFile, is_finite_number
 from rainmer.background import prefetch
+from rainmer.data.layouts import Pair
 from rainmer.errors import ImageError
-from rainmer.files import append_line, read_lines
 from rainmer.frames.arrays import Frame
 from rainmer.metrics import Convention
+from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["ImageScore", "Restored", "RowRunner", "restore_frames"]
 
@@ -34,11 +34,14 @@ _RAINY_BATCH = 8  # images that are read at once where nothing is derained
 
 @dataclass(frozen=True)
 class ImageScore:
-    """What one row gave for one image.
+    """What one row measured on one image.
 
-    `fingerprint` is that of the files it came from. `scores` lacks what cannot be measured: without
-    a clean image, whatever compares with it. An image that could not be read or restored has
-    `error`.
+    Attributes:
+        name: The image's name.
+        fingerprint: Changes when the rainy or the clean file does.
+        scores: By name of the measure. Without a clean image, measures that need one are missing.
+        elapsed_ms: Time of the derainer; None where nothing was derained, or the time is unknown.
+        error: Why the image could not be read or restored; None: it could.
     """
 
     name: str
@@ -46,9 +49,6 @@ class ImageScore:
     scores: dict[str, float] = field(default_factory=dict)
     elapsed_ms: float | None = None
     error: str | None = None
-
-
-_FIELDS = {item.name for item in fields(ImageScore)}
 
 
 class Restored(NamedTuple):
@@ -63,10 +63,10 @@ class RowRunner:
     """Runs the rows of a comparison.
 
     Attributes:
-        folder: Where results are kept, for resuming.
+        folder: Where the files of rows are kept, for resuming.
         conventions: How images are scored.
-        unrounded: Score what the derainer gives, not rounded to 8 bits as in a file.
-        cache: Root of the cache of derained frames; None: none. Unused with `unrounded`.
+        unrounded: Score the derainer's output as it is, not rounded to 8 bits as in a file.
+        cache: Root of the cache of derained frames; None: no cache. Unused with `unrounded`.
         device: Where scores are computed.
         metrics: What is measured beside PSNR and SSIM, if anything.
         derain_s: Seconds spent in derainers so far.
@@ -82,73 +82,97 @@ class RowRunner:
 
     def run(
         self,
-        images: RestorationSet,
+        image_set: RestorationSet,
         method: Method | None = None,
         progress: Callable[[int], None] = lambda images: None,
     ) -> dict[str, ImageScore]:
-        """Run one row, going on where an interrupted run of the same row stopped.
+        """Run one row; resume it where an interrupted run stopped.
 
-        Each finished image is appended to a file in `folder`, whose name holds a digest of all that
-        the row depends on but the images; these have a fingerprint in their line. So more images
-        of a set (a larger `--limit`) only add to it.
+        Each finished image is appended to a file in `folder`. The file's name holds a digest of
+        everything that the row depends on except the images; each line holds the fingerprint of
+        its image. So a larger `--limit` only adds lines, and a changed image is scored again.
 
         Args:
-            images: The set.
+            image_set: The set.
             method: What derains; None scores the rainy images.
-            progress: Called with the number of images done.
+            progress: Called with the number of images just finished.
 
         Returns:
-            What came of each image that the method has, by name.
+            The score of each image that the method has, by name.
 
         Raises:
-            OutputError: The results cannot be written.
+            OutputError: The file cannot be written.
         """
-        derainer = None if method is None else method.derainers.get(images.label)
-        missing = frozenset() if method is None else method.missing.get(images.label, frozenset())
-        name = "rainy" if method is None else method.name
-        path = self.folder / f"{images.label}-{name}-{self._key(images, derainer)}.jsonl"
-        done = _read_scores(path)
-        wanted = [image for image in images.images if image.name not in missing]
-        prints = {image.name: image.fingerprint for image in wanted}
-        done = {n: score for n, score in done.items() if prints.get(n) == score.fingerprint}
-        pending = [image for image in wanted if image.name not in done]
+        label = image_set.label
+        derainer = None if method is None else method.derainers.get(label)
+        missing = frozenset() if method is None else method.missing.get(label, frozenset())
+        wanted = [image for image in image_set.images if image.name not in missing]
+        fingerprints = {image.name: image.fingerprint for image in wanted}
+        records = self._records(image_set, "rainy" if method is None else method.name, derainer)
+        scores = {
+            record.name: record
+            for record in records.read()
+            if fingerprints.get(record.name) == record.fingerprint
+        }
+        pending = [image for image in wanted if image.name not in scores]
         progress(len(wanted) - len(pending))
-        cached = None if derainer is None else CachedDerainer(derainer, self._cache_for(derainer))
+        cache = None if self.unrounded else self.cache
+        cached = CachedDerainer(derainer, cache) if isinstance(derainer, Derainer) else None
         size = _RAINY_BATCH if derainer is None else derainer.batch
         chunks = [pending[start : start + size] for start in range(0, len(pending), size)]
-        batches = (_load(chunk, images.height) for chunk in chunks)
+        batches = (_load(chunk, image_set.height) for chunk in chunks)
         for loaded in prefetch(batches, ahead=2):
             for item, restored in zip(loaded, self._restore(loaded, derainer, cached), strict=True):
-                score = self._score(item, restored, prints[item.image.name])
-                append_line(path, asdict(score))
-                done[score.name] = score
+                score = self._score(item, restored, fingerprints[item.image.name])
+                records.append(score)
+                scores[score.name] = score
             progress(len(loaded))
-        return {image.name: done[image.name] for image in wanted}
+        return {image.name: scores[image.name] for image in wanted}
 
     def derained_frame(self, label: str, method: Method, frame: Frame, name: str) -> Frame:
         """Derain one frame of a set for a picture: rounded to 8 bits, from the cache if there."""
         derainer = method.derainers[label]
-        cached = CachedDerainer(derainer, None if derainer.needs_names else self.cache)
-        return cached([frame], [name])[0].frame
+        if isinstance(derainer, PrecomputedResults):
+            return derainer([frame], [name])[0]
+        return CachedDerainer(derainer, self.cache)([frame])[0].frame
 
-    def _cache_for(self, derainer: Derainer) -> Path | None:
-        return None if self.unrounded or derainer.needs_names else self.cache
+    def _records(
+        self, image_set: RestorationSet, name: str, derainer: Derainer | PrecomputedResults | None
+    ) -> RecordFile[ImageScore]:
+        """Return the file of a row, named by all that its numbers depend on but the images."""
+        parts: list[object] = [
+            image_set.layout,
+            image_set.height,
+            sorted(self.conventions),
+            self.unrounded and derainer is not None,
+            "" if derainer is None else derainer.fingerprint,
+        ]
+        if self.metrics is not None:
+            parts.append(self.metrics.fingerprint)
+        return RecordFile(self.folder, f"{image_set.label}-{name}", parts, ImageScore, _is_complete)
 
     def _restore(
-        self, loaded: Sequence[_Loaded], derainer: Derainer | None, cached: CachedDerainer | None
+        self,
+        loaded: Sequence[_Loaded],
+        derainer: Derainer | PrecomputedResults | None,
+        cached: CachedDerainer | None,
     ) -> list[Restored | ImageError]:
-        """Restore images of one chunk; what has no frame, or a result of another size, fails."""
+        """Restore one chunk of images.
+
+        An image that could not be read, or whose result has another size, gives an error.
+        """
         frames = [item.rainy for item in loaded if item.rainy is not None]
         names = [item.image.name for item in loaded if item.rainy is not None]
         started = time.perf_counter()
-        if derainer is None or cached is None:
-            made: list[Restored | ImageError] = [Restored(frame, None) for frame in frames]
-        elif derainer.needs_names:
-            made = [_read_result(derainer, *pair) for pair in zip(frames, names, strict=True)]
+        restored: list[Restored | ImageError]
+        if isinstance(derainer, PrecomputedResults):
+            restored = [_read_result(derainer, *pair) for pair in zip(frames, names, strict=True)]
+        elif derainer is None or cached is None:
+            restored = [Restored(frame, None) for frame in frames]
         else:
-            made = list(restore_frames(frames, names, derainer, cached, unrounded=self.unrounded))
+            restored = [*restore_frames(frames, derainer, cached, unrounded=self.unrounded)]
         self.derain_s += time.perf_counter() - started if derainer is not None else 0.0
-        remaining = iter(made)
+        remaining = iter(restored)
         return [
             next(remaining) if item.rainy is not None else ImageError(item.error) for item in loaded
         ]
@@ -166,42 +190,28 @@ class RowRunner:
             scores |= self.metrics(restored.image, item.clean, self.device)
         return ImageScore(name, fingerprint, scores, restored.elapsed_ms)
 
-    def _key(self, images: RestorationSet, derainer: Derainer | None) -> str:
-        """Return a digest of all that the row's numbers depend on, but for the images."""
-        parts: list[object] = [
-            images.layout,
-            images.height,
-            sorted(self.conventions),
-            self.unrounded and derainer is not None,
-            "" if derainer is None else derainer.fingerprint,
-        ]
-        if self.metrics is not None:
-            parts.append(self.metrics.fingerprint)
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
-
 
 def restore_frames(
     frames: Sequence[Frame],
-    names: Sequence[str],
     derainer: Derainer,
     cached: CachedDerainer,
     *,
     unrounded: bool,
 ) -> list[Restored]:
-    """Derain frames, rounded to 8 bits and cached, or as the derainer gives them."""
+    """Derain frames: rounded to 8 bits and cached, or unrounded as the derainer returns them."""
     if not frames:
         return []
     if not unrounded:
-        return [Restored(done.frame, done.elapsed_ms) for done in cached(frames, names)]
+        return [Restored(result.frame, result.elapsed_ms) for result in cached(frames)]
     started = time.perf_counter()
     floats = [frame.astype(np.float32) / np.float32(255.0) for frame in frames]
-    restored = derainer(floats, names)
+    restored = derainer(floats)
     elapsed_ms = 1000.0 * (time.perf_counter() - started) / len(frames)
     return [Restored(image, elapsed_ms) for image in restored]
 
 
-def _read_result(derainer: Derainer, frame: Frame, name: str) -> Restored | ImageError:
-    """Read a result that somebody made elsewhere: what it took is not known."""
+def _read_result(derainer: PrecomputedResults, frame: Frame, name: str) -> Restored | ImageError:
+    """Read a result that was computed elsewhere, so its time is unknown."""
     try:
         return Restored(derainer([frame], [name])[0], None)
     except ImageError as error:
@@ -210,15 +220,15 @@ def _read_result(derainer: Derainer, frame: Frame, name: str) -> Restored | Imag
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A decoded image with its clean partner, or why it is not there."""
+    """A decoded image with its clean partner, or the error of reading them."""
 
-    image: RestorationImage
+    image: Pair
     rainy: Frame | None = None
     clean: Frame | None = None
     error: str = ""
 
 
-def _load(images: Sequence[RestorationImage], height: int | None) -> list[_Loaded]:
+def _load(images: Sequence[Pair], height: int | None) -> list[_Loaded]:
     loaded = []
     for image in images:
         try:
@@ -228,22 +238,13 @@ def _load(images: Sequence[RestorationImage], height: int | None) -> list[_Loade
     return loaded
 
 
-def _read_scores(path: Path) -> dict[str, ImageScore]:
-    """Read the lines of a row's file; what is damaged or failed is done again."""
-    scores = {}
-    for record in read_lines(path):
-        if record.keys() == _FIELDS and _is_whole(record):
-            scores[record["name"]] = ImageScore(**record)
-    return scores
-
-
-def _is_whole(record: dict[str, Any]) -> bool:
-    values, elapsed = record["scores"], record["elapsed_ms"]
+def _is_complete(record: ImageScore) -> bool:
+    """Tell whether a record read from a file is whole; failed images are tried again."""
     return (
-        isinstance(record["name"], str)
-        and isinstance(record["fingerprint"], str)
-        and isinstance(values, dict)
-        and all(isinstance(v, float) and not math.isnan(v) for v in values.values())
-        and (elapsed is None or (isinstance(elapsed, float) and math.isfinite(elapsed)))
-        and record["error"] is None
+        isinstance(record.name, str)
+        and isinstance(record.fingerprint, str)
+        and isinstance(record.scores, dict)
+        and all(isinstance(v, float) and not math.isnan(v) for v in record.scores.values())
+        and (record.elapsed_ms is None or is_finite_number(record.elapsed_ms))
+        and record.error is None
     )

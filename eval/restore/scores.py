@@ -1,23 +1,24 @@
-"""PSNR and SSIM of a set: means that hide nothing, and how certain a difference is."""
+"""PSNR and SSIM of images and sets: plain means, and how certain a difference is."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from eval.scores.bootstrap import difference_interval, draw_weights
+from eval.scores.score import Score
 from rainmer.frames.arrays import upload
 from rainmer.metrics import Convention, psnr, ssim
 
 __all__ = [
     "CONVENTIONS",
-    "Difference",
+    "MeanScore",
     "Measure",
     "compare_scores",
     "key_of",
@@ -31,19 +32,21 @@ CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A score, as tables print it.
+    """A score, and how tables print it.
 
     Attributes:
-        key: Its name in rows.
+        key: Its name in metrics.json and in the files of rows.
         title: Its name for readers.
         digits: Decimals.
-        lower_is_better: Which way is up.
+        lower_is_better: Whether a lower score is the better one.
+        unit: Its unit; empty: it has none.
     """
 
     key: str
     title: str
     digits: int
     lower_is_better: bool = False
+    unit: str = ""
 
     @property
     def heading(self) -> str:
@@ -51,16 +54,25 @@ class Measure:
         return f"{self.title} ↓" if self.lower_is_better else self.title
 
 
-class Difference(NamedTuple):
-    """A mean difference with the ends of its 95 % interval, which may be unknown."""
+@dataclass(frozen=True, kw_only=True)
+class MeanScore:
+    """The score of a row: one measure over the images of a set.
+
+    Attributes:
+        mean: Plain mean over the images; infinite if one score is, None without any score.
+        change: Mean difference to the rainy images; undefined for the rainy images themselves.
+        infinite: How many images have an infinite score: those that equal the clean ones.
+        mean_of_others: Mean over the images with a finite score, where some are infinite.
+    """
 
     mean: float | None
-    low: float | None = None
-    high: float | None = None
+    change: Score = field(default_factory=Score)
+    infinite: int = 0
+    mean_of_others: float | None = None
 
 
 def key_of(metric: str, convention: Convention) -> str:
-    """Return the name of a score in rows: `psnr` and `ssim` are MATLAB's.
+    """Return a score's name in metrics.json; `psnr` and `ssim` alone are those of `matlab`.
 
     Example:
         >>> key_of("psnr", "matlab"), key_of("ssim", "official")
@@ -72,7 +84,7 @@ def key_of(metric: str, convention: Convention) -> str:
 def measures_of(convention: Convention) -> tuple[Measure, Measure]:
     """Return PSNR and SSIM in a convention."""
     return (
-        Measure(key=key_of("psnr", convention), title="PSNR", digits=2),
+        Measure(key=key_of("psnr", convention), title="PSNR", digits=2, unit="dB"),
         Measure(key=key_of("ssim", convention), title="SSIM", digits=4),
     )
 
@@ -88,12 +100,12 @@ def score_image(
     Args:
         restored: (H, W, 3), RGB, uint8 of 0..255 or float32 of 0..1.
         clean: (H, W, 3), RGB, uint8.
-        conventions: How; see `rainmer.metrics`.
-        device: Where it is computed.
+        conventions: What PSNR and SSIM compare; see `rainmer.metrics`.
+        device: Where scores are computed.
 
     Returns:
-        Score by name (`key_of`). Equal images have an infinite PSNR; the SSIM of an image smaller
-        than its window is undefined and left out.
+        Scores by name (`key_of`). Equal images have an infinite PSNR. An image smaller than the
+        window of SSIM has no SSIM.
     """
     preds, target = upload([restored], device), upload([clean], device)
     scores = {}
@@ -106,42 +118,42 @@ def score_image(
 
 
 def mean_score(values: Sequence[float]) -> float | None:
-    """Return the plain mean: infinite if one value is, None of none."""
+    """Return the plain mean; infinite if one value is, None without values."""
     return float(np.mean(values)) if values else None
 
 
 def compare_scores(
     differences: Sequence[float], units: Sequence[Hashable], resamples: int, seed: int
-) -> Difference:
-    """Return the mean of paired differences with its 95 % bootstrap interval over units.
+) -> Score:
+    """Return the mean of paired differences with its 95 % bootstrap interval.
 
-    Images of one scene share what makes them hard, so scenes are resampled as a whole where there
-    are any; each keeps the weight of its images.
+    The bootstrap resamples units. Images of one scene are not independent, so where a set has
+    scenes, a scene with all its images is one unit.
 
     Args:
-        differences: Derained minus rainy, one of each image.
-        units: What each image belongs to: its scene, or itself.
-        resamples: Bootstrap resamples; 0 gives no interval.
+        differences: Derained minus rainy, one for each image.
+        units: The unit of each image: its scene, or the image itself.
+        resamples: Bootstrap resamples; 0 leaves the interval out.
         seed: Seed of the bootstrap.
 
     Returns:
-        The mean, None where it is undefined (no image, or infinite scores); without an interval
-        where there is only one unit.
+        The mean, undefined without images and where a difference is infinite or NaN. There is no
+        interval with fewer than two units.
 
     Example:
         >>> compare_scores([1.0, 1.0], ["a", "b"], resamples=10, seed=0)
-        Difference(mean=1.0, low=1.0, high=1.0)
+        Score(value=1.0, low=1.0, high=1.0)
     """
     values = np.asarray(differences, dtype=np.float64)
     if not values.size or not np.isfinite(values).all():
-        return Difference(None)
+        return Score()
     mean = float(values.mean())
     index = {unit: position for position, unit in enumerate(dict.fromkeys(units))}
     if resamples == 0 or len(index) < 2:
-        return Difference(mean)
+        return Score(mean)
     positions = np.asarray([index[unit] for unit in units])
     totals = np.bincount(positions, weights=values)
     weights = draw_weights(len(index), resamples, seed)
     means = (weights @ totals) / (weights @ np.bincount(positions))
-    interval = difference_interval(means, np.zeros_like(means))
-    return Difference(mean, *(interval or (None, None)))
+    low, high = difference_interval(means, np.zeros_like(means)) or (None, None)
+    return Score(mean, low, high)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 
 from eval.sets.config import check_name
 from rainmer.data.defects import Defects
-from rainmer.data.layouts import Layout, Pair
+from rainmer.data.layouts import Layout, Pair, find_layout
 from rainmer.data.layouts.check import pairs_of_equal_size
 from rainmer.data.layouts.pairing import scan
-from rainmer.data.layouts.table import find_layout
 from rainmer.errors import ConfigError, DatasetError, ImageError
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image
 
 __all__ = [
-    "RestorationImage",
     "RestorationSet",
     "SetSpec",
     "load_pair",
@@ -50,37 +46,13 @@ class SetSpec(NamedTuple):
     root: Path
 
 
-@dataclass(frozen=True)
-class RestorationImage:
-    """One rainy image of a set.
-
-    Attributes:
-        name: Its path below the folder of the rainy images, suffix included.
-        rainy: Its file.
-        clean: File of the clean image; None: there is none.
-        scene: What rainy images of one clean scene share; None: each has its own.
-    """
-
-    name: str
-    rainy: Path
-    clean: Path | None
-    scene: str | None
-
-    @property
-    def fingerprint(self) -> str:
-        """Twelve digits that change when one of the files does."""
-        stats = [path.stat() for path in (self.rainy, self.clean) if path is not None]
-        parts = [self.name, *((stat.st_size, stat.st_mtime_ns) for stat in stats)]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
-
-
 @dataclass(frozen=True, kw_only=True)
 class RestorationSet:
     """A set that is to be restored.
 
     Attributes:
         label: What it is called in tables.
-        layout: Name of its layout; of `folders` the one that was found.
+        layout: Name of its layout; of `folders` the one that is there.
         images: What is evaluated, in natural order.
         available: Number of images that the copy holds, with those that a limit left out.
         height: Height in pixels to which both images are resized first; None: as they are.
@@ -89,7 +61,7 @@ class RestorationSet:
 
     label: str
     layout: str
-    images: Sequence[RestorationImage]
+    images: Sequence[Pair]
     available: int
     height: int | None
     defects: Defects
@@ -156,42 +128,29 @@ def load_sets(
 
 
 def _load(spec: SetSpec, limit: int | None, *, progress: bool) -> RestorationSet:
-    found = scan(spec.layout, spec.root)
-    chosen = list(found.pairs)
-    if limit is not None and limit < len(chosen):
-        chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
-    usable, _ = pairs_of_equal_size(chosen, found.defects, progress=progress)
+    content = scan(spec.layout, spec.root)
+    pairs, defects = content.images.pairs, content.defects
+    chosen = pairs
+    if limit is not None and limit < len(pairs):
+        chosen = [pairs[i * len(pairs) // limit] for i in range(limit)]
+    usable, _ = pairs_of_equal_size(chosen, content.root, defects, progress=progress)
     if not usable:
-        raise DatasetError(f"{spec.label} in {spec.root}: {'; '.join(found.defects.error_lines())}")
-    depth = _fixed_folders(found.layout)
+        raise DatasetError(f"{spec.label} in {spec.root}: {'; '.join(defects.error_lines())}")
     return RestorationSet(
         label=spec.label,
-        layout=found.layout.name,
-        images=[_image(pair, found.root, depth) for pair in usable],
-        available=len(found.pairs),
-        height=_RESIZED_HEIGHT if _RESIZED in found.layout.name else None,
-        defects=found.defects,
+        layout=content.layout.name,
+        images=usable,
+        available=len(pairs),
+        height=_RESIZED_HEIGHT if _RESIZED in content.layout.name else None,
+        defects=defects,
     )
 
 
-def _fixed_folders(layout: Layout) -> int:
-    """Return how many folders of a layout's rainy images are the same for all of them."""
-    *folders, _ = layout.rainy.split("/")
-    varying = [index for index, name in enumerate(folders) if "*" in name or "{" in name]
-    return varying[0] if varying else len(folders)
-
-
-def _image(pair: Pair, root: Path, depth: int) -> RestorationImage:
-    below = PurePosixPath(pair.rainy.relative_to(root).as_posix())
-    name = PurePosixPath(*below.parts[depth:])
-    return RestorationImage(str(name), pair.rainy, pair.clean, pair.scene)
-
-
-def load_pair(image: RestorationImage, height: int | None) -> tuple[Frame, Frame | None]:
+def load_pair(image: Pair, height: int | None) -> tuple[Frame, Frame | None]:
     """Read an image and its clean partner, if there is one.
 
     Args:
-        image: Which.
+        image: The pair.
         height: As in `RestorationSet`.
 
     Raises:

@@ -1,45 +1,87 @@
-"""Tables of scores as papers print them: methods by sets.
+"""Tables of scores as papers print them: methods by sets, for reports, Markdown and LaTeX.
 
 The best value of a column is bold, the second underlined. Only derainers of this run that were
-measured on all images of the set compete: published rows may stand on other images.
+measured on all images of the set compete: published rows may come from other images.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from eval.report.tables import UNDEFINED, Row, number
+from eval.report.tables import UNDEFINED, format_count, format_ms, shorten
+from eval.restore.comparison import TableRow
 from eval.restore.published import Published, published_for
 from eval.restore.scores import Measure, measures_of
+from eval.scores.score import Score
 from rainmer.metrics import Convention
 
 __all__ = [
-    "DIGITS",
     "RAINY",
     "Cell",
+    "CellScore",
     "Line",
     "PaperTable",
-    "Score",
     "format_change",
+    "format_images",
     "format_score",
+    "format_text",
     "metric_table",
     "paper_table",
     "paper_tables",
+    "to_latex",
+    "to_markdown",
 ]
 
 RAINY = "rainy input"
-AVERAGE = "average"
-DIGITS = {"psnr": 2, "ssim": 4}
+"""How tables call the row of the rainy images."""
+
+_AVERAGE = "average"
+_PARTIAL = "†"
+_OTHER_COUNT = "‡"
+_INFINITY = "∞"
+_LONGEST_NAME = 30
+_LATEX_SPECIAL = re.compile(r"[&%$#_{}~^\\<>|\"]")
+_LATEX_NAMED = {
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+}
 
 Rank = Literal["best", "second", ""]
 
 
 @dataclass(frozen=True)
-class Score:
-    """One number of a cell, as text, with its value and its rank in the column."""
+class _Markup:
+    """How a format writes ranks, infinity, and footnote marks."""
+
+    best: str
+    second: str
+    infinity: str
+    undefined: str
+    marks: Mapping[str, str]
+
+
+_MARKDOWN = _Markup("**{}**", "<u>{}</u>", _INFINITY, UNDEFINED, {_PARTIAL: "†", _OTHER_COUNT: "‡"})
+_LATEX = _Markup(
+    r"\textbf{{{}}}",
+    r"\underline{{{}}}",
+    r"$\infty$",
+    "--",
+    {_PARTIAL: r"$^{\dagger}$", _OTHER_COUNT: r"$^{\ddagger}$"},
+)
+
+
+@dataclass(frozen=True)
+class CellScore:
+    """One number of a cell: its text, its value, and its rank in the column."""
 
     text: str
     value: float | None
@@ -51,17 +93,17 @@ class Cell:
     """The scores of a method on a set.
 
     Attributes:
-        scores: PSNR and SSIM, or a metric of its own.
-        mark: Sign of a footnote; empty for numbers that are measured on all images.
+        scores: PSNR and SSIM, or the score of another metric alone.
+        mark: Sign of a footnote; empty for scores measured on all images of the set.
     """
 
-    scores: Sequence[Score]
+    scores: Sequence[CellScore]
     mark: str = ""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A method's cells, None where there is no number."""
+    """A method's cells, None where it has no score."""
 
     name: str
     kind: Literal["rainy", "derained", "published"]
@@ -70,12 +112,12 @@ class Line:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """Methods by sets: PSNR and SSIM in one convention, or one metric.
+    """Methods by sets: PSNR and SSIM in one convention, or another metric.
 
     Attributes:
-        title: What is in it, in short.
-        caption: What it shows, in words.
-        columns: The sets, with the average last where there are several.
+        title: A short heading.
+        caption: What the table shows.
+        columns: The sets, followed by the average where there are several.
         lines: Rainy first, then published rows, then derainers.
         footnotes: Sign and sentence of each footnote.
     """
@@ -87,73 +129,81 @@ class PaperTable:
     footnotes: Sequence[tuple[str, str]]
 
 
-def format_score(value: object, digits: int) -> str:
+def format_score(value: float | None, digits: int) -> str:
     """Format a score with a fixed number of decimals; infinity is the PSNR of equal images.
 
     Example:
         >>> format_score(29.456, 2), format_score(math.inf, 2), format_score(None, 2)
         ('29.46', '∞', '–')
     """
-    if isinstance(value, float) and math.isinf(value):
-        return "∞"
-    found = number(value)
-    return UNDEFINED if found is None else f"{found:.{digits}f}"
+    if value is None or math.isnan(value):
+        return UNDEFINED
+    return _INFINITY if math.isinf(value) else f"{value:.{digits}f}"
 
 
-def format_change(row: Row, key: str, digits: int) -> str:
+def format_change(change: Score, digits: int) -> str:
     """Format the difference of a score to the rainy images with its 95 % interval.
 
     Example:
-        >>> row = {"delta_psnr": 1.234, "delta_psnr_low": -0.5, "delta_psnr_high": 2.0}
-        >>> format_change(row, "psnr", 2)
+        >>> format_change(Score(1.234, -0.5, 2.0), 2)
         '+1.23 [-0.50, 2.00]'
     """
-    change = number(row.get(f"delta_{key}"))
-    if change is None:
+    if change.value is None:
         return UNDEFINED
-    text = f"{change:+.{digits}f}" if round(change, digits) else f"{0:.{digits}f}"
-    low, high = number(row.get(f"delta_{key}_low")), number(row.get(f"delta_{key}_high"))
-    if low is None or high is None:
+    value = round(change.value, digits)
+    text = f"{value:+.{digits}f}" if value else f"{0:.{digits}f}"
+    if change.low is None or change.high is None:
         return text
     # Adding zero takes the sign from a zero.
-    return f"{text} [{round(low, digits) + 0.0:.{digits}f}, {round(high, digits) + 0.0:.{digits}f}]"
+    low, high = (round(end, digits) + 0.0 for end in (change.low, change.high))
+    return f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def paper_table(rows: Sequence[Row], convention: Convention) -> PaperTable | None:
-    """Arrange rows of metrics.json as papers do: one line a method, one column a set.
+def format_images(row: TableRow) -> str:
+    """Format how many images count in a row, and of how many where some are missing."""
+    images = format_count(row.images)
+    if row.images == row.set_images:
+        return images
+    return f"{images} of {format_count(row.set_images)}"
+
+
+def paper_table(rows: Sequence[TableRow], convention: Convention) -> PaperTable | None:
+    """Arrange rows as papers do: one line for each method, one column for each set.
 
     Args:
-        rows: Rows of metrics.json.
+        rows: The rows of a comparison.
         convention: Whose scores are shown.
 
     Returns:
-        The table, or None when no set has clean images.
+        The table; None when no set has clean images.
     """
-    scored = [row for row in rows if row.get("reference")]
+    scored = [row for row in rows if row.has_reference]
     if not scored:
         return None
-    layouts = {str(row["set"]): str(row["layout"]) for row in scored}
-    published = published_for(convention, [(layout, name) for name, layout in layouts.items()])
+    published = published_for(convention, [(layout, name) for name, layout in _layouts(scored)])
     caption = f"PSNR (dB) / SSIM, convention {convention}"
     return _table(f"Convention {convention}", caption, scored, measures_of(convention), published)
 
 
-def metric_table(rows: Sequence[Row], metric: Measure) -> PaperTable | None:
-    """Arrange the scores of one metric alike; None when no row has it.
+def metric_table(rows: Sequence[TableRow], metric: Measure) -> PaperTable | None:
+    """Arrange the scores of one metric the same way.
 
     Args:
-        rows: Rows of metrics.json.
+        rows: The rows of a comparison.
         metric: Whose scores are shown.
+
+    Returns:
+        The table; None when no row has a score.
     """
-    sets = {row["set"] for row in rows if number(row.get(metric.key)) is not None}
+    sets = {row.set for row in rows if _is_finite(row.scores[metric.key].mean)}
     if not sets:
         return None
     title = f"{metric.title}, {'lower' if metric.lower_is_better else 'higher'} is better"
-    return _table(title, title, [row for row in rows if row["set"] in sets], [metric], [])
+    return _table(title, title, [row for row in rows if row.set in sets], [metric], [])
 
 
 def paper_tables(
-    rows: Sequence[Row], conventions: Sequence[Convention], metrics: Sequence[Measure] = ()
+    rows: Sequence[TableRow], conventions: Sequence[Convention], metrics: Sequence[Measure] = ()
 ) -> list[PaperTable]:
     """Return the tables of all conventions and metrics that have one."""
     tables = [paper_table(rows, convention) for convention in conventions]
@@ -161,60 +211,72 @@ def paper_tables(
     return [table for table in tables if table is not None]
 
 
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _layouts(rows: Sequence[TableRow]) -> Sequence[tuple[str, str]]:
+    """Return label and layout of each set, in the order of the rows."""
+    return list(dict.fromkeys((row.set, row.layout) for row in rows))
+
+
 def _table(
     title: str,
     caption: str,
-    scored: Sequence[Row],
+    rows: Sequence[TableRow],
     measures: Sequence[Measure],
     published: Sequence[Published],
 ) -> PaperTable:
-    layouts = {str(row["set"]): str(row["layout"]) for row in scored}
-    totals = {str(row["set"]): row["set_images"] for row in scored}
-    sets = list(layouts)
-    methods = list(dict.fromkeys(str(row["derainer"]) for row in scored if row["derainer"]))
-    lines = [_measured(RAINY, "", scored, sets, measures)]
-    lines += [_published(one, layouts, totals) for one in published]
-    lines += [_measured(name, name, scored, sets, measures) for name in methods]
-    columns = list(sets)
-    if len(sets) > 1:
-        columns.append(AVERAGE)
+    columns = [name for name, _ in _layouts(rows)]
+    methods = list(dict.fromkeys(row.derainer for row in rows if row.derainer))
+    lines = [_measured(RAINY, "", rows, columns, measures)]
+    lines += [_published(numbers, rows) for numbers in published]
+    lines += [_measured(name, name, rows, columns, measures) for name in methods]
+    if len(columns) > 1:
+        columns.append(_AVERAGE)
         lines = [_with_average(line, measures) for line in lines]
     ranked = _ranked(lines, len(columns), measures)
     return PaperTable(title, caption, columns, ranked, _footnotes(ranked, published))
 
 
 def _measured(
-    label: str, method: str, rows: Sequence[Row], sets: Sequence[str], measures: Sequence[Measure]
+    label: str,
+    method: str,
+    rows: Sequence[TableRow],
+    sets: Sequence[str],
+    measures: Sequence[Measure],
 ) -> Line:
-    by_set = {row["set"]: row for row in rows if row["derainer"] == method}
+    by_set = {row.set: row for row in rows if row.derainer == method}
     cells = [_cell(by_set[name], measures) if name in by_set else None for name in sets]
     return Line(label, "derained" if method else "rainy", cells)
 
 
-def _cell(row: Row, measures: Sequence[Measure]) -> Cell:
-    scores = [_score(row.get(measure.key), measure.digits) for measure in measures]
-    return Cell(scores, "" if row["images"] == row["set_images"] else "†")
+def _cell(row: TableRow, measures: Sequence[Measure]) -> Cell:
+    scores = [_cell_score(row.scores[measure.key].mean, measure.digits) for measure in measures]
+    return Cell(scores, "" if row.images == row.set_images else _PARTIAL)
 
 
-def _score(value: object, digits: int) -> Score:
-    return Score(format_score(value, digits), value if isinstance(value, float) else None)
+def _cell_score(value: float | None, digits: int) -> CellScore:
+    return CellScore(format_score(value, digits), value)
 
 
-def _published(one: Published, layouts: dict[str, str], totals: dict[str, object]) -> Line:
-    """Return a published row; on another number of images than measured here it has a mark."""
+def _published(published: Published, rows: Sequence[TableRow]) -> Line:
+    """Return a published row, marked where its number of images differs from this run's."""
+    totals = {row.set: row.set_images for row in rows}
     cells: list[Cell | None] = []
-    for name, layout in layouts.items():
-        score = one.score(layout, name)
+    for name, layout in _layouts(rows):
+        score = published.score(layout, name)
         if score is None:
             cells.append(None)
             continue
-        mark = "" if score.images in (None, totals[name]) else "‡"
-        cells.append(Cell([_score(score.psnr, 2), _score(score.ssim, score.digits)], mark))
-    return Line(one.method, "published", cells)
+        mark = "" if score.images in (None, totals[name]) else _OTHER_COUNT
+        scores = [_cell_score(score.psnr, 2), _cell_score(score.ssim, score.digits)]
+        cells.append(Cell(scores, mark))
+    return Line(published.method, "published", cells)
 
 
 def _with_average(line: Line, measures: Sequence[Measure]) -> Line:
-    """Add the plain mean over the sets, where the method has a number for all of them."""
+    """Add the plain mean over the sets to a method that has scores on all of them."""
     cells = [cell for cell in line.cells if cell is not None]
     columns = [
         [value for cell in cells if (value := cell.scores[n].value) is not None]
@@ -224,14 +286,14 @@ def _with_average(line: Line, measures: Sequence[Measure]) -> Line:
         return replace(line, cells=[*line.cells, None])
     mark = next((cell.mark for cell in cells if cell.mark), "")
     means = [
-        _score(sum(values) / len(values), measure.digits)
+        _cell_score(sum(values) / len(values), measure.digits)
         for values, measure in zip(columns, measures, strict=True)
     ]
     return replace(line, cells=[*line.cells, Cell(means, mark)])
 
 
 def _ranked(lines: Sequence[Line], columns: int, measures: Sequence[Measure]) -> list[Line]:
-    """Mark the best and the second of each column among what may be compared."""
+    """Mark the best and the second best score of each column among comparable cells."""
     cells = [list(line.cells) for line in lines]
     for column in range(columns):
         rivals = {
@@ -247,11 +309,11 @@ def _ranked(lines: Sequence[Line], columns: int, measures: Sequence[Measure]) ->
         ]
         for (index, cell), scores in zip(rivals.items(), zip(*ranked, strict=True), strict=True):
             cells[index][column] = Cell(scores, cell.mark)
-    return [replace(line, cells=own) for line, own in zip(lines, cells, strict=True)]
+    return [replace(line, cells=row) for line, row in zip(lines, cells, strict=True)]
 
 
-def _ranks(scores: Sequence[Score], measure: Measure) -> list[Score]:
-    """Rank by what is printed, so that equal texts have equal ranks."""
+def _ranks(scores: Sequence[CellScore], measure: Measure) -> list[CellScore]:
+    """Rank by the printed values, so that equal texts have equal ranks."""
     printed = [_printed(score) for score in scores]
     known = {value for value in printed if value is not None}
     levels = sorted(known, reverse=not measure.lower_is_better)
@@ -262,7 +324,8 @@ def _ranks(scores: Sequence[Score], measure: Measure) -> list[Score]:
     ]
 
 
-def _printed(score: Score) -> float | None:
+def _printed(score: CellScore) -> float | None:
+    """Return the value as printed, that is rounded; None where it is undefined."""
     if score.value is None or math.isnan(score.value):
         return None
     return score.value if math.isinf(score.value) else float(score.text)
@@ -271,9 +334,113 @@ def _printed(score: Score) -> float | None:
 def _footnotes(lines: Sequence[Line], published: Sequence[Published]) -> list[tuple[str, str]]:
     marks = {cell.mark for line in lines for cell in line.cells if cell}
     notes = []
-    if "†" in marks:
-        notes.append(("†", "on a part of the images only, not comparable with the other rows"))
-    if "‡" in marks:
-        notes.append(("‡", "published on another number of images than measured here"))
-    notes += [("published", f"{one.method}: {one.note}") for one in published]
+    if _PARTIAL in marks:
+        notes.append((_PARTIAL, "on a part of the images only, not comparable with the other rows"))
+    if _OTHER_COUNT in marks:
+        notes.append((_OTHER_COUNT, "published on another number of images than measured here"))
+    notes += [("published", f"{numbers.method}: {numbers.note}") for numbers in published]
     return notes
+
+
+def to_markdown(table: PaperTable) -> str:
+    """Return a table as Markdown, ending with a newline."""
+    head = ["method", *map(_escape_markdown, table.columns)]
+    lines = [f"**{table.caption}**", "", _pipes(head), _pipes(["---", *["---:"] * len(head[1:])])]
+    for line in table.lines:
+        name = _escape_markdown(line.name) + (" (published)" if line.kind == "published" else "")
+        lines.append(_pipes([name, *(_cell_text(cell, _MARKDOWN) for cell in line.cells)]))
+    notes = [f"{sign}: {_escape_markdown(text)}" for sign, text in table.footnotes]
+    notes.insert(0, "Best in bold, second best underlined, among the derainers of this run.")
+    return "\n".join([*lines, "", *(f"{note}  " for note in notes)]).rstrip() + "\n"
+
+
+def to_latex(table: PaperTable) -> str:
+    """Return a table as LaTeX for the package `booktabs`, ending with a newline."""
+    head = ["Method", *map(_escape_latex, table.columns)]
+    lines = [f"% {table.caption}; needs \\usepackage{{booktabs}}"]
+    lines += [f"% {_ascii(sign)}: {text}" for sign, text in table.footnotes]
+    lines += [rf"\begin{{tabular}}{{l{'c' * len(table.columns)}}}", r"\toprule"]
+    lines += [" & ".join(head) + r" \\", r"\midrule"]
+    kind = "rainy"
+    for line in table.lines:
+        if line.kind != kind:
+            lines.append(r"\midrule")
+            kind = line.kind
+        name = _escape_latex(line.name) + (" (published)" if line.kind == "published" else "")
+        cells = [_cell_text(cell, _LATEX) for cell in line.cells]
+        lines.append(" & ".join([name, *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _cell_text(cell: Cell | None, markup: _Markup) -> str:
+    if cell is None:
+        return markup.undefined
+    texts = [_score_text(score, markup) for score in cell.scores]
+    return " / ".join(texts) + (markup.marks[cell.mark] if cell.mark else "")
+
+
+def _score_text(score: CellScore, markup: _Markup) -> str:
+    text = score.text
+    if score.value is None or math.isnan(score.value):
+        text = markup.undefined
+    elif math.isinf(score.value):
+        text = markup.infinity
+    pattern = {"best": markup.best, "second": markup.second, "": "{}"}[score.rank]
+    return pattern.format(text)
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escape_markdown(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", text)
+
+
+def _escape_latex(text: str) -> str:
+    return _LATEX_SPECIAL.sub(lambda m: _LATEX_NAMED.get(m[0], f"\\{m[0]}"), text)
+
+
+def _ascii(sign: str) -> str:
+    """Spell a sign of a footnote in ASCII, for a comment."""
+    return sign.replace(_PARTIAL, "dagger").replace(_OTHER_COUNT, "ddagger")
+
+
+def format_text(
+    rows: Sequence[TableRow], convention: Convention, metrics: Sequence[Measure] = ()
+) -> str:
+    """Format rows as a plain text table for a terminal, in one convention.
+
+    Args:
+        rows: The rows of a comparison.
+        convention: Whose scores are shown.
+        metrics: Other metrics to show.
+    """
+    measures = [*measures_of(convention), *metrics]
+    titles = [measure.heading for measure in measures]
+    changes = [f"Δ {measure.title} [95 %]" for measure in measures]
+    cells = [["set", "input", *titles, *changes, "images", "ms"]]
+    for row in rows:
+        scores = [(row.scores[measure.key], measure.digits) for measure in measures]
+        cells.append(
+            [
+                shorten(row.set, _LONGEST_NAME),
+                shorten(row.derainer or RAINY, _LONGEST_NAME),
+                *(format_score(score.mean, digits) for score, digits in scores),
+                *(format_change(score.change, digits) for score, digits in scores),
+                format_images(row),
+                format_ms(row.ms_per_image),
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(
+            text.ljust(wide) if index < 2 else text.rjust(wide)
+            for index, (text, wide) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    ]
+    note = f"PSNR in dB, convention {convention}; Δ against the rainy input"
+    if any(measure.lower_is_better for measure in measures):
+        note += "; ↓ lower is better"
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], note])

@@ -20,7 +20,7 @@ from rainmer.files import append_line, read_lines, write_bytes
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import decode_image, encode_image
 
-__all__ = ["CachedDerainer", "Derained"]
+__all__ = ["CachedDerainer", "Derained", "RowDerainer"]
 
 _TIMINGS = "timings.jsonl"
 
@@ -44,7 +44,7 @@ class NamedDerainer(Protocol):
     def batch(self) -> int:
         """How many frames it takes at once."""
 
-    def __call__(self, frames: list[Frame], names: Sequence[str] | None = None) -> list[Frame]:
+    def __call__(self, frames: list[Frame]) -> list[Frame]:
         """Derain frames (H, W, 3), uint8, RGB."""
 
 
@@ -56,20 +56,52 @@ class Derained:
     elapsed_ms: float | None
 
 
+class RowDerainer(Protocol):
+    """What derains the images of a row: a `CachedDerainer`, or results of others.
+
+    Attributes:
+        name: What it is called in tables.
+        fingerprint: Changes whenever the output may.
+        batch: How many frames it takes at once.
+        precomputed: Whether there are results of the rainy images only, at their native size.
+        busy_s: Seconds spent deraining, or reading results, so far.
+    """
+
+    name: str
+    fingerprint: str
+    batch: int
+    precomputed: bool
+    busy_s: float
+
+    def __call__(self, frames: Sequence[Frame], keys: Sequence[str]) -> list[Derained]:
+        """Derain frames (H, W, 3), uint8, RGB, whose images have these keys in their set."""
+
+
 class CachedDerainer:
     """A derainer that remembers.
 
     Args:
         derainer: Called with lists of uint8 RGB frames.
         folder: Root of the cache; None remembers nothing.
+        name: What it is called in tables; default: the derainer's name.
 
     Attributes:
+        name: What it is called in tables.
+        fingerprint: The derainer's fingerprint.
+        batch: How many frames the derainer takes at once.
         busy_s: Seconds spent inside the derainer so far.
         calls: Frames derained so far, those from the cache not counted.
     """
 
-    def __init__(self, derainer: NamedDerainer, folder: Path | None) -> None:
+    precomputed = False
+
+    def __init__(
+        self, derainer: NamedDerainer, folder: Path | None, name: str | None = None
+    ) -> None:
         self._derainer = derainer
+        self.name = name or derainer.name
+        self.fingerprint = derainer.fingerprint
+        self.batch = derainer.batch
         self._folder = (
             folder / f"{derainer.name}-{derainer.fingerprint[:16]}"
             if folder is not None and derainer.cacheable
@@ -79,46 +111,29 @@ class CachedDerainer:
         self.busy_s = 0.0
         self.calls = 0
 
-    @property
-    def name(self) -> str:
-        """The derainer's name."""
-        return self._derainer.name
-
-    @property
-    def fingerprint(self) -> str:
-        """The derainer's fingerprint."""
-        return self._derainer.fingerprint
-
-    @property
-    def batch(self) -> int:
-        """How many frames the derainer takes at once."""
-        return self._derainer.batch
-
-    def __call__(self, frames: Sequence[Frame], names: Sequence[str]) -> list[Derained]:
+    def __call__(self, frames: Sequence[Frame], keys: Sequence[str] = ()) -> list[Derained]:
         """Derain frames of any sizes, or take them from the cache.
 
         Args:
             frames: Arrays (H, W, 3), uint8, RGB.
-            names: Their file names.
+            keys: Unused; frames are told apart by their pixels.
 
         Raises:
             OutputError: The cache cannot be written.
         """
-        keys = [_content_key(frame) for frame in frames] if self._folder else [""] * len(frames)
-        derained = [self._recall(key, frame) for key, frame in zip(keys, frames, strict=True)]
+        digests = [_content_key(frame) for frame in frames] if self._folder else [""] * len(frames)
+        derained = [self._recall(*pair) for pair in zip(digests, frames, strict=True)]
         missing = [i for i, known in enumerate(derained) if known is None]
         if missing:
-            made, elapsed_ms = self._derain(
-                [frames[i] for i in missing], [names[i] for i in missing]
-            )
+            made, elapsed_ms = self._derain([frames[i] for i in missing])
             for i, frame in zip(missing, made, strict=True):
                 derained[i] = Derained(frame, elapsed_ms)
-                self._remember(keys[i], frame, elapsed_ms)
+                self._remember(digests[i], frame, elapsed_ms)
         return [item for item in derained if item is not None]
 
-    def _derain(self, frames: list[Frame], names: list[str]) -> tuple[list[Frame], float]:
+    def _derain(self, frames: list[Frame]) -> tuple[list[Frame], float]:
         started = time.perf_counter()
-        made = self._derainer(frames, names)
+        made = self._derainer(frames)
         elapsed = time.perf_counter() - started
         self.busy_s += elapsed
         self.calls += len(frames)

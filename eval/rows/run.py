@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from detection.timing import StageTimes
-from detection.types import Detections
-from eval.rows.cache import CachedDerainer, Derained
+from detection.types import Detections, MeasuringDetector, Where
+from eval.rows.cache import Derained, RowDerainer
+from eval.rows.records import RecordFile
 from eval.sets import DetectionSet, Sample
 from rainmer.background import prefetch
 from rainmer.errors import ImageError
-from rainmer.files import append_line, read_lines
 from rainmer.frames.arrays import Frame, upload
 from rainmer.frames.images import read_image
 from rainmer.metrics import restoration_scores
 
-if TYPE_CHECKING:
-    from detection.yolo.binding import Where
-    from detection.yolo.harness import HarnessBatch
-
-__all__ = ["ImageResult", "MeasuringDetector", "RowSpec", "run_row"]
+__all__ = ["ImageResult", "RowInput", "RowSpec", "run_row"]
 
 RowInput = Literal["rainy", "derained", "clean", "derained_clean"]
+"""What a row shows to the detector."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class RowSpec:
     """
 
     input: RowInput
-    derainer: CachedDerainer | None = None
+    derainer: RowDerainer | None = None
     union: bool = False
     where: Where = "frame"
 
@@ -93,31 +88,6 @@ class ImageResult:
     error: str | None = None
 
 
-_FIELDS = {item.name for item in fields(ImageResult)}
-
-
-class MeasuringDetector(Protocol):
-    """The detector's side of a row: `detection.yolo.harness.ValidationHarness` or its like."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with weights and settings."""
-
-    def plan(self, sizes_hw: Sequence[tuple[int, int]]) -> Sequence[HarnessBatch]:
-        """Return the batches for images of these sizes."""
-
-    def fit(self, frames: Sequence[Frame], input_hw: tuple[int, int]) -> list[Frame]:
-        """Resize the frames of one batch to the detector's resolution, without padding."""
-
-    def detect_fitted(
-        self,
-        fitted: Sequence[Frame],
-        sizes_hw: Sequence[tuple[int, int]],
-        input_hw: tuple[int, int],
-    ) -> list[Detections]:
-        """Detect in the resized frames of one batch; boxes in pixels of the sizes before."""
-
-
 def run_row(
     spec: RowSpec,
     data: DetectionSet,
@@ -137,7 +107,7 @@ def run_row(
         data: The set; every row of a comparison gets the same one.
         detector: The measuring harness.
         folder: Where row files are kept.
-        times: Gains what decoding and detecting take, as stages `decode` and `detect`.
+        times: Decoding and detecting add their time to its stages `decode` and `detect`.
         progress: Called with the number of images done.
 
     Returns:
@@ -146,9 +116,10 @@ def run_row(
     Raises:
         OutputError: The results cannot be written.
     """
-    path = folder / f"{spec.label}-{_row_key(spec, data, detector)}.jsonl"
-    lines = map(_from_line, read_lines(path))
-    results = {result.image_id: result for result in lines if result is not None}
+    file = RecordFile(
+        folder, spec.label, _key_parts(spec, data, detector), ImageResult, _has_valid_values
+    )
+    results = {result.image_id: result for result in file.read()}
     pending = []
     for batch in detector.plan([sample.size_hw for sample in data.samples]):
         samples = [data.samples[i] for i in batch.indices]
@@ -159,7 +130,7 @@ def run_row(
     batches = ((_load(spec, chosen, times), input_hw) for chosen, input_hw in pending)
     for loaded, input_hw in prefetch(batches, ahead=2):
         batch_results = _run_batch(spec, loaded, input_hw, detector, times, progress)
-        append_line(path, *(asdict(result) for result in batch_results))
+        file.append(*batch_results)
         results.update({result.image_id: result for result in batch_results})
     return {sample.image_id: results[sample.image_id] for sample in data.samples}
 
@@ -229,12 +200,12 @@ def _run_batch(
     results = [
         ImageResult(
             item.sample.image_id,
-            _boxes(found),
+            _boxes(in_image),
             derain_ms=derained.elapsed_ms,
             detect_ms=elapsed_ms / len(usable),
             scores=score,
         )
-        for item, found, derained, score in zip(usable, detections, shown, scores, strict=True)
+        for item, in_image, derained, score in zip(usable, detections, shown, scores, strict=True)
     ]
     failed = [item for item in loaded if item.frame is None]
     progress(len(failed))
@@ -286,27 +257,24 @@ def _scores(
     return scores
 
 
-def _boxes(found: Detections) -> list[list[float]]:
-    left_top, right_bottom = found.boxes_xyxy[:, :2], found.boxes_xyxy[:, 2:]
+def _boxes(detections: Detections) -> list[list[float]]:
+    left_top, right_bottom = detections.boxes_xyxy[:, :2], detections.boxes_xyxy[:, 2:]
     ltwh = np.concatenate([left_top, right_bottom - left_top], axis=1).astype(np.float64)
     return [
         [*(round(value, 3) for value in box), round(score, 5), label]
         for box, score, label in zip(
             ltwh.tolist(),
-            found.scores.astype(np.float64).tolist(),
-            found.labels.tolist(),
+            detections.scores.astype(np.float64).tolist(),
+            detections.labels.tolist(),
             strict=True,
         )
     ]
 
 
-def _from_line(record: dict[str, Any]) -> ImageResult | None:
-    """Return the result in a line of a row's file; None if it was damaged or of another form."""
-    if record.keys() != _FIELDS:
-        return None
-    result = ImageResult(**record)
+def _has_valid_values(result: ImageResult) -> bool:
+    """Tell whether the values of a result that was read have the types of their fields."""
     times = [ms for ms in (result.derain_ms, result.detect_ms) if ms is not None]
-    is_whole = (
+    return (
         type(result.image_id) is int
         and isinstance(result.boxes, list)
         and all(isinstance(box, list) and len(box) == 6 for box in result.boxes)
@@ -315,16 +283,16 @@ def _from_line(record: dict[str, Any]) -> ImageResult | None:
         and _are_floats([*result.scores.values(), *times])
         and isinstance(result.error, str | None)
     )
-    return result if is_whole else None
 
 
 def _are_floats(values: Sequence[object]) -> bool:
+    """Tell whether all are floats; infinity is one, NaN is none."""
     return all(isinstance(value, float) and not math.isnan(value) for value in values)
 
 
-def _row_key(spec: RowSpec, data: DetectionSet, detector: MeasuringDetector) -> str:
-    """Return a digest of all that the row's numbers depend on."""
-    parts = [
+def _key_parts(spec: RowSpec, data: DetectionSet, detector: MeasuringDetector) -> list[object]:
+    """Return all that the row's numbers depend on."""
+    return [
         data.fingerprint,
         [sample.image_id for sample in data.samples],
         detector.fingerprint,
@@ -332,4 +300,3 @@ def _row_key(spec: RowSpec, data: DetectionSet, detector: MeasuringDetector) -> 
         spec.derainer.fingerprint if spec.derainer else "",
         spec.where,
     ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,14 @@ from eval.scores.coco import AREAS, Evaluation, ImageMatches
 from eval.scores.errors import EVERY, FOREGROUND_IOU, Result, area_name, box_overlaps, find_errors
 from rainmer.data.annotations.records import Annotation
 
-__all__ = ["ImageChange", "compare_images", "compare_rows", "rank_changes", "tabulate_changes"]
+__all__ = [
+    "ChangeCount",
+    "ImageChange",
+    "compare_images",
+    "compare_rows",
+    "rank_changes",
+    "tabulate_changes",
+]
 
 _COUNTS = ("found", "lost", "background_gained", "background_removed")
 
@@ -115,11 +121,33 @@ def rank_changes(changes: Iterable[ImageChange]) -> list[ImageChange]:
     return sorted(changes, key=lambda change: (-change.gain, change.false, change.image_id))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChangeCount:
+    """Changes in some images; see `ImageChange`.
+
+    Attributes:
+        condition: Which images.
+        class_name: Of which class; `EVERY` of all.
+        size: One of `eval.scores.coco.AREAS`: of objects that of their annotation, of background
+            detections their own.
+        found, lost: Numbers of objects.
+        background_gained, background_removed: Numbers of detections.
+    """
+
+    condition: str
+    class_name: str
+    size: str
+    found: int
+    lost: int
+    background_gained: int
+    background_removed: int
+
+
 def tabulate_changes(
     changes: Iterable[ImageChange],
     conditions: Mapping[str, Collection[int]],
     names: Mapping[int, str],
-) -> list[dict[str, Any]]:
+) -> list[ChangeCount]:
     """Count changes by condition, class and size.
 
     Args:
@@ -128,9 +156,7 @@ def tabulate_changes(
         names: Category id to class name.
 
     Returns:
-        Flat rows: `condition`, `class`, `size` (by size for all classes together, by class for
-        all sizes), `found`, `lost`, `background_gained`, `background_removed`. Objects have the
-        size of their annotation, background detections their own.
+        By size for all classes together, by class for all sizes.
     """
     changes = list(changes)
     keys = [(EVERY, area) for area in AREAS]
@@ -142,12 +168,12 @@ def tabulate_changes(
             if change.image_id in image_ids:
                 counts += _count(change, names)
         rows += [
-            {
-                "condition": condition,
-                "class": class_name,
-                "size": size,
+            ChangeCount(
+                condition=condition,
+                class_name=class_name,
+                size=size,
                 **{kind: counts[class_name, size, kind] for kind in _COUNTS},
-            }
+            )
             for class_name, size in keys
         ]
     return rows

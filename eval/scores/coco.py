@@ -24,6 +24,7 @@ from rainmer.data.annotations.records import Annotation
 __all__ = [
     "AREAS",
     "ClassMatches",
+    "ClassScore",
     "Evaluation",
     "GroundTruth",
     "ImageMatches",
@@ -96,6 +97,23 @@ class ClassMatches:
     objects: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class ClassScore:
+    """AP of one class in some images, as fractions 0..1; None without objects.
+
+    Attributes:
+        name: The class.
+        boxes: Number of its objects.
+        ap: AP over IoU 0.50 to 0.95.
+        ap50: AP at IoU 0.50.
+    """
+
+    name: str
+    boxes: int
+    ap: float | None
+    ap50: float | None
+
+
 class Evaluation:
     """One row's detections, matched to the truth.
 
@@ -137,20 +155,20 @@ class Evaluation:
         values["AR"] = float(stats[_AR_STAT])
         return {name: value if value >= 0 else None for name, value in values.items()}
 
-    def per_class(self, image_ids: Iterable[int]) -> list[dict[str, Any]]:
-        """Return AP, AP50 and number of boxes of each class in some images, by category id."""
+    def per_class(self, image_ids: Iterable[int]) -> list[ClassScore]:
+        """Return the scores of each class in some images, by category id."""
         wanted = frozenset(image_ids)
         precision = self._scores_of(wanted).precision[:, :, _ALL_AREAS]
         boxes = dict.fromkeys(self.category_ids, 0)
         for annotation in self.truth.annotations:
             boxes[annotation["category_id"]] += annotation["image_id"] in wanted
         return [
-            {
-                "class": self.truth.categories[category],
-                "boxes": boxes[category],
-                "AP": _defined(precision[:, k].mean()),
-                "AP50": _defined(precision[0, k]),
-            }
+            ClassScore(
+                name=self.truth.categories[category],
+                boxes=boxes[category],
+                ap=_defined(precision[:, k].mean()),
+                ap50=_defined(precision[0, k]),
+            )
             for k, category in enumerate(self.category_ids)
         ]
 

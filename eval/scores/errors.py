@@ -12,8 +12,8 @@ A false detection is judged by its overlap with the objects of its image, in thi
 - both: IoU 0.1 up to 0.5 with an object of another class;
 - background: less than that with every object.
 
-An object is missed if no detection finds it and no localisation or classification error, mended,
-would. Crowds are no objects here, and what COCOeval ignores on them is no error.
+An object is missed if no detection finds it and no localisation or classification error, once
+corrected, would. Crowds do not count as objects here, nor what COCOeval ignores on them as errors.
 """
 
 from __future__ import annotations
@@ -104,13 +104,13 @@ def area_name(area: float) -> str:
 
 
 def box_overlaps(
-    one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]
+    items: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
 ) -> FloatArray:
     """Return the IoU of the `bbox` (left, top, width, height) of each with each: (N, M)."""
-    if not one or not other:
-        return np.zeros((len(one), len(other)))
-    boxes = ([list(item["bbox"]) for item in items] for items in (one, other))
-    overlaps: FloatArray = mask.iou(*boxes, [0] * len(other))
+    if not items or not others:
+        return np.zeros((len(items), len(others)))
+    boxes = ([list(item["bbox"]) for item in group] for group in (items, others))
+    overlaps: FloatArray = mask.iou(*boxes, [0] * len(others))
     return overlaps
 
 
@@ -169,7 +169,7 @@ def _most(
 def correct(
     matches: ImageMatches, errors: Iterable[Error], kinds: Collection[ErrorKind]
 ) -> tuple[list[Result], frozenset[int]]:
-    """Mend the errors of some kinds in one image, as an oracle would.
+    """Correct the errors of some kinds in one image, as an oracle would.
 
     Classification errors get the object's class, localisation errors its box. If that makes two
     detections of one object, the better one stays. Other false detections are taken out. Missed
@@ -178,7 +178,7 @@ def correct(
     Args:
         matches: The image's boxes at the same confidence as `errors`.
         errors: All of its errors.
-        kinds: What to mend.
+        kinds: What to correct.
 
     Returns:
         The detections left, in the order of the row's results, and the ids of objects taken out.
@@ -190,24 +190,24 @@ def correct(
     out = set()
     for error in chosen:
         if error.detection is None:
-            continue  # nothing to mend: the object goes
+            continue  # nothing to correct: the object goes
         if error.kind in _REPAIRED and error.target is not None:
             rivals.setdefault(error.target["id"], []).append((error.detection, error))
         else:
             out.add(error.detection["id"])
-    mended: dict[int, Result] = {}
+    corrected: dict[int, Result] = {}
     for candidates in rivals.values():
         best, wrong = min(candidates, key=lambda pair: (-pair[0]["score"], pair[0]["id"]))
         out |= {detection["id"] for detection, _ in candidates} - {best["id"]}
         if wrong is not None:
-            mended[best["id"]] = _mend(best, wrong)
+            corrected[best["id"]] = _correct_one(best, wrong)
     everything = (*matches.found, *matches.false, *matches.ignored)
     left = sorted((d for d in everything if d["id"] not in out), key=lambda d: d["id"])
     missed = {e.target["id"] for e in chosen if e.detection is None and e.target is not None}
-    return [mended.get(d["id"], d) for d in left], frozenset(missed)
+    return [corrected.get(d["id"], d) for d in left], frozenset(missed)
 
 
-def _mend(detection: Result, error: Error) -> Result:
+def _correct_one(detection: Result, error: Error) -> Result:
     assert error.target is not None
     key = "category_id" if error.kind == "classification" else "bbox"
     return {**detection, key: error.target[key]}
@@ -216,13 +216,13 @@ def _mend(detection: Result, error: Error) -> Result:
 def repaired_ap50(
     evaluation: Evaluation, kinds: Collection[ErrorKind], groups: Sequence[Iterable[int]]
 ) -> list[FloatArray]:
-    """Compute AP at IoU 0.5 of a row whose errors of some kinds are mended.
+    """Compute AP at IoU 0.5 of a row whose errors of some kinds are corrected.
 
     All detections count, down to the detector's lowest confidence, as in the paper.
 
     Args:
         evaluation: The row.
-        kinds: What to mend.
+        kinds: What to correct.
         groups: Image ids of each group of images to score.
 
     Returns:
@@ -252,9 +252,33 @@ def _repaired(
     return evaluation.corrected_ap50(results, removed, groups)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ErrorCount:
+    """The errors of one kind in some images. AP50 are fractions 0..1.
+
+    Attributes:
+        condition: Which images.
+        class_name: Of which class; `EVERY` of all.
+        size: Of objects of which size, one of `eval.scores.coco.AREAS`.
+        kind: The kind of error.
+        count: Number of errors, from the confidence of the counts on.
+        ap50: AP50 as it is; None where there is no object.
+        gain_ap50: What AP50 gains when all errors of this kind alone are corrected, over all
+            detections whatever their confidence; None where no object is left.
+    """
+
+    condition: str
+    class_name: str
+    size: str
+    kind: ErrorKind
+    count: int
+    ap50: float | None
+    gain_ap50: float | None
+
+
 def break_down(
     evaluation: Evaluation, conditions: Mapping[str, Collection[int]], conf: float
-) -> list[dict[str, Any]]:
+) -> list[ErrorCount]:
     """Return the errors of a row by condition, class, size and kind.
 
     Args:
@@ -263,10 +287,7 @@ def break_down(
         conf: Confidence from which a detection counts in `count`, 0..1.
 
     Returns:
-        Flat rows: `condition`, `class`, `size` (by size for all classes together, by class for
-        all sizes), `kind`, `count`, `AP50`, and `delta_AP50`: what AP50 gains when all errors of
-        this kind alone are mended, over all detections whatever their confidence. AP50 are
-        fractions 0..1; None where there is no object, or none left.
+        By size for all classes together, by class for all sizes.
     """
     ids = evaluation.image_ids
     matches = {i: evaluation.image_matches(i, 0.0) for i in ids}
@@ -283,15 +304,15 @@ def break_down(
             for kind in KINDS:
                 better = after[kind][class_name, size]
                 rows.append(
-                    {
-                        "condition": name,
-                        "class": class_name,
-                        "size": size,
-                        "kind": kind,
-                        "count": counts[class_name, size, kind],
-                        "AP50": level,
-                        "delta_AP50": None if None in (level, better) else better - level,  # type: ignore[operator]
-                    }
+                    ErrorCount(
+                        condition=name,
+                        class_name=class_name,
+                        size=size,
+                        kind=kind,
+                        count=counts[class_name, size, kind],
+                        ap50=level,
+                        gain_ap50=None if level is None or better is None else better - level,
+                    )
                 )
     return rows
 

@@ -6,11 +6,13 @@ python -m eval.sets check /data/bdd100k --adapter bdd100k --split val
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from eval.sets.adapters import ADAPTERS, AdaptedSet, AdapterOptions, adapt
+from eval.sets.adapters import ADAPTERS, AdapterOptions, adapt
 from eval.sets.loading import load_set
 from eval.sets.summary import Summary, summary_of_adapted, summary_of_loaded, to_json, to_lines
 from eval.sets.writing import write_set
@@ -24,22 +26,49 @@ _EXAMPLE = """\
   python -m eval.sets check /data/bdd100k --adapter bdd100k --split val
   python -m eval.sets write /data/bdd100k --adapter bdd100k --split val --out sets/bdd-rain
   python -m eval.sets check sets/bdd-rain/set.yaml"""
-
 _SET_FILES = (".yaml", ".yml")
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """Options of `check`: a folder with `adapter`, or a set file without."""
+
+    root: str
+    adapter: str | None
+    json: bool
+    reading: AdapterOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteOptions:
+    """Options of `write`."""
+
+    root: str
+    adapter: str
+    out: str
+    name: str | None
+    reading: AdapterOptions
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises RainmerError for what the user can mend."""
-    options = _parse(argv)
-    if options.command == "list":
-        _print_adapters()
-    elif options.command == "check":
-        _check(options)
-    else:
-        _write(options)
+    """Run the command.
+
+    Raises:
+        ConfigError: An option is wrong, or none of the adapter's.
+        DatasetError: Nothing can be used, or, at the end, the set has defects.
+        OutputError: The set file cannot be written.
+    """
+    match _parse(argv):
+        case CheckOptions() as check:
+            _check(check)
+        case WriteOptions() as write:
+            _write(write)
+        case None:
+            _print_adapters()
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> CheckOptions | WriteOptions | None:
+    """Return the options of `check` or `write`; None for `list`."""
     parser = make_parser(
         "python -m eval.sets", "Check published rainy sets and write set files for them.", _EXAMPLE
     )
@@ -56,7 +85,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     write.add_argument("--name", help="of the set in reports; default: the adapter's")
     for command in (check, write):
         _add_adapter_options(command)
-    return parser.parse_args(argv)
+    values = vars(parser.parse_args(argv))
+    command = values.pop("command")
+    if command == "list":
+        return None
+    names = [field.name for field in dataclasses.fields(AdapterOptions)]
+    given = {name: values.pop(name) for name in names}
+    given |= {name: tuple(given[name]) for name in ("weather", "names")}
+    reading = AdapterOptions(**given)
+    if command == "check":
+        return CheckOptions(**values, reading=reading)
+    return WriteOptions(**values, reading=reading)
 
 
 def _add_adapter_options(parser: argparse.ArgumentParser) -> None:
@@ -88,22 +127,21 @@ def _print_adapters() -> None:
         print(f"    options: {taken}\n")
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: CheckOptions) -> None:
     if options.adapter is None:
         summary = summary_of_loaded(load_set(_set_file(options)))
     else:
-        summary = summary_of_adapted(_adapted(options))
+        summary = summary_of_adapted(adapt(options.adapter, options.root, options.reading))
     if options.json:
         print(json.dumps(to_json(summary), indent=1))
     else:
-        for line in to_lines(summary):
-            print(line)
+        print(*to_lines(summary), sep="\n")
     _end(summary, options.root)
 
 
-def _set_file(options: argparse.Namespace) -> Path:
+def _set_file(options: CheckOptions) -> Path:
     file = Path(options.root)
-    given = sorted(_options(options).given())
+    given = sorted(options.reading.given())
     if given:
         raise ConfigError(f"--{given[0].replace('_', '-')} needs --adapter NAME")
     if file.is_dir() or file.suffix.lower() not in _SET_FILES:
@@ -114,31 +152,12 @@ def _set_file(options: argparse.Namespace) -> Path:
     return file
 
 
-def _write(options: argparse.Namespace) -> None:
-    data = _adapted(options)
+def _write(options: WriteOptions) -> None:
+    data = adapt(options.adapter, options.root, options.reading)
     file = write_set(data, options.out, options.name)
     summary = summary_of_adapted(data)
-    for line in to_lines(summary):
-        print(line)
-    print(f"written: {file}")
+    print(*to_lines(summary), f"written: {file}", sep="\n")
     _end(summary, options.root)
-
-
-def _adapted(options: argparse.Namespace) -> AdaptedSet:
-    return adapt(options.adapter, options.root, _options(options))
-
-
-def _options(options: argparse.Namespace) -> AdapterOptions:
-    return AdapterOptions(
-        images=options.images,
-        clean=options.clean,
-        annotations=options.annotations,
-        split=options.split,
-        weather=tuple(options.weather),
-        allow_list=options.allow_list,
-        turns=options.turns,
-        names=tuple(options.names),
-    )
 
 
 def _end(summary: Summary, root: str) -> None:

@@ -6,14 +6,11 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eval.sets.rendered import (
-    RainSpec,
-)
+from eval.sets.rendered import RainSpec
 from rainmer.config import from_mapping, read_yaml
 from rainmer.errors import ConfigError
 
 __all__ = ["ConditionRule", "SetConfig", "check_name", "read_config"]
-
 
 ConditionRule = str | list[str] | dict[str, str | list[str]]
 
@@ -44,10 +41,10 @@ class SetConfig:
 
 
 def check_name(name: str, where: str) -> None:
-    """Refuse a name of a set that would not do as a folder's.
+    """Refuse a name of a set that cannot be that of a folder.
 
     Raises:
-        ConfigError: It leads elsewhere, is empty, or has other signs than plain ones.
+        ConfigError: It is empty, or has other characters than letters, digits, spaces and `_.-`.
     """
     if not re.fullmatch(r"[\w .-]+", name) or not name.strip(" ."):
         raise ConfigError(

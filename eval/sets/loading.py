@@ -1,4 +1,4 @@
-"""Rainy detection sets: what a set's YAML says, matched with what is on the disk."""
+"""Reading rainy detection sets: from a YAML file to checked images, boxes and conditions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import re
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from eval.sets.config import ConditionRule, SetConfig, read_config
-from eval.sets.listing import listed_files, without_boxes
 from eval.sets.model import ALL, DetectionSet, Sample
 from eval.sets.rendered import (
     RainSpec,
@@ -24,9 +25,10 @@ from rainmer.data.annotations.coco import read_coco
 from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, clip_to_image
 from rainmer.data.annotations.yolo import read_yolo
 from rainmer.data.defects import Defects
+from rainmer.data.layouts.pairing import images_by_key, pair_by_key
 from rainmer.errors import ConfigError, DatasetError, ImageError
 from rainmer.files import fits_pattern, match_key
-from rainmer.frames.images import image_size_hw, list_images
+from rainmer.frames.images import image_size_hw
 
 __all__ = ["load_set"]
 
@@ -34,9 +36,9 @@ __all__ = ["load_set"]
 def load_set(
     path: str | os.PathLike[str], *, rendered: Path | None = None, quiet: bool = True
 ) -> DetectionSet:
-    """Read a set's YAML, match its files, and check everything that can be checked cheaply.
+    """Read a set's YAML, pair its images, and check all but their pixels.
 
-    Image headers are read, pixels are not. Broken images and pairs are left out and recorded in
+    Of images only the headers are read. Broken images and pairs are left out and recorded in
     the set's defects.
 
     Args:
@@ -58,21 +60,25 @@ def load_set(
 def _load_rendered(
     config: SetConfig, rain: RainSpec, file: Path, folder: Path | None, quiet: bool
 ) -> DetectionSet:
-    """Render the rainy images, unless they are, and read the set that results."""
+    """Render the rainy images that are not there yet, and read the set that results."""
     assert config.clean is not None
     base = file.parent
     defects = Defects()
-    clean = _images_by_key(base / config.clean, "clean", defects)
-    sizes = _checked_sizes(clean, None, defects)
+    clean_base = base / config.clean
+    clean = _images(clean_base, "clean", defects)
+    sizes = _checked_sizes({key: (path, None) for key, path in clean.items()}, clean_base, defects)
     annotations = _read_annotations(config, file, sizes, None, defects)
-    matched = _match_records(annotations, sizes, defects)
+    records = _match_records(annotations, sizes, defects)
     scenes = [
-        Scene(*clean[key], record, size)
-        for key, (record, size) in sorted(matched.items(), key=lambda item: clean[item[0]][0])
+        Scene(path.relative_to(clean_base).as_posix(), path, records[key], sizes[key])
+        for key, path in sorted(
+            clean.items(), key=lambda item: item[1].relative_to(clean_base).as_posix()
+        )
+        if key in records
     ]
     depth = None if rain.depth is None else base / rain.depth
-    made = render_scenes(rain, scenes, base / config.clean, depth, folder, defects, quiet=quiet)
-    listing = write_listing(made, annotations.categories)
+    rendered = render_scenes(rain, scenes, clean_base, depth, folder, defects, quiet=quiet)
+    listing = write_listing(rendered, annotations.categories)
     plain = dataclasses.replace(
         config,
         rain=None,
@@ -81,36 +87,40 @@ def _load_rendered(
         scenes=listing.name,
         annotations=None if config.annotations is None else listing.name,
         names=None,
-        conditions=config.conditions or preset_conditions(made),
+        conditions=config.conditions or preset_conditions(rendered),
     )
     data = _load(plain, listing)
-    for kinds, own in ((data.defects.errors, defects.errors), (data.defects.notes, defects.notes)):
-        for kind, subjects in own.items():
-            kinds.setdefault(kind, []).extend(subjects)
+    data.defects.extend(defects)
     return data
 
 
 def _load(config: SetConfig, file: Path) -> DetectionSet:
-    base = file.parent
+    assert config.rainy is not None
+    base = file.parent / config.rainy
     defects = Defects()
-    listing = read_coco(base / config.scenes, defects) if config.scenes is not None else None
-    rainy, clean = _files(config, base, listing, defects)
-    sizes = _checked_sizes(rainy, clean, defects)
+    listing = read_coco(file.parent / config.scenes, defects) if config.scenes is not None else None
+    pairs = _pairs(config, file.parent, listing, defects)
+    sizes = _checked_sizes(pairs, base, defects)
     annotations = _read_annotations(config, file, sizes, listing, defects)
-    matched = _match_records(annotations, sizes, defects)
-    if not matched:
+    records = _match_records(annotations, sizes, defects)
+    if not records:
         reasons = "; ".join(defects.lines()) or "it holds no image"
         raise DatasetError(f"{file}: nothing to evaluate: {reasons}")
-    samples = tuple(
-        Sample(
-            rainy[key][0], record.image_id, rainy[key][1], clean[key][1] if clean else None, size
+    by_key = {
+        key: Sample(
+            name=pairs[key][0].relative_to(base).as_posix(),
+            rainy=pairs[key][0],
+            clean=pairs[key][1],
+            image_id=record.image_id,
+            size_hw=sizes[key],
         )
-        for key, (record, size) in sorted(matched.items(), key=lambda item: rainy[item[0]][0])
-    )
+        for key, record in records.items()
+    }
+    samples = tuple(sorted(by_key.values(), key=lambda sample: sample.name))
     boxes = [
         box
-        for key, (record, size) in matched.items()
-        for box in clip_to_image(record.boxes, size, rainy[key][0], defects)
+        for key, sample in by_key.items()
+        for box in clip_to_image(records[key].boxes, sample.size_hw, sample.name, defects)
     ]
     for number, box in enumerate(boxes, start=1):
         box["id"] = number
@@ -120,58 +130,98 @@ def _load(config: SetConfig, file: Path) -> DetectionSet:
         categories=annotations.categories,
         annotations=tuple(boxes) if config.annotations is not None else None,
         aliases=config.aliases,
-        conditions=_conditions(config, file, samples, matched, defects),
+        conditions=_conditions(config, file, samples, records.values(), defects),
         defects=defects,
         fingerprint=_fingerprint(config, samples, boxes),
     )
 
 
-def _files(
+def _pairs(
     config: SetConfig, base: Path, listing: Annotations | None, defects: Defects
-) -> tuple[dict[str, tuple[str, Path]], dict[str, tuple[str, Path]] | None]:
-    """Return the rainy and the clean images by key: those listed, or those in the folders."""
+) -> dict[str, tuple[Path, Path | None]]:
+    """Return the rainy images with their partners by key: listed ones, or those of the folders."""
     assert config.rainy is not None
-    clean = base / config.clean if config.clean is not None else None
+    rainy_base = base / config.rainy
+    clean_base = base / config.clean if config.clean is not None else None
     if listing is not None:
-        return listed_files(listing, base / config.rainy, clean, defects)
-    rainy = _images_by_key(base / config.rainy, "rainy", defects)
-    return rainy, _images_by_key(clean, "clean", defects) if clean is not None else None
+        rainy, clean = _listed_files(listing, rainy_base, clean_base, defects)
+    else:
+        rainy = _images(rainy_base, "rainy", defects)
+        clean = _images(clean_base, "clean", defects) if clean_base is not None else None
+    return pair_by_key(rainy, clean, defects, bases=(rainy_base, clean_base))
 
 
-def _images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, tuple[str, Path]]:
-    """Return (relative path, path) of each image of a folder by match key."""
-    if not folder.is_dir():
-        raise DatasetError(f"no folder {folder} of {role} images")
-    found: dict[str, tuple[str, Path]] = {}
-    for path in list_images(folder):
-        name = path.relative_to(folder).as_posix()
-        key = match_key(name)
-        if key in found:
-            defects.error(f"{role} images that differ only in suffix or case, left out", name)
-            continue
-        found[key] = (name, path)
-    if not found:
+def _images(folder: Path, role: str, defects: Defects) -> dict[str, Path]:
+    images = images_by_key(folder, role, defects)
+    if not images:
         raise DatasetError(f"{folder} holds no image")
-    return found
+    return images
+
+
+def _listed_files(
+    listing: Annotations, rainy_base: Path, clean_base: Path | None, defects: Defects
+) -> tuple[dict[str, Path], dict[str, Path] | None]:
+    """Return the listed rainy images, and the clean one of each, by key.
+
+    For layouts that no pair of folders with equal names describes, the list is a COCO file: each
+    image may have `rainy_file` (default: `file_name`) and `clean_file`, relative to the set's
+    folders; several rainy images may name one clean image. Other files of the folders do not count.
+
+    The key is that of the image's `file_name` in the list. A rainy file that is missing, is listed
+    twice, or lies outside its folder is an error and left out; for a clean file, its scene will be.
+    """
+    rainy: dict[str, Path] = {}
+    clean: dict[str, Path] = {}
+    seen: set[str] = set()
+    for key, record in listing.records.items():
+        name = _safe_name(record.attributes.get("rainy_file", record.attributes["file_name"]))
+        if name is None or not (rainy_base / name).is_file():
+            defects.error("listed rainy image without file, skipped", name or key)
+            continue
+        if name in seen:
+            defects.error("rainy image listed twice, the first counts", name)
+            continue
+        seen.add(name)
+        rainy[key] = rainy_base / name
+        partner = record.attributes.get("clean_file")
+        if clean_base is None or partner is None:
+            continue
+        clean_name = _safe_name(partner)
+        if clean_name is None or not (clean_base / clean_name).is_file():
+            defects.error("listed clean image without file", reprlib.repr(partner))
+            continue
+        clean[key] = clean_base / clean_name
+    return rainy, clean if clean_base is not None else None
+
+
+def _safe_name(value: object) -> str | None:
+    """Return a path that stays in its folder, with forward slashes; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    path = PurePosixPath(value.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        return None
+    if re.fullmatch("[A-Za-z]:", path.parts[0]):  # a drive of Windows
+        return None
+    return path.as_posix()
 
 
 def _checked_sizes(
-    rainy: Mapping[str, tuple[str, Path]],
-    clean: Mapping[str, tuple[str, Path]] | None,
-    defects: Defects,
+    pairs: Mapping[str, tuple[Path, Path | None]], base: Path, defects: Defects
 ) -> dict[str, tuple[int, int]]:
-    """Return (height, width) of every usable scene: readable headers, pairs of one size."""
-    if clean is not None:
-        for key in sorted(clean.keys() - rainy.keys()):
-            defects.note("clean image without rainy partner", clean[key][0])
+    """Return (height, width) by key of pairs with readable headers and equal sizes.
+
+    Args:
+        pairs: Rainy images with their clean partners by key.
+        base: Folder of the rainy images, which messages leave out.
+        defects: Gains an error for every other pair.
+    """
     sizes = {}
-    for key, (name, path) in rainy.items():
-        if clean is not None and key not in clean:
-            defects.error("rainy image without clean partner, skipped", name)
-            continue
+    for key, (rainy, clean) in pairs.items():
+        name = rainy.relative_to(base).as_posix()
         try:
-            size = image_size_hw(path)
-            clean_size = image_size_hw(clean[key][1]) if clean is not None else size
+            size = image_size_hw(rainy)
+            clean_size = image_size_hw(clean) if clean is not None else size
         except ImageError:
             defects.error("unreadable image, skipped", name)
             continue
@@ -193,7 +243,7 @@ def _read_annotations(
     defects: Defects,
 ) -> Annotations:
     if listing is not None and config.annotations in (None, config.scenes):
-        return listing if config.annotations else without_boxes(listing, sizes, defects)
+        return listing if config.annotations else _without_boxes(listing, sizes, defects)
     if config.annotations is None:
         records = {
             key: ImageRecord(number, size, [], {})
@@ -216,36 +266,36 @@ def _read_annotations(
     return read_yolo(path, names, sizes, defects)
 
 
+def _without_boxes(listing: Annotations, keys: Iterable[str], defects: Defects) -> Annotations:
+    """Return the listed images without boxes, for a set whose truth are pseudo-labels."""
+    records = {key: listing.records[key] for key in keys}
+    boxes = sum(len(record.boxes) for record in records.values())
+    if boxes:
+        defects.note("boxes in the list of scenes, ignored: `annotations` is null", str(boxes))
+    return Annotations({}, {k: dataclasses.replace(r, boxes=[]) for k, r in records.items()})
+
+
 def _match_records(
     annotations: Annotations, sizes: Mapping[str, tuple[int, int]], defects: Defects
-) -> dict[str, tuple[ImageRecord, tuple[int, int]]]:
-    """Give each image its record: by relative path, else by file name where that is unique."""
-    matched = {}
-    for key, size in sizes.items():
-        found = annotations.find(key)
-        if found is None:
-            defects.note("image that the annotations do not list, left out", key)
-        elif found.size_hw not in (None, size):
-            defects.error("image of another size than its annotation says, skipped", key)
+) -> dict[str, ImageRecord]:
+    """Return the record of each image by key; those of another size are errors and left out."""
+    records = {}
+    for key, record in annotations.match(sizes, defects).items():
+        if record.size_hw in (None, sizes[key]):
+            records[key] = record
         else:
-            matched[key] = (found, size)
-    used = {record.image_id for record, _ in matched.values()}
-    if len(used) < len(matched):
-        raise DatasetError("several images match one entry of the annotations by name; use paths")
-    for key, record in annotations.records.items():
-        if record.image_id not in used and key not in sizes:
-            defects.note("annotated image without file", key)
-    return matched
+            defects.error("image of another size than its annotation says, skipped", key)
+    return records
 
 
 def _conditions(
     config: SetConfig,
     file: Path,
     samples: Sequence[Sample],
-    matched: Mapping[str, tuple[ImageRecord, tuple[int, int]]],
+    records: Iterable[ImageRecord],
     defects: Defects,
 ) -> dict[str, frozenset[int]]:
-    attributes = {record.image_id: record.attributes for record, _ in matched.values()}
+    attributes = {record.image_id: record.attributes for record in records}
     conditions = {ALL: frozenset(sample.image_id for sample in samples)}
     for name, rule in config.conditions.items():
         if name == ALL:
@@ -260,10 +310,10 @@ def _conditions(
 
 def _belongs(sample: Sample, rule: ConditionRule, attributes: Mapping[str, Any]) -> bool:
     if isinstance(rule, str):
-        return fits_pattern(sample.key, rule)
+        return fits_pattern(sample.name, rule)
     if isinstance(rule, list):
         names = {match_key(name) for name in rule}
-        return match_key(sample.key) in names or match_key(Path(sample.key).name) in names
+        return match_key(sample.name) in names or match_key(Path(sample.name).name) in names
     return all(
         str(attributes.get(name)) in ([values] if isinstance(values, str) else values)
         for name, values in rule.items()
@@ -273,7 +323,7 @@ def _belongs(sample: Sample, rule: ConditionRule, attributes: Mapping[str, Any])
 def _fingerprint(config: SetConfig, samples: Sequence[Sample], boxes: Sequence[Annotation]) -> str:
     """Return a digest that changes when a file, a box or the configuration does."""
     files = [
-        (sample.key, sample.image_id, *_stat(sample.rainy), *_stat(sample.clean))
+        (sample.name, sample.image_id, *_stat(sample.rainy), *_stat(sample.clean))
         for sample in samples
     ]
     content = json.dumps([dataclasses.asdict(config), files, boxes], sort_keys=True)

@@ -1,34 +1,55 @@
-"""A detection set in memory: samples, boxes, conditions."""
+"""Annotated sets in memory: what a set file gives, and what an adapter makes of a published set.
+
+Both are pairs of images (`rainmer.data.layouts.Pair`) with boxes and conditions.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rainmer.config import nearest
 from rainmer.data.annotations.records import Annotation
 from rainmer.data.defects import Defects
+from rainmer.data.layouts import Pair
 from rainmer.errors import DatasetError
 
-__all__ = ["ALL", "DetectionSet", "Sample"]
-
+__all__ = [
+    "ALL",
+    "AdaptedSet",
+    "Adapter",
+    "AdapterOptions",
+    "DetectionSet",
+    "Rules",
+    "Sample",
+    "Scene",
+]
 
 ALL = "all"
 """The condition that every image belongs to."""
 
+Rules = Mapping[str, Mapping[str, str]]
+"""Conditions by name: attribute and value, all of which must hold."""
 
-@dataclass(frozen=True)
-class Sample:
-    """One scene: the rainy image, its clean partner if there is one, and its size."""
 
-    key: str
-    """Path of the rainy image relative to its folder: its name in every result."""
+@dataclass(frozen=True, kw_only=True)
+class Sample(Pair):
+    """A pair of a set that is evaluated.
+
+    Attributes:
+        image_id: Its number in the annotations.
+        size_hw: (height, width) of both images.
+    """
+
     image_id: int
-    rainy: Path
-    clean: Path | None
     size_hw: tuple[int, int]
+
+    @property
+    def key(self) -> str:
+        """The name, by which every result lists the image."""
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -101,3 +122,101 @@ class DetectionSet:
             annotations=annotations,
             conditions={ALL: ids} | {n: c & ids for n, c in conditions.items() if c & ids},
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterOptions:
+    """Options of reading a folder. An adapter takes some of these, see `Adapter`."""
+
+    images: Path | None = None
+    """Folder of the rainy images, where they are not in the expected place."""
+    clean: Path | None = None
+    """Folder of the clean images."""
+    annotations: Path | None = None
+    """File or folder of the boxes."""
+    split: str | None = None
+    """Only this split, such as `val`; default: every split that is there."""
+    weather: tuple[str, ...] = ()
+    """Weathers to keep, in the words of the set; default: rain, see `Adapter.weather`."""
+    allow_list: Path | None = None
+    """Text file with one image name a line: only these are kept."""
+    turns: Path | None = None
+    """Text file with `name degrees` lines: clockwise turns from the labels to the image."""
+    names: tuple[str, ...] = ()
+    """Class names of YOLO labels, in the order of their numbers."""
+
+    def given(self) -> frozenset[str]:
+        """Return the names of the options that differ from their default."""
+        return frozenset(
+            field.name
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene(Pair):
+    """A pair with what an adapter knows of it; of both images the pixels and sizes correspond.
+
+    Attributes:
+        size_hw: (height, width) of the rainy image as it is read, EXIF orientation applied.
+        boxes: COCO annotations in these pixels, inside the image.
+        attributes: domain, weather, timeofday, scene_id, source_id, ... as far as known.
+    """
+
+    size_hw: tuple[int, int]
+    boxes: tuple[Annotation, ...]
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class AdaptedSet:
+    """A published set in the common form.
+
+    Attributes:
+        name: Short name.
+        rainy_base: Folder that the names of scenes are relative to.
+        scenes: Sorted by name.
+        categories: Names by id, from 1; empty where the set has no boxes.
+        aliases: Category names that COCO detectors call differently.
+        conditions: Only those that a scene belongs to.
+        has_boxes: False: the truth is to be pseudo-labels from the clean images.
+        remarks: What every user of this set should know.
+        defects: Everything that was left out or looked odd.
+    """
+
+    name: str
+    rainy_base: Path
+    scenes: tuple[Scene, ...]
+    categories: Mapping[int, str]
+    aliases: Mapping[str, str]
+    conditions: Rules
+    has_boxes: bool
+    remarks: tuple[str, ...]
+    defects: Defects
+
+    def members(self, condition: str) -> tuple[Scene, ...]:
+        """Return the scenes of a condition."""
+        rule = self.conditions[condition].items()
+        return tuple(
+            scene for scene in self.scenes if all(scene.attributes.get(k) == v for k, v in rule)
+        )
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How one published layout is read.
+
+    Attributes:
+        description: One line.
+        layout: What is expected under ROOT, one path a line.
+        options: Names of the fields of `AdapterOptions` that count.
+        read: Reads a folder; raises DatasetError where nothing fits.
+        weather: What `AdapterOptions.weather` is when the user says nothing.
+    """
+
+    description: str
+    layout: str
+    options: frozenset[str]
+    read: Callable[[Path, AdapterOptions], AdaptedSet]
+    weather: tuple[str, ...] = ("rain",)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.sets.adapters.classes import without_counterpart
-from eval.sets.adapters.model import AdaptedSet
-from eval.sets.model import DetectionSet
+from eval.sets.model import AdaptedSet, DetectionSet
 from rainmer.data.annotations.records import Annotation
 from rainmer.data.defects import Defects
 
@@ -79,7 +78,7 @@ def summary_of_adapted(data: AdaptedSet) -> Summary:
 
 
 def summary_of_loaded(data: DetectionSet) -> Summary:
-    """Count what a set file gives. Attributes of its images do not show, conditions do."""
+    """Count what a loaded set holds: its conditions, but not the attributes of its images."""
     boxes = data.annotations
     known = {name for name in data.categories.values() if name not in data.aliases}
     return Summary(

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from eval.sets.adapters.files import common_folder
-from eval.sets.adapters.model import AdaptedSet
 from eval.sets.config import check_name
+from eval.sets.model import AdaptedSet
 from rainmer.data.annotations.records import Annotation
 from rainmer.errors import DatasetError
 from rainmer.files import make_folder, write_text

@@ -1,4 +1,4 @@
-"""Rainy Street: street scenes that are drawn by this package, day and night, with exact boxes."""
+"""Rainy Street: synthetic street scenes by day and night, with exact boxes and depth."""
 
 from __future__ import annotations
 

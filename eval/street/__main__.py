@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from eval.street.splits import train_scenes, write_split
-from rainmer.cli import make_parser, non_negative_int, positive_int, run_command
+from rainmer.cli import make_parser, non_negative_int, parse_options, positive_int, run_command
 
 __all__ = ["main"]
 
 _EXAMPLE = "  python -m eval.street --out street --scenes 480 --first 20000"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """The options of the command."""
+
+    out: Path
+    scenes: int
+    first: int
+    processes: int | None
+    quiet: bool
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises RainmerError for what the user can mend."""
+    """Run the command. Raises RainmerError for mistakes of the user."""
     options = _parse(argv)
     scenes = train_scenes(options.scenes, options.first)
     for name, night in (("day", False), ("night", True)):
@@ -23,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_split(options.out / name, chosen, processes=options.processes, quiet=options.quiet)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> _Options:
     parser = make_parser(
         "python -m eval.street",
         "Draw training scenes of Rainy Street, none of the test split: DIR/day and DIR/night get "
@@ -45,7 +56,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--processes", type=positive_int, metavar="N", help="default: one for each processor"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser.parse_args(argv)
+    return parse_options(parser, _Options, argv)
 
 
 if __name__ == "__main__":

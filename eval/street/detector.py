@@ -1,8 +1,8 @@
-"""The embedded detector: a nano YOLO that was trained on clean Rainy Street scenes.
+"""The embedded detector: a nano YOLO trained on clean Rainy Street scenes.
 
-Its weights lie in this package as safetensors, which run no code when they are read. ultralytics
-wants a `.pt` file of its own: that is built from them and from ultralytics' own description of the
-network, once, in the user's cache folder.
+Its weights are in this package as safetensors, which run no code when they are read. ultralytics
+loads `.pt` files only, so one is built on first use, in the user's cache folder, from these weights
+and ultralytics' description of the network.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def detector_weights(folder: Path | None = None, *, source: Path = SHIPPED) -> P
     """Return a `.pt` file of the embedded detector that ultralytics loads, built on first use.
 
     Args:
-        folder: Where it is kept; None: the user's cache folder.
-        source: The weights it is built from.
+        folder: Where the file is kept; None: the user's cache folder.
+        source: The weights.
 
     Raises:
         WeightsError: The weights are missing or damaged.
@@ -67,11 +67,11 @@ def _read_network(source: Path) -> Any:  # noqa: ANN401 (a network of ultralytic
 
 
 def build_network(architecture: str, names: list[str]) -> Any:  # noqa: ANN401
-    """Build a network of ultralytics with fresh weights, for training or to be filled.
+    """Build a network of ultralytics with random weights.
 
     Args:
-        architecture: One of ultralytics' own descriptions, such as `yolo11n.yaml`.
-        names: Its classes.
+        architecture: A description that ultralytics has, such as `yolo11n.yaml`.
+        names: Names of its classes.
     """
     from ultralytics.cfg import get_cfg
     from ultralytics.nn.tasks import DetectionModel, yaml_model_load
@@ -95,7 +95,7 @@ def write_checkpoint(network: Any, path: Path) -> None:  # noqa: ANN401
 
     plain = copy.deepcopy(network).eval()
     options = {"task": "detect", "imgsz": _INPUT, "model": str(plain.yaml.get("yaml_file", ""))}
-    plain.args = options  # of the whole configuration only this is true of how it was trained
+    plain.args = options  # the rest of ultralytics' configuration was not used in training
     plain.criterion = None
     for parameter in plain.parameters():
         parameter.requires_grad = False
@@ -108,14 +108,14 @@ def save_detector(
     state: Mapping[str, Tensor], path: Path, *, architecture: str, names: list[str],
     facts: Mapping[str, str],
 ) -> None:  # fmt: skip
-    """Write a network's state as safetensors in half precision; it then describes itself.
+    """Write a network's state as safetensors in half precision, with what `build_network` needs.
 
     Args:
-        state: As of `state_dict()`.
+        state: The network's `state_dict()`.
         path: The file.
-        architecture: As of `build_network`.
-        names: Its classes.
-        facts: How it was trained; free text.
+        architecture: See `build_network`.
+        names: Names of its classes.
+        facts: How it was trained, as free text.
 
     Raises:
         OutputError: The file cannot be written.

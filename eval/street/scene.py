@@ -9,18 +9,22 @@ import numpy.typing as npt
 
 from eval.street.draw.finish import add_glows, add_haze, develop
 from eval.street.draw.light import day_light, night_light
-from eval.street.draw.painting import SKY_M, Seen, paint_stage
+from eval.street.painting import SKY_M, Seen, paint_stage
 from eval.street.world import furnish
 from eval.street.world.layout import Stage, choose_camera, choose_road, place_people, place_traffic
 from rainmer.frames.arrays import Frame
 
-__all__ = ["CLASSES", "SKY_M", "StreetObject", "StreetScene", "draw_scene"]
+__all__ = ["CLASSES", "SCENES_VERSION", "SKY_M", "StreetObject", "StreetScene", "draw_scene"]
+
+SCENES_VERSION = 1
+"""Version of how scenes look. Raise it when a change to the drawing changes any pixel: the embedded
+set is kept in the user's cache folder by this number."""
 
 CLASSES = ("person", "bicycle", "car", "bus", "truck", "traffic light")
 """The annotated classes, by their COCO names."""
 
 _LEAST_VISIBLE = 0.3
-_LEAST_SIDES = (5.0, 11.0)  # of the 640 pixels wide picture: shorter and longer side of a box
+_LEAST_SIDES = (5.0, 11.0)  # shorter and longer side of a box, in a picture 640 pixels wide
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,9 @@ class StreetObject:
 
     Attributes:
         name: One of `CLASSES`.
-        box_xyxy: Tight around the whole object, hidden parts included, cut at the picture's edges;
+        box_xyxy: Tight box around the whole object, hidden parts included, clipped to the picture;
             pixels.
-        visibility: Pixels that are seen as a share of all its pixels inside the picture, 0..1.
+        visibility: Share of its pixels inside the picture that nothing hides, 0..1.
     """
 
     name: str
@@ -41,14 +45,14 @@ class StreetObject:
 
 @dataclass(frozen=True)
 class StreetScene:
-    """A drawn scene.
+    """A street scene.
 
     Attributes:
         image: (H, W, 3), uint8, RGB.
         depth_m: (H, W), float32, metres along the viewing direction; the sky is at `SKY_M`.
-        objects: What is annotated.
+        objects: The annotated objects.
         night: Whether it is night.
-        seed: What it was drawn from.
+        seed: The seed that it was drawn from.
     """
 
     image: Frame
@@ -62,7 +66,7 @@ def draw_scene(seed: int, *, night: bool, size_hw: tuple[int, int] = (384, 640))
     """Draw a street scene; the same arguments give the same scene.
 
     Args:
-        seed: Chooses everything.
+        seed: Determines everything else.
         night: Draw it by night.
         size_hw: Height and width in pixels.
     """
@@ -80,19 +84,20 @@ def draw_scene(seed: int, *, night: bool, size_hw: tuple[int, int] = (384, 640))
     furnish.place_furniture(stage)
     painted = paint_stage(stage, houses, trees)
     picture = add_haze(painted.picture, painted.depth_m, light, SKY_M)
-    add_glows(picture, painted.depth_m, camera, [b for item in stage.items for b in item.bulbs])
+    glows = [glow for item in stage.items for glow in item.glows]
+    add_glows(picture, painted.depth_m, camera, glows)
     image = develop(rng, picture, night)
     objects = tuple(_annotated(painted.seen, size_hw[1] / 640))
     return StreetScene(image, painted.depth_m, objects, night, seed)
 
 
 def _annotated(seen: list[Seen], scale: float) -> list[StreetObject]:
-    """Keep what is large enough and not too hidden to be asked for."""
-    kept = []
+    """Return the objects that are large and visible enough to be annotated."""
+    objects = []
     for thing in seen:
         x0, y0, x1, y1 = thing.box_xyxy
         shorter, longer = sorted((x1 - x0, y1 - y0))
         large = shorter >= _LEAST_SIDES[0] * scale and longer >= _LEAST_SIDES[1] * scale
         if large and thing.visibility >= _LEAST_VISIBLE:
-            kept.append(StreetObject(thing.name, thing.box_xyxy, thing.visibility))
-    return kept
+            objects.append(StreetObject(thing.name, thing.box_xyxy, thing.visibility))
+    return objects

@@ -1,4 +1,4 @@
-"""The fixed test split, the endless stream of training scenes, and writing scenes as files."""
+"""The fixed test split, the unlimited training scenes, and writing scenes as files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ _CLEAR_SIDE_PX = 10.0  # of the shorter side of a box, in a picture 640 pixels w
 
 
 class SceneId(NamedTuple):
-    """What a scene is drawn from, and what its files are called."""
+    """A scene: the name of its files, and what it is drawn from."""
 
     name: str
     seed: int
@@ -57,7 +57,7 @@ TEST = tuple(
 
 
 def train_seed(index: int) -> int:
-    """Return the seed of training scene `index` >= 0; never one of the test split."""
+    """Return the seed of training scene `index` >= 0; no scene of the test split has it."""
     if index < 0:
         raise ValueError(f"a training scene's index is 0 or more, not {index}")
     return _FIRST_TRAIN_SEED + index
@@ -80,16 +80,16 @@ def write_split(
 ) -> Path:
     """Draw scenes into files: `images/NAME.png`, `depth/NAME.png`, `instances.json`.
 
-    Pictures are clean; depth is as of `rainmer.data.depth.write_depth`; annotations are COCO's,
-    category ids are 1-based in the order of `CLASSES`, each annotation has its `visibility`, small
-    and hidden objects are crowds, which count neither way, and each image has
+    Images are clean; depth is in the format of `rainmer.data.depth.write_depth`. Annotations are in
+    COCO's format: category ids are 1-based in the order of `CLASSES`, each annotation has its
+    `visibility`, small and hidden objects are crowds, and each image has
     `attributes: {time: day|night}`. `instances.json` is written last.
 
     Args:
-        folder: Made if need be; files in it are replaced.
+        folder: Created if needed; files in it are replaced.
         scenes: What to draw.
         size_hw: Height and width in pixels.
-        processes: How many draw at once; None: one for each processor.
+        processes: Number of processes; None: one for each processor.
         quiet: Show no progress.
 
     Returns:
@@ -101,38 +101,43 @@ def write_split(
     root = make_folder(folder)
     for part in ("images", "depth"):
         make_folder(root / part)
-    work = partial(_write_scene, root, size_hw)
     count = min(processes or os.cpu_count() or 1, max(len(scenes), 1))
-    with tqdm(total=len(scenes), desc="drawing", unit="img", disable=quiet, file=sys.stderr) as bar:
-        objects = []
-        if count == 1:
-            for scene in scenes:
-                objects.append(work(scene))
-                bar.update()
-        else:
-            # A forked child of a process with threads may hang; a spawned one starts anew.
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(count, mp_context=context) as pool:
-                for found in pool.map(work, scenes, chunksize=4):
-                    objects.append(found)
-                    bar.update()
+    written = _write_scenes(root, scenes, size_hw, count)
+    bar = tqdm(
+        written, total=len(scenes), desc="drawing", unit="img", disable=quiet, file=sys.stderr
+    )
+    objects = list(bar)
     path = root / "instances.json"
     write_text(path, json.dumps(_instances(scenes, objects, size_hw)))
     return path
 
 
+def _write_scenes(
+    root: Path, scenes: Sequence[SceneId], size_hw: tuple[int, int], processes: int
+) -> Iterator[tuple[StreetObject, ...]]:
+    """Write scenes in one or several processes; yield the objects of each, in order."""
+    write = partial(_write_scene, root, size_hw)
+    if processes == 1:
+        yield from map(write, scenes)
+        return
+    # A forked child of a process with threads may hang; a spawned one starts afresh.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        yield from pool.map(write, scenes, chunksize=4)
+
+
 def _write_scene(root: Path, size_hw: tuple[int, int], scene: SceneId) -> tuple[StreetObject, ...]:
     cv2.setNumThreads(1)
-    drawn = draw_scene(scene.seed, night=scene.night, size_hw=size_hw)
-    write_image(root / "images" / f"{scene.name}.png", drawn.image)
-    write_depth(root / "depth" / f"{scene.name}.png", drawn.depth_m)
-    return drawn.objects
+    street = draw_scene(scene.seed, night=scene.night, size_hw=size_hw)
+    write_image(root / "images" / f"{scene.name}.png", street.image)
+    write_depth(root / "depth" / f"{scene.name}.png", street.depth_m)
+    return street.objects
 
 
 def _is_doubtful(thing: StreetObject, width: int) -> bool:
-    """Tell whether an object is so small or so hidden that it counts neither way.
+    """Tell whether an object is too small or too hidden to be counted.
 
-    As the DontCare regions of KITTI: as a COCO crowd, finding it is no mistake, nor is missing it.
+    As a COCO crowd it is neither a false detection nor a miss, like the DontCare regions of KITTI.
     """
     x0, y0, x1, y1 = thing.box_xyxy
     side = min(x1 - x0, y1 - y0) * 640 / width
@@ -154,8 +159,8 @@ def _instances(
         for number, scene in enumerate(scenes, start=1)
     ]
     annotations: list[dict[str, Any]] = []
-    for number, found in enumerate(objects, start=1):
-        for thing in found:
+    for number, things in enumerate(objects, start=1):
+        for thing in things:
             x0, y0, x1, y1 = thing.box_xyxy
             box = [x0, y0, x1 - x0, y1 - y0]
             annotations.append(

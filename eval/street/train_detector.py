@@ -1,12 +1,11 @@
 """`python -m eval.street.train_detector`: train the embedded detector on clean scenes.
 
-The scenes are drawn, day and night in turn, and kept in memory. Most epochs see them small, which
-is many times cheaper, and the last ones at full size. Nothing pretrained is used.
+The scenes, day and night in turn, are kept in memory. Most epochs use small images, which is many
+times cheaper, and the last ones full size. Training starts from random weights.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import math
@@ -32,7 +31,7 @@ from eval.scores.coco import Evaluation, GroundTruth
 from eval.street.detector import build_network, save_detector, write_checkpoint
 from eval.street.scene import CLASSES
 from eval.street.splits import TEST, SceneId, train_scenes, write_split
-from rainmer.cli import make_parser, non_negative_int, positive_int, run_command
+from rainmer.cli import make_parser, non_negative_int, parse_options, positive_int, run_command
 from rainmer.files import atomic_write, make_folder
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image
@@ -40,9 +39,9 @@ from rainmer.frames.images import read_image
 __all__ = ["Recipe", "measure", "train"]
 
 _STAGES = ((320, 5 / 7), (480, 1 / 7), (640, 1 / 7))  # width of the input, share of the epochs
-_KEPT_SHARE = 0.3  # of an object that a crop must leave
-_LEAST_SIDE = 3.0  # pixels of the input
-_PAD = 114  # grey around pictures, as ultralytics has it
+_KEPT_SHARE = 0.3  # smaller parts of an object that remain after cropping are left out
+_LEAST_SIDE = 3.0  # pixels of the input; smaller boxes are left out
+_PAD = 114  # grey level around images, as in ultralytics
 
 
 @dataclass(frozen=True)
@@ -50,16 +49,16 @@ class Recipe:
     """How to train.
 
     Attributes:
-        images: Training scenes, drawn once.
-        epochs: How often each is seen.
-        batch: Images of one step.
-        seed: Of the weights, the order and the augmentation.
-        architecture: One of ultralytics' own descriptions.
-        learning_rate: The highest one, of AdamW; it rises, then falls as half a cosine.
-        extra: Further epochs at full size on pictures that are hardly changed, in which the rate
-            falls once more, from `extra_rate`.
-        extra_rate: See `extra`.
-        weight_decay: Of the kernels.
+        images: Number of training scenes.
+        epochs: How often each is used.
+        batch: Images per step.
+        seed: Seed of the weights, the order and the augmentation.
+        architecture: A description that ultralytics has.
+        learning_rate: Highest rate of AdamW; it rises, then falls as half a cosine.
+        extra: More epochs at full size with little augmentation, in which the rate falls again,
+            from `extra_rate`.
+        extra_rate: Learning rate at the start of the extra epochs.
+        weight_decay: Weight decay of the kernels.
     """
 
     images: int = 2800
@@ -81,15 +80,34 @@ class Recipe:
         return widths[-self.epochs :] + [_STAGES[-1][0]] * self.extra
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """The options of the command."""
+
+    out: Path
+    work: Path | None
+    images: int
+    epochs: int
+    extra: int
+    seed: int
+    threads: int | None
+    quiet: bool
+
+
 class Scenes(NamedTuple):
-    """Scenes in memory: uint8 RGB (N, H, W, 3), and boxes (n, 5) of class, x1, y1, x2, y2 each."""
+    """Scenes in memory.
+
+    Attributes:
+        images: (N, H, W, 3), uint8, RGB.
+        boxes: Of each image (n, 5): class, x1, y1, x2, y2 in pixels.
+    """
 
     images: npt.NDArray[np.uint8]
     boxes: list[npt.NDArray[np.float32]]
 
 
 def load_scenes(folder: Path, count: int, *, quiet: bool = False) -> Scenes:
-    """Draw the training scenes into a folder, unless they are there, and read them.
+    """Draw the training scenes into a folder, unless they are in it, and read them.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -107,7 +125,7 @@ def load_scenes(folder: Path, count: int, *, quiet: bool = False) -> Scenes:
             boxes[annotation["image_id"]].append(
                 (annotation["category_id"] - 1, x, y, x + w, y + h)
             )
-    arrays = [np.array(found, np.float32).reshape(-1, 5) for found in boxes.values()]
+    arrays = [np.array(rows, np.float32).reshape(-1, 5) for rows in boxes.values()]
     return Scenes(np.stack(images), arrays)
 
 
@@ -115,17 +133,17 @@ def augmented(
     rng: np.random.Generator, image: Frame, boxes: npt.NDArray[np.float32],
     size_hw: tuple[int, int], *, gentle: bool = False,
 ) -> tuple[Frame, npt.NDArray[np.float32]]:  # fmt: skip
-    """Flip, zoom, shift and tint a picture.
+    """Flip, zoom, shift and tint an image.
 
     Args:
         rng: Chooses how.
         image: (H, W, 3), uint8, RGB.
         boxes: (n, 5): class, x1, y1, x2, y2 in pixels.
-        size_hw: Of the result.
-        gentle: Change it little, and leave half of the pictures as sharp as they are.
+        size_hw: Size of the result.
+        gentle: Change images little, and only flip and tint half of them.
 
     Returns:
-        The picture and the boxes that are left of it.
+        The image (H, W, 3), and the boxes (m, 5) that are still inside.
     """
     height, width = size_hw
     strength = (0.25 if rng.random() < 0.5 else 0.0) if gentle else 1.0
@@ -148,32 +166,32 @@ def augmented(
     whole = np.prod(corners[:, 1] - corners[:, 0], axis=1)
     corners = np.clip(corners, 0, [width, height])
     sides = corners[:, 1] - corners[:, 0]
-    kept = (np.prod(sides, axis=1) > _KEPT_SHARE * whole) & (sides.min(axis=1) > _LEAST_SIDE)
-    left = np.concatenate([boxes[:, :1], corners.reshape(-1, 4)], axis=1)[kept]
-    return moved, left.astype(np.float32)
+    inside = (np.prod(sides, axis=1) > _KEPT_SHARE * whole) & (sides.min(axis=1) > _LEAST_SIDE)
+    changed = np.concatenate([boxes[:, :1], corners.reshape(-1, 4)], axis=1)[inside]
+    return moved, changed.astype(np.float32)
 
 
 def batches(
     scenes: Scenes, rng: np.random.Generator, batch: int, size_hw: tuple[int, int], *,
     gentle: bool = False,
 ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
-    """Give an epoch's batches in random order, the next one being made beside the training."""
+    """Yield an epoch's batches in random order; a thread prepares the next two."""
     order = rng.permutation(len(scenes.images))
     starts = range(0, len(order) - batch + 1, batch)
     make = partial(_batch, scenes, rng, size_hw, gentle)
     with ThreadPoolExecutor(1) as pool:
-        made = [pool.submit(make, order[start : start + batch]) for start in starts[:2]]
+        pending = [pool.submit(make, order[start : start + batch]) for start in starts[:2]]
         for start in list(starts[2:]) + [None] * min(2, len(starts)):
-            yield made.pop(0).result()
+            yield pending.pop(0).result()
             if start is not None:
-                made.append(pool.submit(make, order[start : start + batch]))
+                pending.append(pool.submit(make, order[start : start + batch]))
 
 
 def _batch(
     scenes: Scenes, rng: np.random.Generator, size_hw: tuple[int, int], gentle: bool,
     chosen: npt.NDArray[np.intp],
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Return a batch in the form that ultralytics' losses take: boxes as shares of the sides."""
+    """Return a batch as ultralytics' losses take it: boxes as centre and size, 0..1."""
     pairs = [
         augmented(rng, scenes.images[i], scenes.boxes[i], size_hw, gentle=gentle) for i in chosen
     ]
@@ -195,7 +213,7 @@ def _batch(
 
 
 class Training:
-    """A network in training, its averaged weights, and what is needed to go on after a break."""
+    """A network in training, its averaged weights, and the state that resuming needs."""
 
     def __init__(self, recipe: Recipe) -> None:
         torch.manual_seed(recipe.seed)
@@ -214,7 +232,7 @@ class Training:
         pairs = zip(
             self.average.state_dict().values(), self.network.state_dict().values(), strict=True
         )
-        # Both lists share their memory with the networks.
+        # These tensors share their memory with the networks.
         self._averaged, self._current = zip(
             *[(mean, value) for mean, value in pairs if mean.is_floating_point()], strict=True
         )
@@ -248,7 +266,7 @@ class Training:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimizer.step()
         self.step += 1
-        # ultralytics' average remembers longer than this training lasts.
+        # The average of ultralytics is too slow for a training this short.
         keep = min(0.998, self.step / (self.step + 30))
         with torch.no_grad():
             torch._foreach_lerp_(self._averaged, self._current, 1 - keep)
@@ -264,7 +282,7 @@ class Training:
         return recipe.extra_rate * _fall((self.step - self.steps) / max(further, 1))
 
     def save(self, path: Path) -> None:
-        """Write what `load` needs to go on."""
+        """Write the state that `load` reads."""
         content = {
             "network": self.network.state_dict(), "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(), "step": self.step, "epoch": self.epoch,
@@ -273,7 +291,7 @@ class Training:
             torch.save(content, temporary)
 
     def load(self, path: Path) -> None:
-        """Go on from a file of `save`."""
+        """Resume from a file of `save`."""
         content = torch.load(path, weights_only=True)
         self.network.load_state_dict(content["network"])
         self.average.load_state_dict(content["average"])
@@ -282,21 +300,21 @@ class Training:
 
 
 def _fall(share: float) -> float:
-    """Return the factor on a learning rate after a share of the steps: half a cosine to 0.02."""
+    """Return the factor of a learning rate after a share of the steps: half a cosine to 0.02."""
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
 def measure(weights: Path, folder: Path, *, imgsz: int = 640) -> dict[str, dict[str, float | None]]:
-    """Return mAP, mAP50, ... (fractions) of a detector on scenes of `write_split`.
+    """Measure a detector on scenes of `write_split`.
 
     Args:
         weights: A `.pt` file.
         folder: Holds `images` and `instances.json`.
-        imgsz: Long side of the detector's input.
+        imgsz: Long side of the detector's input in pixels.
 
     Returns:
-        By condition: `all`, `day`, `night`, as of `eval.scores.coco.Evaluation.summary`; and
-        `classes`, the AP of each class.
+        Under `all`, `day` and `night` the fractions of `eval.scores.coco.Evaluation.summary`; under
+        `classes` the AP of each class.
     """
     from detection.yolo.harness import ValidationHarness
 
@@ -306,8 +324,8 @@ def measure(weights: Path, folder: Path, *, imgsz: int = 640) -> dict[str, dict[
     frames = [read_image(folder / "images" / record["file_name"]) for record in records]
     results: list[dict[str, Any]] = []
     for batch in harness.plan([(frame.shape[0], frame.shape[1]) for frame in frames]):
-        found = harness.detect([frames[i] for i in batch.indices], batch.input_hw)
-        for index, detections in zip(batch.indices, found, strict=True):
+        detected = harness.detect([frames[i] for i in batch.indices], batch.input_hw)
+        for index, detections in zip(batch.indices, detected, strict=True):
             for box, score, label in zip(
                 detections.boxes_xyxy, detections.scores, detections.labels, strict=True
             ):
@@ -322,22 +340,22 @@ def measure(weights: Path, folder: Path, *, imgsz: int = 640) -> dict[str, dict[
     scores = {"all": evaluation.summary(ids)}
     for condition in sorted(set(ids.values())):
         scores[condition] = evaluation.summary(i for i, time_ in ids.items() if time_ == condition)
-    scores["classes"] = {row["class"]: row["AP"] for row in evaluation.per_class(ids)}
+    scores["classes"] = {score.name: score.ap for score in evaluation.per_class(ids)}
     return scores
 
 
 def train(recipe: Recipe, work: Path, *, quiet: bool = False) -> Training:
-    """Train, or go on with an interrupted training in the same folder.
+    """Train, or resume an interrupted training in the same folder.
 
-    The folder gets the scenes (`train`, `held-out`), `state.pt`, and `epochs.csv`: loss, and mAP on
-    96 scenes that are neither trained on nor in the test split.
+    The folder gets the scenes (`train`, `held-out`), `state.pt`, and `epochs.csv` with the loss,
+    and with the mAP on 96 scenes that are neither trained on nor in the test split.
 
     Raises:
         OutputError: The folder cannot be written.
     """
     make_folder(work)
     scenes = load_scenes(work / "train", recipe.images, quiet=quiet)
-    held_out = _drawn(work / "held-out", train_scenes(96, 1_000_000), quiet=quiet)
+    held_out = _draw_into(work / "held-out", train_scenes(96, 1_000_000), quiet=quiet)
     training = Training(recipe)
     state, log = work / "state.pt", work / "epochs.csv"
     if state.is_file():
@@ -356,7 +374,8 @@ def train(recipe: Recipe, work: Path, *, quiet: bool = False) -> Training:
     return training
 
 
-def _drawn(folder: Path, scenes: Sequence[SceneId], *, quiet: bool) -> Path:
+def _draw_into(folder: Path, scenes: Sequence[SceneId], *, quiet: bool) -> Path:
+    """Draw scenes into a folder, unless they are in it; return the folder."""
     if not (folder / "instances.json").is_file():
         write_split(folder, scenes, quiet=quiet)
     return folder
@@ -371,7 +390,7 @@ def _append(path: Path, row: dict[str, Any]) -> None:
         writer.writerow(row)
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> _Options:
     parser = make_parser(
         "python -m eval.street.train_detector",
         "Train the embedded detector on clean Rainy Street scenes and write its weights.",
@@ -392,12 +411,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=defaults.seed, metavar="S")
     parser.add_argument("--threads", type=positive_int, metavar="T", help="of torch on the CPU")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
-    return parser.parse_args(argv)
+    return parse_options(parser, _Options, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    options = _arguments(argv)
+    """Run the command. Raises RainmerError for mistakes of the user."""
+    options = _parse(argv)
     os.environ.setdefault("YOLO_AUTOINSTALL", "False")
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())
     recipe = Recipe(
@@ -408,19 +427,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(options.threads)
     started = time.perf_counter()
     training = train(recipe, work, quiet=options.quiet)
-    test = _drawn(work / "test", TEST, quiet=options.quiet)
+    test = _draw_into(work / "test", TEST, quiet=options.quiet)
     scores = measure(work / "average.pt", test)
+    _save(training, options.out, scores)
+    print(f"{options.out}: {time.perf_counter() - started:.0f} s")
+    for condition in ("all", "day", "night"):
+        print(f"  {condition}: mAP {100 * (scores[condition]['mAP'] or 0):.1f}")
+
+
+def _save(training: Training, path: Path, scores: dict[str, dict[str, float | None]]) -> None:
+    """Write the averaged weights, with the recipe and the scores on the test split."""
+    recipe = training.recipe
     facts = {
         "images": str(recipe.images), "epochs": f"{recipe.epochs}+{recipe.extra}",
         "batch": str(recipe.batch),
         "seed": str(recipe.seed), "data": "clean Rainy Street scenes, day and night, drawn",
         "test": json.dumps(scores),
     }  # fmt: skip
-    save_detector(training.average.state_dict(), options.out, architecture=recipe.architecture,
+    save_detector(training.average.state_dict(), path, architecture=recipe.architecture,
                   names=list(CLASSES), facts=facts)  # fmt: skip
-    print(f"{options.out}: {time.perf_counter() - started:.0f} s")
-    for condition in ("all", "day", "night"):
-        print(f"  {condition}: mAP {100 * (scores[condition]['mAP'] or 0):.1f}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from rainmer.align.balance import BalancePlan, draw, plan_balance, target_shares
 from rainmer.align.crop import crop_frame, crop_images
 from rainmer.align.leaks import leaks_between, leaks_within, perceptual_hash
 from rainmer.align.measure import SetSummary, measure_images, summarize
-from rainmer.data.layouts.sets import ImageSet, Pair, read_set
+from rainmer.data.layouts.pairing import ImageSet, Pair
+from rainmer.data.layouts.sets import read_set
 
 __all__ = [
     "BalancePlan",

@@ -2,232 +2,266 @@
 
 `crop` cuts large images, `measure` takes the properties of sets, `balance` draws a part whose rain
 is as dense as that of other sets, `plot` shows sets side by side, `leaks` finds images that are in
-two sets. All of them go on where an interrupted run stopped, but for `leaks`.
+two sets. All but `leaks` continue where an interrupted run stopped.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from rainmer.align.balance import (
-    Keep,
-    balance_command,
+    BalancePlan,
+    checked_edges,
+    copy_selected,
+    draw,
+    other_files,
+    plan_balance,
+    reference_shares,
+    selected_files,
+    target_shares,
+    write_selection,
 )
-from rainmer.align.crop import crop_command
-from rainmer.align.figures import Entropy, plot_command
-from rainmer.align.leaks import (
-    HASH_BITS,
-    leaks_command,
+from rainmer.align.crop import (
+    CropJob,
+    crop_images,
+    folder_jobs,
+    nightrain_jobs,
+    refuse_results_inside,
 )
+from rainmer.align.figures import density_figure, radar_figure
+from rainmer.align.leaks import Fingerprint, compared_images, find_leaks, read_fingerprint
 from rainmer.align.measure import (
-    DEFAULT_EDGES,
-    measure_command,
+    MeasuredPair,
+    SetSummary,
+    bin_shares,
+    densities_of,
+    measure_images,
+    read_measured,
+    read_summary,
+    summarize,
+    write_summary,
 )
-from rainmer.cli import make_parser, non_negative_int, positive_int, run_command
-from rainmer.data.layouts.sets import PairingRule
+from rainmer.align.options import (
+    BalanceOptions,
+    CropOptions,
+    LeaksOptions,
+    MeasureOptions,
+    PlotOptions,
+    parse,
+)
+from rainmer.align.published import PUBLISHED_SUMMARIES
+from rainmer.background import ordered_map
+from rainmer.cli import progress_bar, run_command
+from rainmer.data.layouts.sets import (
+    no_pairs_message,
+    pair_folders,
+    read_sets,
+    unpaired_lines,
+)
+from rainmer.errors import DatasetError, ImageError, OutputError
+from rainmer.figures import save_figure
+from rainmer.files import write_csv, write_text
+from rainmer.frames.inputs import printable, raise_skipped
 
-__all__ = ["main"]
+__all__ = ["EXIT_LEAKS", "main"]
 
+EXIT_LEAKS = 1
+"""Exit code of `leaks` when it found some; a mistake or a broken image is 2, as everywhere."""
 
-_OUT = Path("runs/align")
-_THREADS = min(8, os.cpu_count() or 1)
-_SETS_HELP = "ROOT, NAME:ROOT (with rainy|input|rain and clean|gt|target|norain below, or a tree "
-_SETS_HELP += "of GT-Rain), or NAME:RAINY:CLEAN"
-_EXAMPLE = """\
-  python -m rainmer.align crop GTAV-NightRain --out crops --size 512
-  python -m rainmer.align crop --rainy wet --clean dry --out crops
-  python -m rainmer.align measure crops GT-Rain:GT-RAIN_train --out measured
-  python -m rainmer.align balance measured/crops.csv --out GTAV-balance/train --seed 0 --link
-  python -m rainmer.align plot measured/crops.json --published --out plots --format png
-  python -m rainmer.align leaks GTAV-balance/train GTAV-balance/test --threshold 8"""
+_SELECTION, _PLAN = "selection.csv", "balance.json"
+_MEASURED_HEAD = """\
+| set | pairs | clean | rain density | <= 0.04 | <= 0.08 | > 0.08 | PSNR (dB) | equal pairs |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Raises:
-        RainmerError: What the user can mend. At the end also when images were skipped; the results
-            of all others are kept.
+        RainmerError: A mistake in the options, or data or results that cannot be read or written.
+            Also, at the end, when images were skipped; the results of all others are kept.
         SystemExit: With `EXIT_LEAKS`, when `leaks` found some.
     """
-    options = _parse(argv)
-    options.run(options)
+    match parse(argv):
+        case CropOptions() as crop:
+            _crop(crop)
+        case MeasureOptions() as measure:
+            _measure(measure)
+        case BalanceOptions() as balance:
+            _balance(balance)
+        case PlotOptions() as plot:
+            _plot(plot)
+        case LeaksOptions() as leaks:
+            _leaks(leaks)
 
 
-# --- options --------------------------------------------------------------------------------------
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = make_parser(
-        "python -m rainmer.align",
-        "Bring sets of pairs of rainy and clean images in line before they are mixed.",
-        _EXAMPLE,
+def _crop(options: CropOptions) -> None:
+    skipped: list[str] = []
+    jobs = _crop_jobs(options, skipped)[: options.limit]
+    refuse_results_inside(options.out, [job.rainy.parent for job in jobs])
+    total = len(jobs) + len({job.clean for job in jobs}) + len(skipped)
+    images = crop_images(
+        jobs, options.out, size=options.size, threads=options.threads, skipped=skipped
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_crop(commands.add_parser("crop", help="cut pairs into squares, as GTAV-NightRain"))
-    _add_measure(commands.add_parser("measure", help="rain density and properties of sets"))
-    _add_balance(commands.add_parser("balance", help="draw pairs by the rain density of others"))
-    _add_plot(commands.add_parser("plot", help="radar of properties, histogram of rain density"))
-    _add_leaks(commands.add_parser("leaks", help="images that are in two sets, or twice in one"))
-    return parser.parse_args(argv)
+    cropped = list(progress_bar(total, items=images, quiet=options.quiet))
+    crops = sum(image.crops for image in cropped)
+    before = sum(image.unchanged for image in cropped)
+    text = f"{len(cropped)} images gave {crops} crops of {options.size} pixels"
+    print(f"{text}; {before} were cut before; results in {options.out}")
+    raise_skipped(skipped, total)
 
 
-def _add_crop(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "root", nargs="*", type=Path, metavar="ROOT", help="GTAV-NightRain: holds set1, set2, ..."
+def _crop_jobs(options: CropOptions, skipped: list[str]) -> list[CropJob]:
+    if options.root and not (options.rainy or options.clean):
+        return nightrain_jobs(options.root, options.split, skipped)
+    if options.root or not (options.rainy and options.clean):
+        raise DatasetError("name folders of GTAV-NightRain, or both --rainy DIR and --clean DIR")
+    images = pair_folders("pairs", options.rainy, options.clean, options.pairing)
+    if not images.pairs:
+        raise DatasetError(no_pairs_message(str(options.rainy), images))
+    skipped += unpaired_lines(images)
+    return folder_jobs(images)
+
+
+def _measure(options: MeasureOptions) -> None:
+    sets = read_sets(options.sets, options.pairing)
+    for images in sets:
+        if not images.pairs:
+            raise DatasetError(no_pairs_message(images.name, images))
+    all_skipped: list[str] = []
+    rows = []
+    for images in sets:
+        skipped = unpaired_lines(images)
+        table = options.out / f"{images.name}.csv"
+        pairs = measure_images(images, table, threads=options.threads, skipped=skipped)
+        total = len(images.pairs)
+        measured = list(
+            progress_bar(total, items=pairs, unit="pair", quiet=options.quiet, name=images.name)
+        )
+        if measured:
+            summary = summarize(images.name, measured)
+            write_summary(table.with_suffix(".json"), summary, skipped)
+            rows.append(_measured_row(summary, measured))
+        all_skipped += skipped
+    print(_MEASURED_HEAD, *rows, f"results in {options.out}", sep="\n")
+    raise_skipped(all_skipped, sum(len(images.rainy) for images in sets))
+
+
+def _measured_row(summary: SetSummary, measured: Sequence[MeasuredPair]) -> str:
+    cells = [
+        summary.name,
+        str(summary.pairs),
+        str(summary.distinct_clean),
+        f"{summary.rain_density:.4f}",
+        *(f"{share:.1%}" for share in bin_shares(densities_of(measured))),
+        "none" if summary.psnr_db is None else f"{summary.psnr_db:.2f}",
+        str(summary.equal_pairs),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _balance(options: BalanceOptions) -> None:
+    edges = checked_edges(options.bins)
+    measured = read_measured(options.table)
+    densities = densities_of(measured)
+    shares = target_shares(reference_shares(options.reference, edges))
+    plan = plan_balance(densities, shares, edges, options.keep)
+    bins = [indices.tolist() for indices in draw(densities, plan, options.seed, edges)]
+    files = selected_files([measured[index] for indices in bins for index in indices])
+    others = other_files(files, options.out)
+    if others:
+        raise OutputError(
+            f"{options.out} holds {len(others)} files that this selection does not have, such as "
+            f"{others[0]}: choose another folder for --out"
+        )
+    write_text(options.out / _PLAN, json.dumps(_plan_content(options, plan), indent=1) + "\n")
+    write_selection(options.out / _SELECTION, measured, bins)
+    skipped: list[str] = []
+    copying = copy_selected(files, options.out, link=options.link, skipped=skipped)
+    before = sum(progress_bar(len(files), items=copying, unit="file", quiet=options.quiet))
+    _print_plan(plan, edges)
+    print(f"{sum(plan.taken)} pairs; {before} files were there; results in {options.out}")
+    raise_skipped(skipped, len(files))
+
+
+def _plan_content(options: BalanceOptions, plan: BalancePlan) -> dict[str, object]:
+    return {
+        "table": str(options.table),
+        "reference": [str(path) for path in options.reference] or ["SynRain", "GT-Rain"],
+        "bins": options.bins,
+        "keep": options.keep,
+        "seed": options.seed,
+        "shares": plan.shares,
+        "available": plan.available,
+        "wanted": plan.wanted,
+        "taken": plan.taken,
+    }
+
+
+def _print_plan(plan: BalancePlan, edges: Sequence[float]) -> None:
+    print("| rain density | share wanted | pairs there | taken |\n| --- | ---: | ---: | ---: |")
+    names = [*(f"up to {edge:g}" for edge in edges), f"above {edges[-1]:g}"]
+    rows = zip(names, plan.shares, plan.available, plan.wanted, plan.taken, strict=True)
+    for name, share, available, wanted, taken in rows:
+        lacking = f" of {wanted} wanted" if taken < wanted else ""
+        print(f"| {name} | {share:.2%} | {available} | {taken}{lacking} |")
+    if plan.taken != plan.wanted:
+        print("note: a bin has too few pairs for these shares; --keep scarcest takes fewer of all")
+
+
+def _plot(options: PlotOptions) -> None:
+    summaries = [read_summary(path) for path in options.files]
+    if options.published:
+        summaries += PUBLISHED_SUMMARIES.values()
+    if not summaries:
+        raise DatasetError("nothing to plot: name measured sets, or add --published")
+    radar, density = (options.out / f"{name}.{options.format}" for name in ("radar", "density"))
+    save_figure(radar, radar_figure(summaries, options.entropy))
+    save_figure(density, density_figure(summaries))
+    print(f"{radar}\n{density}")
+
+
+def _leaks(options: LeaksOptions) -> None:
+    sets = read_sets([options.train, *options.tests], options.pairing)
+    skipped: list[str] = []
+    known = _fingerprints(compared_images(sets), options, skipped)
+    leaks = find_leaks(sets[0], sets[1:], known, options.threshold)
+    rows = [
+        (leak.kind, leak.distance, first, leak.first, second, leak.second)
+        for first, second, leak in leaks
+    ]
+    head = ("kind", "distance", "first_set", "first", "second_set", "second")
+    write_csv(options.out, [head, *rows])
+    for kind, distance, first_set, first, second_set, second in rows[: options.show]:
+        line = f"{kind} ({distance} bits): {first_set}: {first} = {second_set}: {second}"
+        print(printable(line))
+    if len(rows) > options.show:
+        print(f"... and {len(rows) - options.show} more in {options.out}")
+    between = sum(first_set != second_set for first_set, second_set, _ in leaks)
+    print(
+        f"{len(known)} images compared: {between} leaks between sets, "
+        f"{len(leaks) - between} duplicates within sets; results in {options.out}"
     )
-    parser.add_argument("--split", default="train", help="of GTAV-NightRain; default: train")
-    parser.add_argument("--rainy", type=Path, metavar="DIR", help="rainy images of another set")
-    parser.add_argument("--clean", type=Path, metavar="DIR", help="their clean partners")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="gets rainy/ and gt/"
-    )
-    parser.add_argument(
-        "--size", type=positive_int, default=512, metavar="PX", help="side; default: 512"
-    )
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N pairs")
-    _add_pairing(parser)
-    _add_common(parser)
-    parser.set_defaults(run=crop_command)
+    raise_skipped(skipped, len(known) + len(skipped))
+    if leaks:
+        sys.exit(EXIT_LEAKS)
 
 
-def _add_measure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sets", nargs="+", metavar="SET", help=_SETS_HELP)
-    parser.add_argument(
-        "--out", type=Path, default=_OUT, metavar="DIR", help=f"tables; default: {_OUT}"
-    )
-    _add_pairing(parser)
-    _add_common(parser)
-    parser.set_defaults(run=measure_command)
-
-
-def _add_balance(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", type=Path, metavar="CSV", help="the set, as measured")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="rainy/ and gt/")
-    parser.add_argument(
-        "--reference",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="measured sets (.csv or .json) whose shares count; default: SynRain and GT-Rain, "
-        "as published",
-    )
-    parser.add_argument(
-        "--bins",
-        nargs="+",
-        type=float,
-        default=list(DEFAULT_EDGES),
-        metavar="EDGE",
-        help="upper edges of the bins but the last; default: 0.04 0.08",
-    )
-    parser.add_argument(
-        "--keep",
-        choices=get_args(Keep),
-        default="heaviest",
-        help="the bin that is kept whole: of the densest rain (as published), or the one that "
-        "lacks most",
-    )
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the draw; default: 0")
-    parser.add_argument("--link", action="store_true", help="hard links instead of copies")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(run=balance_command)
-
-
-def _add_plot(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help="measured sets (.json or .csv)"
-    )
-    parser.add_argument(
-        "--published", action="store_true", help="add SynRain, GT-Rain and GTAV-balance"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=_OUT, metavar="DIR", help=f"figures; default: {_OUT}"
-    )
-    parser.add_argument("--format", choices=("svg", "png"), default="svg", help="default: svg")
-    parser.add_argument(
-        "--entropy",
-        choices=get_args(Entropy),
-        default="sum",
-        help="of whole sets, as published, or of their images; default: sum",
-    )
-    parser.set_defaults(run=plot_command)
-
-
-def _add_leaks(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Find images of TRAIN in each TEST, and images twice in any of them. Clean images are "
-        "compared where both sets have them. Exit code 0: none found, 1: some, 2: a mistake or "
-        "broken images."
-    )
-    parser.add_argument("train", metavar="TRAIN", help=_SETS_HELP + ", or a folder of images")
-    parser.add_argument("tests", nargs="*", metavar="TEST", help="the same")
-    parser.add_argument(
-        "--threshold",
-        type=_bits,
-        default=8,
-        metavar="BITS",
-        help="bits of 64 in which near duplicates may differ; default: 8",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=_OUT / "leaks.csv",
-        metavar="CSV",
-        help=f"default: {_OUT / 'leaks.csv'}",
-    )
-    parser.add_argument(
-        "--show", type=non_negative_int, default=20, metavar="N", help="pairs printed; default: 20"
-    )
-    _add_pairing(parser)
-    _add_common(parser)
-    parser.set_defaults(run=leaks_command)
-
-
-def _add_pairing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--pairing",
-        choices=get_args(PairingRule),
-        default="auto",
-        help="a clean image has the rainy one's name, or without its second part between _, or "
-        "only its first; default: what fits, in this order",
-    )
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--threads", type=positive_int, default=_THREADS, metavar="N", help="images at a time"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def _bits(text: str) -> int:
-    bits = non_negative_int(text)
-    if bits >= HASH_BITS // 2:
-        raise argparse.ArgumentTypeError(f"{text} is not below {HASH_BITS // 2}: all would match")
-    return bits
-
-
-# --- crop -----------------------------------------------------------------------------------------
-
-
-# --- measure --------------------------------------------------------------------------------------
-
-
-# --- balance --------------------------------------------------------------------------------------
-
-
-# --- plot -----------------------------------------------------------------------------------------
-
-
-# --- leaks ----------------------------------------------------------------------------------------
-
-
-# --- shared ---------------------------------------------------------------------------------------
+def _fingerprints(
+    paths: Sequence[Path], options: LeaksOptions, skipped: list[str]
+) -> dict[Path, Fingerprint]:
+    """Return the fingerprints of images by path; `skipped` gains a line for each unreadable one."""
+    known = {}
+    work = ordered_map(read_fingerprint, paths, options.threads, errors=(ImageError, DatasetError))
+    for path, result in progress_bar(len(paths), items=work, quiet=options.quiet):
+        if isinstance(result, Exception):
+            skipped.append(str(result))
+        else:
+            known[path] = result
+    return known
 
 
 if __name__ == "__main__":

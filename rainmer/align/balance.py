@@ -6,9 +6,7 @@ GTAV-NightRain; the published draws come out with the published seed.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,22 +31,22 @@ from rainmer.align.measure import (
     read_summary,
 )
 from rainmer.align.published import PUBLISHED_SUMMARIES
-from rainmer.cli import progress_bar
 from rainmer.errors import DatasetError, OutputError
-from rainmer.files import atomic_write, write_csv, write_text
-from rainmer.frames.inputs import raise_skipped
+from rainmer.files import atomic_write, write_csv
 
 __all__ = [
     "BalancePlan",
     "Keep",
-    "balance_command",
+    "checked_edges",
     "copy_selected",
     "draw",
     "other_files",
     "plan_balance",
     "published_shares",
+    "reference_shares",
     "selected_files",
     "target_shares",
+    "write_selection",
 ]
 
 
@@ -120,7 +118,7 @@ def plan_balance(
     edges: Sequence[float] = DEFAULT_EDGES,
     keep: Keep = "heaviest",
 ) -> BalancePlan:
-    """Say how many pairs of each bin a balanced set takes.
+    """Return how many pairs of each bin a balanced set takes.
 
     The bin that is kept whole sets the total: N = its count / its share. Of every other bin N times
     its share are wanted, rounded down; there may be fewer.
@@ -168,13 +166,13 @@ def draw(
     """
     bins = bins_of(densities, edges)
     generator = np.random.RandomState(seed)
-    drawn = []
+    chosen = []
     for index, number in enumerate(plan.taken):
         inside = np.flatnonzero(bins == index)
         if index != plan.whole:
             inside = generator.choice(inside, number, replace=False)
-        drawn.append(inside)
-    return drawn
+        chosen.append(inside)
+    return chosen
 
 
 def selected_files(selected: Sequence[MeasuredPair]) -> dict[str, Path]:
@@ -185,11 +183,9 @@ def selected_files(selected: Sequence[MeasuredPair]) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     folded: dict[str, str] = {}
-    for one in selected:
-        for kind, name, source in (
-            (RAINY, one.pair.name, one.pair.rainy),
-            (CLEAN, one.pair.clean_name, one.pair.clean),
-        ):
+    for row in selected:
+        names = (row.pair.name, row.pair.clean_name)
+        for kind, name, source in zip((RAINY, CLEAN), names, row.pair.files, strict=True):
             target = f"{kind}/{name}"
             other = folded.setdefault(target.casefold(), target)
             if other != target or os.path.abspath(files.setdefault(target, source)) != (
@@ -200,7 +196,7 @@ def selected_files(selected: Sequence[MeasuredPair]) -> dict[str, Path]:
 
 
 def other_files(files: Mapping[str, Path], out: Path) -> list[Path]:
-    """Return what the folder of a balanced set holds beside its files."""
+    """Return the files in the folder of a balanced set that are not part of it."""
     folders = [out / kind for kind in (RAINY, CLEAN)]
     there = [path for folder in folders if folder.is_dir() for path in sorted(folder.rglob("*"))]
     return [
@@ -270,35 +266,8 @@ def _copy(source: Path, target: Path, *, link: bool) -> None:
             ) from error
 
 
-_SELECTION, _PLAN = "selection.csv", "balance.json"
-
-
-def balance_command(options: argparse.Namespace) -> None:
-    """Choose a balanced selection, write and print it."""
-    edges = _edges(options.bins)
-    measured = read_measured(options.table)
-    densities = densities_of(measured)
-    shares = target_shares(_reference_shares(options.reference, edges))
-    plan = plan_balance(densities, shares, edges, options.keep)
-    bins = [indices.tolist() for indices in draw(densities, plan, options.seed, edges)]
-    files = selected_files([measured[index] for drawn in bins for index in drawn])
-    others = other_files(files, options.out)
-    if others:
-        raise OutputError(
-            f"{options.out} holds {len(others)} files that this selection does not have, such as "
-            f"{others[0]}: choose another folder for --out"
-        )
-    write_text(options.out / _PLAN, json.dumps(_plan_content(options, plan), indent=1) + "\n")
-    _write_selection(options.out / _SELECTION, measured, bins)
-    skipped: list[str] = []
-    copying = copy_selected(files, options.out, link=options.link, skipped=skipped)
-    before = sum(progress_bar(copying, len(files), "file", options.quiet))
-    _print_plan(plan, edges)
-    print(f"{sum(plan.taken)} pairs; {before} files were there; results in {options.out}")
-    raise_skipped(skipped, len(files))
-
-
-def _edges(edges: Sequence[float]) -> tuple[float, ...]:
+def checked_edges(edges: Sequence[float]) -> tuple[float, ...]:
+    """Return the upper edges of bins as given. Raises DatasetError if they do not increase."""
     inside = all(0 < edge < 1 for edge in edges)
     if not inside or any(low >= high for low, high in itertools.pairwise(edges)):
         given = " ".join(map(str, edges))
@@ -306,7 +275,16 @@ def _edges(edges: Sequence[float]) -> tuple[float, ...]:
     return tuple(edges)
 
 
-def _reference_shares(paths: Sequence[Path], edges: Sequence[float]) -> list[list[float]]:
+def reference_shares(paths: Sequence[Path], edges: Sequence[float]) -> list[list[float]]:
+    """Return the share of pairs in each bin of measured sets; without any, of the published ones.
+
+    Args:
+        paths: Results of `measure`: a .csv counts exactly, a .json by its histogram.
+        edges: As for `bin_shares`.
+
+    Raises:
+        DatasetError: A file cannot be read, or an edge is none of the histogram's.
+    """
     if not paths:
         published = (PUBLISHED_SUMMARIES[name] for name in ("SynRain", "GT-Rain"))
         return [published_shares(summary, edges) for summary in published]
@@ -318,41 +296,13 @@ def _reference_shares(paths: Sequence[Path], edges: Sequence[float]) -> list[lis
     ]
 
 
-def _plan_content(options: argparse.Namespace, plan: BalancePlan) -> dict[str, object]:
-    return {
-        "table": str(options.table),
-        "reference": [str(path) for path in options.reference] or ["SynRain", "GT-Rain"],
-        "bins": options.bins,
-        "keep": options.keep,
-        "seed": options.seed,
-        "shares": plan.shares,
-        "available": plan.available,
-        "wanted": plan.wanted,
-        "taken": plan.taken,
-    }
-
-
-def _write_selection(
+def write_selection(
     path: Path, measured: Sequence[MeasuredPair], bins: Sequence[Sequence[int]]
 ) -> None:
     """Write the names of the selected pairs, in the order of the draw."""
-    rows = [
-        (measured[index].pair.name, measured[index].pair.clean_name, place, repr(density))
-        for place, drawn in enumerate(bins)
-        for index in drawn
-        for density in (measured[index].rain_density,)
-    ]
-    write_csv(path, [("name", "clean_name", "bin", "rain_density"), *rows])
-
-
-def _print_plan(plan: BalancePlan, edges: Sequence[float]) -> None:
-    print("| rain density | share wanted | pairs there | taken |\n| --- | ---: | ---: | ---: |")
-    names = [*(f"up to {edge:g}" for edge in edges), f"above {edges[-1]:g}"]
-    for index, name in enumerate(names):
-        taken = str(plan.taken[index])
-        if plan.taken[index] < plan.wanted[index]:
-            taken += f" of {plan.wanted[index]} wanted"
-        share, available = plan.shares[index], plan.available[index]
-        print(f"| {name} | {share:.2%} | {available} | {taken} |")
-    if plan.taken != plan.wanted:
-        print("note: a bin has too few pairs for these shares; --keep scarcest takes fewer of all")
+    rows: list[Sequence[object]] = [("name", "clean_name", "bin", "rain_density")]
+    for number, indices in enumerate(bins):
+        for index in indices:
+            row = measured[index]
+            rows.append((row.pair.name, row.pair.clean_name, number, repr(row.rain_density)))
+    write_csv(path, rows)

@@ -6,7 +6,6 @@ row; the rest at the right and at the bottom is left out.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import os
@@ -16,32 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rainmer.background_work import in_order
-from rainmer.cli import progress_bar
-from rainmer.data.layouts.sets import (
-    ImageSet,
-    Pair,
-    _no_pairs,
-    pair_folders,
-    subfolder,
-    unpaired_lines,
-)
+from rainmer.background import ordered_map
+from rainmer.data.layouts.pairing import ImageSet, Pair, match_pairs
+from rainmer.data.layouts.tree import subfolder
 from rainmer.errors import DatasetError, ImageError, OutputError
 from rainmer.files import append_line, make_folder, match_key, read_lines, write_text
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import list_images, read_image, write_image
-from rainmer.frames.inputs import raise_skipped, real_path
+from rainmer.frames.inputs import real_path
 
 __all__ = [
     "CLEAN",
     "RAINY",
     "CropJob",
     "CroppedImage",
-    "crop_command",
     "crop_frame",
     "crop_images",
     "folder_jobs",
     "nightrain_jobs",
+    "refuse_results_inside",
 ]
 
 RAINY, CLEAN = "rainy", "gt"
@@ -92,7 +84,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Record:
-    """What is known of an image that was cut."""
+    """An image that was cut, as the record file has it."""
 
     stem: str
     stamp: list[int]
@@ -127,34 +119,33 @@ def nightrain_jobs(
     Args:
         roots: Folders that hold `set1`, `set2`, ..., or are one of them.
         split: Subfolder of each set.
-        skipped: Gains a line for each rainy image without a clean partner; without it, they are an
-            error.
+        skipped: Gains a line for each rainy image without a clean partner.
 
     Raises:
         DatasetError: A root holds no such set.
     """
     jobs: list[CropJob] = []
     for root in roots:
-        found = [
+        of_root = [
             job
             for name, folder in _nightrain_sets(root, split)
             for job in _set_jobs(name, folder, [] if skipped is None else skipped)
         ]
-        if not found:
+        if not of_root:
             raise DatasetError(
                 f"{root} holds no pairs of GTAV-NightRain: expected set1/{split}/{RAINY} and "
                 f"set1/{split}/{CLEAN}; for two folders of another set use --rainy and --clean"
             )
-        jobs += found
+        jobs += of_root
     return jobs
 
 
 def folder_jobs(images: ImageSet) -> list[CropJob]:
-    """Name the crops of any set so that the crops pair again by the rules of `clean_keys`."""
+    """Name the crops of any set so that `clean_keys` pairs them again."""
     jobs = []
     for pair in images.pairs:
-        rainy, clean = _paired_stems(pair)
-        jobs.append(CropJob(pair.rainy, pair.clean, rainy, clean))
+        rainy, clean = pair.files
+        jobs.append(CropJob(rainy, clean, *_paired_stems(pair)))
     return jobs
 
 
@@ -166,9 +157,9 @@ def crop_images(
     threads: int,
     skipped: list[str],
 ) -> Iterator[CroppedImage]:
-    """Cut pairs into `out/rainy` and `out/gt`, each clean image once, and tell of every image.
+    """Cut pairs into `out/rainy` and `out/gt`, each clean image once, and yield every image.
 
-    What was cut before is kept as long as the image is unchanged; a record in `out` says so.
+    Crops of an earlier run are kept while their image is unchanged, by a record in `out`.
 
     Args:
         jobs: The pairs.
@@ -187,9 +178,9 @@ def crop_images(
     sizes: dict[str, tuple[int, int]] = {}
     clean = {f"{CLEAN}/{job.clean_stem}": job.clean for job in jobs}
     tasks = [_Task(source, stem, None) for stem, source in clean.items()]
-    for task, record, done in _run(tasks, out, size, threads, known, skipped):
+    for task, record, image in _run(tasks, out, size, threads, known, skipped):
         sizes[task.stem] = record.size_hw
-        yield done
+        yield image
     tasks = []
     for job in jobs:
         size_hw = sizes.get(f"{CLEAN}/{job.clean_stem}")
@@ -197,11 +188,8 @@ def crop_images(
             skipped.append(f"{job.rainy}: its clean image was skipped")
         else:
             tasks.append(_Task(job.rainy, f"{RAINY}/{job.rainy_stem}", size_hw))
-    for _, _, done in _run(tasks, out, size, threads, known, skipped):
-        yield done
-
-
-# --- names ----------------------------------------------------------------------------------------
+    for _, _, image in _run(tasks, out, size, threads, known, skipped):
+        yield image
 
 
 def _nightrain_sets(root: Path, split: str) -> Iterator[tuple[str, Path]]:
@@ -210,23 +198,28 @@ def _nightrain_sets(root: Path, split: str) -> Iterator[tuple[str, Path]]:
         raise DatasetError(f"no folder {root}")
     for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
         name = _SET.fullmatch(folder.resolve().name.casefold())
-        inner = subfolder(folder, [split.casefold()])
+        inner = subfolder(folder, split)
         if name and inner:
             yield name[0], inner
 
 
 def _set_jobs(set_name: str, folder: Path, skipped: list[str]) -> Iterator[CropJob]:
-    rainy, clean = (subfolder(folder, [name]) for name in (RAINY, CLEAN))
+    rainy, clean = (subfolder(folder, name) for name in (RAINY, CLEAN))
     if rainy is None or clean is None:
         return
-    partners = {match_key(path.relative_to(clean)): path for path in list_images(clean)}
-    for path in list_images(rainy):
-        scene = path.stem.partition("_")[0]
-        partner = partners.get(match_key(f"{scene}.png"))
-        if partner is None:
-            skipped.append(f"{path}: no clean image {scene}.png in {clean}")
-            continue
-        yield CropJob(path, partner, f"{path.stem}_{set_name}", f"{scene}_{set_name}")
+    by_key = {match_key(path.relative_to(clean)): path for path in list_images(clean)}
+    matching = match_pairs(
+        list_images(rainy),
+        by_key.values(),
+        lambda path: by_key.get(match_key(f"{_scene(path)}.png")),
+    )
+    skipped += [f"{p}: no clean image {_scene(p)}.png in {clean}" for p in matching.unpaired]
+    for path, partner in matching.pairs:
+        yield CropJob(path, partner, f"{path.stem}_{set_name}", f"{_scene(path)}_{set_name}")
+
+
+def _scene(rainy: Path) -> str:
+    return rainy.stem.partition("_")[0]
 
 
 def _paired_stems(pair: Pair) -> tuple[str, str]:
@@ -254,9 +247,6 @@ def _refuse_collisions(jobs: Sequence[CropJob]) -> None:
                 )
 
 
-# --- files ----------------------------------------------------------------------------------------
-
-
 def _run(
     tasks: Iterable[_Task],
     out: Path,
@@ -266,7 +256,7 @@ def _run(
     skipped: list[str],
 ) -> Iterator[tuple[_Task, _Record, CroppedImage]]:
     function = functools.partial(_cut, out=out, size=size, known=known)
-    for task, result in in_order(function, tasks, threads):
+    for task, result in ordered_map(function, tasks, threads, errors=(ImageError, DatasetError)):
         if isinstance(result, Exception):
             skipped.append(str(result))
             continue
@@ -357,7 +347,7 @@ def _has_content(folder: Path) -> bool:
 
 
 def _record(line: dict[str, Any]) -> _Record | None:
-    """Return a record as it was written; None for what is damaged: it is cut again."""
+    """Return a record as it was written; None for a damaged one, whose image is cut again."""
     try:
         record = _Record(**line)
         height, width = record.size_hw
@@ -366,36 +356,12 @@ def _record(line: dict[str, Any]) -> _Record | None:
         return None
 
 
-def crop_command(options: argparse.Namespace) -> None:
-    """Cut the images of a set into crops."""
-    skipped: list[str] = []
-    jobs = _jobs_of(options, skipped)[: options.limit]
-    _refuse_inside(options.out, [job.rainy.parent for job in jobs])
-    total = len(jobs) + len({job.clean for job in jobs}) + len(skipped)
-    images = crop_images(
-        jobs, options.out, size=options.size, threads=options.threads, skipped=skipped
-    )
-    done = list(progress_bar(images, total, "image", options.quiet))
-    crops, before = sum(one.crops for one in done), sum(one.unchanged for one in done)
-    text = f"{len(done)} images gave {crops} crops of {options.size} pixels"
-    print(f"{text}; {before} were cut before; results in {options.out}")
-    raise_skipped(skipped, total)
+def refuse_results_inside(out: Path, folders: Iterable[Path]) -> None:
+    """Refuse results among the images they are made of, where the next run would read them.
 
-
-def _jobs_of(options: argparse.Namespace, skipped: list[str]) -> list[CropJob]:
-    if options.root and not (options.rainy or options.clean):
-        return nightrain_jobs(options.root, options.split, skipped)
-    if options.root or not (options.rainy and options.clean):
-        raise DatasetError("name folders of GTAV-NightRain, or both --rainy DIR and --clean DIR")
-    images = pair_folders("pairs", options.rainy, options.clean, options.pairing)
-    if not images.pairs:
-        raise DatasetError(_no_pairs(str(options.rainy), images))
-    skipped += unpaired_lines(images)
-    return folder_jobs(images)
-
-
-def _refuse_inside(out: Path, folders: Iterable[Path]) -> None:
-    """Refuse results among the images they are made of: the next run would take them for more."""
+    Raises:
+        OutputError: `out` is one of the folders, or inside one.
+    """
     results = real_path(out)
     for folder in sorted({real_path(folder) for folder in folders}):
         if results == folder or folder in results.parents:

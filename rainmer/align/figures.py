@@ -5,23 +5,12 @@ Matplotlib is imported by the functions that draw: nothing else of `rainmer` nee
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import io
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from rainmer.align.measure import (
-    HISTOGRAM_WIDTH,
-    SetSummary,
-    read_summary,
-)
-from rainmer.align.published import PUBLISHED_SUMMARIES
-from rainmer.errors import DatasetError
-from rainmer.files import write_bytes
+from rainmer.align.measure import HISTOGRAM_WIDTH, SetSummary
+from rainmer.figures import INK, color_of, draw_grid, marker_of, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,10 +19,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Entropy",
     "density_figure",
-    "plot_command",
     "radar_figure",
     "radar_values",
-    "save_figure",
 ]
 
 Entropy = Literal["sum", "mean"]
@@ -49,38 +36,10 @@ _SPOKES = (
     ("colourfulness", "colourfulness of rain", ""),
     ("psnr_db", "PSNR", "dB"),
 )
-_INK = "#22303c"
-_COLORS = (
-    "#2a78b8",
-    "#d9703b",
-    "#2f9e77",
-    "#a05cc0",
-    "#c9991f",
-    "#c2477f",
-    "#6d7f2e",
-    "#7a8794",
-)
-_MARKERS = "osD^vPX*"
-_STYLE = {
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "rainmer",  # the same figure is the same file
-    "text.color": _INK,
-    "text.parse_math": False,  # names of sets may hold $
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-}
 _RINGS = (0.25, 0.5, 0.75, 1.0)
 _LABEL_RADIUS = 1.07
 _ROOM_X, _ROOM_Y = 1.68, 1.27
 _PAPER = {"facecolor": "white", "alpha": 0.65, "linewidth": 0, "pad": 0.8}
-_PNG_DPI = 160
 
 
 def radar_values(
@@ -94,7 +53,7 @@ def radar_values(
         summaries: The sets.
         entropy: Whether entropies are those of whole sets or of their images.
     """
-    rows = [_values(one, entropy) for one in summaries]
+    rows = [_values(summary, entropy) for summary in summaries]
     largest = _largest(rows)
     return [
         [
@@ -105,6 +64,7 @@ def radar_values(
     ]
 
 
+@styled
 def radar_figure(summaries: Sequence[SetSummary], entropy: Entropy = "sum") -> Figure:
     """Draw the properties of sets on 8 spokes, each as a share of the largest of the sets.
 
@@ -118,31 +78,29 @@ def radar_figure(summaries: Sequence[SetSummary], entropy: Entropy = "sum") -> F
     from matplotlib.figure import Figure
 
     values = radar_values(summaries, entropy)
-    largest = _largest([_values(one, entropy) for one in summaries])
-    with _style():
-        figure = Figure(figsize=(8.4, 6.5 + 0.24 * len(summaries)), layout="constrained")
-        axes = figure.add_subplot()
-        _draw_frame(axes, largest, entropy)
-        for index, (summary, row) in enumerate(zip(summaries, values, strict=True)):
-            points = [
-                _point(angle, value or 0.0) for angle, value in zip(_ANGLES, row, strict=True)
-            ]
-            x, y = zip(*points, points[0], strict=True)
-            color = _COLORS[index % len(_COLORS)]
-            axes.fill(x, y, color=color, alpha=0.1, linewidth=0)
-            axes.plot(
-                x,
-                y,
-                color=color,
-                linewidth=2,
-                marker=_MARKERS[index % len(_MARKERS)],
-                markersize=5,
-                label=_legend(summary, row),
-            )
-        figure.legend(loc="outside lower center", ncols=1, fontsize=10)
+    largest = _largest([_values(summary, entropy) for summary in summaries])
+    figure = Figure(figsize=(8.4, 6.5 + 0.24 * len(summaries)), layout="constrained")
+    axes = figure.add_subplot()
+    _draw_frame(axes, largest, entropy)
+    for index, (summary, row) in enumerate(zip(summaries, values, strict=True)):
+        points = [_point(angle, value or 0.0) for angle, value in zip(_ANGLES, row, strict=True)]
+        x, y = zip(*points, points[0], strict=True)
+        color = color_of(index)
+        axes.fill(x, y, color=color, alpha=0.1, linewidth=0)
+        axes.plot(
+            x,
+            y,
+            color=color,
+            linewidth=2,
+            marker=marker_of(index),
+            markersize=5,
+            label=_legend(summary, row),
+        )
+    figure.legend(loc="outside lower center", ncols=1, fontsize=10)
     return figure
 
 
+@styled
 def density_figure(summaries: Sequence[SetSummary]) -> Figure:
     """Draw which share of each set's pairs has which rain density, in the 10 published bins.
 
@@ -153,48 +111,25 @@ def density_figure(summaries: Sequence[SetSummary]) -> Figure:
 
     bins = len(summaries[0].rain_density_counts)
     width = 0.84 * HISTOGRAM_WIDTH / len(summaries)
-    with _style():
-        rows = math.ceil(len(summaries) / 2)
-        figure = Figure(figsize=(9.0, 4.3 + 0.22 * rows), layout="constrained")
-        axes = figure.add_subplot()
-        for index, summary in enumerate(summaries):
-            shift = (index - (len(summaries) - 1) / 2) * width
-            axes.bar(
-                [(place + 0.5) * HISTOGRAM_WIDTH + shift for place in range(bins)],
-                [100 * count / summary.pairs for count in summary.rain_density_counts],
-                0.94 * width,
-                color=_COLORS[index % len(_COLORS)],
-                label=_density_legend(summary),
-            )
-        axes.set_xticks([place * HISTOGRAM_WIDTH for place in range(bins + 1)])
-        axes.set_xlim(0, bins * HISTOGRAM_WIDTH)
-        axes.set_xlabel("rain density")
-        axes.set_ylabel("share of pairs (%)")
-        axes.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.8)
-        axes.set_axisbelow(True)
-        figure.legend(loc="outside upper center", ncols=1 if len(summaries) == 1 else 2)
+    rows = math.ceil(len(summaries) / 2)
+    figure = Figure(figsize=(9.0, 4.3 + 0.22 * rows), layout="constrained")
+    axes = figure.add_subplot()
+    for index, summary in enumerate(summaries):
+        shift = (index - (len(summaries) - 1) / 2) * width
+        axes.bar(
+            [(place + 0.5) * HISTOGRAM_WIDTH + shift for place in range(bins)],
+            [100 * count / summary.pairs for count in summary.rain_density_counts],
+            0.94 * width,
+            color=color_of(index),
+            label=_density_legend(summary),
+        )
+    axes.set_xticks([place * HISTOGRAM_WIDTH for place in range(bins + 1)])
+    axes.set_xlim(0, bins * HISTOGRAM_WIDTH)
+    axes.set_xlabel("rain density")
+    axes.set_ylabel("share of pairs (%)")
+    draw_grid(axes, "y")
+    figure.legend(loc="outside upper center", ncols=1 if len(summaries) == 1 else 2)
     return figure
-
-
-def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as SVG or PNG, by the suffix of `path`. Raises OutputError."""
-    content = io.BytesIO()
-    kind = path.suffix.lower().lstrip(".")
-    with _style():
-        # Without a date the same figure is the same file.
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(content, format=kind, dpi=_PNG_DPI, metadata=metadata)
-    write_bytes(path, content.getvalue())
-
-
-@contextlib.contextmanager
-def _style() -> Iterator[None]:
-    """Draw in this style, whatever the process uses elsewhere."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        yield
 
 
 def _values(summary: SetSummary, entropy: Entropy) -> list[float | None]:
@@ -225,13 +160,13 @@ def _draw_frame(axes: Axes, largest: Sequence[float], entropy: Entropy) -> None:
         outer = ring == _RINGS[-1]
         axes.plot(
             *zip(*corners, strict=True),
-            color=_INK,
+            color=INK,
             alpha=0.6 if outer else 0.18,
             linewidth=1.0 if outer else 0.8,
         )
     for angle, top, (name, label, unit) in zip(_ANGLES, largest, _SPOKES, strict=True):
         end = _point(angle, 1.0)
-        axes.plot((0, end[0]), (0, end[1]), color=_INK, alpha=0.18, linewidth=0.8)
+        axes.plot((0, end[0]), (0, end[1]), color=INK, alpha=0.18, linewidth=0.8)
         which = f" ({entropy})" if "entropy" in name else ""
         x, y = _point(angle, _LABEL_RADIUS)
         axes.text(
@@ -265,16 +200,3 @@ def _density_legend(summary: SetSummary) -> str:
     outside = summary.pairs - sum(summary.rain_density_counts)
     text = f"{summary.name}: mean {summary.rain_density:.3f}, {summary.pairs:,} pairs"
     return f"{text}, {outside:,} above" if outside else text
-
-
-def plot_command(options: argparse.Namespace) -> None:
-    """Draw the figures of measured sets."""
-    summaries = [read_summary(path) for path in options.files]
-    if options.published:
-        summaries += PUBLISHED_SUMMARIES.values()
-    if not summaries:
-        raise DatasetError("nothing to plot: name measured sets, or add --published")
-    radar, density = (options.out / f"{name}.{options.format}" for name in ("radar", "density"))
-    save_figure(radar, radar_figure(summaries, options.entropy))
-    save_figure(density, density_figure(summaries))
-    print(f"{radar}\n{density}")

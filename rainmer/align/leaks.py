@@ -7,9 +7,7 @@ their median.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,24 +17,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rainmer.background_work import in_order
-from rainmer.cli import progress_bar
-from rainmer.data.layouts.sets import ImageSet, read_sets
-from rainmer.files import write_csv
+from rainmer.data.layouts.pairing import ImageSet
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image
-from rainmer.frames.inputs import printable, raise_skipped
 
 __all__ = [
-    "EXIT_LEAKS",
     "HASH_BITS",
     "Fingerprint",
     "Leak",
-    "compared_paths",
+    "compared_images",
     "find_leaks",
     "fingerprint",
     "leaks_between",
-    "leaks_command",
     "leaks_within",
     "perceptual_hash",
     "read_fingerprint",
@@ -53,7 +45,7 @@ _ROWS, _COLUMNS = np.array(_LOWEST[1 : HASH_BITS + 1]).T
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What an image is compared by.
+    """The hashes by which an image is compared.
 
     Attributes:
         path: The image.
@@ -82,13 +74,15 @@ class Leak:
     second: Path
 
 
-def compared_paths(images: ImageSet, *, everything: bool = False) -> list[Path]:
-    """Return the images of a set that are compared.
+def compared_images(sets: Sequence[ImageSet]) -> list[Path]:
+    """Return the distinct images of sets that `find_leaks` compares."""
+    # Between a set without clean images and another, all images are compared.
+    everything = any(not images.clean for images in sets)
+    return list(dict.fromkeys(p for images in sets for p in _compared(images, everything)))
 
-    Args:
-        images: The set.
-        everything: All images, instead of the clean ones where there are some.
-    """
+
+def _compared(images: ImageSet, everything: bool) -> list[Path]:
+    """Return all images of a set, or only the clean ones where there are some."""
     if everything:
         return [*images.clean, *images.rainy]
     return images.clean or images.rainy
@@ -113,17 +107,17 @@ def find_leaks(
     """
 
     def prints(images: ImageSet, *, everything: bool = False) -> list[Fingerprint]:
-        paths = compared_paths(images, everything=everything)
-        return [known[path] for path in paths if path in known]
+        return [known[path] for path in _compared(images, everything) if path in known]
 
-    found = []
+    leaks = []
     for test in tests:
         everything = not (train.clean and test.clean)
-        first, second = (prints(one, everything=everything) for one in (train, test))
-        found += [(train.name, test.name, leak) for leak in leaks_between(first, second, threshold)]
-    for one in (train, *tests):
-        found += [(one.name, one.name, leak) for leak in leaks_within(prints(one), threshold)]
-    return found
+        first, second = (prints(images, everything=everything) for images in (train, test))
+        leaks += [(train.name, test.name, leak) for leak in leaks_between(first, second, threshold)]
+    for images in (train, *tests):
+        within = leaks_within(prints(images), threshold)
+        leaks += [(images.name, images.name, leak) for leak in within]
+    return leaks
 
 
 def read_fingerprint(path: Path) -> Fingerprint:
@@ -240,50 +234,3 @@ def _hashes(
     known = [(place, one.hash) for place, one in enumerate(images) if one.hash is not None]
     places = np.array([place for place, _ in known], np.int64)
     return places, np.array([value for _, value in known], np.uint64)
-
-
-EXIT_LEAKS = 1
-"""Exit code of `leaks` when it found some; a mistake or a broken image is 2, as everywhere."""
-
-
-def leaks_command(options: argparse.Namespace) -> None:
-    """Search test sets for images of the training set; exit code 1 if there are any."""
-    sets = read_sets([options.train, *options.tests], options.pairing)
-    skipped: list[str] = []
-    known = _fingerprints(sets, options, skipped)
-    found = find_leaks(sets[0], sets[1:], known, options.threshold)
-    rows = [
-        (leak.kind, leak.distance, first, leak.first, second, leak.second)
-        for first, second, leak in found
-    ]
-    head = ("kind", "distance", "first_set", "first", "second_set", "second")
-    write_csv(options.out, [head, *rows])
-    for kind, distance, first, one, second, other in rows[: options.show]:
-        print(printable(f"{kind} ({distance} bits): {first}: {one} = {second}: {other}"))
-    if len(rows) > options.show:
-        print(f"... and {len(rows) - options.show} more in {options.out}")
-    between = sum(first != second for first, second, _ in found)
-    print(
-        f"{len(known)} images compared: {between} leaks between sets, "
-        f"{len(found) - between} duplicates within sets; results in {options.out}"
-    )
-    raise_skipped(skipped, len(known) + len(skipped))
-    if found:
-        sys.exit(EXIT_LEAKS)
-
-
-def _fingerprints(
-    sets: Sequence[ImageSet], options: argparse.Namespace, skipped: list[str]
-) -> dict[Path, Fingerprint]:
-    """Return the fingerprints of all images that are compared."""
-    # Between a set without clean images and another, all images are compared.
-    bare = any(not one.clean for one in sets)
-    paths = [path for one in sets for path in compared_paths(one, everything=bare)]
-    known = {}
-    work = in_order(read_fingerprint, list(dict.fromkeys(paths)), options.threads)
-    for path, result in progress_bar(work, len(set(paths)), "image", options.quiet):
-        if isinstance(result, Exception):
-            skipped.append(str(result))
-        else:
-            known[path] = result
-    return known

@@ -5,7 +5,6 @@ Source: the alignment study of Rainmer (ACM MM 2024); its published code gives t
 
 from __future__ import annotations
 
-import argparse
 import csv
 import dataclasses
 import functools
@@ -21,15 +20,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rainmer.background_work import in_order
-from rainmer.cli import progress_bar
+from rainmer.background import ordered_map
 from rainmer.config import from_mapping, to_mapping
-from rainmer.data.layouts.sets import ImageSet, Pair, _no_pairs, read_sets, unpaired_lines
+from rainmer.data.layouts.pairing import ImageSet, Pair
 from rainmer.data.properties import PairProperties, measure_pair, rain_density
 from rainmer.errors import ConfigError, DatasetError, ImageError, OutputError
 from rainmer.files import make_folder, write_bytes, write_text
 from rainmer.frames.images import read_image
-from rainmer.frames.inputs import raise_skipped
 
 __all__ = [
     "DEFAULT_EDGES",
@@ -42,13 +39,18 @@ __all__ = [
     "bins_of",
     "densities_of",
     "density_histogram",
-    "measure_command",
     "measure_images",
     "read_measured",
     "read_summary",
     "summarize",
     "write_summary",
 ]
+
+Densities = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+DEFAULT_EDGES = (0.04, 0.08)
+"""Upper edges of all bins of rain density but the last, which has none: A, B and C as published."""
 
 HISTOGRAM_WIDTH = 0.04
 _HISTOGRAM_BINS = 10
@@ -128,14 +130,14 @@ def summarize(name: str, measured: Sequence[MeasuredPair]) -> SetSummary:
     """
     if not measured:
         raise DatasetError(f"the set {name} has no pair to summarize")
-    rows = [one.properties for one in measured]
+    rows = [pair.properties for pair in measured]
     clean: dict[str, float] = {}
-    for one in measured:
-        clean.setdefault(PurePosixPath(one.pair.clean_name).name, one.properties.clean_entropy)
+    for row in measured:
+        clean.setdefault(PurePosixPath(row.pair.clean_name).name, row.properties.clean_entropy)
     gradients = [row.gradient for row in rows if row.gradient is not None]
     colours = [row.colourfulness for row in rows if row.colourfulness is not None]
     psnrs = [row.psnr_db for row in rows if math.isfinite(row.psnr_db)]
-    densities = np.array([one.rain_density for one in measured])
+    densities = np.array([row.rain_density for row in measured])
     return SetSummary(
         name=name,
         pairs=len(rows),
@@ -174,6 +176,32 @@ def density_histogram(densities: npt.NDArray[np.floating[Any]]) -> tuple[int, ..
     return tuple(np.bincount(inside, minlength=_HISTOGRAM_BINS).tolist())
 
 
+def densities_of(measured: Sequence[MeasuredPair]) -> Densities:
+    """Return the rain densities (N,) of measured pairs as float32, as they are published."""
+    return np.array([row.rain_density for row in measured], np.float32)
+
+
+def bin_shares(densities: Densities, edges: Sequence[float] = DEFAULT_EDGES) -> list[float]:
+    """Return the share of pairs in each bin; an upper edge belongs to its bin.
+
+    Args:
+        densities: Rain densities (N,), at least one.
+        edges: Upper edges of all bins but the last, increasing.
+
+    Example:
+        >>> bin_shares(np.array([0.04, 0.05, 0.08, 0.3], np.float32))
+        [0.25, 0.5, 0.25]
+    """
+    counts = np.bincount(bins_of(densities, edges), minlength=len(edges) + 1)
+    return [int(count) / len(densities) for count in counts]
+
+
+def bins_of(densities: Densities, edges: Sequence[float]) -> Indices:
+    """Return the bin of each density (N,), 0 to the number of edges."""
+    # An edge as float32, as densities are: one that equals it is inside the lower bin.
+    return np.searchsorted(np.asarray(edges, np.float32), densities, side="left")
+
+
 def measure_images(
     images: ImageSet, table: Path, *, threads: int, skipped: list[str]
 ) -> Iterator[MeasuredPair]:
@@ -194,20 +222,22 @@ def measure_images(
         OutputError: The file cannot be written.
     """
     make_folder(table.parent)
-    before = {one.pair.name: one for one in _read_rows(table)} if table.exists() else {}
+    before = {row.pair.name: row for row in _read_rows(table)} if table.exists() else {}
     # Of a file that an interruption cut, only whole rows are kept to append to.
     _replace(table, before.values())
-    done = []
+    measured = []
     function = functools.partial(_measure, known=before)
-    for _, result in in_order(function, images.pairs, threads):
+    for _, result in ordered_map(
+        function, images.pairs, threads, errors=(ImageError, DatasetError)
+    ):
         if isinstance(result, Exception):
             skipped.append(str(result))
             continue
         if before.get(result.pair.name) is not result:
             _append(table, _row(result, table.parent))
-        done.append(result)
+        measured.append(result)
         yield result
-    _replace(table, done)
+    _replace(table, measured)
 
 
 def read_measured(table: Path) -> list[MeasuredPair]:
@@ -216,7 +246,7 @@ def read_measured(table: Path) -> list[MeasuredPair]:
     Raises:
         DatasetError: The file cannot be read, has other columns, or no rows.
     """
-    rows = {one.pair.name: one for one in _read_rows(table)}
+    rows = {row.pair.name: row for row in _read_rows(table)}
     if not rows:
         raise DatasetError(f"{table} holds no pairs; run `python -m rainmer.align measure` again")
     return list(rows.values())
@@ -261,7 +291,7 @@ def _measure(pair: Pair, *, known: dict[str, MeasuredPair]) -> MeasuredPair:
     if before and before.stamp == stamp and before.pair.clean_name == pair.clean_name:
         # The files may have been reached by another path then.
         return before if _same_files(before.pair, pair) else dataclasses.replace(before, pair=pair)
-    rainy, clean = read_image(pair.rainy), read_image(pair.clean)
+    rainy, clean = map(read_image, pair.files)
     if rainy.shape != clean.shape:
         raise DatasetError(
             f"{pair.rainy} is {rainy.shape[1]}x{rainy.shape[0]} pixels, but its clean image "
@@ -271,32 +301,25 @@ def _measure(pair: Pair, *, known: dict[str, MeasuredPair]) -> MeasuredPair:
 
 
 def _same_files(one: Pair, other: Pair) -> bool:
-    return all(
-        os.path.abspath(a) == os.path.abspath(b)
-        for a, b in ((one.rainy, other.rainy), (one.clean, other.clean))
-    )
+    return [*map(os.path.abspath, one.files)] == [*map(os.path.abspath, other.files)]
 
 
 def _stamp(pair: Pair) -> str:
     try:
-        states = [os.stat(path) for path in (pair.rainy, pair.clean)]
+        states = [os.stat(path) for path in pair.files]
     except OSError as error:
         raise ImageError(f"cannot read the image {error.filename}: {error.strerror}") from error
     return " ".join(f"{state.st_size}:{state.st_mtime_ns}" for state in states)
 
 
-# --- the CSV file ---------------------------------------------------------------------------------
-
-
 def _row(measured: MeasuredPair, base: Path) -> str:
-    """Return a pair's line. Numbers are written so that reading gives the same ones."""
+    """Return a pair's line. Numbers are written with all digits, so that reading restores them."""
     pair, properties = measured.pair, dataclasses.astuple(measured.properties)
     return _line(
         [
             pair.name,
             pair.clean_name,
-            _shown_path(pair.rainy, base),
-            _shown_path(pair.clean, base),
+            *(_shown_path(path, base) for path in pair.files),
             measured.stamp,
             repr(measured.rain_density),
             *("" if value is None else repr(value) for value in properties),
@@ -347,7 +370,7 @@ def _measured(cells: Sequence[str], base: Path) -> MeasuredPair | None:
         if len(values) != len(_PROPERTIES):
             return None
         numbers: list[Any] = [None if value == "" else float(value) for value in values]
-        pair = Pair(name, clean_name, base / rainy, base / clean)
+        pair = Pair(name, base / rainy, base / clean, clean_name)
         return MeasuredPair(pair, stamp, float(density), PairProperties(*numbers))
     except ValueError:
         return None
@@ -362,85 +385,8 @@ def _append(table: Path, text: str) -> None:
 
 
 def _replace(table: Path, measured: Iterable[MeasuredPair]) -> None:
-    """Write the whole file at once, unless it holds this already."""
-    rows = [_line(_COLUMNS), *(_row(one, table.parent) for one in measured)]
+    """Write the whole table, all or nothing, unless the file holds it already."""
+    rows = [_line(_COLUMNS), *(_row(row, table.parent) for row in measured)]
     content = "".join(rows).encode(errors="surrogateescape")
     if not table.is_file() or table.read_bytes() != content:
         write_bytes(table, content)
-
-
-DEFAULT_EDGES = (0.04, 0.08)
-"""Upper edges of all bins of rain density but the last, which has none: A, B and C as published."""
-
-
-Densities = npt.NDArray[np.float32]
-
-
-Indices = npt.NDArray[np.int64]
-
-
-def densities_of(measured: Sequence[MeasuredPair]) -> Densities:
-    """Return the rain densities (N,) of measured pairs as float32, as they are published."""
-    return np.array([one.rain_density for one in measured], np.float32)
-
-
-def bin_shares(densities: Densities, edges: Sequence[float] = DEFAULT_EDGES) -> list[float]:
-    """Return the share of pairs in each bin; an upper edge belongs to its bin.
-
-    Args:
-        densities: Rain densities (N,), at least one.
-        edges: Upper edges of all bins but the last, increasing.
-
-    Example:
-        >>> bin_shares(np.array([0.04, 0.05, 0.08, 0.3], np.float32))
-        [0.25, 0.5, 0.25]
-    """
-    counts = np.bincount(bins_of(densities, edges), minlength=len(edges) + 1)
-    return [int(count) / len(densities) for count in counts]
-
-
-def bins_of(densities: Densities, edges: Sequence[float]) -> npt.NDArray[np.int64]:
-    # An edge as float32, as densities are: one that equals it is inside the lower bin.
-    """Return the bin of each density (N,), 0 to the number of edges."""
-    return np.searchsorted(np.asarray(edges, np.float32), densities, side="left")
-
-
-def measure_command(options: argparse.Namespace) -> None:
-    """Measure the pairs of sets, and print a table."""
-    sets = read_sets(options.sets, options.pairing)
-    for one in sets:
-        if not one.pairs:
-            raise DatasetError(_no_pairs(one.name, one))
-    all_skipped: list[str] = []
-    rows = []
-    for one in sets:
-        skipped = unpaired_lines(one)
-        table: Path = options.out / f"{one.name}.csv"
-        measuring = measure_images(one, table, threads=options.threads, skipped=skipped)
-        measured = list(progress_bar(measuring, len(one.pairs), "pair", options.quiet, one.name))
-        if measured:
-            summary = summarize(one.name, measured)
-            write_summary(table.with_suffix(".json"), summary, skipped)
-            rows.append(_measured_row(summary, measured))
-        all_skipped += skipped
-    print(_MEASURED_HEAD, *rows, f"results in {options.out}", sep="\n")
-    raise_skipped(all_skipped, sum(len(one.pairs) + len(one.unpaired) for one in sets))
-
-
-_MEASURED_HEAD = """\
-| set | pairs | clean | rain density | <= 0.04 | <= 0.08 | > 0.08 | PSNR (dB) | equal pairs |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
-
-
-def _measured_row(summary: SetSummary, measured: Sequence[MeasuredPair]) -> str:
-    shares = bin_shares(densities_of(measured))
-    cells = [
-        summary.name,
-        str(summary.pairs),
-        str(summary.distinct_clean),
-        f"{summary.rain_density:.4f}",
-        *(f"{share:.1%}" for share in shares),
-        "none" if summary.psnr_db is None else f"{summary.psnr_db:.2f}",
-        str(summary.equal_pairs),
-    ]
-    return f"| {' | '.join(cells)} |"

@@ -1,4 +1,4 @@
-"""What is published of the three sets that Rainmer trains on, in the form of measured sets.
+"""The published properties of the three sets that Rainmer trains on, as if they were measured.
 
 Source: the alignment study of Rainmer (ACM MM 2024).
 """
@@ -77,5 +77,5 @@ _SETS = (
     ),
 )
 
-PUBLISHED_SUMMARIES: Mapping[str, SetSummary] = {one.name: one for one in _SETS}
+PUBLISHED_SUMMARIES: Mapping[str, SetSummary] = {summary.name: summary for summary in _SETS}
 """By the name of the set."""

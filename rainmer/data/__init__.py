@@ -1,1 +1,1 @@
-"""Data: annotations of images; see the modules."""
+"""Data on the disk: annotations, layouts of sets, depth maps, properties of pairs."""

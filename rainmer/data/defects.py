@@ -1,4 +1,4 @@
-"""Defects of data sets: collected by kind, told in a few lines."""
+"""Defects of data sets, collected by kind and summarised in a few lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 __all__ = ["Defects"]
-
 
 _EXAMPLES = 3
 
@@ -28,6 +27,12 @@ class Defects:
     def note(self, kind: str, subject: str) -> None:
         """Record a thing worth knowing."""
         self.notes.setdefault(kind, []).append(subject)
+
+    def extend(self, other: Defects) -> None:
+        """Add everything that another collection holds."""
+        for kinds, others in ((self.errors, other.errors), (self.notes, other.notes)):
+            for kind, subjects in others.items():
+                kinds.setdefault(kind, []).extend(subjects)
 
     def lines(self) -> list[str]:
         """Return one line a kind: how many, of what, and the first examples."""

@@ -1,4 +1,4 @@
-"""How far things are: depth maps in files, and guesses where there is none."""
+"""Depth: maps in files, and guesses where there is no map."""
 
 from __future__ import annotations
 

@@ -1,19 +1,22 @@
 """`python -m rainmer.derain INPUT ... --out DIR`: derain images, folders and videos.
 
-Files are decoded and encoded by a few threads beside the derainer, which is then what takes the
-time. The same command continues an interrupted run: a hidden record in the output folder says which
-derainer its files are of, and files newer than the record and than their input are left alone.
+A few threads decode and encode files while the derainer runs. The same command continues an
+interrupted run: a hidden record in the output folder says which derainer made its files, and files
+that are newer than the record and than their input are left alone.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rainmer.cli import (
+    StageOptions,
     add_stage_options,
     make_parser,
+    parse_options,
     positive_int,
     run_command,
     stage_options,
@@ -22,15 +25,28 @@ from rainmer.derain.jobs import due_jobs, find_jobs
 from rainmer.derain.run import Run
 from rainmer.frames.images import IMAGE_SUFFIXES
 from rainmer.frames.inputs import raise_failures
-from rainmer.stage import Derainer
+from rainmer.stage.results import make_derainer
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
 __all__ = ["main"]
 
-
 _EXAMPLE = """\
   python -m rainmer.derain rainy/ drive.mp4 --out derained
   python -m rainmer.derain 'shots/**/*.jpg' --out derained --derain median --side-by-side"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DerainOptions(StageOptions):
+    """The command line, option by option; `--help` explains them."""
+
+    input: list[str]
+    out: Path
+    derain: str
+    suffix: str | None
+    side_by_side: bool
+    overwrite: bool
+    limit: int | None
+    quiet: bool
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,15 +61,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = _parse(argv)
     jobs = find_jobs(options.input, options.out, options.suffix)[: options.limit]
-    derainer = Derainer(options.derain, **stage_options(options))
-    due = due_jobs(jobs, options, derainer)
+    derainer = make_derainer(options.derain, **stage_options(options))
+    due = due_jobs(
+        jobs,
+        options.out,
+        derainer,
+        side_by_side=options.side_by_side,
+        overwrite=options.overwrite,
+    )
     run = Run(derainer, side_by_side=options.side_by_side, quiet=options.quiet)
     run.process(due)
     print(run.summary(options.out, unchanged=len(jobs) - len(due)))
     raise_failures(run.failures, len(due))
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> DerainOptions:
     parser = make_parser(
         "python -m rainmer.derain",
         "Derain images, folders (with their subfolders) and videos. Results keep the size, the "
@@ -83,7 +105,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N files")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_stage_options(parser)
-    return parser.parse_args(argv)
+    return parse_options(parser, DerainOptions, argv)
 
 
 def _image_suffix(text: str) -> str:
@@ -92,12 +114,6 @@ def _image_suffix(text: str) -> str:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
         raise argparse.ArgumentTypeError(f"{text!r} is no image type: use one of {known}")
     return suffix
-
-
-# --- what to do -----------------------------------------------------------------------------------
-
-
-# --- doing it -------------------------------------------------------------------------------------
 
 
 if __name__ == "__main__":

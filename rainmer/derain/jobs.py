@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import json
@@ -15,12 +14,12 @@ from rainmer.files import make_folder, write_text
 from rainmer.frames.inputs import find_inputs, real_path
 from rainmer.frames.video import WRITABLE_SUFFIXES, is_video
 from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["RECORD_NAME", "Job", "due_jobs", "find_jobs"]
 
-
 RECORD_NAME = ".derain.json"
-"""File in the output folder that says which derainer its results are of."""
+"""File in the output folder that says which derainer made its results."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,23 +83,35 @@ def _target_suffix(source: Path, suffix: str | None) -> str:
     return source.suffix if source.suffix.lower() in WRITABLE_SUFFIXES else ".mp4"
 
 
-def due_jobs(jobs: list[Job], options: argparse.Namespace, derainer: Derainer) -> list[Job]:
-    """Return the jobs that this derainer has not done yet, the way it is asked to now.
+def due_jobs(
+    jobs: list[Job],
+    out: Path,
+    derainer: Derainer | PrecomputedResults,
+    *,
+    side_by_side: bool,
+    overwrite: bool,
+) -> list[Job]:
+    """Return the jobs without a result of this derainer and layout, and record both in the folder.
+
+    Args:
+        jobs: All jobs.
+        out: Folder of the results.
+        derainer: The stage.
+        side_by_side: Whether results show rainy and derained next to each other.
+        overwrite: Do all jobs again, also where files are not results of this command.
 
     Raises:
         OutputError: The folder has a file of a result's name, but no record that it is a result.
     """
-    record = make_folder(options.out) / RECORD_NAME
+    record = make_folder(out) / RECORD_NAME
     taken = next((job.target for job in jobs if os.path.exists(job.target)), None)
-    if taken and not record.is_file() and not options.overwrite:
+    if taken and not record.is_file() and not overwrite:
         raise OutputError(
             f"{taken} exists and is not a result of this command: choose another folder for --out, "
             "or add --overwrite"
         )
-    content = json.dumps(
-        {"derainer": derainer.fingerprint, "side_by_side": options.side_by_side}, indent=2
-    )
-    if options.overwrite or not record.is_file() or record.read_bytes() != content.encode():
+    content = json.dumps({"derainer": derainer.fingerprint, "side_by_side": side_by_side}, indent=2)
+    if overwrite or not record.is_file() or record.read_bytes() != content.encode():
         write_text(record, content)
     since = record.stat().st_mtime_ns
     return [job for job in jobs if not _is_done(job, since)]

@@ -4,52 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from rainmer.background import consume, prefetch
+from rainmer.background import consume, ordered_map, prefetch
 from rainmer.derain.jobs import Job
+from rainmer.device import usable_cpus
 from rainmer.errors import ImageError, SpecError
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image, write_image
 from rainmer.frames.video import VideoWriter, is_video, open_video
 from rainmer.stage import Derainer
+from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["Run"]
 
-
-_THREADS = min(4, os.cpu_count() or 1)
+_MOST_THREADS = 4  # that decode, and that encode
 
 
 class Run:
-    """Derains files with decoding and encoding beside it, and counts.
+    """Derains files, with decoding and encoding in threads, and counts them.
 
     Args:
-        derainer: The stage.
+        derainer: The stage, or results of another one; these are of images, not of videos.
         side_by_side: Write rainy and derained next to each other.
         quiet: No progress bar.
 
     Attributes:
-        images, videos, frames: Number of images, of videos, and of the videos' frames derained.
+        images, videos, frames: How many images, videos and frames of videos were derained.
         failures: One line for each input that could not be read to its end.
         derainer_seconds: Time within the derainer.
     """
 
-    def __init__(self, derainer: Derainer, *, side_by_side: bool, quiet: bool) -> None:
+    def __init__(
+        self, derainer: Derainer | PrecomputedResults, *, side_by_side: bool, quiet: bool
+    ) -> None:
         self.images = self.videos = self.frames = 0
         self.failures: list[str] = []
         self.derainer_seconds = 0.0
         self._derainer = derainer
         self._side_by_side = side_by_side
         self._quiet = quiet
+        self._threads = min(_MOST_THREADS, usable_cpus())
         self._seconds = 0.0
 
     def process(self, jobs: Sequence[Job]) -> None:
@@ -57,17 +58,13 @@ class Run:
 
         Raises:
             OutputError: A result cannot be written.
-            RainmerError: The derainer cannot do this.
+            RainmerError: The derainer fails.
         """
         images = [job for job in jobs if not is_video(job.source)]
         videos = [job for job in jobs if is_video(job.source)]
         start = time.perf_counter()
-        # On an interruption the pool still writes what is derained.
-        with (
-            ThreadPoolExecutor(_THREADS) as pool,
-            tqdm(total=len(images), unit="frame", disable=self._quiet or not jobs) as progress,
-        ):
-            self._process_images(images, pool, progress)
+        with tqdm(total=len(images), unit="frame", disable=self._quiet or not jobs) as progress:
+            self._process_images(images, progress)
             for job in videos:
                 try:
                     self._process_video(job, progress)
@@ -77,7 +74,7 @@ class Run:
         self._seconds = time.perf_counter() - start
 
     def summary(self, out: Path, *, unchanged: int) -> str:
-        """Return what was done in one line."""
+        """Return one line: how many files, by which derainer, and the time."""
         done = [_count(self.images, "image")]
         if self.videos or self.frames:
             done.append(f"{_count(self.videos, 'video')} of {_count(self.frames, 'frame')}")
@@ -88,48 +85,44 @@ class Run:
             text += f"; {unchanged} done before (--overwrite does them again)"
         return f"{text}; results in {out}"
 
-    def _process_images(
-        self, jobs: Sequence[Job], pool: ThreadPoolExecutor, progress: tqdm[Any]
-    ) -> None:
-        writing: deque[Future[None]] = deque()
-        size = self._derainer.batch
-        for batch in _batches_of_one_size(self._read_ahead(jobs, pool, progress), size):
-            frames = [frame for _, frame in batch]
-            derained = self._derain(frames, [job.name.as_posix() for job, _ in batch])
-            for (job, _), frame in zip(batch, derained, strict=True):
-                writing.append(pool.submit(write_image, job.target, frame))
-            while len(writing) > size:
-                self._finish_image(writing.popleft(), progress)
-        for future in writing:
-            self._finish_image(future, progress)
-
-    def _finish_image(self, writing: Future[None], progress: tqdm[Any]) -> None:
-        writing.result()
-        self.images += 1
-        progress.update()
-
-    def _read_ahead(
-        self, jobs: Sequence[Job], pool: ThreadPoolExecutor, progress: tqdm[Any]
-    ) -> Iterator[tuple[Job, Frame]]:
-        """Decode the images of jobs in order, some ahead of their use; note those that fail."""
-        coming = iter(jobs)
-        waiting: deque[tuple[Job, Future[Frame]]] = deque()
-        while True:
-            for job in itertools.islice(coming, self._derainer.batch + _THREADS - len(waiting)):
-                waiting.append((job, pool.submit(read_image, job.source)))
-            if not waiting:
-                return
-            job, reading = waiting.popleft()
-            try:
-                frame = reading.result()
-            except ImageError as error:
-                self.failures.append(str(error))
+    def _process_images(self, jobs: Sequence[Job], progress: tqdm[Any]) -> None:
+        # An interruption waits for the images that are derained but not yet written.
+        writing = ordered_map(
+            lambda result: write_image(*result),
+            self._derained_images(jobs, progress),
+            self._threads,
+            self._derainer.batch + self._threads,
+        )
+        with contextlib.closing(writing):
+            for _ in writing:
+                self.images += 1
                 progress.update()
-            else:
-                yield job, frame
+
+    def _derained_images(
+        self, jobs: Sequence[Job], progress: tqdm[Any]
+    ) -> Iterator[tuple[Path, Frame]]:
+        """Yield the targets of images with their content, in batches of one size."""
+        images = self._read_images(jobs, progress)
+        for batch in _batches_of_one_size(images, self._derainer.batch):
+            frames = [frame for _, frame in batch]
+            derained = self._derain(frames, [job for job, _ in batch])
+            for (job, _), frame in zip(batch, derained, strict=True):
+                yield job.target, frame
+
+    def _read_images(self, jobs: Sequence[Job], progress: tqdm[Any]) -> Iterator[tuple[Job, Frame]]:
+        """Decode images in order, some ahead; add a line to `failures` for each that fails."""
+        ahead = self._derainer.batch + self._threads
+        reading = ordered_map(_read, jobs, self._threads, ahead, errors=(ImageError,))
+        with contextlib.closing(reading):
+            for job, frame in reading:
+                if isinstance(frame, ImageError):
+                    self.failures.append(str(frame))
+                    progress.update()
+                else:
+                    yield job, frame
 
     def _process_video(self, job: Job, progress: tqdm[Any]) -> None:
-        if self._derainer.needs_names:
+        if isinstance(self._derainer, PrecomputedResults):
             raise SpecError(f"{self._derainer.name} holds images: it cannot derain {job.source}")
         with open_video(job.source) as video:
             progress.total = (progress.total or 0) + video.frame_count
@@ -148,19 +141,26 @@ class Run:
                 self.failures.append(video.early_end)
 
     def _derained(self, video: Iterable[Frame]) -> Iterator[Frame]:
-        """Derain a video's frames in batches, while those that come are decoded."""
+        """Derain a video's frames in batches, while the next ones are decoded."""
         size = self._derainer.batch
         with contextlib.closing(prefetch(video, 2 * size)) as frames:
             while batch := list(itertools.islice(frames, size)):
-                yield from self._derain(batch, None)
+                yield from self._derain(batch)
 
-    def _derain(self, frames: list[Frame], names: list[str] | None) -> list[Frame]:
+    def _derain(self, frames: list[Frame], jobs: Sequence[Job] = ()) -> list[Frame]:
         start = time.perf_counter()
-        derained = self._derainer(frames, names)
+        if isinstance(self._derainer, PrecomputedResults):
+            derained = self._derainer(frames, [job.name.as_posix() for job in jobs])
+        else:
+            derained = self._derainer(frames)
         self.derainer_seconds += time.perf_counter() - start
         if not self._side_by_side:
             return derained
         return [np.concatenate(pair, axis=1) for pair in zip(frames, derained, strict=True)]
+
+
+def _read(job: Job) -> Frame:
+    return read_image(job.source)
 
 
 def _batches_of_one_size(

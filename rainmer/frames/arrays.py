@@ -1,8 +1,8 @@
-"""The one place where pictures change form: files, uint8 arrays and float tensors.
+"""Conversions between uint8 arrays and float tensors: all of them are here.
 
 Inside the toolkit a batch of frames is a float tensor (B, 3, H, W), RGB, values 0..1. At the edges
-a frame is a uint8 array (H, W, 3), RGB. BGR exists only where OpenCV or ultralytics is spoken to,
-and is turned here.
+a frame is a uint8 array (H, W, 3), RGB. BGR exists only in calls of OpenCV and ultralytics, and is
+converted here.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def upload(frames: Sequence[npt.NDArray[Any]], device: torch.device | str = "cpu
     device = torch.device(device)
     if device.type != "cuda":
         return torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2)
-    # Stacked right into pinned memory, from where the GPU fetches it without being waited for.
+    # Stacked into pinned memory, which the GPU copies from while the CPU goes on.
     dtype = torch.from_numpy(np.empty(0, frames[0].dtype)).dtype
     pinned = torch.empty((len(frames), *frames[0].shape), dtype=dtype, pin_memory=True)
     np.stack(frames, out=pinned.numpy())
@@ -84,11 +84,11 @@ def download(batch: Tensor) -> list[npt.NDArray[Any]]:
 
 
 class Download:
-    """A download that is under way: on CUDA beside whatever the GPU does next.
+    """A download in progress, on CUDA in parallel with whatever the GPU does next.
 
     Args:
-        batch: (B, C, H, W) of any type. It may be let go of, but must not be written to before
-            `frames` was called.
+        batch: (B, C, H, W) of any type. It may be deleted, but must not be written to until
+            `frames` has been called.
 
     Example:
         >>> Download(torch.zeros(2, 3, 4, 6, dtype=torch.uint8)).frames()[1].shape
@@ -107,7 +107,7 @@ class Download:
             self._rows = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
             self._rows.copy_(rows, non_blocking=True)
             self._done = stream.record_event()
-        # Else its memory could be given to the next batch while it is still read.
+        # Otherwise its memory could be reused for the next batch while it is still read.
         batch.record_stream(stream)
 
     def frames(self) -> list[npt.NDArray[Any]]:
@@ -123,7 +123,7 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def unit_range(batch: Tensor) -> Tensor:
-    """Turn uint8 levels into float32 of 0..1; floating point only becomes float32."""
+    """Turn uint8 levels into float32 of 0..1; floating-point values are only cast to float32."""
     return batch.float().div(255.0) if batch.dtype == torch.uint8 else batch.float()
 
 
@@ -138,7 +138,7 @@ def to_frames(batch: Tensor) -> list[Frame]:
 def quantize(batch: Tensor, *, truncate: bool = False) -> Tensor:
     """Round a float batch of range 0..1 to uint8 levels on its device (clamped, half to even).
 
-    With `truncate` always down, as the conversion of NumPy does it.
+    With `truncate` it rounds down, as NumPy's conversion does.
     """
     levels = batch.float().clamp(0.0, 1.0).mul(255.0)
     return (levels if truncate else levels.round_()).to(torch.uint8)

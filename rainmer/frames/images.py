@@ -31,16 +31,13 @@ __all__ = [
     "write_image",
 ]
 
-
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Suffixes (lower case) of the files that `list_images` finds."""
 
-
+_PNG_END = b"IEND\xaeB\x60\x82"
 _EXIF_ORIENTATION = 0x0112
-
-
-_SWAPS_SIDES = frozenset({5, 6, 7, 8})
-
-
+_SWAPS_SIDES = frozenset({5, 6, 7, 8})  # EXIF orientations
+_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 _READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"\xff\xd8", JpegImageFile),
     (b"\x89PNG", PngImageFile),
@@ -49,20 +46,15 @@ _READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"MM", TiffImageFile),
     (b"RIFF", WebPImageFile),
 )
-
-
-_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
-
-
-_PNG_END = b"IEND\xaeB\x60\x82"
+"""Readers of image headers by the first bytes of a file."""
 
 
 def read_image(path: str | os.PathLike[str]) -> Frame:
-    """Read an image file as it should be seen.
+    """Read an image file as a frame (H, W, 3), uint8, RGB.
 
     Grayscale becomes three equal channels, alpha is dropped, 16-bit becomes 8-bit by its upper
-    byte, CMYK becomes RGB, and the EXIF orientation is applied: what OpenCV's colour mode does,
-    and therefore what ultralytics sees too.
+    byte, CMYK becomes RGB, and the EXIF orientation is applied: as OpenCV's colour mode, and
+    therefore ultralytics, do it.
 
     Raises:
         ImageError: The file is missing, empty, truncated or not an image.
@@ -181,7 +173,7 @@ def encode_image(frame: Frame, suffix: str = ".png", quality: int = 95) -> bytes
     """
     options: list[int] = []
     if suffix.lower() == ".png":
-        # At this stage of a pipeline time counts more than the last tenth of file size.
+        # Encoding fast matters more than the last tenth of the file size.
         options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
     elif suffix.lower() in {".jpg", ".jpeg"}:
         options = [cv2.IMWRITE_JPEG_QUALITY, quality]

@@ -1,4 +1,4 @@
-"""The images and videos that a command's arguments name, and what to say of unreadable ones."""
+"""The images and videos that a command's arguments name, and the errors for unreadable ones."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ class Input:
     """An image or a video by its suffix.
 
     Attributes:
-        path: Where it is. It may be what no image can be, as a link that leads nowhere: reading it
-            then says so.
+        path: Where it is. It is not opened here: a link that leads nowhere fails when it is read.
         name: Its path below the folder or the fixed part of the glob it was found by.
     """
 
@@ -61,7 +60,7 @@ def find_inputs(text: str, out: Path | None = None) -> list[Input]:
     elif glob.has_magic(text) and "\0" not in text:
         root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-        found = [one for match in matches for one in _inputs_below(match, root, out)]
+        found = [item for match in matches for item in _inputs_below(match, root, out)]
     else:
         raise ImageError(f"no file or folder {text}")
     if not found:
@@ -104,28 +103,31 @@ def _inputs_below(path: Path, root: Path, out: Path | None) -> list[Input]:
         if not left_out and _is_known(file):
             found.append(Input(file, name))
     # A folder may be named as an image: if it holds inputs it is one that was searched.
-    searched = {parent for one in found for parent in one.path.parents}
-    return [one for one in found if one.path not in searched]
+    searched = {parent for item in found for parent in item.path.parents}
+    return [item for item in found if item.path not in searched]
 
 
 def _is_known(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
-_NAMED = 3
-
-
 def printable(text: str) -> str:
-    """Return text that every terminal takes: names of files may hold bytes that are no text."""
+    """Return text that every terminal takes: file names may hold bytes that are no text."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def raise_skipped(skipped: Sequence[str], total: int) -> None:
-    """Name every skipped image on stderr, and end with an error if there is one."""
+    """Raise DatasetError if images were skipped, naming the first; the others go to stderr.
+
+    Args:
+        skipped: One line for each skipped image.
+        total: Number of images, skipped or not.
+    """
     if not skipped:
         return
-    for line in skipped[_NAMED:]:
+    for line in skipped[_FAILURES_NAMED:]:
         tqdm.write(printable(f"skipped: {line}"), file=sys.stderr)
-    named = "; ".join(skipped[:_NAMED])
-    more = f"; and {len(skipped) - _NAMED} more, above" if len(skipped) > _NAMED else ""
+    named = "; ".join(skipped[:_FAILURES_NAMED])
+    count = len(skipped) - _FAILURES_NAMED
+    more = f"; and {count} more, above" if count > 0 else ""
     raise DatasetError(f"{len(skipped)} of {total} were skipped: {named}{more}")

@@ -1,9 +1,9 @@
 """Bilinear resizing of 8-bit frames on any device, equal bit for bit to OpenCV's.
 
-Detectors are trained and evaluated on pictures that OpenCV's `INTER_LINEAR` resized. When the frame
-already is on the GPU, resizing it there saves two transfers, but a resize that rounds differently
-would move the detector's numbers. This one follows OpenCV's fixed-point arithmetic: weights of 11
-bits, rows first, then columns, the same intermediate shifts.
+Detectors are trained and evaluated on images resized by OpenCV's `INTER_LINEAR`. Resizing a frame
+that is on the GPU already saves two transfers, but rounding differently would change the
+detector's numbers. This follows OpenCV's fixed-point arithmetic: weights of 11 bits, rows first,
+then columns, the same intermediate shifts.
 """
 
 from __future__ import annotations

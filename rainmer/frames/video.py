@@ -38,7 +38,7 @@ WRITABLE_SUFFIXES = frozenset(_CODECS)
 """Suffixes (lower case) that `VideoWriter` has an encoder for."""
 
 DEFAULT_FPS = 25.0
-"""Frames per second of a file that does not tell its own."""
+"""Frames per second of files without a frame rate."""
 
 # Containers count their frames by duration times rate when they do not store the number.
 _COUNT_TOLERANCE = 0.95
@@ -70,7 +70,8 @@ class VideoReader:
     """The frames of a video file in order, once.
 
     Rotation metadata is applied, as OpenCV and therefore ultralytics do it. The first frame is
-    decoded at once, so an unreadable file fails here and `size_hw` is what the frames really have.
+    decoded at construction, so that an unreadable file fails here and `size_hw` is really that of
+    the frames.
     Use it as a context manager, and iterate over it: uint8 arrays (H, W, 3), RGB.
 
     Args:
@@ -78,8 +79,8 @@ class VideoReader:
 
     Attributes:
         path: The file.
-        fps: Frames per second, above 0; `DEFAULT_FPS` where the file does not tell.
-        frame_count: Number of frames as the container tells it (some estimate it); 0 if unknown.
+        fps: Frames per second, above 0; `DEFAULT_FPS` if the file has no rate.
+        frame_count: Number of frames as stored in the file (some estimate it); 0 if unknown.
         size_hw: (height, width) of the frames.
         early_end: Once the frames are read: how many are missing if the file is cut off, in one
             line; None if it is whole.
@@ -164,7 +165,7 @@ class VideoWriter:
             MPEG-4, .avi is Motion JPEG. Both lose a little quality.
         fps: Frames per second, above 0.
         size_hw: (height, width) of every frame. Both even: the codecs halve the colour resolution,
-            and OpenCV would cut an odd row or column off without a word.
+            and OpenCV would silently drop an odd row or column.
 
     Attributes:
         path: The video to write.
@@ -198,7 +199,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         with contextlib.ExitStack() as stack:
             self._temporary = stack.enter_context(atomic_write(self.path))
-            self._temporary.touch()  # OpenCV does not say why a file cannot be written
+            self._temporary.touch()  # raises, where OpenCV would not say why it cannot write
             self._encoder = self._open_encoder()
             self._renaming = stack.pop_all()
         return self

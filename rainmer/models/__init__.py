@@ -1,4 +1,4 @@
-"""The networks: one file each, shared layers, weights files, and the registry of names.
+"""The networks: Rainmer, the published baselines, and the registry that names them all.
 
 >>> model = build("prenet", iterations=2).eval()
 >>> model.name, model.takes_query
@@ -11,14 +11,20 @@ from typing import Any
 
 from rainmer.config import nearest
 from rainmer.errors import SpecError, WeightsError
-from rainmer.models.baselines.airnet import AirNet
-from rainmer.models.baselines.brn import BRN, BRNConfig
-from rainmer.models.baselines.drsformer import DRSformer, DRSformerConfig
-from rainmer.models.baselines.efficientderain import EfficientDeRain
-from rainmer.models.baselines.idt import IDT, IDTConfig
-from rainmer.models.baselines.prenet import PReNet
-from rainmer.models.baselines.promptir import PromptIR
-from rainmer.models.baselines.rcdnet import RCDNet, RCDNetConfig
+from rainmer.models.baselines import (
+    BRN,
+    IDT,
+    AirNet,
+    BRNConfig,
+    DRSformer,
+    DRSformerConfig,
+    EfficientDeRain,
+    IDTConfig,
+    PReNet,
+    PromptIR,
+    RCDNet,
+    RCDNetConfig,
+)
 from rainmer.models.network import Network, refuse_mismatch
 from rainmer.models.rainmer import Rainmer, SparseUNet
 from rainmer.models.rainmer_config import RainmerConfig
@@ -93,9 +99,9 @@ def load(spec: str) -> Network:
 
     Args:
         spec: A name of `shipped_names()`, or `NAME:FILE`, the name one of `network_names()`. The
-            file is one of ours, or a published checkpoint; the options of the latter are read off
-            its keys and shapes. What leaves no trace there is as in `from_official` of the
-            network: to load such an ablation, call that with a configuration.
+            file is one of ours or a published checkpoint, whose options are read off its keys and
+            shapes. Options that leave no trace there get the defaults of the network's
+            `from_official`: for such an ablation, call that with a configuration.
 
     Raises:
         SpecError: The spec is of another form, or there is no network of that name.
@@ -115,7 +121,7 @@ def load(spec: str) -> Network:
         if content.network is None:
             model = network.from_official(content.state_dict)
         else:
-            model = _restore_own(network, content)
+            model = _restore_saved(network, content)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     return model.eval()
@@ -127,8 +133,8 @@ def _network(name: str) -> type[Network]:
     return _NETWORKS[name]
 
 
-def _restore_own(network: type[Network], content: WeightsFile) -> Network:
-    """Build a network as the metadata of a file of ours say."""
+def _restore_saved(network: type[Network], content: WeightsFile) -> Network:
+    """Build the network that the metadata of one of our weights files describe."""
     if content.network != network.name:
         raise WeightsError(
             f"the weights are of {content.network}, not {network.name}: use {content.network}:FILE"

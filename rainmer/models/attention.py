@@ -19,26 +19,27 @@ from rainmer.models.layers import (
 
 __all__ = ["SparseChannelAttention", "TopkTies", "kept_entries", "sparse_cascade", "sparse_softmax"]
 
-
 TopkTies = Literal["lowest", "native"]
 """Which of equal attention entries are kept: the lowest indices, or what `torch.topk` picks."""
+
+_COSINE_EPSILON = 1e-12
 
 
 class SparseChannelAttention(nn.Module):
     """Top-k sparse attention between channels (section 2.2).
 
-    Cosine similarities of the channels, scaled by a learned temperature, pass a cascade: each rate
-    keeps the largest share of every row of the map before it and takes the softmax of those. From
-    the second rate on the logits are thus probabilities with exact zeros, and which of the tied
-    zeros come back is a matter of `ties`. The maps are added up with learned weights.
+    Cosine similarities of the channels, scaled by a learned temperature, go through a cascade: each
+    rate keeps the largest entries of every row of the previous map and takes the softmax of those.
+    From the second rate on, rows are probabilities with exact zeros; `ties` decides which of the
+    zeros are kept again. The sum of the maps, with learned weights, is applied to v.
 
     Args:
         channels: Width of the features.
         heads: Number of heads; divides `channels`.
-        sparse_rates: Shares of a row that are kept, one after the other; none: dense attention.
+        sparse_rates: Share of a row that each rate keeps; none: dense attention.
         bias: Whether the convolutions have biases.
-        ties: "lowest" keeps the lowest of tied indices and is equal on every device (and to the
-            official network on CUDA); "native" does as `torch.topk` does on the device.
+        ties: "lowest" keeps the lowest of tied indices, the same on every device (and as the
+            official network does on CUDA); "native" keeps what `torch.topk` picks on the device.
     """
 
     rate_weights: nn.Parameter | None
@@ -70,8 +71,8 @@ class SparseChannelAttention(nn.Module):
         q, k, v = self.qkv_depthwise(self.qkv(x)).chunk(3, dim=1)
         with autocast_off(x.device):
             attention = self.combine_maps(self.similarities(q, k))
-            # A map is a small matrix per head: multiplied into the output projection, it costs one
-            # product with the pixels instead of two.
+            # Maps are small matrices per head. Multiplied into the output projection first, they
+            # cost one product with the pixels instead of two.
             weight = self.multiply_into_projection(attention)
         return per_image_projection(v, weight, self.project.bias)
 
@@ -80,8 +81,9 @@ class SparseChannelAttention(nn.Module):
         batch, channels, height, width = q.shape
         shape = (batch, self.heads, channels // self.heads, height * width)
         q, k = float32_at_least(q).reshape(shape), float32_at_least(k).reshape(shape)
-        # Dividing the products by the norms spares the normalised copies of q and k.
-        q_norm, k_norm = (torch.linalg.vector_norm(matrix, dim=-1) for matrix in (q, k))
+        # Dividing the products by the norms needs no normalised copies of q and k. The dimension
+        # is not -1: torch 2.11 compiles that to a wrong shape for maps of a single pixel.
+        q_norm, k_norm = (torch.linalg.vector_norm(matrix, dim=3) for matrix in (q, k))
         return self.scale_products(q @ k.transpose(-2, -1), q_norm, k_norm)
 
     def scale_products(self, products: Tensor, q_norm: Tensor, k_norm: Tensor) -> Tensor:
@@ -115,9 +117,9 @@ def kept_entries(row_length: int, rate: Fraction) -> int:
 def sparse_cascade(logits: Tensor, counts: Sequence[int], *, ties: TopkTies) -> list[Tensor]:
     """Apply `sparse_softmax` with each count to the result of the one before.
 
-    From the second round on, rows hold zeros and at least as many as are kept; with the lowest
-    index among ties, a round that keeps no less than the one before takes what is above zero and
-    the first of the zeros. That needs one running count for all rounds, and no more sorting.
+    From the second round on, rows contain zeros. With the lowest index among ties, a round that
+    keeps at least as many entries as the one before keeps all that are above zero and the first
+    zeros. One running count of the zeros serves all these rounds: only the first one sorts.
 
     Args:
         logits: Tensor (..., N).
@@ -131,7 +133,7 @@ def sparse_cascade(logits: Tensor, counts: Sequence[int], *, ties: TopkTies) -> 
     nested = ties == "lowest" and list(counts) == sorted(counts)
     if nested and len(counts) > 1:
         above_zero = maps[0].detach() > 0
-        # Every zero's place among the zeros of its row, behind all that is above zero.
+        # Rank of each zero: after all entries above zero, in the order of the zeros' indices.
         place = (~above_zero).cumsum(-1) + above_zero.sum(-1, keepdim=True)
     for count in counts[1:]:
         if nested:
@@ -160,6 +162,3 @@ def sparse_softmax(scores: Tensor, count: int, *, ties: TopkTies) -> Tensor:
         largest = detached.topk(count, dim=-1, sorted=False).indices
     dropped = torch.ones_like(detached, dtype=torch.bool).scatter_(-1, largest, False)
     return scores.masked_fill(dropped, -torch.inf).softmax(-1)
-
-
-_COSINE_EPSILON = 1e-12

@@ -9,11 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer.models.attention import SparseChannelAttention
-from rainmer.models.layers import (
-    ChannelNorm,
-    MixedScaleFeedForward,
-    channel_conv,
-)
+from rainmer.models.layers import ChannelNorm, MixedScaleFeedForward, channel_conv
 from rainmer.models.rainmer_config import RainmerConfig
 
 __all__ = ["PromptAttention", "PromptTerm", "TransformerBlock"]

@@ -1,20 +1,21 @@
-"""Blocks for inference: the algebra of `rainmer.models.layers`, with what is linear merged.
+"""The blocks of `rainmer.models.blocks` and `layers` for inference, linear maps merged.
 
 Same numbers up to rounding, fewer operations and less memory. Neighbouring linear maps become one
-matrix, nothing is concatenated, and where a map does not fit into a CPU's cache the block goes
-through it in horizontal strips. Blocks take and give (B, C, H, W) like those they are made from;
-inside, a map is (B, H, W, C), which is the same memory in channels-last order.
+matrix, nothing is concatenated, and a map that does not fit into a CPU's cache is processed in
+horizontal strips. Blocks take and return (B, C, H, W) like those they are made from; inside, a map
+is (B, H, W, C), which is the same memory in channels-last order.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer.models.attention import SparseChannelAttention
+from rainmer.models.blocks import PromptAttention, PromptTerm, TransformerBlock
 from rainmer.models.layers import (
     ChannelNorm,
     CompensatorStep,
@@ -26,12 +27,9 @@ from rainmer.models.layers import (
 )
 from rainmer.models.strips import Rows, filter_rows, maps_of, pixels_of, strips
 
-if TYPE_CHECKING:
-    from rainmer.models.blocks import PromptAttention, PromptTerm, TransformerBlock
-
 __all__ = ["FusedCompensator", "FusedTransformerBlock"]
 
-_CHANNEL_GROUP = 16  # fast depthwise kernels work on groups of channels
+_CHANNEL_GROUP = 16  # fast depthwise kernels work on groups of this many channels
 
 
 def _project(pixels: Tensor, matrices: Tensor, total: Tensor | None = None) -> Tensor:
@@ -39,7 +37,7 @@ def _project(pixels: Tensor, matrices: Tensor, total: Tensor | None = None) -> T
 
     The products are added to a contiguous `total` (B, H, W, D) in place, if there is one.
     """
-    flat = pixels.flatten(1, 2)
+    flat = pixels.flatten(1, 2)  # B, HW, C
     if total is None:
         return torch.bmm(flat, matrices).view(*pixels.shape[:3], -1)
     total.flatten(1, 2).baddbmm_(flat, matrices)
@@ -47,11 +45,13 @@ def _project(pixels: Tensor, matrices: Tensor, total: Tensor | None = None) -> T
 
 
 def _pointwise(pixels: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Apply a 1x1 convolution to pixels (B, H, W, C): (B, H, W, D)."""
     return F.linear(pixels, conv.weight.flatten(1), conv.bias)
 
 
 def _norm(norm: ChannelNorm, pixels: Tensor) -> Tensor:
-    return cast(Tensor, norm(maps_of(pixels))).permute(0, 2, 3, 1)
+    """Normalise pixels (B, H, W, C)."""
+    return cast(Tensor, norm(maps_of(pixels))).permute(0, 2, 3, 1)  # B, H, W, C
 
 
 def _matrix(conv: nn.Conv2d) -> Tensor:
@@ -63,12 +63,12 @@ class _Folded(nn.Module):
     """A module without parameters, whose merged weights are buffers."""
 
     def _keep(self, name: str, value: Tensor | None, dtype: torch.dtype) -> None:
-        """Register a merged weight, which need not exist."""
+        """Register a merged weight, or None where the layers have none, as a buffer."""
         self.register_buffer(name, None if value is None else value.detach().to(dtype).contiguous())
 
 
 class _StripwiseAttention(nn.Module):
-    """`SparseChannelAttention` and the norm before it, up to the matrices that are applied to v.
+    """The norm and `SparseChannelAttention`, up to the matrices that are applied to v.
 
     Args:
         norm: The norm.
@@ -81,7 +81,7 @@ class _StripwiseAttention(nn.Module):
         self.attention = attention
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return v (B, H, W, C), and the matrices (B, C, C) that it is to be multiplied with."""
+        """Return v (B, H, W, C) and the matrices (B, C, C) that multiply it."""
         count, _, _, channels = pixels.shape
         attention = self.attention
         width = channels // attention.heads
@@ -96,24 +96,27 @@ class _StripwiseAttention(nn.Module):
             values[images, rows.own] = qkv[..., 2 * channels :]
             both = qkv[..., : 2 * channels].flatten(1, 2).float()  # B, HW, 2C: q and k
             squares[images] += (both * both).sum(1)
+            # (B, HW, 2, heads, C/h) to q and k, each (B, heads, HW, C/h).
             q, k = both.view(*both.shape[:2], 2, attention.heads, width).permute(2, 0, 3, 1, 4)
-            products[images] += q.transpose(-2, -1) @ k
+            products[images] += q.transpose(-2, -1) @ k  # B, heads, C/h, C/h
+        # Each (B, heads, C/h).
         q_norm, k_norm = squares.sqrt().view(count, 2, attention.heads, width).unbind(1)
         maps = attention.combine_maps(attention.scale_products(products, q_norm, k_norm))
-        return values, attention.multiply_into_projection(maps).transpose(1, 2).to(pixels.dtype)
+        matrices = attention.multiply_into_projection(maps).transpose(1, 2)  # B, C in, C out
+        return values, matrices.to(pixels.dtype)
 
 
 class _FusedPrompts(_Folded):
-    """`PromptTerm`, the gates of all prompts at once."""
+    """`PromptTerm`, with the gates of all P prompts in one product."""
 
-    gate_in: Tensor
-    gate_in_bias: Tensor
-    gate_out: Tensor
-    gate_out_bias: Tensor
+    gate_in: Tensor  # P * C, C
+    gate_in_bias: Tensor  # P * C
+    gate_out: Tensor  # P, P * C: block-diagonal
+    gate_out_bias: Tensor  # P
 
     def __init__(self, term: PromptTerm) -> None:
         super().__init__()
-        self.attentions = [cast("PromptAttention", attention) for attention in term.attentions]
+        self.attentions = [cast(PromptAttention, attention) for attention in term.attentions]
         gates = [attention.gate for attention in self.attentions]
         first = [cast(nn.Conv2d, gate[0]) for gate in gates]
         last = [cast(nn.Conv2d, gate[2]) for gate in gates]
@@ -145,8 +148,8 @@ class _FusedPrompts(_Folded):
 
     def forward(self, pixels: Tensor, total: Tensor, values: list[tuple[Tensor, Tensor]]) -> None:
         """Add the term, computed from pixels (B, H, W, C), to a total of the same shape."""
-        hidden = F.gelu(F.linear(pixels, self.gate_in, self.gate_in_bias))
-        gates = F.linear(hidden, self.gate_out, self.gate_out_bias).sigmoid_()
+        hidden = F.gelu(F.linear(pixels, self.gate_in, self.gate_in_bias))  # B, H, W, P * C
+        gates = F.linear(hidden, self.gate_out, self.gate_out_bias).sigmoid_()  # B, H, W, P
         for i, (value, share) in enumerate(values):
             bias = self.attentions[i].value.bias
             spread = torch.addcmul(bias, gates[..., i : i + 1], value)
@@ -156,14 +159,15 @@ class _FusedPrompts(_Folded):
 class _FusedHalf(_Folded):
     """The half of a `MixedScaleFeedForward` that one of its pair convolutions sees.
 
-    A pair convolution adds up two neighbouring channels. With the even channels in front and the
-    odd ones behind, it is a depthwise convolution and the sum of two contiguous parts, both filled
-    up with zeros to a width that suits the kernels. Half of the pairs are of the fine and half of
-    the coarse filters' results; if there is an odd number of them, one is of both.
+    A pair convolution filters two neighbouring channels and adds them. With the even channels first
+    and the odd ones after them, that is a depthwise convolution and the sum of two contiguous
+    parts, each padded with zero channels to a width that suits the kernels. The first half of the
+    pairs takes the fine (3x3) filters' results, the second half the coarse (5x5) ones; if their
+    number is odd, the middle pair takes one of each.
 
     Args:
-        feed_forward: What is fused.
-        half: 0 or 1.
+        feed_forward: The layer to fuse.
+        half: 0 for its first pair convolution, 1 for the second.
     """
 
     expand: Tensor
@@ -211,7 +215,14 @@ class _FusedHalf(_Folded):
             self.register_buffer(name, None if value is None else _take(value, order))
 
     def forward(self, normalized: Tensor, given: Rows, rows: Rows, mixed: Tensor) -> None:
-        """Write the mixed channels of rows into (B, H, W, D), from normed pixels around them."""
+        """Write the mixed channels of `rows` into (B, H, W, D).
+
+        Args:
+            normalized: Normed pixels (B, h, W, C) of the rows `given`.
+            given: `rows` and those around them that the filters reach.
+            rows: Rows to compute.
+            mixed: Where the result goes.
+        """
         part, odd = self.part, self.odd
         between = rows.grown(self.fine_pairs.shape[-1] // 2)
         seen = between.grown(self.coarse.shape[-1] // 2)
@@ -230,7 +241,7 @@ class _FusedHalf(_Folded):
 
 
 def _add_into(target: Tensor, a: Tensor, b: Tensor) -> None:
-    """Write a sum into a part of a map, which tracing can do only by copying (and then undoes)."""
+    """Write a + b into a slice of a map. torch.compile cannot trace `out=` there, but a copy."""
     if torch.compiler.is_compiling():
         target.copy_(a + b)
     else:
@@ -238,19 +249,20 @@ def _add_into(target: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 def _padded(indices: range, length: int) -> list[int]:
+    """Fill indices up with -1, see `_take`."""
     return [*indices, *[-1] * (length - len(indices))]
 
 
 def _take(rows: Tensor, order: list[int]) -> Tensor:
-    """Take rows by their indices; zeros for -1."""
+    """Select rows (N, ...) by index, in this order; -1 gives zeros."""
     with_zeros = torch.cat((rows, torch.zeros_like(rows[:1])))
     return with_zeros[torch.tensor(order, device=rows.device)]
 
 
 class _FusedFeedForward(nn.Module):
-    """`MixedScaleFeedForward`, the norm before it and the residual around it."""
+    """The norm, `MixedScaleFeedForward`, and the residual connection around both."""
 
-    margin = 4  # rows around those that are computed
+    margin = 4  # rows needed above and below those computed: two filters of 5x5
     reduce: Tensor
     reduce_bias: Tensor | None
 
@@ -265,7 +277,7 @@ class _FusedFeedForward(nn.Module):
         self.reduce_bias = feed_forward.reduce.bias
 
     def forward(self, pixels: Tensor, given: Rows, rows: Rows, out: Tensor) -> None:
-        """Write rows of the given pixels (B, h, W, C) with the result added to (B, H, W, C)."""
+        """Write `rows` of the given pixels (B, h, W, C), with the result added, to (B, H, W, C)."""
         normalized = _norm(self.norm, pixels)
         kept = pixels[:, rows.within(given)]
         mixed = kept.new_empty(*kept.shape[:3], 2 * self.width)
@@ -283,7 +295,7 @@ class FusedTransformerBlock(nn.Module):
     """`TransformerBlock` for inference.
 
     Args:
-        block: What is fused; some of its weights are shared.
+        block: The block to fuse; some of its weights are shared.
     """
 
     def __init__(self, block: TransformerBlock) -> None:
@@ -321,7 +333,7 @@ class FusedCompensator(nn.Module):
     """`FeatureCompensator` for inference.
 
     Args:
-        compensator: What is fused; its weights are shared.
+        compensator: The compensator to fuse; some of its weights are shared.
     """
 
     def __init__(self, compensator: FeatureCompensator) -> None:
@@ -344,10 +356,10 @@ class FusedCompensator(nn.Module):
 
 
 class _FusedStep(_Folded):
-    """A step of the compensator. All operations end in a matrix, which takes their weight too."""
+    """`CompensatorStep`: every operation ends in one matrix, which also takes its weight."""
 
-    margin = 6  # rows around those that are computed
-    merges: Tensor
+    margin = 6  # rows needed above and below those computed: two filters of 7x7, or one dilated
+    merges: Tensor  # 8, C, C
 
     def __init__(self, step: CompensatorStep) -> None:
         super().__init__()
@@ -369,7 +381,7 @@ class _FusedStep(_Folded):
 
     def forward(self, state: Tensor, weights: Tensor) -> Tensor:
         """Map a state (B, H, W, C) >= 0 and weights (B, 8) to the next state >= 0."""
-        matrices = (self.merges * weights[:, :, None, None]).to(state.dtype)  # B, 8, C, C
+        matrices = (self.merges * weights[:, :, None, None]).to(state.dtype)  # B, 8, C in, C out
         result = torch.empty_like(state)
         for images, rows in strips(state, state.shape[-1]):
             seen = rows.grown(self.margin)
@@ -435,6 +447,6 @@ class _Average(nn.Module):
     def forward(self, pixels: Tensor, given: Rows, rows: Rows) -> Tensor:
         """Map the given pixels (B, h, W, C) to rows among them (B, H, W, C)."""
         needed = rows.grown(1)
-        x = maps_of(pixels[:, needed.within(given)])
+        x = maps_of(pixels[:, needed.within(given)])  # B, C, h, W
         averaged = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-        return averaged.permute(0, 2, 3, 1)[:, rows.within(needed)]
+        return averaged.permute(0, 2, 3, 1)[:, rows.within(needed)]  # B, H, W, C

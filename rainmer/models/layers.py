@@ -1,9 +1,9 @@
-"""Blocks that the networks share: norm, sparse channel attention, feed-forward, compensator.
+"""Layers that the networks share: convolutions, norm, feed-forward, compensator.
 
-Feature maps are (B, C, H, W). The blocks give the same numbers in every memory order, but they are
-written for channels-last: a map is then a matrix of pixels by channels without copying. Section
-numbers in the texts are those of the model specification of Rainmer; the blocks up to the
-compensator come from DRSformer (Chen et al., CVPR 2023).
+Feature maps are (B, C, H, W). The layers give the same numbers in any memory order, but are written
+for channels-last, where a map is a matrix of pixels by channels without copying. Section numbers
+are those of the model specification of Rainmer. Sparse attention (`rainmer.models.attention`),
+feed-forward and compensator come from DRSformer (Chen et al., CVPR 2023).
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ __all__ = [
     "Separable",
     "SqueezeResidual",
     "Upsample",
+    "autocast_off",
     "channel_conv",
     "conv3x3",
     "depthwise",
     "depthwise_conv",
+    "float32_at_least",
     "global_average",
     "per_image_projection",
 ]
-
 
 LEAKY_SLOPE = 0.1
 COMPENSATOR_STEPS = 4
@@ -102,20 +103,22 @@ def _divides(x: Tensor, dilation: int) -> bool:
 
 
 def _depthwise_by_phases(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
-    """Convolve each of the maps of every n-th pixel, n the dilation, with the filter undilated.
+    """Convolve with dilation n as n * n undilated convolutions, each of every n-th pixel.
 
-    The same sums, for whose gradients too CPUs have a fast kernel.
+    The sums are the same, and CPUs have a fast kernel for their gradients, too.
     """
     batch, channels, height, width = x.shape
     rows, columns = height // dilation, width // dilation
     pixels = x.permute(0, 2, 3, 1).reshape(batch, rows, dilation, columns, dilation, channels)
+    # (B, h, n, w, n, C) to (n * n * B, h, w, C): one map for each offset.
     phases = pixels.permute(2, 4, 0, 1, 3, 5).reshape(-1, rows, columns, channels)
     filtered = F.conv2d(
         phases.permute(0, 3, 1, 2), weight, padding=weight.shape[-1] // 2, groups=channels
     ).permute(0, 2, 3, 1)
     filtered = filtered.reshape(dilation, dilation, batch, rows, columns, channels)
+    # (n, n, B, h, w, C) back to (B, h, n, w, n, C), then (B, H, W, C).
     pixels = filtered.permute(2, 3, 0, 4, 1, 5).reshape(batch, height, width, channels)
-    return pixels.permute(0, 3, 1, 2)
+    return pixels.permute(0, 3, 1, 2)  # B, C, H, W
 
 
 def global_average(x: Tensor) -> Tensor:
@@ -139,10 +142,11 @@ def per_image_projection(x: Tensor, weight: Tensor, bias: Tensor | None = None) 
     projected = pixels @ weight.to(x.dtype).transpose(1, 2)
     if bias is not None:
         projected = projected + bias.to(projected.dtype)
-    return projected.view(batch, height, width, -1).permute(0, 3, 1, 2)
+    return projected.view(batch, height, width, -1).permute(0, 3, 1, 2)  # B, D, H, W
 
 
 def float32_at_least(x: Tensor) -> Tensor:
+    """Convert half-precision tensors to float32; float32 and float64 stay as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -176,7 +180,7 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W); the result is in channels-last memory order."""
-        pixels = float32_at_least(x.permute(0, 2, 3, 1))
+        pixels = float32_at_least(x.permute(0, 2, 3, 1))  # B, H, W, C
         weight = self.weight.to(pixels.dtype)
         if self.bias is not None:
             bias = self.bias.to(pixels.dtype)
@@ -184,7 +188,7 @@ class ChannelNorm(nn.Module):
         else:
             variance = pixels.var(-1, correction=0, keepdim=True)
             normed = pixels * torch.rsqrt(variance + _NORM_EPSILON) * weight
-        return normed.to(x.dtype).permute(0, 3, 1, 2)
+        return normed.to(x.dtype).permute(0, 3, 1, 2)  # B, C, H, W
 
 
 class MixedScaleFeedForward(nn.Module):
@@ -281,7 +285,7 @@ class CompensatorStep(nn.Module):
         # The weights scale the merging matrix, which is far smaller than the branches.
         merge = self.merge.weight.view(state.shape[1], self.operation_count, -1)  # C, 8, C
         scaled = (merge * weights[:, None, :, None]).flatten(2)  # B, C, 8C
-        # The published step has another ReLU around the sum, which is not negative as it is.
+        # The published step has another ReLU around the sum, but the sum cannot be negative.
         return per_image_projection(branches, scaled).relu() + state
 
 

@@ -29,9 +29,9 @@ _AnyConfigured = TypeVar("_AnyConfigured", bound="ConfiguredNetwork")
 
 
 class Network(nn.Module, abc.ABC):
-    """A derainer's network: takes images (B, 3, H, W), RGB, 0..1, any H and W, gives the same.
+    """A network that maps images (B, 3, H, W), RGB, 0..1, any H and W, to derained ones.
 
-    Outputs are not clamped to 0..1: the stage does that, and a loss wants the true values.
+    Outputs are not clamped to 0..1: the stage does that, and losses need the unclamped values.
     """
 
     name: ClassVar[str]
@@ -41,7 +41,7 @@ class Network(nn.Module, abc.ABC):
     takes_query: ClassVar[bool]
     """Whether the network is steered by a second, small image of the whole frame."""
     fused = False
-    """Whether this is what `fuse` returned, of the networks that have it: for inference only."""
+    """Whether this was returned by `fuse`, which some networks have: for inference only."""
 
     @abc.abstractmethod
     def config_mapping(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class RenamedNetwork(ConfiguredNetwork):
 
     @abc.abstractmethod
     def _official_name(self, name: str) -> str:
-        """Return the published key of one of ours."""
+        """Return the published key of one of our weights."""
 
     def official_names(self) -> dict[str, str]:
         """Return the published key of every weight, statistics included, by our key."""
@@ -195,7 +195,7 @@ def translate_official(
     weights: Mapping[str, Tensor],
     ignorable: Iterable[str] = (),
 ) -> dict[str, Tensor]:
-    """Check published weights and bring them to the keys and shapes of a network of ours.
+    """Check published weights and convert them to the keys and shapes of one of our networks.
 
     Args:
         network: What the weights are for.

@@ -117,7 +117,7 @@ class LocationChannelInteraction(nn.Module):
         return (pixels * features).sigmoid() * location + (channels * location).sigmoid() * features
 
     def _mean_of_location_out(self, hidden: Tensor) -> Tensor:
-        """Average the last convolution over its outputs: one with averaged weights is the same."""
+        """Return the mean over the channels of `location_out`, by averaging its weights."""
         weight = self.location_out.weight.mean(0, keepdim=True)
         bias = cast(Tensor, self.location_out.bias).mean(0, keepdim=True)
         return F.conv2d(hidden, weight, bias, padding=1)
@@ -180,7 +180,7 @@ class SparseUNet(Network):
         return features
 
     def _restore(self, image: Tensor, prompts: Tensor | None = None) -> Tensor:
-        """Run the U-shape; sides fit `size_multiple`. Training uses this path too."""
+        """Run the U-shape, in training, too; both sides are multiples of `size_multiple`."""
         image = _channels_last(image)
         features = self.compensator(_embed(self.embedding, image, self.stride))
         level1 = self._run(self.encoder1, self._interact(image, features))
@@ -214,10 +214,10 @@ def _level(
 
 
 class Rainmer(SparseUNet):
-    """The network of sections 1 to 4; inference only needs what is here.
+    """The network of sections 1 to 4.
 
-    The momentum copy of the encoder, which contrastive training adds, is not a part of it: the
-    training loop owns that, and checkpoints that contain it are loaded without it.
+    The momentum copy of the encoder, which contrastive training needs, is no part of it: the
+    training loop has that, and it is ignored in checkpoints.
 
     Args:
         config: The options; default: the published size of the variant "sum".
@@ -358,7 +358,7 @@ class Rainmer(SparseUNet):
         self.load_state_dict(self._translate_official(clean_state_dict(state_dict)))
 
     def _translate_official(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Check published weights and bring them to our keys and shapes."""
+        """Check published weights and convert them to our keys and shapes."""
         weights = {k: v for k, v in weights.items() if not k.startswith(_MOMENTUM_ENCODER)}
         names = self.official_names()
         surplus = weights.keys() - set(names.values())
@@ -370,7 +370,7 @@ class Rainmer(SparseUNet):
         return {name: official_name(name, self.config) for name in self.state_dict()}
 
     def _names_without_effect(self) -> set[str]:
-        """Name the published keys that a network with all views and the fusion has besides ours."""
+        """Return the published keys of a network with all views and the fusion."""
         complete = dataclasses.replace(
             self.config, views=("chromatic", "degradation", "detail"), spatial_channel=True
         )

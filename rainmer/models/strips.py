@@ -1,4 +1,4 @@
-"""Going through large maps in horizontal strips, whose intermediate results stay in a CPU's cache.
+"""Processing large maps in horizontal strips, so that intermediate results stay in a CPU's cache.
 
 Maps are (B, H, W, C): the memory of a (B, C, H, W) map in channels-last order.
 """
@@ -17,7 +17,7 @@ __all__ = ["Rows", "filter_rows", "maps_of", "pixels_of", "strips"]
 
 _STRIP_BYTES = 4 << 20
 """Size of the widest map of a strip on a CPU."""
-_LEAST_ROWS = 8  # of a strip: its neighbours' rows are computed again
+_LEAST_ROWS = 8  # of a strip, as rows of its neighbours are computed twice
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Rows:
 
 
 def strips(pixels: Tensor, channels: int) -> Iterator[tuple[slice, Rows]]:
-    """Cut (B, H, W, C) into images and rows, so that maps of so many channels stay in the cache.
+    """Cut (B, H, W, C) into images and rows whose maps of `channels` channels fit into the cache.
 
-    Small images stay whole, as many together as fit. A GPU gets everything at once: it lacks work
-    more than cache.
+    Small images stay whole, as many together as fit. A GPU gets everything at once, as small strips
+    would not keep it busy.
     """
     count, height, width = pixels.shape[:3]
     if pixels.device.type != "cpu":
@@ -54,7 +54,7 @@ def strips(pixels: Tensor, channels: int) -> Iterator[tuple[slice, Rows]]:
         return
     fitting = _STRIP_BYTES / (width * channels * pixels.element_size())  # rows
     parts = max(1, round(height / max(fitting, _LEAST_ROWS)))
-    together = max(1, int(fitting / height))
+    together = max(1, int(fitting / height))  # images
     bounds = [height * i // parts for i in range(parts + 1)]
     for first_image in range(0, count, together):
         images = slice(first_image, min(first_image + together, count))
@@ -63,12 +63,12 @@ def strips(pixels: Tensor, channels: int) -> Iterator[tuple[slice, Rows]]:
 
 
 def pixels_of(maps: Tensor) -> Tensor:
-    """Bring (B, C, H, W) to (B, H, W, C) in memory, which channels-last maps are already."""
+    """Turn (B, C, H, W) into contiguous (B, H, W, C); channels-last maps are not copied."""
     return maps.permute(0, 2, 3, 1).contiguous()
 
 
 def maps_of(pixels: Tensor) -> Tensor:
-    """See (B, H, W, C) as (B, C, H, W)."""
+    """View (B, H, W, C) as (B, C, H, W)."""
     return pixels.permute(0, 3, 1, 2)
 
 
@@ -84,7 +84,7 @@ def filter_rows(
 
     Args:
         pixels: The given rows (B, h, W, C).
-        given: Which rows they are: the wanted ones and all that the filters reach in the image.
+        given: Which rows these are: the wanted ones and all that the filters reach from them.
         wanted: Rows of the result; beyond the image are zeros.
         weight: Filters (C, 1, k, k), k odd.
         bias: (C,).
@@ -98,5 +98,5 @@ def filter_rows(
     x = maps_of(pixels[:, needed.within(given)])
     inside = needed.last - needed.first == wanted.last - wanted.first + 2 * margin
     filtered = depthwise(x, weight, bias, dilation=dilation, pad_rows=not inside)
-    filtered = filtered.permute(0, 2, 3, 1)
+    filtered = filtered.permute(0, 2, 3, 1)  # B, H, W, C
     return filtered if inside else filtered[:, wanted.within(needed)]

@@ -32,6 +32,8 @@ __all__ = [
     "weights_fingerprint",
 ]
 
+_FOLDER = Path(__file__).resolve().parents[1] / "weights"  # of the shipped files
+_SUFFIX = ".safetensors"
 _FORMAT = "rainmer"
 _FORMAT_VERSION = "1"
 _PICKLE_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt")
@@ -66,7 +68,7 @@ def read_weights_file(path: str | os.PathLike[str]) -> WeightsFile:
     """
     file = Path(path)
     _check_readable(file)
-    if file.suffix == ".safetensors":
+    if file.suffix == _SUFFIX:
         return _read_safetensors(file)
     if file.suffix in _PICKLE_SUFFIXES:
         return _interpret_plain(file, _read_pickle(file))
@@ -86,7 +88,7 @@ def load_state_dict_file(path: str | os.PathLike[str]) -> Mapping[str, Any]:
 
 
 def save_weights(path: str | os.PathLike[str], model: Network) -> None:
-    """Write a network to a safetensors file that says what network it is, at once or not at all.
+    """Write a network to a safetensors file whose metadata name and configure it; all or nothing.
 
     Args:
         path: Ends in `.safetensors`.
@@ -98,7 +100,7 @@ def save_weights(path: str | os.PathLike[str], model: Network) -> None:
     """
     if model.fused:
         raise WeightsError("a fused network cannot be saved: save the one that it was made from")
-    if Path(path).suffix != ".safetensors":
+    if Path(path).suffix != _SUFFIX:
         raise WeightsError(f"weights are written as .safetensors, not as {path}")
     metadata = {
         "format": _FORMAT,
@@ -112,7 +114,7 @@ def save_weights(path: str | os.PathLike[str], model: Network) -> None:
 
 
 def weights_fingerprint(model: Network) -> str:
-    """Return a SHA-256 of what decides a network's results: name, configuration and weights.
+    """Return the SHA-256 of all that determines a network's results: name, options and weights.
 
     It does not depend on the device, the memory order, or where the weights came from.
     """
@@ -171,7 +173,7 @@ def _interpret_own(
 
 
 def _interpret_plain(file: Path, content: Mapping[str, Any]) -> WeightsFile:
-    """Tell a network's own state dict, saved without metadata, from a published checkpoint."""
+    """Distinguish our networks' state dicts, saved without metadata, from published checkpoints."""
     keys = content.keys()
     if keys == _prenet_keys():
         return WeightsFile(content, network=PReNet.name, config={})
@@ -204,7 +206,7 @@ def _read_pickle(file: Path) -> Mapping[str, Any]:
 
 
 def _explain(file: Path, error: Exception) -> str:
-    """Say in one line why torch.load gave up: its own texts advise to load the file unsafely."""
+    """Say in one line why torch.load failed. Its own messages advise to load the file unsafely."""
     code = re.search(r"GLOBAL (\S+)", str(error))
     if code:
         return (
@@ -219,14 +221,8 @@ def _explain(file: Path, error: Exception) -> str:
     return f"{file} holds no weights: damaged, or a file of another kind"
 
 
-_FOLDER = Path(__file__).resolve().parents[1] / "weights"
-
-
-_SUFFIX = ".safetensors"
-
-
 def shipped_names() -> list[str]:
-    """Return the names, sorted: each is a spec of a derainer.
+    """Return the names of the weights that come with the package, sorted; each is a spec.
 
     Example:
         >>> shipped_names()

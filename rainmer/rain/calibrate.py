@@ -6,17 +6,23 @@ Rainmer's authors compare data sets, beside the published ones.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
-from rainmer.cli import make_parser, non_negative_int, positive_int, run_command
+from rainmer.cli import (
+    make_parser,
+    non_negative_int,
+    parse_options,
+    positive_int,
+    run_command,
+)
 from rainmer.data.properties import PUBLISHED, Band, PairProperties, measure_pair
 from rainmer.device import resolve_device
 from rainmer.errors import ImageError
@@ -51,8 +57,22 @@ _LABELS = {
 _EXAMPLE = "  python -m rainmer.rain.calibrate photos/ --presets day night --limit 100"
 
 
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions:
+    """Options of the command."""
+
+    images: Path
+    presets: list[str]
+    rate: float | None
+    seed: int
+    limit: int | None
+    device: torch.device
+    out: Path | None
+    quiet: bool
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises RainmerError for what the user can mend."""
+    """Run the command. Raises RainmerError if photos cannot be read or results not written."""
     options = _parse(argv)
     paths = list_images(options.images)
     if not paths:
@@ -75,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_text(options.out, json.dumps(rows, indent=1))
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> CalibrateOptions:
     parser = make_parser(
         "python -m rainmer.rain.calibrate",
         "Render presets into clean photos and compare properties with those of published sets.",
@@ -89,10 +109,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", type=resolve_device, default="cpu")
     parser.add_argument("--out", type=Path, metavar="JSON", help="write the numbers of each pair")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser.parse_args(argv)
+    return parse_options(parser, CalibrateOptions, argv)
 
 
-def _measure(renderer: RainRenderer, path: Path, device: str) -> PairProperties:
+def _measure(renderer: RainRenderer, path: Path, device: torch.device) -> PairProperties:
     rendering = renderer(to_batch([read_image(path)], device), [path.name])
     return measure_pair(to_frames(rendering.rainy)[0], to_frames(rendering.clean)[0])
 
@@ -106,9 +126,9 @@ def _table(preset: str, pairs: Sequence[PairProperties]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | :---: |",
     ]
     for name, label in _LABELS.items():
-        own = _band([getattr(pair, name) for pair in pairs])
+        rendered = _band([getattr(pair, name) for pair in pairs])
         published = PUBLISHED[target].get(name)
-        lines.append(_line(label, own, published))
+        lines.append(_line(label, rendered, published))
     return "\n".join(lines)
 
 
@@ -120,11 +140,11 @@ def _band(values: Sequence[float | None]) -> Band:
     return Band(cuts[0], statistics.median(known), cuts[-1])
 
 
-def _line(label: str, own: Band, published: Band | None) -> str:
-    cells = [label, *(f"{value:.3g}" for value in own)]
+def _line(label: str, rendered: Band, published: Band | None) -> str:
+    cells = [label, *(f"{value:.3g}" for value in rendered)]
     if published is None:
         return "| " + " | ".join([*cells, "", "", "", ""]) + " |"
-    inside = "yes" if published.low <= own.median <= published.high else "**no**"
+    inside = "yes" if published.low <= rendered.median <= published.high else "**no**"
     return "| " + " | ".join([*cells, *(f"{value:.3g}" for value in published), inside]) + " |"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from rainmer.frames.video import WRITABLE_SUFFIXES, VideoWriter, is_video, open_
 from rainmer.rain import RainRenderer
 from rainmer.rain.folder import CLEAN, RAINY
 from rainmer.rain.night import is_day
+from rainmer.rain.options import RainOptions
 
 __all__ = ["render_input"]
 
@@ -34,34 +34,46 @@ class _Clip(NamedTuple):
 
 
 def render_input(
-    one: Input,
+    item: Input,
     renderer: RainRenderer,
-    options: argparse.Namespace,
+    options: RainOptions,
     device: torch.device,
     failures: list[str],
 ) -> None:
-    """Render a video, or an image as one that stands still, with its clean target beside it."""
-    if not is_video(one.path):
-        frame = read_image(one.path)
+    """Render a video, or an image as a still video, and its clean target.
+
+    Args:
+        item: The video or image; an image needs `options.video`.
+        renderer: The rain.
+        options: Where results go, and the length of a still video.
+        device: Where to compute.
+        failures: Gains a line for a video that ends early.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    if not is_video(item.path):
+        assert options.video is not None
+        frame = read_image(item.path)
         height, width = (side - side % 2 for side in frame.shape[:2])  # as codecs want them
         count = max(1, round(options.video * options.fps))
         frames = itertools.repeat(frame[:height, :width], count)
-        clip = _Clip(one.name, frames, count, (height, width), options.fps)
+        clip = _Clip(item.name, frames, count, (height, width), options.fps)
         _render_clip(clip, renderer, options, device)
         return
-    with open_video(one.path) as video:
-        clip = _Clip(one.name, iter(video), video.frame_count, video.size_hw, video.fps)
+    with open_video(item.path) as video:
+        clip = _Clip(item.name, iter(video), video.frame_count, video.size_hw, video.fps)
         _render_clip(clip, renderer, options, device)
         if video.early_end:
             failures.append(video.early_end)
 
 
 def _render_clip(
-    clip: _Clip, renderer: RainRenderer, options: argparse.Namespace, device: torch.device
+    clip: _Clip, renderer: RainRenderer, options: RainOptions, device: torch.device
 ) -> None:
     suffix = clip.name.suffix.lower()
     name = clip.name.with_suffix(suffix if suffix in WRITABLE_SUFFIXES else ".mp4")
-    done = 0
+    count = 0
     with (
         VideoWriter(options.out / RAINY / name, fps=clip.fps, size_hw=clip.size_hw) as rainy,
         VideoWriter(options.out / CLEAN / name, fps=clip.fps, size_hw=clip.size_hw) as clean,
@@ -69,17 +81,17 @@ def _render_clip(
     ):
         while chunk := list(itertools.islice(clip.frames, options.batch)):
             batch = to_batch(chunk, device)
-            if done == 0:
+            if count == 0:
                 renderer = _fixed_light(renderer, batch)
-            times = (torch.arange(len(chunk)) + done) / clip.fps
+            times = (torch.arange(len(chunk)) + count) / clip.fps
             rendering = renderer(batch, [clip.name.as_posix()] * len(chunk), time_s=times)
             for frame in to_frames(rendering.rainy):
                 rainy.write(frame)
             for frame in to_frames(rendering.clean):
                 clean.write(frame)
-            done += len(chunk)
+            count += len(chunk)
             bar.update(len(chunk))
-    print(f"rendered {done} frames; results in {options.out / RAINY / name}")
+    print(f"rendered {count} frames; results in {options.out / RAINY / name}")
 
 
 def _fixed_light(renderer: RainRenderer, batch: torch.Tensor) -> RainRenderer:

@@ -113,18 +113,15 @@ def sample_streaks(
     classes = _size_classes(air, faintest, (height + longest, width + longest), focal_px)
     image, index, chosen = _choose(classes.expected, keys)
     key = keys[image]
-
-    def own(values: Tensor) -> Tensor:
-        return values[image, chosen]
-
-    diameter_mm = own(classes.least_mm) + own(classes.step_mm) * uniform(key, index, 1)
+    drops = _SizeClasses(*(values[image, chosen] for values in classes))  # each tensor (N,)
+    diameter_mm = drops.least_mm + drops.step_mm * uniform(key, index, 1)
     speed = fall_speed(diameter_mm)
     velocity = (
         air.wind_m_s[image] + _TURBULENCE * speed * normal(key, index, 2),
         speed,
         -air.camera_m_s[image],
     )
-    box = (own(classes.box_x), own(classes.box_y), own(classes.box_z))
+    box = (drops.box_x, drops.box_y, drops.box_z)
     x, y, z = _positions(key, index, velocity, box, time_s[image])
     focal = focal_px[image]
     exposure = air.exposure_s[image]
@@ -136,7 +133,6 @@ def sample_streaks(
     cut = (longest / length.clamp_min(1e-6)).clamp_max(1.0)
     x1, y1 = x0 + (x1 - x0) * cut, y0 + (y1 - y0) * cut
     drop_px = focal * diameter_mm * 1e-3 / z
-    blur = air.aperture_m[image] * focal * (1.0 / z - 1.0 / air.focus_m[image]).abs()
     streaks = Streaks(
         image=image,
         x0=x0,
@@ -144,21 +140,27 @@ def sample_streaks(
         x1=x1,
         y1=y1,
         width=drop_px,
-        blur=blur,
+        blur=air.aperture_m[image] * focal * (1.0 / z - 1.0 / air.focus_m[image]).abs(),
         opacity=drop_px / (drop_px + length),
         depth_m=z,
         brightness=0.6 + 0.8 * uniform(key, index, 8),
         waves=1.0 + 2.0 * uniform(key, index, 9),
         phase=uniform(key, index, 10),
     )
-    margin = drop_px + blur + 2.0
-    seen = (
-        (torch.maximum(x0, x1) > -margin)
-        & (torch.minimum(x0, x1) < width + margin)
-        & (torch.maximum(y0, y1) > -margin)
-        & (torch.minimum(y0, y1) < height + margin)
+    return _in_view(streaks, size_hw)
+
+
+def _in_view(streaks: Streaks, size_hw: tuple[int, int]) -> Streaks:
+    """Return the streaks that reach into an image of this (height, width)."""
+    height, width = size_hw
+    margin = streaks.width + streaks.blur + 2.0
+    inside = (
+        (torch.maximum(streaks.x0, streaks.x1) > -margin)
+        & (torch.minimum(streaks.x0, streaks.x1) < width + margin)
+        & (torch.maximum(streaks.y0, streaks.y1) > -margin)
+        & (torch.minimum(streaks.y0, streaks.y1) < height + margin)
     ).nonzero()[:, 0]
-    return Streaks(*(values[seen] for values in streaks))
+    return Streaks(*(values[inside] for values in streaks))
 
 
 class _SizeClasses(NamedTuple):
@@ -223,8 +225,8 @@ def _choose(expected: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     image, index = expand(counts)
     # One sorted list for the whole batch: the distribution of image b lies between b and b + 1.
     steps = (cumulative / total.clamp_min(1e-12)[:, None]).clamp_max(1.0) + images[:, None]
-    drawn = uniform(keys[image], index, 11).double() + image
-    chosen = torch.searchsorted(steps.flatten(), drawn, right=True) - image * expected.shape[1]
+    places = uniform(keys[image], index, 11).double() + image
+    chosen = torch.searchsorted(steps.flatten(), places, right=True) - image * expected.shape[1]
     return image, index, chosen.clamp(0, expected.shape[1] - 1)
 
 

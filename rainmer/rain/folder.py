@@ -6,19 +6,19 @@ what was rendered. The same call goes on where an interrupted one stopped.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import itertools
 import json
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from rainmer.background import ordered_map
 from rainmer.config import to_mapping
 from rainmer.data.depth import read_depth
 from rainmer.errors import ImageError
@@ -30,6 +30,7 @@ from rainmer.rain.renderer import RainRenderer
 __all__ = ["CLEAN", "RAINY", "RenderJob", "RenderedImage", "box_shares", "render_folder"]
 
 RAINY, CLEAN, ALPHA = "rainy", "clean", "alpha"
+_KINDS = (RAINY, CLEAN, ALPHA)
 RECORD = "rain.jsonl"
 
 _VERSION = 2  # of what is rendered: raise it when the same configuration gives other pixels
@@ -96,14 +97,14 @@ def render_folder(
     batch: int = 1,
     failures: list[str] | None = None,
 ) -> Iterator[RenderedImage]:
-    """Render images into a folder and tell of each as soon as its files are written.
+    """Render images into a folder and yield each as soon as its files are written.
 
-    Images that were rendered before, with the same configuration, seed, source and boxes, are told
-    of and not rendered again.
+    Images that were rendered before, with the same configuration, seed, source and boxes, are
+    yielded and not rendered again.
 
     Args:
-        jobs: The images, with names of their own.
-        renderer: What rain.
+        jobs: The images, each with another name.
+        renderer: The rain.
         out: The folder.
         device: Where to compute.
         batch: Images of one size rendered at once; the pixels do not depend on it.
@@ -122,7 +123,7 @@ def render_folder(
         else:
             waiting.append(job)
     with ThreadPoolExecutor(_THREADS) as pool:
-        loaded = _read_ahead(waiting, pool, failures)
+        loaded = _read_ahead(waiting, failures)
         for images in _batches(loaded, batch):
             yield from _render(images, renderer, out, device, pool)
 
@@ -139,30 +140,25 @@ def box_shares(values: np.ndarray[Any, np.dtype[np.float32]], boxes: Sequence[Bo
     return shares
 
 
-_KINDS = (RAINY, CLEAN, ALPHA)
-
-
 def _file(out: Path, kind: str, name: str) -> Path:
     return out / kind / f"{name}.png"
 
 
 def _known(renderer: RainRenderer, out: Path) -> dict[str, dict[str, Any]]:
-    """Return the records of what the folder holds of this rain; of other rain it forgets them."""
+    """Return the records of images with this rain by job key; those of other rain are deleted."""
     rain = {"version": _VERSION, "seed": renderer.seed, "rain": to_mapping(renderer.config)}
     header = json.dumps(rain, indent=2) + "\n"
     path = out / _HEADER
     if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != header:
         (out / RECORD).unlink(missing_ok=True)
         write_text(path, header)
+    names = {item.name for item in fields(RenderedImage)}
     records = {}
     for line in read_lines(out / RECORD):
         key, record = line.get("key"), line.get("image")
-        if isinstance(key, str) and isinstance(record, dict) and record.keys() == _RECORD_FIELDS:
+        if isinstance(key, str) and isinstance(record, dict) and record.keys() == names:
             records[key] = record
     return records
-
-
-_RECORD_FIELDS = RenderedImage("", 0.0, 0.0, 0.0).__dict__.keys()
 
 
 def _job_key(job: RenderJob) -> str:
@@ -175,28 +171,20 @@ def _stat(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()
     except OSError:
-        return None  # reading it says what is wrong
+        return None  # reading it raises the error
     return status.st_size, status.st_mtime_ns
 
 
-def _read_ahead(
-    jobs: Iterable[RenderJob], pool: ThreadPoolExecutor, failures: list[str] | None
-) -> Iterator[_Loaded]:
-    coming = iter(jobs)
-    waiting: deque[Future[_Loaded]] = deque()
-    while True:
-        for job in itertools.islice(coming, _AHEAD - len(waiting)):
-            waiting.append(pool.submit(_load, job))
-        if not waiting:
-            return
-        try:
-            loaded = waiting.popleft().result()
-        except ImageError as error:
-            if failures is None:
-                raise
-            failures.append(str(error))
-        else:
-            yield loaded
+def _read_ahead(jobs: Iterable[RenderJob], failures: list[str] | None) -> Iterator[_Loaded]:
+    reading = ordered_map(_load, jobs, _THREADS, _AHEAD, errors=(ImageError,))
+    with contextlib.closing(reading):
+        for _, loaded in reading:
+            if not isinstance(loaded, ImageError):
+                yield loaded
+            elif failures is None:
+                raise loaded
+            else:
+                failures.append(str(loaded))
 
 
 def _load(job: RenderJob) -> _Loaded:

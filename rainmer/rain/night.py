@@ -193,7 +193,7 @@ def _night_sky(size_hw: tuple[int, int], horizon: Tensor) -> Tensor:
 
 
 def _own_light(linear: Tensor, sky: Tensor) -> Tensor:
-    """Return what shines by day already: bright spots of a strong colour, such as signals."""
+    """Return the lights that are on by day: bright spots of a strong colour, such as signals."""
     high, low = linear.amax(dim=1, keepdim=True), linear.amin(dim=1, keepdim=True)
     coloured = ((high - low) / (high + 1e-3) - 0.75).clamp_min(0.0) * 4.0
     return linear * coloured * ((high - 0.6) / 0.4).clamp_min(0.0) * (1.0 - sky)

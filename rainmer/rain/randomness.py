@@ -27,7 +27,7 @@ def image_keys(seed: int, names: Sequence[str], device: torch.device | str = "cp
 
 
 def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """List the items of owners that have several: whose each is, and its number with that owner.
+    """List the items of owners that have several: the owner of each, and its number there.
 
     Example:
         >>> expand(torch.tensor([2, 0, 1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ from rainmer.frames.inputs import Input
 from rainmer.rain import RainRenderer
 from rainmer.rain.folder import CLEAN, RAINY, RenderJob, render_folder
 from rainmer.rain.instances import RenderedScene, rendered_instances
+from rainmer.rain.options import RainOptions
 
 __all__ = ["render_stills"]
-
 
 _INSTANCES = "instances.json"
 
@@ -34,15 +34,23 @@ _INSTANCES = "instances.json"
 def render_stills(
     inputs: Sequence[Input],
     renderer: RainRenderer,
-    options: argparse.Namespace,
+    options: RainOptions,
     device: torch.device,
     failures: list[str],
 ) -> None:
-    """Render rain into images, with their boxes if there are any."""
-    out: Path = make_folder(options.out)
+    """Render rain into images, write a set of them, and print how much rain covers.
+
+    Args:
+        inputs: The images.
+        renderer: The rain.
+        options: Where results go; boxes and depth maps, if there are any.
+        device: Where to compute.
+        failures: Gains a line for each image that cannot be read.
+    """
+    out = make_folder(options.out)
     sizes = _sizes(inputs)
-    boxes = None if options.boxes is None else _read_boxes(options, sizes)
-    jobs = [_job(one, options.depth, boxes) for one in inputs]
+    boxes = _read_boxes(options.boxes, options.names, sizes) if options.boxes else None
+    jobs = [_job(item, options.depth, boxes) for item in inputs]
     rendered = {}
     with tqdm(total=len(jobs), unit="image", disable=options.quiet, delay=2) as bar:
         for image in render_folder(
@@ -60,7 +68,7 @@ def render_stills(
         ]
         content = rendered_instances(scenes, boxes.categories)
         write_text(out / _INSTANCES, json.dumps(content, indent=1))
-    _write_set(out, options, with_boxes=boxes is not None)
+    _write_set(out, options.preset, with_boxes=boxes is not None)
     covered = sum(image.alpha for image in rendered.values()) / len(rendered)
     print(
         f"rendered {len(rendered)} images, rain covers {covered:.1%} of their pixels on average; "
@@ -69,29 +77,29 @@ def render_stills(
 
 
 def _sizes(inputs: Sequence[Input]) -> dict[str, tuple[int, int]]:
-    """Return (height, width) by match key; what has no readable header fails later, with others."""
+    """Return (height, width) by match key, of images whose header can be read."""
     sizes = {}
-    for one in inputs:
-        try:
-            sizes[match_key(one.name)] = image_size_hw(one.path)
-        except ImageError:
-            continue
+    for item in inputs:
+        with contextlib.suppress(ImageError):  # rendering reports it
+            sizes[match_key(item.name)] = image_size_hw(item.path)
     return sizes
 
 
-def _read_boxes(options: argparse.Namespace, sizes: Mapping[str, tuple[int, int]]) -> Annotations:
-    """Read annotations, cut at the borders of the images they are of.
+def _read_boxes(
+    path: Path, names: Sequence[str] | None, sizes: Mapping[str, tuple[int, int]]
+) -> Annotations:
+    """Read annotations and clip their boxes to the images.
 
     Raises:
         DatasetError: They cannot be read, or fit no image.
     """
     defects = Defects()
-    if options.boxes.suffix.lower() == ".json":
-        annotations = read_coco(options.boxes, defects)
-    elif options.names is None:
-        raise DatasetError(f"{options.boxes}: YOLO labels have only numbers; add --names CLASS ...")
+    if path.suffix.lower() == ".json":
+        annotations = read_coco(path, defects)
+    elif names is None:
+        raise DatasetError(f"{path}: YOLO labels have only numbers; add --names CLASS ...")
     else:
-        annotations = read_yolo(options.boxes, dict(enumerate(options.names)), sizes, defects)
+        annotations = read_yolo(path, dict(enumerate(names)), sizes, defects)
     records = {}
     for key, size_hw in sizes.items():
         record = annotations.find(key)
@@ -106,25 +114,25 @@ def _read_boxes(options: argparse.Namespace, sizes: Mapping[str, tuple[int, int]
     for line in defects.lines():
         tqdm.write(f"note: {line}")
     if not records:
-        raise DatasetError(f"{options.boxes} lists none of the images; are the names the same?")
+        raise DatasetError(f"{path} lists none of the images; are the names the same?")
     return Annotations(annotations.categories, records)
 
 
-def _job(one: Input, depth: Path | None, boxes: Annotations | None) -> RenderJob:
-    name = one.name.with_suffix("").as_posix()
-    record = boxes.records.get(match_key(one.name)) if boxes else None
+def _job(item: Input, depth: Path | None, boxes: Annotations | None) -> RenderJob:
+    name = item.name.with_suffix("").as_posix()
+    record = boxes.records.get(match_key(item.name)) if boxes else None
     return RenderJob(
-        source=one.path,
+        source=item.path,
         name=name,
         depth=None if depth is None else find_depth(depth, name),
         boxes=[tuple(box["bbox"]) for box in record.boxes] if record else (),
     )
 
 
-def _write_set(out: Path, options: argparse.Namespace, *, with_boxes: bool) -> None:
+def _write_set(out: Path, preset: str, *, with_boxes: bool) -> None:
     """Write the YAML by which `eval.detect` reads the result."""
     content = {
-        "name": f"rain-{options.preset}",
+        "name": f"rain-{preset}",
         "rainy": RAINY,
         "clean": CLEAN,
         "annotations": _INSTANCES if with_boxes else None,

@@ -1,4 +1,4 @@
-"""Running a network under torch.compile, with the network itself to fall back on."""
+"""Running a network under torch.compile, or as it is where compiling fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rainmer.errors import is_out_of_memory
 __all__ = ["SIZE_BUCKET", "Compiled"]
 
 SIZE_BUCKET = 32
-"""Sides are padded to multiples of this, so that few sizes are compiled for."""
+"""Sides are padded to multiples of this many pixels, so that few sizes have to be compiled."""
 
 _log = logging.getLogger(__name__)
 
@@ -21,8 +21,8 @@ _log = logging.getLogger(__name__)
 class Compiled:
     """A network that is compiled for each new shape, on CUDA with its kernels in one graph.
 
-    Batches are filled up to a power of two, so that few of them differ in shape. Where compiling
-    fails, which a warning tells once, the network runs as it is from then on.
+    Batches are filled up to a power of two, so that there are few shapes. If compiling fails, the
+    network runs as it is from then on, with one warning.
 
     Args:
         network: On its device, in eval mode.
@@ -35,10 +35,14 @@ class Compiled:
         self._compiled: Any = torch.compile(network, mode=mode, dynamic=False)
 
     def __call__(self, image: Tensor, **arguments: Tensor) -> Tensor:
-        """Run the network on images (B, 3, H, W); tensors with other first sizes than B are shared.
+        """Run the network.
+
+        Args:
+            image: Images (B, 3, H, W).
+            arguments: Further tensors, one entry per image or one for all images.
 
         Raises:
-            What the network itself raises; memory that runs out while compiled code runs.
+            Whatever the network raises, and errors of compiled code that runs out of memory.
         """
         if self._compiled is not None:
             try:
@@ -61,12 +65,12 @@ class Compiled:
             for name, value in arguments.items()
         }
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        # The memory of a graph's result is written to again by the next call.
+        # Cloned, because the next call overwrites the memory of a graph's result.
         return cast(Tensor, self._compiled(image, **arguments))[:count].clone()
 
 
 def _fill(batch: Tensor, count: int) -> Tensor:
-    """Repeat the last of a batch until there are so many."""
+    """Repeat the last entry of a batch until it has `count` entries."""
     missing = count - len(batch)
     return (
         batch if not missing else torch.cat((batch, batch[-1:].expand(missing, *batch.shape[1:])))

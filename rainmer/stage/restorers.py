@@ -1,4 +1,4 @@
-"""What derains behind the stage: networks, functions, blends."""
+"""Restorers, which derain float batches behind the stage: networks, functions, blends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -30,6 +30,8 @@ __all__ = [
     "FunctionRestorer",
     "NetworkRestorer",
     "Restorer",
+    "digest",
+    "first_line",
     "make_query",
     "median_filter",
 ]
@@ -43,7 +45,6 @@ class Restorer(Protocol):
         fingerprint: Changes whenever the output may: the key of caches.
         size_multiple: Both sides of what `restore` gets divide by it.
         tileable: Whether a frame may be restored in tiles.
-        needs_names: Whether `restore` needs the frames' file names.
         cacheable: Whether `fingerprint` tells all that the output depends on.
     """
 
@@ -51,7 +52,6 @@ class Restorer(Protocol):
     fingerprint: str
     size_multiple: int
     tileable: bool
-    needs_names: bool
     cacheable: bool
 
     def prepare(
@@ -61,27 +61,26 @@ class Restorer(Protocol):
 
         Args:
             device: Where the batches will be.
-            dtype: What to compute in. Restorers may leave that to autocast, which is on around
+            dtype: Type to compute in. Restorers may leave it to autocast, which is on during
                 `prompts` and `restore` for types other than float32.
-            compiled: Whether to use torch.compile, if that is possible.
+            compiled: Whether to use torch.compile where possible.
         """
 
     def prompts(self, batch: Tensor) -> Tensor | None:
         """Return what is computed once per whole frame (B, ...), or None if nothing is."""
 
-    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+    def restore(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
         """Restore (B, 3, H, W), RGB, 0..1."""
 
 
 class NetworkRestorer:
     """A network of `rainmer.models`, in eval mode, channels-last, and fused where it can be.
 
-    A fused network computes in reduced precision by its own rules, with float32 where that
-    matters, so autocast does not apply to it.
+    A fused network has its own rules for reduced precision, with float32 where it matters, so
+    autocast does not apply to it.
     """
 
     tileable = True
-    needs_names = False
     cacheable = True
 
     def __init__(self, network: models.Network, name: str) -> None:
@@ -90,7 +89,7 @@ class NetworkRestorer:
         self.name = name
         self.fingerprint = models.weights_fingerprint(network)
         if isinstance(network, SparseUNet):  # rounds in another way
-            self.fingerprint = _digest("fused", self.fingerprint)
+            self.fingerprint = digest("fused", self.fingerprint)
         self.size_multiple = network.size_multiple
         self._run: Callable[..., Tensor] = self.network
 
@@ -112,7 +111,7 @@ class NetworkRestorer:
         with self._precision(batch.device):
             return self.network.prompts(make_query(batch))
 
-    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
+    def restore(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
         """Run the network."""
         extra = {} if prompts is None else {"prompts": prompts}
         with self._precision(batch.device):
@@ -127,7 +126,6 @@ class NetworkRestorer:
 class FunctionRestorer:
     """A function of one batch: the controls, or an exported network."""
 
-    needs_names = False
     cacheable = True
 
     def __init__(
@@ -141,7 +139,7 @@ class FunctionRestorer:
     ) -> None:
         self.function = function
         self.name = name
-        self.fingerprint = fingerprint or _digest("function", name)
+        self.fingerprint = fingerprint or digest("function", name)
         self.size_multiple = size_multiple
         self.tileable = tileable
 
@@ -156,12 +154,11 @@ class FunctionRestorer:
         """Return None: nothing is computed per frame."""
         return None
 
-    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
-        """Call the function and check that it kept its promise.
+    def restore(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
+        """Call the function and check its result.
 
         Raises:
-            SpecError: The function returned something else than a floating-point tensor of the
-                batch's shape.
+            SpecError: The result is no floating-point tensor of the batch's shape.
         """
         restored = self.function(batch)
         expected = f"{self.name} must return a floating-point tensor {tuple(batch.shape)}, 0..1"
@@ -174,52 +171,51 @@ class FunctionRestorer:
 
 
 class CallableRestorer(FunctionRestorer):
-    """A user's own callable. What it depends on is known only if it says so.
+    """A user's own callable.
 
     Without an attribute `fingerprint` (any text that changes with the output) nothing is cached
-    or taken from an earlier run: the code may have changed, or a file that it reads.
+    or reused from an earlier run, as its code may have changed, or a file that it reads.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], name: str) -> None:
         known = getattr(function, "fingerprint", None)
         self.cacheable = known is not None
-        super().__init__(function, name, fingerprint=_digest(name, known or secrets.token_hex()))
+        super().__init__(function, name, fingerprint=digest(name, known or secrets.token_hex()))
 
-    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
-        """Call the function; what it raises is told in one line.
+    def restore(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
+        """Call the function.
 
         Raises:
-            SpecError: The function raised, or broke its promise.
+            SpecError: The function raised (its error in one line), or its result is unusable.
         """
         try:
-            return super().restore(batch, prompts, names)
+            return super().restore(batch, prompts)
         except (RainmerError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             if "DefaultCPUAllocator" in str(error):
                 raise  # out of memory: the stage tries less at once
-            raise SpecError(f"{self.name} failed: {_first_line(error)}") from error
+            raise SpecError(f"{self.name} failed: {first_line(error)}") from error
 
 
 class BlendRestorer:
-    """A share of another restorer's output, the rest of the frame as it was.
+    """A weighted mean of another restorer's output and the rainy frame.
 
-    y = share * restored + (1 - share) * rainy: what the restorer does wrong is weaker, and so is
-    what it does right. In all but its name it behaves as the restorer that it blends.
+    y = share * restored + (1 - share) * rainy: weakens the restorer's mistakes, and its benefit.
+    Otherwise it behaves like the restorer.
 
     Args:
         share: Weight of the restored frame, 0..1.
-        restorer: Whose output is blended.
+        restorer: The restorer to blend.
     """
 
     def __init__(self, share: float, restorer: Restorer) -> None:
         self.share = share
         self.restorer = restorer
         self.name = f"blend-{share:g}-{restorer.name}"
-        self.fingerprint = _digest("blend", share, restorer.fingerprint)
+        self.fingerprint = digest("blend", share, restorer.fingerprint)
         self.size_multiple = restorer.size_multiple
         self.tileable = restorer.tileable
-        self.needs_names = restorer.needs_names
         self.cacheable = restorer.cacheable
 
     def prepare(
@@ -233,9 +229,9 @@ class BlendRestorer:
         """Return what the restorer computes once per frame."""
         return self.restorer.prompts(batch)
 
-    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
-        """Restore and blend. What is restored is clamped first: users see it clamped too."""
-        restored = self.restorer.restore(batch, prompts, names).to(batch.dtype).clamp(0.0, 1.0)
+    def restore(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
+        """Restore, clamp to 0..1 as the stage does, and blend."""
+        restored = self.restorer.restore(batch, prompts).to(batch.dtype).clamp(0.0, 1.0)
         return torch.lerp(batch, restored, self.share)
 
 
@@ -248,7 +244,7 @@ def make_query(batch: Tensor) -> Tensor:
 
 
 def median_filter(batch: Tensor) -> Tensor:
-    """Filter (B, 3, H, W) by the 5x5 median per channel, borders repeated: the trivial control."""
+    """Filter (B, 3, H, W) by the 5x5 median per channel, borders repeated: a trivial baseline."""
     if batch.device.type == "cpu":
         images = batch.float().permute(0, 2, 3, 1).contiguous().numpy()
         filtered = np.stack([cv2.medianBlur(image, 5) for image in images])
@@ -257,10 +253,12 @@ def median_filter(batch: Tensor) -> Tensor:
     return padded.unfold(2, 5, 1).unfold(3, 5, 1).flatten(-2).median(dim=-1).values
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return an error's type and the first line of its text."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _digest(*parts: object) -> str:
+def digest(*parts: object) -> str:
+    """Return the SHA-256 of plain values (others by their text), as 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()

@@ -1,92 +1,121 @@
-"""Images that someone else derained, matched by file name."""
+"""Images that someone else derained (`results:FOLDER`), matched to frames by file name."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rainmer.errors import ImageError, SpecError
+from rainmer import __version__
+from rainmer.errors import ImageError, RainmerError, SpecError
 from rainmer.files import match_key
-from rainmer.frames.arrays import to_batch
+from rainmer.frames.arrays import Frame, to_frames, unit_range, upload
 from rainmer.frames.images import list_images, read_image
-from rainmer.stage.restorers import (
-    _digest,
-)
+from rainmer.stage.derainer import Derainer
+from rainmer.stage.restorers import digest
+from rainmer.stage.specs import split_blend
 
-__all__ = ["ResultsRestorer"]
+__all__ = ["PrecomputedResults", "make_derainer", "open_results"]
 
 
-class ResultsRestorer:
-    """Images that were derained elsewhere, matched to the frames by path without suffix.
+class PrecomputedResults:
+    """A folder of derained images in place of a derainer: it looks frames up by their file names.
 
-    In a flat folder of results, the file name alone decides.
+    Names match by path without suffix; in a flat folder of results the file name alone decides.
+    Where a command or `detection.attach` takes a derainer and knows file names, it takes this too.
+
+    Args:
+        folder: The derained images.
+        shares: Weights 0..1 of blends with the rainy frame, the outermost first; see
+            `rainmer.stage.restorers.BlendRestorer`.
+        batch: How many frames to look up at once.
+
+    Attributes:
+        name: `results-FOLDER`, after the folder's own name.
+        fingerprint: Changes whenever a file in the folder does.
+
+    Raises:
+        SpecError: There is no such folder.
     """
 
-    tileable = False
     needs_names = True
-    cacheable = False  # they are files already
-    size_multiple = 1
+    """Tells `detection` to pass file names; see `detection.types.DerainCallable`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shares: Sequence[float] = (), batch: int = 8) -> None:
         if not folder.is_dir():
             raise SpecError(f"results:{folder}: no such folder")
-        self.name = f"results-{folder.resolve().name}"
-        self._folder = folder
+        self.batch = batch
+        self._folder, self._shares = folder, tuple(shares)
         self._by_key: dict[str, list[Path]] = {}
         paths = list_images(folder)
         for path in paths:
             self._by_key.setdefault(match_key(path.relative_to(folder)), []).append(path)
         self._is_flat = all(path.parent == folder for path in paths)
         self._taken: dict[Path, str] = {}
+        self.name = f"results-{folder.resolve().name}"
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        self.fingerprint = _digest("results", stats)
+        fingerprint = digest("results", stats)
+        for share in reversed(self._shares):
+            self.name = f"blend-{share:g}-{self.name}"
+            fingerprint = digest("blend", share, fingerprint)
+        # As that of a `rainmer.Derainer` with its default options.
+        parts = (__version__, fingerprint, "fp32", None)
+        self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def prepare(
-        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
-    ) -> None:
-        """Do nothing: the images are read to the device of each batch."""
+    def __call__(self, frames: Sequence[Frame] | Tensor, names: Sequence[str]) -> list[Frame]:
+        """Return the derained images of frames.
 
-    def prompts(self, batch: Tensor) -> Tensor | None:
-        """Return None: nothing is computed per frame."""
-        return None
-
-    def restore(self, batch: Tensor, prompts: Tensor | None, names: Sequence[str] | None) -> Tensor:
-        """Read the images of these names.
+        Args:
+            frames: The rainy frames (H, W, 3), uint8, RGB.
+            names: Their file names.
 
         Raises:
-            SpecError: Names are not given, or a name has no image of its own.
-            ImageError: An image has another size than the frame.
+            SpecError: A name has no image, several, or one that another name has taken.
+            ImageError: An image cannot be read, or has another size than its frame.
+            RainmerError: There are more or fewer names than frames.
         """
-        if names is None:
-            raise SpecError(f"{self.name} needs file names: it cannot derain frames without names")
+        if isinstance(frames, Tensor):
+            raise SpecError(f"{self.name} has derained frames of native size only")
+        if len(names) != len(frames):
+            raise RainmerError(f"got {len(names)} names for {len(frames)} frames")
         paths = [self.find(name) for name in names]
-        frames = [read_image(path) for path in paths]
-        for path, frame in zip(paths, frames, strict=True):
-            if frame.shape[:2] != batch.shape[-2:]:
+        derained = [read_image(path) for path in paths]
+        for path, frame, rainy in zip(paths, derained, frames, strict=True):
+            if frame.shape != rainy.shape:
                 raise ImageError(
                     f"{path} is {frame.shape[1]}x{frame.shape[0]} pixels, but its "
-                    f"rainy image is {batch.shape[-1]}x{batch.shape[-2]}"
+                    f"rainy image is {rainy.shape[1]}x{rainy.shape[0]}"
                 )
-        return to_batch(frames, batch.device)
+        return [self._blend(*pair) for pair in zip(frames, derained, strict=True)]
+
+    def _blend(self, rainy: Frame, derained: Frame) -> Frame:
+        if not self._shares:
+            return derained
+        before, after = (unit_range(upload([frame])) for frame in (rainy, derained))
+        for share in reversed(self._shares):
+            after = torch.lerp(before, after, share)
+        return to_frames(after)[0]
 
     def find(self, name: str) -> Path:
-        """Return the result of a frame.
+        """Return the derained image of a frame.
 
         Raises:
             SpecError: There is none, there are several, or another frame has it.
         """
         key = match_key(name)
-        found = self._candidates(key)
-        if len(found) != 1:
-            problem = f"{len(found)} images are" if found else "no image is"
+        paths = self._candidates(key)
+        if len(paths) != 1:
+            problem = f"{len(paths)} images are" if paths else "no image is"
             raise SpecError(f"{problem} named {Path(name).with_suffix('')} in {self._folder}")
-        owner = self._taken.setdefault(found[0], key)
+        owner = self._taken.setdefault(paths[0], key)
         if owner != key:
-            raise SpecError(f"{found[0]} is the result of both {owner} and {key}; use subfolders")
-        return found[0]
+            raise SpecError(f"{paths[0]} is the result of both {owner} and {key}; use subfolders")
+        return paths[0]
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Return the names that have no result.
@@ -106,3 +135,31 @@ class ResultsRestorer:
         return self._by_key.get(key) or (
             self._by_key.get(key.rpartition("/")[2], []) if self._is_flat else []
         )
+
+
+def open_results(spec: str, batch: int = 8) -> PrecomputedResults | None:
+    """Open the folder of `results:FOLDER`, blends of it included; None for any other spec.
+
+    Raises:
+        SpecError: There is no such folder, or a blend makes no sense.
+    """
+    shares = []
+    kind, _, rest = spec.partition(":")
+    while kind == "blend":
+        share, blended = split_blend(rest)
+        shares.append(share)
+        kind, _, rest = blended.partition(":")
+    return PrecomputedResults(Path(rest), shares, batch) if kind == "results" and rest else None
+
+
+def make_derainer(spec: str, **stage: Any) -> Derainer | PrecomputedResults:  # noqa: ANN401
+    """Build what a spec stands for, for callers that know the file names of their frames.
+
+    Args:
+        spec: See `rainmer.stage.specs.SPEC_HELP`.
+        stage: Further arguments of `rainmer.Derainer`; results need only `batch`.
+
+    Raises:
+        SpecError, WeightsError, RainmerError: See `rainmer.Derainer` and `PrecomputedResults`.
+    """
+    return open_results(spec, stage.get("batch", 8)) or Derainer(spec, **stage)

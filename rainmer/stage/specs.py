@@ -1,7 +1,18 @@
-"""What a user may write after `--derain`, and the restorers that specs stand for.
+"""Specs, which name derainers on the command line, and the restorers that they stand for.
 
-A *restorer* restores a float batch; `rainmer.Derainer` wraps one into the stage that takes frames
-of any kind and size. Networks come from `rainmer.models`; this module adds what is no network.
+| spec | restorer |
+| --- | --- |
+| `none` | the frame as it is |
+| `median` | a 5x5 median filter |
+| `rainmer-s`, ... | the shipped weights of that name |
+| `NETWORK:WEIGHTS` | a network of `rainmer.models` with a weights file |
+| `spandrel:WEIGHTS`, `onnx:FILE`, `torchscript:FILE` | other networks, see `stage.exported` |
+| `results:FOLDER` | images that someone else derained, matched by file name |
+| `python:module:callable` | the user's own function |
+| `blend:A:SPEC` | a share A of what SPEC restores, the rest of the rainy frame |
+
+`rainmer.Derainer` wraps a restorer, which takes float batches, into the stage, which takes frames
+of any kind and size.
 """
 
 from __future__ import annotations
@@ -19,16 +30,15 @@ from rainmer.stage.restorers import (
     FunctionRestorer,
     NetworkRestorer,
     Restorer,
-    _digest,
-    _first_line,
+    digest,
+    first_line,
     median_filter,
 )
-from rainmer.stage.results import ResultsRestorer
 
-__all__ = ["DEFAULT_DERAINER", "SPEC_HELP", "resolve"]
+__all__ = ["DEFAULT_DERAINER", "SPEC_HELP", "resolve", "split_blend"]
 
 DEFAULT_DERAINER = "rainmer-s"
-"""What commands take where no derainer is named."""
+"""The derainer that commands use if none is named."""
 
 SPEC_HELP = (
     "rainmer-s, none, median, NETWORK:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
@@ -43,7 +53,8 @@ def resolve(spec: str) -> Restorer:
         spec: One of `SPEC_HELP`.
 
     Raises:
-        SpecError: The spec names nothing known, or what it names is missing.
+        SpecError: The spec is of no known form, what it names is missing, or it names results,
+            which only callers that know file names can use: see `rainmer.stage.results`.
         WeightsError: The weights file cannot be used.
     """
     kind, _, rest = spec.partition(":")
@@ -51,33 +62,42 @@ def resolve(spec: str) -> Restorer:
         return FunctionRestorer(lambda batch: batch, "none")
     if spec == "median":
         return FunctionRestorer(median_filter, "median")
-    if kind == "results" and rest:
-        return ResultsRestorer(Path(rest))
-    if kind == "blend":
-        return _blend(rest)
-    if kind == "python" and rest:
-        return _python_callable(rest)
-    if kind in EXPORTED and rest:
-        exported = EXPORTED[kind](Path(rest))
-        return FunctionRestorer(
-            exported.function,
-            exported.name,
-            fingerprint=_digest(kind, file_sha256(Path(rest))),
-            size_multiple=exported.size_multiple,
-            tileable=True,
-        )
     if spec in models.shipped_names():
         return NetworkRestorer(models.load(spec), spec)
-    if kind in models.network_names() and rest:
+    if kind == "blend":
+        share, blended = split_blend(rest)
+        return BlendRestorer(share, resolve(blended))
+    if rest and kind == "results":
+        raise SpecError(
+            f"{spec} needs file names, which frames alone do not have: "
+            "use rainmer.stage.results.PrecomputedResults"
+        )
+    if rest and kind == "python":
+        return _python_callable(rest)
+    if rest and kind in EXPORTED:
+        return _exported(kind, Path(rest))
+    if rest and kind in models.network_names():
         return NetworkRestorer(models.load(spec), _network_name(kind, Path(rest)))
     raise SpecError(f"unknown derainer {spec!r}: expected one of {SPEC_HELP}")
+
+
+def _exported(kind: str, path: Path) -> FunctionRestorer:
+    exported = EXPORTED[kind](path)
+    return FunctionRestorer(
+        exported.function,
+        exported.name,
+        fingerprint=digest(kind, file_sha256(path)),
+        size_multiple=exported.size_multiple,
+        tileable=True,
+    )
 
 
 def _network_name(kind: str, weights: Path) -> str:
     return weights.stem if weights.stem.startswith(kind) else f"{kind}-{weights.stem}"
 
 
-def _blend(target: str) -> BlendRestorer:
+def split_blend(target: str) -> tuple[float, str]:
+    """Split `A:SPEC`, what follows `blend:`, into the share 0..1 and the spec. Raises SpecError."""
     share, _, spec = target.partition(":")
     try:
         weight = float(share)
@@ -87,7 +107,7 @@ def _blend(target: str) -> BlendRestorer:
         raise SpecError(
             f"blend:{target}: expected blend:A:SPEC with A in 0..1, such as blend:0.5:median"
         )
-    return BlendRestorer(weight, resolve(spec))
+    return weight, spec
 
 
 def _python_callable(target: str) -> CallableRestorer:
@@ -99,7 +119,7 @@ def _python_callable(target: str) -> CallableRestorer:
         if isinstance(function, type):
             function = function()
     except (Exception, SystemExit) as error:
-        raise SpecError(f"python:{target} failed: {_first_line(error)}") from error
+        raise SpecError(f"python:{target} failed: {first_line(error)}") from error
     if not callable(function):
         raise SpecError(f"python:{target} is not callable")
     return CallableRestorer(function, attribute)

@@ -23,7 +23,7 @@ _VERSION = 1
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint at once, or leave the old one.
+    """Write a checkpoint, all or nothing: on failure the old one stays.
 
     Raises:
         OutputError: It cannot be written, for instance because the disk is full.
@@ -35,7 +35,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _full_disk_is_an_output_error(path: Path) -> Iterator[None]:
-    """torch.save tells of a full disk by a RuntimeError of its archive writer."""
+    """Turn the RuntimeError by which torch.save reports a full disk into an OutputError."""
     try:
         yield
     except RuntimeError as error:

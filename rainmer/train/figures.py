@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rainmer.files import atomic_write
+from rainmer.figures import color_of, draw_grid, save_figure, styled
 
 __all__ = ["draw_curves"]
 
@@ -14,6 +14,7 @@ _LOSSES = ("total", "charbonnier", "l1", "ssim_term")
 _CONTRASTIVE = ("chromatic", "degradation")
 
 
+@styled
 def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw losses, scores and learning rate over the steps.
 
@@ -39,16 +40,16 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         if (lines := {name: points for name in names if (points := _points(rows, name))})
     }
     figure = Figure(figsize=(5.5 * len(shown), 3.6), layout="constrained")
-    axes = figure.subplots(1, max(len(shown), 1), squeeze=False)[0]
-    for axis, (title, lines) in zip(axes, shown.items(), strict=False):
-        for name, points in lines.items():
-            axis.plot(*zip(*points, strict=True), label=name, linewidth=1)
-        axis.set_title(title)
-        axis.set_xlabel("step")
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    panels = figure.subplots(1, max(len(shown), 1), squeeze=False)[0]
+    for axes, (title, lines) in zip(panels, shown.items(), strict=False):
+        for index, (name, points) in enumerate(lines.items()):
+            steps, values = zip(*points, strict=True)
+            axes.plot(steps, values, color=color_of(index), label=name, linewidth=1)
+        axes.set_title(title)
+        axes.set_xlabel("step")
+        draw_grid(axes)
+        axes.legend()
+    save_figure(path, figure)
 
 
 def _points(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:

@@ -79,10 +79,10 @@ class Loader:
 
     def _submit(self, batch: range, shape: SampleShape) -> list[Future[Sample]] | range:
         share = len(batch) // self._world
-        own = batch[self._rank * share : (self._rank + 1) * share]
+        numbers = batch[self._rank * share : (self._rank + 1) * share]
         if self._pool is None:
-            return own
-        return [self._pool.submit(self._load, number, shape) for number in own]
+            return numbers
+        return [self._pool.submit(self._load, number, shape) for number in numbers]
 
     def _collect(self, batch: list[Future[Sample]] | range, shape: SampleShape) -> Batch:
         if isinstance(batch, range):

@@ -34,7 +34,7 @@ _WEIGHT_EPSILON = 1e-5
 
 
 class PixelLoss(NamedTuple):
-    """What a pixel loss says of a batch.
+    """A pixel loss of a batch.
 
     Attributes:
         total: What is minimised, a scalar with gradient.
@@ -143,7 +143,7 @@ class ContrastLosses(NamedTuple):
     degradation: Tensor | None
 
     def total(self) -> Tensor | None:
-        """Add up what there is."""
+        """Add up the losses that the network has."""
         losses = [loss for loss in self if loss is not None]
         return torch.stack(losses).sum() if losses else None
 

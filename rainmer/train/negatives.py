@@ -119,13 +119,13 @@ class Archives:
         self.position += 1
 
     def state_dict(self) -> dict[str, Tensor | int]:
-        """Return the content, to go on with later."""
+        """Return the content, for `load_state_dict`."""
         tensors = {"colours": self.colours, "rain": self.rain, "signatures": self.signatures}
         kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
         return {"position": self.position, **kept}
 
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
-        """Take over a content that `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         position = state["position"]
         assert isinstance(position, int)
         self.position = position

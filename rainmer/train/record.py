@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Record:
-    """Writes what a run tells, each line at once.
+    """Writes the log of a run, each line as soon as it is known.
 
     The lines are kept as JSON while the run goes on and given as CSV too; lines beyond the step
     that a run resumes from are dropped.
@@ -79,7 +79,7 @@ class Record:
             self._board.add_image(name, picture, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what is waiting."""
+        """Write what is buffered."""
         if self._board is not None:
             self._board.close()
 

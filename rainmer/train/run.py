@@ -1,4 +1,4 @@
-"""A whole run: from the configuration to weights, going on where an earlier call stopped."""
+"""A whole run: from the configuration to weights, resuming where an earlier call stopped."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _CONFIG = "config.yaml"
 
 _log = logging.getLogger(__name__)
 
-# What may differ when a run goes on: it decides how, not what, is computed.
+# What may differ when a run resumes: it decides how, not what, is computed.
 _FREE_KEYS = (
     "data.threads",
     "save_every",
@@ -144,9 +144,9 @@ class _Run:
 
     def go(self, max_steps: int | None) -> Path:
         """Train to the end, or for some steps."""
-        end = self.config.steps if max_steps is None else min(
-            self.config.steps, self.step + max_steps
-        )  # fmt: skip
+        end = self.config.steps
+        if max_steps is not None:
+            end = min(end, self.step + max_steps)
         if self.rank == 0:
             write_text(self.out / _CONFIG, yaml.safe_dump(to_mapping(self.config), sort_keys=False))
         self.trainer.network.train()
@@ -167,7 +167,7 @@ class _Run:
         return self.out / WEIGHTS
 
     def _fill_archives(self) -> None:
-        """Fill the archives from samples before the first one, which no step trains on."""
+        """Fill the archives from samples of negative numbers, which no step trains on."""
         if not self.trainer.views:
             return
         stage = self.config.stages[0]
@@ -200,7 +200,7 @@ class _Run:
                     raise KeyboardInterrupt
 
     def _agree(self, stop: bool) -> bool:
-        """Tell whether any process was asked to stop, so that all stop after the same step."""
+        """Return whether any process was asked to stop, so that all stop after the same step."""
         if self.trainer.world == 1:
             return stop
         flag = torch.tensor(float(stop), device=self.trainer.device)
@@ -247,15 +247,15 @@ class _Run:
         )
 
     def _after_step(self, result: StepResult, *, last: bool) -> None:
-        """Log, measure and save when it is time to; the first process does it for all."""
+        """Log, measure and save at the configured steps; the first process does it for all."""
         if self.record is None:
             return
         config = self.config
         self.recent.append({**result.losses, "grad_norm": result.grad_norm})
         if self.step % config.log_every == 0 or last:
             means = {k: _finite_mean([r[k] for r in self.recent]) for k in self.recent[0]}
-            own = {"lr": result.lr, "skipped": self.skipped, "seconds": round(self.seconds, 1)}
-            self.record.add(self.step, {**means, **own})
+            state = {"lr": result.lr, "skipped": self.skipped, "seconds": round(self.seconds, 1)}
+            self.record.add(self.step, {**means, **state})
             self.recent.clear()
         every = config.validation.every
         if self.validation and every and (self.step % every == 0 or last):
@@ -321,7 +321,7 @@ def _stop_requests() -> Iterator[threading.Event]:
 
 
 def _finite_mean(values: Sequence[float]) -> float:
-    """Return the mean of what is finite; NaN if nothing is."""
+    """Return the mean of the finite values; NaN if there are none."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
 

@@ -114,7 +114,7 @@ class RenderedConfig:
 
 
 class Source(abc.ABC):
-    """Where pairs come from; see the module."""
+    """A source of training pairs: a number of images, loaded one at a time."""
 
     name: str
     weight: float
@@ -214,7 +214,7 @@ class RenderedSource(Source):
         return len(self.images)
 
     def load(self, index: int, visit: int) -> FramePair:
-        """Render, or return the rendering that still serves. Raises ImageError."""
+        """Render, or reuse the last rendering. Raises ImageError."""
         rendering = visit // self._config.reuse
         with self._lock:
             kept = self._kept.get(index)
@@ -249,7 +249,7 @@ class RenderedSource(Source):
     def _window(
         self, photo: Frame, depth: npt.NDArray[np.float32] | None, chance: random.Random
     ) -> tuple[Frame, npt.NDArray[np.float32] | None]:
-        """Resize and cut out what counts as the frame."""
+        """Resize, and cut out the window that counts as the frame."""
         factor = _draw(self._config.scale, chance)
         if factor != 1.0:
             height, width = (max(1, round(side * factor)) for side in photo.shape[:2])

@@ -34,7 +34,7 @@ _ENCODER = "encoder."
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step tells.
+    """What one training step reports.
 
     Attributes:
         losses: Means over the forward passes, by name.
@@ -153,7 +153,7 @@ class Trainer:
     def _accumulate(
         self, batch: Batch, parts: int, *, synchronise: bool
     ) -> tuple[dict[str, float], bool]:
-        """Run one forward and backward pass; tell the losses, and whether they are finite."""
+        """Run one forward and backward pass; return the losses, and whether they are finite."""
         rainy, clean, query, query_clean, blurred = (
             unit_range(tensor.to(self.device, non_blocking=True)) for tensor in batch
         )
@@ -195,7 +195,7 @@ class Trainer:
         return total, {"total": total, **pixel.parts, **logged}
 
     def _local_gradients(self, local: bool) -> contextlib.AbstractContextManager[Any]:
-        """Let processes keep their gradients to themselves until the last pass of a step."""
+        """Exchange gradients between processes only in the last pass of a step."""
         if local and isinstance(self._runner, DistributedDataParallel):
             return self._runner.no_sync()
         return contextlib.nullcontext()
@@ -254,7 +254,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.iteration = state["iteration"]
         self.model.load_state_dict(state["model"])
         for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
@@ -269,12 +269,12 @@ class Trainer:
         if self.average is None:
             yield self.network
             return
-        own = {k: v.clone() for k, v in self.network.state_dict().items()}
+        weights = {k: v.clone() for k, v in self.network.state_dict().items()}
         self.network.load_state_dict(self.average.weights)
         try:
             yield self.network
         finally:
-            self.network.load_state_dict(own)
+            self.network.load_state_dict(weights)
 
 
 class _MovingAverage:

@@ -6,31 +6,37 @@ view, and says in numbers whether the views separate the sets.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from rainmer.cli import make_parser, non_negative_int, positive_int, run_command
+from rainmer.cli import (
+    make_parser,
+    non_negative_int,
+    parse_options,
+    positive_int,
+    run_command,
+)
+from rainmer.data.layouts import ImageSet, Mode
+from rainmer.data.layouts.sets import draw_images, find_set
 from rainmer.device import resolve_device
 from rainmer.errors import ConfigError, DatasetError, SpecError
 from rainmer.files import make_folder
 from rainmer.frames.inputs import raise_failures
 from rainmer.models import Rainmer
 from rainmer.stage.restorers import NetworkRestorer
+from rainmer.stage.results import open_results
 from rainmer.stage.specs import resolve
 from rainmer.views import (
     METHODS,
-    ImageSet,
     Method,
     default_method,
-    draw_images,
     embed_images,
-    find_set,
     mean_cosines,
     measure_separability,
     project,
@@ -39,7 +45,6 @@ from rainmer.views import (
 from rainmer.views.output import (
     EmbeddedSet,
     ViewResult,
-    _settings,
     draw_views,
     print_results,
     write_json,
@@ -52,11 +57,29 @@ _log = logging.getLogger(__name__)
 
 
 _FEWEST = 3
+_SETTINGS = ("images", "replace", "seed", "mode", "batch")
 _EXAMPLE = """\
   python -m rainmer.views --derain rainmer:rainmer.pth --out views \\
       --sets synthetic:rain100h:/data night:gtav-balance:/data clean:photos/
   python -m rainmer.views --derain rainmer:rainmer.pth --out views --method tsne \\
       --sets 'DDN1:rain14000/*_1.jpg' 'DDN5:rain14000/*_5.jpg'"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewsOptions:
+    """Options of the command."""
+
+    derain: str
+    sets: list[str]
+    out: Path
+    mode: Mode | None
+    images: int
+    replace: bool
+    method: Method | None
+    seed: int
+    device: str | None
+    batch: int
+    quiet: bool
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -70,26 +93,27 @@ def main(argv: Sequence[str] | None = None) -> None:
             also when some images could not be read; the others are embedded and drawn.
     """
     options = _parse(argv)
-    found = _find_sets(options)
+    image_sets = _find_sets(options)
     network, name, fingerprint = _network(options.derain)
     out = make_folder(options.out)
     method = _method(options.method)
-    sets = _embed(found, network, options)
+    sets = _embed(image_sets, network, options)
     views = tqdm(views_of(network), desc="maps", unit="view", disable=options.quiet, delay=2)
     results = [
         _view_result(view, index, sets, method, options.seed) for index, view in enumerate(views)
     ]
     write_points(out / "views.csv", sets, results)
     derainer = {"spec": options.derain, "name": name, "fingerprint": fingerprint}
-    write_json(out / "views.json", sets, results, {"derainer": derainer, **_settings(options)})
+    settings = {name: getattr(options, name) for name in _SETTINGS}
+    write_json(out / "views.json", sets, results, derainer=derainer, settings=settings)
     draw_views(out, sets, results)
     print_results(sets, results, out)
-    failures = [line for one in sets for line in one.failures]
-    read = sum(len(one.distinct) for one in sets)
+    failures = [line for embedded in sets for line in embedded.failures]
+    read = sum(len(embedded.distinct) for embedded in sets)
     raise_failures(failures, read + len(failures))
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> ViewsOptions:
     parser = make_parser(
         "python -m rainmer.views",
         "Embed images of data sets with the encoder of a Rainmer network, and show for each view "
@@ -129,27 +153,24 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--batch", type=positive_int, default=32, metavar="N", help="images at once; default: 32"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser.parse_args(argv)
+    return parse_options(parser, ViewsOptions, argv)
 
 
-# --- what to embed, and by what -------------------------------------------------------------------
-
-
-def _find_sets(options: argparse.Namespace) -> list[ImageSet]:
+def _find_sets(options: ViewsOptions) -> list[ImageSet]:
     if options.images < _FEWEST:
         raise ConfigError(f"--images {options.images}: at least {_FEWEST} of each set are needed")
     names = [text.partition(":")[0] for text in options.sets]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"--sets: two sets are named {twice!r}: give each a name of its own")
-    found = [find_set(text, mode=options.mode, out=options.out) for text in options.sets]
-    for one in found:
-        _check_count(one, len(one.paths), "has")
-    return found
+    sets = [find_set(text, mode=options.mode, out=options.out) for text in options.sets]
+    for images in sets:
+        _check_count(images, len(images.rainy), "has")
+    return sets
 
 
 def _check_count(images: ImageSet, count: int, verb: str, failures: Sequence[str] = ()) -> None:
-    """Refuse a set that says nothing. Raises DatasetError."""
+    """Refuse a set of too few images. Raises DatasetError."""
     if count < _FEWEST:
         broken = f"; {len(failures)} could not be read, first: {failures[0]}" if failures else ""
         raise DatasetError(
@@ -160,7 +181,7 @@ def _check_count(images: ImageSet, count: int, verb: str, failures: Sequence[str
 
 def _network(spec: str) -> tuple[Rainmer, str, str]:
     """Load the network of a spec; return it, its name and fingerprint."""
-    restorer = resolve(spec)
+    restorer = None if open_results(spec) else resolve(spec)
     if not isinstance(restorer, NetworkRestorer):
         raise SpecError(f"{spec} has no views to embed images by: give rainmer:WEIGHTS")
     network = restorer.network
@@ -176,19 +197,17 @@ def _method(asked: Method | None) -> Method:
     return method
 
 
-def _embed(
-    found: Sequence[ImageSet], network: Rainmer, options: argparse.Namespace
-) -> list[EmbeddedSet]:
+def _embed(sets: Sequence[ImageSet], network: Rainmer, options: ViewsOptions) -> list[EmbeddedSet]:
     network.to(resolve_device(options.device))
     drawn = [
-        draw_images(one, options.images, seed=options.seed, replace=options.replace)
-        for one in found
+        draw_images(images, options.images, seed=options.seed, replace=options.replace)
+        for images in sets
     ]
     total = sum(len(set(paths)) for paths in drawn)
     with tqdm(total=total, unit="image", disable=options.quiet, delay=2) as bar:
         return [
             _embed_set(images, paths, network, options.batch, bar)
-            for images, paths in zip(found, drawn, strict=True)
+            for images, paths in zip(sets, drawn, strict=True)
         ]
 
 
@@ -208,18 +227,17 @@ def _embed_set(
 def _view_result(
     view: str, index: int, sets: Sequence[EmbeddedSet], method: Method, seed: int
 ) -> ViewResult:
-    vectors = torch.cat([one.vectors[:, index] for one in sets])
+    per_set = [embedded.vectors[:, index] for embedded in sets]
+    distinct = [embedded.distinct[:, index] for embedded in sets]
+    vectors = torch.cat(per_set)
     return ViewResult(
         name=view,
         vectors=vectors,
-        similarity=mean_cosines([one.vectors[:, index] for one in sets]),
+        similarity=mean_cosines(per_set),
         # Of distinct images: a classifier must not know what it is tested on.
-        separability=measure_separability([one.distinct[:, index] for one in sets], seed=seed),
+        separability=measure_separability(distinct, seed=seed),
         projection=project(vectors, method),
     )
-
-
-# --- results --------------------------------------------------------------------------------------
 
 
 if __name__ == "__main__":

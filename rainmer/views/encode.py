@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rainmer.background import ordered_map
 from rainmer.errors import ImageError, SpecError, WeightsError
 from rainmer.frames.arrays import to_batch
 from rainmer.frames.images import read_image
@@ -99,22 +99,13 @@ def embed_images(
 
 def _load(paths: Sequence[Path], batch: int) -> Iterator[list[_Loaded]]:
     """Yield the queries of batches of files, read ahead of the encoder but not far."""
-    remaining = iter(paths)
-    waiting: deque[list[Future[_Loaded]]] = deque()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        while True:
-            while len(waiting) < _CHUNKS_AHEAD and (
-                chunk := list(itertools.islice(remaining, batch))
-            ):
-                waiting.append([pool.submit(_query, path) for path in chunk])
-            if not waiting:
-                return
-            yield [future.result() for future in waiting.popleft()]
+    ahead = _CHUNKS_AHEAD * batch
+    reading = ordered_map(_query, paths, _THREADS, ahead, errors=(ImageError,))
+    with contextlib.closing(reading):
+        while chunk := list(itertools.islice(reading, batch)):
+            yield chunk
 
 
-def _query(path: Path) -> _Loaded:
-    """Read an image as a query (1, 3, 128, 128), or say why that is impossible."""
-    try:
-        return path, make_query(to_batch([read_image(path)]))
-    except ImageError as error:
-        return path, error
+def _query(path: Path) -> Tensor:
+    """Read an image as a query (1, 3, 128, 128)."""
+    return make_query(to_batch([read_image(path)]))

@@ -121,8 +121,8 @@ def _interval(correct: Sequence[Tensor], chance: torch.Generator) -> tuple[float
     """Return the bootstrap interval of the mean over sets of the mean over images."""
     accuracy = torch.zeros(_RESAMPLES, dtype=torch.float64)
     for values in correct:
-        drawn = torch.randint(len(values), (_RESAMPLES, len(values)), generator=chance)
-        accuracy += values[drawn].mean(1) / len(correct)
+        resamples = torch.randint(len(values), (_RESAMPLES, len(values)), generator=chance)
+        accuracy += values[resamples].mean(1) / len(correct)
     low, high = accuracy.quantile(torch.tensor(_INTERVAL, dtype=torch.float64)).tolist()
     return low, high
 
@@ -134,9 +134,9 @@ def _silhouettes(sets: Sequence[Tensor]) -> list[Tensor]:
     silhouettes = []
     for index, vectors in enumerate(sets):
         distances = 1 - vectors @ means.T
-        own = distances[:, index] * len(vectors) / (len(vectors) - 1)  # not to itself
+        inside = distances[:, index] * len(vectors) / (len(vectors) - 1)  # not to itself
         distances[:, index] = torch.inf
         others = distances.min(1).values
-        larger = torch.maximum(own, others).clamp(min=_SMALLEST_DISTANCE)
-        silhouettes.append((others - own) / larger)
+        larger = torch.maximum(inside, others).clamp(min=_SMALLEST_DISTANCE)
+        silhouettes.append((others - inside) / larger)
     return silhouettes

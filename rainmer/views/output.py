@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,13 +14,10 @@ import torch
 from torch import Tensor
 
 import rainmer
+from rainmer.data.layouts import ImageSet
+from rainmer.figures import save_figure
 from rainmer.files import atomic_write, write_text
-from rainmer.views import (
-    ImageSet,
-    Method,
-    Projection,
-    Separability,
-)
+from rainmer.views import Method, Projection, Separability
 
 __all__ = [
     "SCHEMA",
@@ -33,9 +29,11 @@ __all__ = [
     "write_points",
 ]
 
-
 SCHEMA = 1
 """Of views.json: raised when a key changes its meaning."""
+
+_PACKAGES = ("torch", "umap-learn", "scikit-learn")
+_METHOD_TITLES: dict[Method, str] = {"umap": "UMAP on a sphere", "tsne": "t-SNE", "pca": "PCA"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class EmbeddedSet:
 
 @dataclass(frozen=True)
 class ViewResult:
-    """What one view makes of all sets.
+    """The vectors of all sets in one view, with their measures and map.
 
     Attributes:
         name: The view.
@@ -78,7 +76,7 @@ class ViewResult:
 
 def write_points(path: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewResult]) -> None:
     """Write every image's point in the plane as CSV."""
-    images = [(one.images.name, file) for one in sets for file in one.drawn]
+    images = [(embedded.images.name, file) for embedded in sets for file in embedded.drawn]
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -98,15 +96,6 @@ def _columns(dimensions: int) -> list[str]:
     return [f"v{index}" for index in range(dimensions)]
 
 
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("images", "replace", "seed", "mode", "batch")
-    packages = ("torch", "umap-learn", "scikit-learn")
-    return {
-        "settings": {name: getattr(options, name) for name in names},
-        "versions": {"rainmer": rainmer.__version__, **{one: _version(one) for one in packages}},
-    }
-
-
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -118,22 +107,37 @@ def write_json(
     path: Path,
     sets: Sequence[EmbeddedSet],
     results: Sequence[ViewResult],
-    origin: dict[str, Any],
+    *,
+    derainer: Mapping[str, str],
+    settings: Mapping[str, Any],
 ) -> None:
-    """Write settings, measures and set sizes as JSON."""
+    """Write settings, measures and set sizes as JSON.
+
+    Args:
+        path: The file.
+        sets: The sets, in the order of the rows of every matrix.
+        results: One for each view.
+        derainer: Spec, name and fingerprint of the network.
+        settings: Options that the numbers depend on.
+    """
     content = {
         "schema": SCHEMA,
-        **origin,
+        "derainer": derainer,
+        "settings": settings,
+        "versions": {
+            "rainmer": rainmer.__version__,
+            **{package: _version(package) for package in _PACKAGES},
+        },
         "sets": [
             {
-                "name": one.images.name,
-                "source": one.images.source,
-                "images": len(one.images.paths),
-                "embedded": len(one.drawn),
-                "distinct": len(one.distinct),
-                "failures": one.failures,
+                "name": embedded.images.name,
+                "source": embedded.images.source,
+                "images": len(embedded.images.rainy),
+                "embedded": len(embedded.drawn),
+                "distinct": len(embedded.distinct),
+                "failures": embedded.failures,
             }
-            for one in sets
+            for embedded in sets
         ],
         "views": {result.name: _measures(result) for result in results},
     }
@@ -165,10 +169,10 @@ def _measures(result: ViewResult) -> dict[str, Any]:
 
 def draw_views(out: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewResult]) -> None:
     """Draw maps and similarities, a file for each view."""
-    from rainmer.views.figures import map_figure, save_figure, similarity_figure
+    from rainmer.views.figures import map_figure, similarity_figure
 
-    names = [one.images.name for one in sets]
-    members = torch.repeat_interleave(torch.tensor([len(one.drawn) for one in sets]))
+    names = [embedded.images.name for embedded in sets]
+    members = torch.repeat_interleave(torch.tensor([len(embedded.drawn) for embedded in sets]))
     for result in results:
         title = f"{result.name.capitalize()} view, {_METHOD_TITLES[result.projection.method]}"
         figure = map_figure(result.projection, members, names, title, _short_verdict(result))
@@ -178,40 +182,37 @@ def draw_views(out: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewRes
         save_figure(out / f"similarity-{result.name}.png", figure)
 
 
-_METHOD_TITLES: dict[Method, str] = {"umap": "UMAP on a sphere", "tsne": "t-SNE", "pca": "PCA"}
-
-
 def _verdict(result: ViewResult) -> str:
-    one = result.separability
-    if one is None:
+    measure = result.separability
+    if measure is None:
         return "a single set: nothing to separate"
     return (
-        f"nearest centroid names the set of {one.accuracy:.1%} of held-out images "
-        f"[{one.ci_low:.1%}, {one.ci_high:.1%}], chance {one.chance:.1%}; "
-        f"silhouette {one.silhouette:.2f}"
+        f"nearest centroid names the set of {measure.accuracy:.1%} of held-out images "
+        f"[{measure.ci_low:.1%}, {measure.ci_high:.1%}], chance {measure.chance:.1%}; "
+        f"silhouette {measure.silhouette:.2f}"
     )
 
 
 def _short_verdict(result: ViewResult) -> str:
-    one = result.separability
-    if one is None:
+    measure = result.separability
+    if measure is None:
         return ""
     return (
-        f"set of a held-out image by nearest centroid: {one.accuracy:.1%} right, "
-        f"chance {one.chance:.1%}; silhouette {one.silhouette:.2f}"
+        f"set of a held-out image by nearest centroid: {measure.accuracy:.1%} right, "
+        f"chance {measure.chance:.1%}; silhouette {measure.silhouette:.2f}"
     )
 
 
 def print_results(sets: Sequence[EmbeddedSet], results: Sequence[ViewResult], out: Path) -> None:
     """Print the measures and what they mean."""
-    width = max(len(one.images.name) for one in sets)
+    width = max(len(embedded.images.name) for embedded in sets)
     for result in results:
         low, high = float(result.similarity.min()), float(result.similarity.max())
         print(f"{result.name}: {_verdict(result)}")
         print(f"  mean cosines between sets: min {low:.3f}, max {high:.3f}")
-        for one, values in zip(sets, result.similarity.tolist(), strict=True):
+        for embedded, values in zip(sets, result.similarity.tolist(), strict=True):
             cells = " ".join(f"{round(value, 3) + 0.0:6.3f}" for value in values)
-            print(f"  {one.images.name:{width}}  {cells}")
-    count = sum(len(one.drawn) for one in sets)
+            print(f"  {embedded.images.name:{width}}  {cells}")
+    count = sum(len(embedded.drawn) for embedded in sets)
     noun = "set" if len(sets) == 1 else "sets"
     print(f"embedded {count} images of {len(sets)} {noun}; results in {out}")

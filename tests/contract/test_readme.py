@@ -1,11 +1,16 @@
 """What the README says must be true: files, options, imports, make targets."""
 
 import ast
+import contextlib
 import functools
 import importlib
+import io
+import os
 import re
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
+# Commands of which another test starts a process: their errors, exit codes, or closed pipes.
+STARTED_ELSEWHERE = {"eval.detect", "eval.sets", "rainmer.derain", "rainmer.train", "rainmer.views"}
+
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
@@ -21,11 +29,19 @@ def blocks(language):
 
 @functools.cache
 def help_of(module):
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """What `python -m module --help` prints, run in this process, which has torch already."""
+    printed = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+        warnings.catch_warnings(),
+    ):
+        patch.setattr(sys, "argv", [module, "--help"])
+        warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
+        with pytest.raises(SystemExit) as end:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert end.value.code in (None, 0)
+    return printed.getvalue()
 
 
 def commands():
@@ -44,6 +60,15 @@ def test_there_are_commands_to_check():
 def test_options_exist(module, arguments):
     for option in re.findall(r"--[\w-]+", arguments):
         assert option in help_of(module)
+
+
+@pytest.mark.parametrize("module", sorted({module for module, _ in commands()} - STARTED_ELSEWHERE))
+def test_a_process_of_its_own_shows_the_same_help(module):
+    command = [sys.executable, "-m", module, "--help"]
+    environment = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == help_of(module).split()
 
 
 @pytest.mark.parametrize("block", blocks("python"))

@@ -110,9 +110,6 @@ def test_mixed_sizes():
     assert len(pipeline([make_frame(9, 12), make_frame(20, 5)])) == 2
 
 
-# --- several streams ----------------------------------------------------------------------------
-
-
 def collect(results) -> dict[str, list]:
     streams: dict[str, list] = {}
     for name, processed in results:
@@ -185,9 +182,6 @@ def test_live_streams_do_not_wait_for_a_batch():
 
     assert detector.batches == [1, 1, 1]
     assert labels(r.detections for r in results) == [0, 1, 2]
-
-
-# --- frames that stay on the device ---------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

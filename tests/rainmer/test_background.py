@@ -1,9 +1,10 @@
+import itertools
 import threading
 import time
 
 import pytest
 
-from rainmer.background import End, consume, interleave, prefetch
+from rainmer.background import End, consume, interleave, ordered_map, prefetch
 from rainmer.errors import ImageError
 
 
@@ -206,3 +207,56 @@ def test_live_chunks_hold_what_is_there_and_no_more_than_asked_for():
 
     assert sum(sizes) == 10
     assert max(sizes) <= 4
+
+
+def test_a_map_keeps_the_order_and_stays_few_items_ahead():
+    taken = []
+
+    def items():
+        for number in range(20):
+            taken.append(number)
+            yield number
+
+    def work(number):
+        time.sleep(0.002 * (number % 3))
+        return number**2
+
+    for item, result in ordered_map(work, items(), 3, 4):
+        assert result == item**2
+        assert len(taken) <= item + 4
+    assert taken == list(range(20))
+
+
+def test_a_map_raises_errors_in_turn_unless_they_are_results():
+    def work(number):
+        return 6 // (2 - number)
+
+    squares = ordered_map(work, range(4), 2)
+    assert [next(squares)[1], next(squares)[1]] == [3, 6]
+    with pytest.raises(ZeroDivisionError):
+        next(squares)
+    results = [result for _, result in ordered_map(work, range(4), 2, errors=(ZeroDivisionError,))]
+    assert isinstance(results.pop(2), ZeroDivisionError)
+    assert results == [3, 6, -6]
+
+
+def test_a_map_that_is_left_early_ends_its_threads():
+    before = threading.active_count()
+    done = []
+    mapped = ordered_map(done.append, itertools.count(), 2, 4)
+    next(mapped)
+    mapped.close()
+    assert threading.active_count() == before
+    assert sorted(done) == list(range(4))
+
+
+def test_a_map_whose_items_are_interrupted_finishes_those_it_has():
+    done = []
+
+    def items():
+        yield from range(3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(ordered_map(done.append, items(), 2, 8))
+    assert sorted(done) == [0, 1, 2]

@@ -51,7 +51,8 @@ def test_a_whole_number_serves_as_a_float():
         ({"name": "a", "mode": "quick"}, "mode: 'quick' is not one of 'fast', 'slow'"),
         ({"name": "a", "inner": {"rat": 1}}, "inner: rat: unknown key; did you mean 'rate'"),
         ({"name": "a", "limit": True}, "limit: expected int, but got bool"),
-        ({"name": "a", "labels": {"x": 3}}, "labels.x: expected str"),
+        ({"name": "a", "labels": {"x": 3}}, "labels.x: expected str or a list, but got int 3"),
+        ({"name": "a", "labels": {"x": ["y", 3]}}, r"labels.x\[1\]: expected str, but got int 3"),
     ],
 )
 def test_mistakes_are_named_with_their_place(mapping, message):

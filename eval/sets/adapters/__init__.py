@@ -1,7 +1,8 @@
 """Adapters: published rainy sets, as they lie on the disk, in one common form.
 
 `ADAPTERS` is the list of them; `adapt` reads a folder with one. What they have in common is in
-`model` (the form), `assembling` (checks), `fitting` (boxes) and `files` (folders, stems, lists).
+`eval.sets.model` (the form), `assembling` (annotations and checks), `fitting` (boxes) and `files`
+(folders, stems, lists).
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ from typing import Any
 
 from eval.sets.adapters.acdc import read_acdc
 from eval.sets.adapters.bdd100k import read_bdd100k
-from eval.sets.adapters.by_stem import (
+from eval.sets.adapters.dawn import read_dawn
+from eval.sets.adapters.generic import read_coco_set, read_voc_set, read_yolo_set
+from eval.sets.adapters.mpid import read_rid, read_ris
+from eval.sets.adapters.pairs import (
     read_bdd350,
     read_bdd350_night,
     read_coco350,
+    read_gt_rain,
+    read_gtav_nightrain,
     read_hq_nightrain,
 )
-from eval.sets.adapters.dawn import read_dawn
-from eval.sets.adapters.generic import read_coco_set, read_voc_set, read_yolo_set
-from eval.sets.adapters.model import AdaptedSet, Adapter, AdapterOptions, Scene
-from eval.sets.adapters.mpid import read_rid, read_ris
-from eval.sets.adapters.pairs import read_gt_rain, read_gtav_nightrain
 from eval.sets.adapters.raincityscapes import read_raincityscapes
+from eval.sets.model import AdaptedSet, Adapter, AdapterOptions, Scene
 from rainmer.config import nearest
 from rainmer.errors import ConfigError, DatasetError
 
@@ -170,10 +172,10 @@ def adapt(
     Args:
         name: One of `ADAPTERS`.
         root: The folder of the set.
-        options: What the adapter should know beside the folder.
+        options: More options; each adapter takes some of them.
 
     Raises:
-        ConfigError: The adapter is unknown, or takes one of the options not.
+        ConfigError: The adapter is unknown, or does not take one of the options.
         DatasetError: The folder is missing, not of this layout, or holds nothing usable.
     """
     if name not in ADAPTERS:
@@ -192,7 +194,7 @@ def adapt(
 
 
 def _resolved(options: AdapterOptions, adapter: Adapter) -> AdapterOptions:
-    """Return options with absolute paths and the adapter's own weather where none is given."""
+    """Return options with absolute paths and the adapter's default weather where none is given."""
     changes: dict[str, Any] = {
         field.name: Path(os.path.abspath(value))
         for field in dataclasses.fields(options)

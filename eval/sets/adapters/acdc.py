@@ -15,15 +15,15 @@ from eval.sets.adapters.assembling import (
     Gathered,
     assemble,
     conditions_of,
-    match_by_path,
+    merge,
 )
-from eval.sets.adapters.files import find_folder, images_by_key, keep_allowed
-from eval.sets.adapters.model import AdaptedSet, AdapterOptions
-from eval.sets.adapters.sources import merge
+from eval.sets.adapters.files import find_folder, keep_allowed
+from eval.sets.model import AdaptedSet, AdapterOptions
 from rainmer.config import nearest
 from rainmer.data.annotations.coco import read_coco
 from rainmer.data.annotations.records import Annotations
 from rainmer.data.defects import Defects
+from rainmer.data.layouts.pairing import images_by_key
 from rainmer.errors import ConfigError, DatasetError
 
 __all__ = ["read_acdc"]
@@ -53,7 +53,7 @@ def read_acdc(root: Path, options: AdapterOptions) -> AdaptedSet:
         names = {key.rsplit("/", 1)[-1] for key in wanted}
         records = {k: r for k, r in annotations.records.items() if k.rsplit("/", 1)[-1] in names}
         annotations = Annotations(annotations.categories, records)
-    matched = match_by_path(wanted, annotations, defects)
+    matched = annotations.match(wanted, defects)
     drafts = [
         Draft(wanted[key], record, attributes=_attributes(key, splits))
         for key, record in matched.items()
@@ -92,22 +92,22 @@ def _annotations(
 def _label_files(root: Path, options: AdapterOptions) -> Iterable[tuple[str, Path]]:
     given = options.annotations or root
     paths = sorted(given.rglob("*.json")) if given.is_dir() else [given]
-    found = []
+    labels = []
     for path in paths:
         match = _LABELS.fullmatch(path.name)
         if match is not None and options.split in (None, match[2].lower()):
-            found.append(((match[1] or "").lower(), match[2].lower(), path))
-    own = [(split, path) for weather, split, path in found if weather in options.weather]
+            labels.append(((match[1] or "").lower(), match[2].lower(), path))
+    specific = [(split, path) for weather, split, path in labels if weather in options.weather]
     # Files of all conditions serve where there is none for one.
-    covered = {split for split, _ in own}
-    shared = [(split, path) for w, split, path in found if not w and split not in covered]
-    if not own + shared:
+    covered = {split for split, _ in specific}
+    shared = [(split, path) for w, split, path in labels if not w and split not in covered]
+    if not specific + shared:
         split = options.split or "SPLIT"
         raise DatasetError(
             f"{given}: no instancesonly_{options.weather[0]}_{split}_gt_detection.json "
             "(the test split has none); say where with --annotations"
         )
-    return own + shared
+    return specific + shared
 
 
 def _condition(key: str) -> str | None:

@@ -1,7 +1,8 @@
-"""The last steps of every adapter: check images and pairs, fit boxes, name conditions."""
+"""What adapters have in common: read and join annotations, check images, fit boxes."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,12 @@ from tqdm import tqdm
 from eval.sets.adapters.classes import aliases_for
 from eval.sets.adapters.files import keep_allowed, stem_key
 from eval.sets.adapters.fitting import Fit, fit_exactly
-from eval.sets.adapters.model import AdaptedSet, Rules, Scene
+from eval.sets.model import AdaptedSet, Rules, Scene
+from rainmer.data.annotations.coco import read_coco
+from rainmer.data.annotations.parsing import read_json
 from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, clip_to_image
+from rainmer.data.annotations.scalabel import read_scalabel
+from rainmer.data.annotations.voc import read_voc, voc_files
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError, ImageError
 from rainmer.files import match_key
@@ -24,15 +29,15 @@ __all__ = [
     "assemble",
     "conditions_of",
     "join_by_stem",
-    "match_by_path",
+    "merge",
     "only_allowed",
-    "pair_up",
+    "read_any",
 ]
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A scene before its files are looked at.
+    """A scene before its files are read.
 
     `record` has boxes in the pixels that were annotated; None where the set has no boxes.
     """
@@ -45,7 +50,7 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
-    """What an adapter found in a folder; `assemble` makes the set of it."""
+    """The content of a folder, from which `assemble` makes a set."""
 
     name: str
     rainy_base: Path
@@ -112,7 +117,14 @@ def _scene(name: str, draft: Draft, fit: Fit, defects: Defects) -> Scene | None:
     if boxes is None:
         return None
     inside = tuple(clip_to_image(boxes, size_hw, name, defects))
-    return Scene(name, draft.rainy, draft.clean, size_hw, inside, draft.attributes)
+    return Scene(
+        name=name,
+        rainy=draft.rainy,
+        clean=draft.clean,
+        size_hw=size_hw,
+        boxes=inside,
+        attributes=draft.attributes,
+    )
 
 
 def _inhabited(rules: Rules, scenes: Iterable[Scene]) -> Rules:
@@ -137,52 +149,6 @@ def only_allowed(drafts: Sequence[Draft], allow_list: Path | None, defects: Defe
     return [draft for draft in drafts if draft.rainy.as_posix() in kept]
 
 
-def pair_up(
-    rainy: Mapping[str, Path], clean: Mapping[str, Path] | None, base: Path, defects: Defects
-) -> dict[str, tuple[Path, Path | None]]:
-    """Give each rainy image its clean partner of the same key; without `clean`, none.
-
-    Rainy images without partner are errors and left out, clean ones are noted.
-    """
-    if clean is None:
-        return {key: (path, None) for key, path in rainy.items()}
-    for key in sorted(clean.keys() - rainy.keys()):
-        defects.note("clean image without rainy partner", clean[key].name)
-    for key in sorted(rainy.keys() - clean.keys()):
-        defects.error(
-            "rainy image without clean partner, skipped", rainy[key].relative_to(base).as_posix()
-        )
-    return {key: (path, clean[key]) for key, path in rainy.items() if key in clean}
-
-
-def match_by_path(
-    keys: Iterable[str], annotations: Annotations, defects: Defects
-) -> dict[str, ImageRecord]:
-    """Give images their records by relative path, else by file name where that is unique.
-
-    Raises:
-        DatasetError: Several images match one record.
-    """
-    by_name: dict[str, list[ImageRecord]] = {}
-    for key, record in annotations.records.items():
-        by_name.setdefault(key.rsplit("/", 1)[-1], []).append(record)
-    matched: dict[str, ImageRecord] = {}
-    for key in keys:
-        candidates = by_name.get(key.rsplit("/", 1)[-1], [])
-        found = annotations.records.get(key) or (candidates[0] if len(candidates) == 1 else None)
-        if found is None:
-            defects.note("image that the annotations do not list, left out", key)
-        else:
-            matched[key] = found
-    used = {record.image_id for record in matched.values()}
-    if len(used) < len(matched):
-        raise DatasetError("several images match one entry of the annotations by name; use paths")
-    for key, record in annotations.records.items():
-        if record.image_id not in used:
-            defects.note("annotated image without file", key)
-    return matched
-
-
 def join_by_stem(
     images: Mapping[str, Path], annotations: Annotations, defects: Defects
 ) -> dict[str, ImageRecord]:
@@ -204,3 +170,53 @@ def join_by_stem(
         else:
             defects.note("image whose stem the annotations do not have, left out", path.name)
     return matched
+
+
+def read_any(path: Path, defects: Defects) -> Annotations:
+    """Read a COCO or Scalabel JSON file, or a folder of VOC XML or Scalabel JSON files.
+
+    Raises:
+        DatasetError: The path is missing or holds nothing of that kind.
+    """
+    if path.is_dir():
+        files = voc_files(path)
+        if files:
+            return read_voc(files, defects)
+        if not any(path.rglob("*.json")):
+            raise DatasetError(f"{path} holds neither XML nor JSON annotations")
+        return read_scalabel(path, defects)
+    if _starts_a_list(path):  # these are large: BDD100K's training labels have a gigabyte
+        return read_scalabel(path, defects)
+    content = read_json(path)
+    if isinstance(content, dict) and "frames" in content:
+        return read_scalabel(path, defects)
+    return read_coco(path, defects)
+
+
+def _starts_a_list(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+    except OSError as error:
+        raise DatasetError(f"cannot read the annotations {path}: {error.strerror}") from error
+
+
+def merge(parts: list[Annotations]) -> Annotations:
+    """Put annotations of several files together: categories by name, ids given anew from 1.
+
+    Of records with one key the first stays.
+    """
+    names = sorted({name for part in parts for name in part.categories.values()})
+    ids = {name: number for number, name in enumerate(names, start=1)}
+    merged = Annotations({number: name for name, number in ids.items()}, {})
+    for part in parts:
+        for key, record in part.records.items():
+            boxes = [
+                {**box, "category_id": ids[part.categories[box["category_id"]]]}
+                for box in record.boxes
+            ]
+            number = len(merged.records) + 1
+            merged.records.setdefault(
+                key, dataclasses.replace(record, image_id=number, boxes=boxes)
+            )
+    return merged

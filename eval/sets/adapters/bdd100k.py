@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from eval.sets.adapters.assembling import Draft, Gathered, assemble
-from eval.sets.adapters.files import child, find_folder, keep_allowed, one_per_stem, plain_stem
-from eval.sets.adapters.model import AdaptedSet, AdapterOptions, Rules
-from eval.sets.adapters.sources import merge
+from eval.sets.adapters.assembling import Draft, Gathered, assemble, merge
+from eval.sets.adapters.files import find_folder, keep_allowed, one_per_stem, plain_stem
+from eval.sets.model import AdaptedSet, AdapterOptions, Rules
 from rainmer.data.annotations.records import Annotations, ImageRecord
 from rainmer.data.annotations.scalabel import read_scalabel
 from rainmer.data.defects import Defects
+from rainmer.data.layouts.tree import subfolder
 from rainmer.errors import DatasetError
 from rainmer.frames.images import list_images
 
@@ -38,14 +38,14 @@ def read_bdd100k(root: Path, options: AdapterOptions) -> AdaptedSet:
     images = options.images or _image_folder(root)
     if not images.is_dir():
         raise DatasetError(f"no folder {images} of images")
-    found = one_per_stem(list_images(images), "image", defects)
-    found = keep_allowed(found, options.allow_list, defects)
+    paths = one_per_stem(list_images(images), "image", defects)
+    paths = keep_allowed(paths, options.allow_list, defects)
     annotations, split_of = _annotations(root, options, defects)
     drafts = []
     for key, record in annotations.records.items():
-        if not _is_wanted(key, record, options, found, defects):
+        if not _is_wanted(key, record, options, paths, defects):
             continue
-        path = found.get(plain_stem(f"{key}.x"))
+        path = paths.get(plain_stem(f"{key}.x"))
         if path is None:
             defects.note("annotated image without file", key)
             continue
@@ -63,7 +63,7 @@ def read_bdd100k(root: Path, options: AdapterOptions) -> AdaptedSet:
 
 def _image_folder(root: Path) -> Path:
     images = find_folder(root, "images")
-    return (child(images, "100k") or images) if images is not None else root
+    return (subfolder(images, "100k") or images) if images is not None else root
 
 
 def _annotations(
@@ -88,35 +88,35 @@ def _label_files(
         match = _LABELS.fullmatch(options.annotations.name)
         yield (match[2].lower() if match else options.split or "unknown"), options.annotations
         return
-    found: dict[str, dict[bool, Path]] = {}
+    files: dict[str, dict[bool, Path]] = {}
     for path in sorted((options.annotations or root).rglob("*.json")):
         if match := _LABELS.fullmatch(path.name):
-            found.setdefault(match[2].lower(), {}).setdefault(match[1] is not None, path)
-    splits = [split for split in sorted(found) if options.split in (None, split)]
+            files.setdefault(match[2].lower(), {}).setdefault(match[1] is not None, path)
+    splits = [split for split in sorted(files) if options.split in (None, split)]
     if not splits:
         raise DatasetError(
             f"{options.annotations or root}: no bdd100k_labels_images_{options.split or 'SPLIT'}"
             f".json or det_{options.split or 'SPLIT'}.json; say where with --annotations"
         )
     for split in splits:
-        if len(found[split]) == 2:
+        if len(files[split]) == 2:
             defects.note(
-                "older labels beside those of 2020, which are taken", found[split][False].name
+                "older labels beside those of 2020, which are taken", files[split][False].name
             )
-        yield split, found[split].get(True) or found[split][False]
+        yield split, files[split].get(True) or files[split][False]
 
 
 def _is_wanted(
     key: str,
     record: ImageRecord,
     options: AdapterOptions,
-    found: dict[str, Path],
+    paths: dict[str, Path],
     defects: Defects,
 ) -> bool:
     weather = record.attributes.get("weather")
     fits = ANY in options.weather or weather in options.weather
     if options.allow_list is not None:
-        listed = plain_stem(f"{key}.x") in found
+        listed = plain_stem(f"{key}.x") in paths
         if listed and not fits:
             defects.note(f"image on the allow-list tagged {weather}, kept", key)
         return listed

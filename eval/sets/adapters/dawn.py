@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eval.sets.adapters.assembling import Draft, Gathered, assemble, conditions_of
+from eval.sets.adapters.assembling import Draft, Gathered, assemble, conditions_of, merge
 from eval.sets.adapters.classes import DAWN_IDS
-from eval.sets.adapters.files import child, find_folder, keep_allowed, one_per_stem
-from eval.sets.adapters.model import AdaptedSet, AdapterOptions
-from eval.sets.adapters.sources import merge
+from eval.sets.adapters.files import find_folder, keep_allowed, one_per_stem
+from eval.sets.model import AdaptedSet, AdapterOptions
 from rainmer.config import nearest
 from rainmer.data.annotations.records import Annotations
 from rainmer.data.annotations.voc import read_voc, voc_files
 from rainmer.data.annotations.yolo import read_yolo
 from rainmer.data.defects import Defects
+from rainmer.data.layouts.tree import subfolder
 from rainmer.errors import ConfigError, DatasetError, ImageError
 from rainmer.frames.images import image_size_hw, list_images
 
@@ -33,7 +33,7 @@ def read_dawn(root: Path, options: AdapterOptions) -> AdaptedSet:
     if options.annotations is not None and len(options.weather) > 1:
         raise ConfigError("dawn: --annotations is one folder of labels; give one --weather with it")
     defects = Defects()
-    found: dict[str, tuple[str, Path]] = {}
+    by_key: dict[str, tuple[str, Path]] = {}
     parts = []
     for weather in options.weather:
         folder = find_folder(root, weather)
@@ -41,11 +41,13 @@ def read_dawn(root: Path, options: AdapterOptions) -> AdaptedSet:
             raise DatasetError(f"{root}: no folder {weather.capitalize()} in it")
         images, annotations = _one_weather(folder, options, defects)
         parts.append(_with_prefix(annotations, weather))
-        found |= {f"{weather}/{stem}": (weather, path) for stem, path in images.items()}
-    allowed = keep_allowed({k: path for k, (_, path) in found.items()}, options.allow_list, defects)
+        by_key |= {f"{weather}/{stem}": (weather, path) for stem, path in images.items()}
+    allowed = keep_allowed(
+        {k: path for k, (_, path) in by_key.items()}, options.allow_list, defects
+    )
     merged = merge(parts)
     drafts = [
-        Draft(allowed[key], record, attributes=_attributes(*found[key]))
+        Draft(allowed[key], record, attributes=_attributes(*by_key[key]))
         for key, record in merged.records.items()
         if key in allowed
     ]
@@ -82,12 +84,12 @@ def _one_weather(
 
 def _label_folder(folder: Path) -> Path:
     """Return `Rain_YOLO_darknet`, else `Rain_PASCAL_VOC`, in the folder or in its twin inside."""
-    inside = child(folder, folder.name)
+    inside = subfolder(folder, folder.name)
     for ending in ("_yolo_darknet", "_pascal_voc"):
         for parent in [folder, *([inside] if inside else [])]:
-            found = child(parent, f"{folder.name}{ending}")
-            if found is not None:
-                return found
+            labels = subfolder(parent, f"{folder.name}{ending}")
+            if labels is not None:
+                return labels
     raise DatasetError(
         f"{folder}: no {folder.name}_YOLO_darknet or {folder.name}_PASCAL_VOC in it; "
         "say where the labels are with --annotations"

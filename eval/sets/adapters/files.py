@@ -10,14 +10,11 @@ from pathlib import Path
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
-from rainmer.frames.images import list_images
 
 __all__ = [
-    "child",
     "common_folder",
     "find_folder",
     "folders_named",
-    "images_by_key",
     "keep_allowed",
     "one_per_stem",
     "parts_below",
@@ -28,12 +25,6 @@ __all__ = [
 
 _COCO_STEM = re.compile(r"(?:coco_(?:train|val|test)20\d\d_)?0*(\d+)")
 _DEEPEST = 4
-
-
-def child(folder: Path, *names: str) -> Path | None:
-    """Return the first subfolder that has one of these names, whatever its case."""
-    found = {path.name.casefold(): path for path in _subfolders(folder)}
-    return next((found[name.casefold()] for name in names if name.casefold() in found), None)
 
 
 def find_folder(root: Path, *names: str) -> Path | None:
@@ -67,22 +58,6 @@ def parts_below(path: Path, base: Path) -> tuple[str, ...]:
     return tuple(part.casefold() for part in path.relative_to(base).parts[:-1])
 
 
-def images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, Path]:
-    """Return the images of a folder by match key of their relative path.
-
-    Raises:
-        DatasetError: The folder does not exist.
-    """
-    if not folder.is_dir():
-        raise DatasetError(f"no folder {folder} of {role} images")
-    found: dict[str, Path] = {}
-    for path in list_images(folder):
-        name = path.relative_to(folder).as_posix()
-        if found.setdefault(match_key(name), path) is not path:
-            defects.error(f"{role} images that differ only in suffix or case, left out", name)
-    return found
-
-
 def stem_key(name: str | os.PathLike[str]) -> str:
     """Return what joins one image under its names in several sets: the stem, case folded.
 
@@ -104,11 +79,11 @@ def plain_stem(path: str | os.PathLike[str]) -> str:
 
 def one_per_stem(paths: Iterable[Path], what: str, defects: Defects) -> dict[str, Path]:
     """Return files by `plain_stem`; what shares the stem of another is left out and an error."""
-    found: dict[str, Path] = {}
+    by_stem: dict[str, Path] = {}
     for path in paths:
-        if found.setdefault(plain_stem(path), path) is not path:
+        if by_stem.setdefault(plain_stem(path), path) is not path:
             defects.error(f"{what} with the stem of another, left out", path.name)
-    return found
+    return by_stem
 
 
 def read_names(path: Path) -> list[str]:
@@ -126,7 +101,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def keep_allowed(
-    found: Mapping[str, Path], allow_list: Path | None, defects: Defects
+    images: Mapping[str, Path], allow_list: Path | None, defects: Defects
 ) -> dict[str, Path]:
     """Keep the images that an allow-list names by stem; None keeps all.
 
@@ -136,17 +111,19 @@ def keep_allowed(
         DatasetError: The list cannot be read or is empty.
     """
     if allow_list is None:
-        return dict(found)
+        return dict(images)
     names = {stem_key(name): name for name in read_names(allow_list)}
     if not names:
         raise DatasetError(f"the allow-list {allow_list} names no image; one name a line")
-    kept = {key: path for key, path in found.items() if stem_key(path.name) in names}
+    kept = {key: path for key, path in images.items() if stem_key(path.name) in names}
     present = {stem_key(path.name) for path in kept.values()}
     for stem, name in names.items():
         if stem not in present:
             defects.error("name on the allow-list that no image of this set has", name)
-    if len(kept) < len(found):
-        defects.note("images that are not on the allow-list, left out", str(len(found) - len(kept)))
+    if len(kept) < len(images):
+        defects.note(
+            "images that are not on the allow-list, left out", str(len(images) - len(kept))
+        )
     return kept
 
 

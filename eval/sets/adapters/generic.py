@@ -6,60 +6,56 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from eval.sets.adapters.assembling import Draft, Gathered, assemble, match_by_path, pair_up
-from eval.sets.adapters.files import (
-    child,
-    common_folder,
-    images_by_key,
-    keep_allowed,
-    read_names,
-    stem_key,
-)
-from eval.sets.adapters.model import AdaptedSet, AdapterOptions
+from eval.sets.adapters.assembling import Draft, Gathered, assemble
+from eval.sets.adapters.files import common_folder, keep_allowed, read_names, stem_key
+from eval.sets.model import AdaptedSet, AdapterOptions
 from rainmer.config import read_yaml
 from rainmer.data.annotations.coco import read_coco
 from rainmer.data.annotations.records import Annotations, ImageRecord
 from rainmer.data.annotations.voc import read_voc, voc_files
 from rainmer.data.annotations.yolo import read_yolo
 from rainmer.data.defects import Defects
+from rainmer.data.layouts.pairing import images_by_key, pair_by_key
+from rainmer.data.layouts.table import RAINY_FOLDERS
+from rainmer.data.layouts.tree import subfolder
 from rainmer.errors import DatasetError, ImageError
 from rainmer.files import match_key
 from rainmer.frames.images import image_size_hw
 
 __all__ = ["read_coco_set", "read_voc_set", "read_yolo_set"]
 
-_RAINY_FOLDERS = ("rainy", "rain", "input", "images", "JPEGImages")
+_IMAGE_FOLDERS = (*RAINY_FOLDERS, "images", "JPEGImages")
 
 
 def read_coco_set(root: Path, options: AdapterOptions) -> AdaptedSet:
     """Read a folder of images with a COCO instances file."""
     defects = Defects()
-    images = options.images or child(root, *_RAINY_FOLDERS) or root
+    images = options.images or subfolder(root, *_IMAGE_FOLDERS) or root
     annotations = read_coco(options.annotations or _only_json(root), defects)
     return _with_boxes("coco", images, options, annotations, defects)
 
 
 def _only_json(root: Path) -> Path:
-    found = [
+    files = [
         path
-        for folder in (root, child(root, "annotations"))
+        for folder in (root, subfolder(root, "annotations"))
         if folder is not None
         for path in sorted(folder.glob("*.json"))
     ]
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found[:4]) or "none"
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files[:4]) or "none"
         raise DatasetError(
             f"{root}: expected one JSON file of annotations in it, found {names}; "
             "say which with --annotations FILE"
         )
-    return found[0]
+    return files[0]
 
 
 def read_voc_set(root: Path, options: AdapterOptions) -> AdaptedSet:
     """Read images with PASCAL VOC XML files beside them or in a folder of their own."""
     defects = Defects()
-    images = options.images or child(root, *_RAINY_FOLDERS) or root
-    annotations = options.annotations or child(root, "Annotations", "xml", "labels") or root
+    images = options.images or subfolder(root, *_IMAGE_FOLDERS) or root
+    annotations = options.annotations or subfolder(root, "Annotations", "xml", "labels") or root
     records = read_voc(voc_files(annotations), defects)
     if options.split is not None:
         records = _only_split(records, root, options.split)
@@ -77,12 +73,13 @@ def _only_split(annotations: Annotations, root: Path, split: str) -> Annotations
 def _with_boxes(
     name: str, images: Path, options: AdapterOptions, annotations: Annotations, defects: Defects
 ) -> AdaptedSet:
-    found = keep_allowed(images_by_key(images, "rainy", defects), options.allow_list, defects)
+    rainy = keep_allowed(images_by_key(images, "rainy", defects), options.allow_list, defects)
     clean = images_by_key(options.clean, "clean", defects) if options.clean else None
-    records = match_by_path(found, annotations, defects)
+    records = annotations.match(rainy, defects)
+    pairs = pair_by_key(rainy, clean, defects, bases=(images, options.clean))
     drafts = [
-        Draft(rainy, records[key], partner)
-        for key, (rainy, partner) in pair_up(found, clean, images, defects).items()
+        Draft(path, records[key], partner)
+        for key, (path, partner) in pairs.items()
         if key in records
     ]
     gathered = Gathered(
@@ -95,20 +92,21 @@ def read_yolo_set(root: Path, options: AdapterOptions) -> AdaptedSet:
     """Read images with YOLO labels, by ultralytics' `data.yaml` or by `images` and `labels`."""
     defects = Defects()
     names, paths = _yolo_content(root, options, defects)
-    found = keep_allowed({path.as_posix(): path for path in paths}, options.allow_list, defects)
-    if not found:
+    kept = keep_allowed({path.as_posix(): path for path in paths}, options.allow_list, defects)
+    if not kept:
         raise DatasetError(f"{root}: no image of split {options.split or 'val'} was found")
-    base = common_folder(found.values())
+    base = common_folder(kept.values())
     by_key: dict[str, Path] = {}
-    for path in found.values():
+    for path in kept.values():
         name = path.relative_to(base).as_posix()
         if by_key.setdefault(match_key(name), path) is not path:
             defects.error("rainy images that differ only in suffix or case, left out", name)
     annotations = Annotations(names, _yolo_records(root, by_key, names, options, defects))
     clean = images_by_key(options.clean, "clean", defects) if options.clean else None
+    pairs = pair_by_key(by_key, clean, defects, bases=(base, options.clean))
     drafts = [
         Draft(rainy, annotations.records[key], partner)
-        for key, (rainy, partner) in pair_up(by_key, clean, base, defects).items()
+        for key, (rainy, partner) in pairs.items()
         if key in annotations.records
     ]
     gathered = Gathered(
@@ -136,8 +134,8 @@ def _yolo_content(
     if entries is None and content:
         raise DatasetError(f"{file} has no split {split!r}; choose another with --split")
     if entries is None:
-        folder = child(root, "images") or root
-        folder = child(folder, options.split) or folder if options.split else folder
+        folder = subfolder(root, "images") or root
+        folder = subfolder(folder, options.split) or folder if options.split else folder
         return names, list(images_by_key(folder, "rainy", defects).values())
     bases = [file.parent / str(content.get("path") or "."), file.parent]
     return names, [
@@ -194,8 +192,8 @@ def _yolo_records(
         folder = common_folder(images[key] for key in keys)
         labels = _label_folder(root, images_root, folder)
         inner = {match_key(images[key].relative_to(folder)): key for key in keys}
-        found = read_yolo(labels, names, {name: sizes[key] for name, key in inner.items()}, defects)
-        records |= {inner[name]: record for name, record in found.records.items()}
+        read = read_yolo(labels, names, {name: sizes[key] for name, key in inner.items()}, defects)
+        records |= {inner[name]: record for name, record in read.records.items()}
     return records
 
 
@@ -209,7 +207,7 @@ def _label_folder(root: Path, images_root: Path, folder: Path) -> Path:
     beside = images_root.with_name("labels") / folder.relative_to(images_root)
     if images_root.name.casefold() == "images" and beside.is_dir():
         return beside
-    labels = child(root, "labels")
+    labels = subfolder(root, "labels")
     if labels is not None:
         return labels
     if any(folder.glob("*.txt")):

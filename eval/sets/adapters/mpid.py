@@ -11,7 +11,7 @@ from pathlib import Path
 from eval.sets.adapters.assembling import Draft, Gathered, assemble
 from eval.sets.adapters.files import keep_allowed, one_per_stem, read_names
 from eval.sets.adapters.fitting import Fit, fit_stretched, turning_fit
-from eval.sets.adapters.model import AdaptedSet, AdapterOptions
+from eval.sets.model import AdaptedSet, AdapterOptions
 from rainmer.data.annotations.records import Annotations
 from rainmer.data.annotations.voc import read_voc, voc_files
 from rainmer.data.defects import Defects
@@ -52,20 +52,20 @@ def _read(
     images = options.images or root
     if not images.is_dir():
         raise DatasetError(f"no folder {images} of images")
-    found = one_per_stem(list_images(images), "image", defects)
-    found = keep_allowed(found, options.allow_list, defects)
+    paths = one_per_stem(list_images(images), "image", defects)
+    paths = keep_allowed(paths, options.allow_list, defects)
     files = one_per_stem(voc_files(options.annotations or root).values(), "XML file", defects)
-    for stem in sorted(files.keys() - found.keys()):
+    for stem in sorted(files.keys() - paths.keys()):
         if options.allow_list is None:
             defects.note("label file without image", files[stem].name)
-    for stem in sorted(found.keys() - files.keys()):
-        defects.note("image without label file, left out", found[stem].name)
-    labelled = {stem: path for stem, path in files.items() if stem in found}
+    for stem in sorted(paths.keys() - files.keys()):
+        defects.note("image without label file, left out", paths[stem].name)
+    labelled = {stem: path for stem, path in files.items() if stem in paths}
     annotations = read_voc(labelled, defects)
     gathered = Gathered(
         name=name,
         rainy_base=images,
-        drafts=_drafts(found, annotations, source),
+        drafts=_drafts(paths, annotations, source),
         categories=annotations.categories,
         remarks=(remark,),
         fit=fit,
@@ -74,19 +74,19 @@ def _read(
 
 
 def _drafts(
-    found: dict[str, Path], annotations: Annotations, source: dict[str, str]
+    paths: dict[str, Path], annotations: Annotations, source: dict[str, str]
 ) -> list[Draft]:
     """Frames of one recording are one scene: RIS names end in the number of the frame."""
     return [
         Draft(
-            found[stem],
+            paths[stem],
             record,
             attributes={
                 "domain": "real",
                 "weather": "rain",
-                "scene_id": found[stem].stem.rpartition("-")[0] or found[stem].stem
+                "scene_id": paths[stem].stem.rpartition("-")[0] or paths[stem].stem
                 if source["source_id"] == "ris"
-                else found[stem].stem,
+                else paths[stem].stem,
                 **source,
             },
         )

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from eval.sets.adapters.assembling import Draft, Gathered, assemble, conditions_of
-from eval.sets.adapters.files import find_folder, images_by_key, keep_allowed
+from eval.sets.adapters.files import find_folder, keep_allowed
 from eval.sets.adapters.fitting import fit_uniformly
-from eval.sets.adapters.model import AdaptedSet, AdapterOptions
+from eval.sets.model import AdaptedSet, AdapterOptions
 from rainmer.data.annotations.cityscapes import read_polygons
 from rainmer.data.annotations.records import ImageRecord
 from rainmer.data.defects import Defects
+from rainmer.data.layouts.pairing import images_by_key, match_pairs
 from rainmer.errors import DatasetError
 
 __all__ = ["read_raincityscapes"]
@@ -41,24 +42,24 @@ def read_raincityscapes(root: Path, options: AdapterOptions) -> AdaptedSet:
     images = _folder(root, options.images, "leftImg8bit_rain", "--images")
     clean = _folder(root, options.clean, "leftImg8bit", "--clean")
     polygons = _folder(root, options.annotations, "gtFine", "--annotations")
-    found = images_by_key(images, "rainy", defects)
+    rainy = images_by_key(images, "rainy", defects)
     if options.split is not None:
-        found = {k: p for k, p in found.items() if options.split.casefold() in k.split("/")[:-1]}
-    found = keep_allowed(found, options.allow_list, defects)
-    scenes = _scenes(found, defects)
+        rainy = {k: p for k, p in rainy.items() if options.split.casefold() in k.split("/")[:-1]}
+    rainy = keep_allowed(rainy, options.allow_list, defects)
+    scenes = _scenes(rainy, defects)
     clean_of = _by_frame(clean.rglob("*_leftImg8bit.png"), "_leftimg8bit")
     polygons_of = _by_frame(polygons.rglob("*_gtFine_polygons.json"), "_gtfine_polygons")
     records = _records({match["stem"] for match in scenes.values()}, polygons_of, defects)
+    matching = match_pairs(scenes, clean_of.values(), lambda key: clean_of.get(scenes[key]["stem"]))
+    for key in matching.unpaired:
+        defects.error("rainy image without clean partner, skipped", rainy[key].name)
     drafts = []
-    for key, match in scenes.items():
-        stem = match["stem"]
-        if stem not in clean_of:
-            defects.error("rainy image without clean partner, skipped", found[key].name)
-        elif stem not in records:
-            defects.note("image without polygons, left out", found[key].name)
+    for key, partner in matching.pairs:
+        record = records.get(scenes[key]["stem"])
+        if record is None:
+            defects.note("image without polygons, left out", rainy[key].name)
         else:
-            attributes = _attributes(key, match)
-            drafts.append(Draft(found[key], records[stem], clean_of[stem], attributes))
+            drafts.append(Draft(rainy[key], record, partner, _attributes(key, scenes[key])))
     gathered = Gathered(
         name="raincityscapes",
         rainy_base=images,
@@ -78,10 +79,10 @@ def _folder(root: Path, given: Path | None, name: str, option: str) -> Path:
     return folder
 
 
-def _scenes(found: Mapping[str, Path], defects: Defects) -> dict[str, re.Match[str]]:
+def _scenes(rainy: Mapping[str, Path], defects: Defects) -> dict[str, re.Match[str]]:
     """Return the parsed name of each rainy image."""
     scenes = {}
-    for key, path in found.items():
+    for key, path in rainy.items():
         match = _NAME.fullmatch(key.rsplit("/", 1)[-1])
         if match is None:
             defects.error("name that does not follow RainCityscapes, skipped", path.name)

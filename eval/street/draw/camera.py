@@ -39,7 +39,7 @@ class Camera:
     focal: float
     size_hw: tuple[int, int]
     axes: Floats = field(init=False, repr=False)
-    """(3, 3): right, down and forward in world axes, one a row."""
+    """(3, 3): rows are the camera's right, down and forward in world axes."""
 
     def __post_init__(self) -> None:
         sin_y, cos_y = math.sin(self.yaw), math.cos(self.yaw)
@@ -65,14 +65,14 @@ class Camera:
 
         Args:
             view: From `to_view`.
-            scale: Pixels of the target for one of the picture, as when drawing it larger.
+            scale: Pixels of the canvas per pixel of the picture.
         """
         height, width = self.size_hw
         flat = view[..., :2] / view[..., 2:] * self.focal
         return np.asarray((flat + np.array([width / 2, height / 2])) * scale)
 
     def rays(self, step: int = 1) -> npt.NDArray[np.float32]:
-        """Return world directions (H/step, W/step, 3) through pixel centres, forward part 1."""
+        """Return world directions (H/step, W/step, 3) through pixel centres, 1 m deep each."""
         height, width = self.size_hw
         xs = (np.arange(0, width, step, dtype=np.float32) + step / 2 - width / 2) / self.focal
         ys = (np.arange(0, height, step, dtype=np.float32) + step / 2 - height / 2) / self.focal

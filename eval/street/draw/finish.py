@@ -1,4 +1,4 @@
-"""From light on the sensor to a picture: haze, glow, exposure, tone, blur and noise."""
+"""From linear light to a picture: haze, glow, exposure, tone curve, blur and noise."""
 
 from __future__ import annotations
 
@@ -7,35 +7,32 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from eval.street.draw.camera import Camera, Floats
-from eval.street.draw.light import Lighting, Singles
+from eval.street.draw.camera import Camera
+from eval.street.draw.light import Glow, Lighting, Singles
 from rainmer.frames.arrays import Frame
 
 __all__ = ["add_glows", "add_haze", "develop"]
 
 
 def add_haze(picture: Singles, depth_m: Singles, light: Lighting, sky_m: float) -> Singles:
-    """Fade linear RGB (H, W, 3) with the distance; the sky at `sky_m` has its own haze."""
+    """Fade linear RGB (H, W, 3) with the distance; the sky, at `sky_m`, already has haze."""
     clear = np.exp(-depth_m * np.float32(light.haze))
     clear[depth_m >= sky_m] = 1.0
     clear = clear[..., None]
     return np.asarray(picture * clear + light.haze_rgb.astype(np.float32) * (1 - clear))
 
 
-def add_glows(
-    picture: Singles, depth_m: Singles, camera: Camera,
-    bulbs: Sequence[tuple[Floats, Floats, float]],
-) -> None:  # fmt: skip
-    """Add the glow of bulbs that nothing hides to linear RGB (H, W, 3), in place.
+def add_glows(picture: Singles, depth_m: Singles, camera: Camera, glows: Sequence[Glow]) -> None:
+    """Add glows that nothing hides to linear RGB (H, W, 3), in place.
 
     Args:
         picture: Linear RGB.
         depth_m: (H, W), metres.
-        camera: Projects the bulbs.
-        bulbs: Position (3,), colour (3,), strength.
+        camera: Projects their positions.
+        glows: What shines.
     """
     height, width = depth_m.shape
-    for position, colour, strength in bulbs:
+    for position, colour, strength in glows:
         view = camera.to_view(position)
         if view[2] < 1:
             continue
@@ -56,12 +53,12 @@ def add_glows(
 
 
 def develop(rng: np.random.Generator, picture: Singles, night: bool) -> Frame:
-    """Expose linear RGB (H, W, 3) and turn it into a picture of a small camera.
+    """Expose linear RGB (H, W, 3) as a small camera does.
 
     Args:
         rng: Chooses exposure, vignette, blur and noise.
-        picture: Linear RGB; changed.
-        night: Darker, with more noise and more glow around lights.
+        picture: Linear RGB; changed in place.
+        night: Expose darker, with more noise and more glow around lights.
     """
     _bloom(picture, 0.12 if night else 0.03)
     height, width = picture.shape[:2]
@@ -81,7 +78,7 @@ def develop(rng: np.random.Generator, picture: Singles, night: bool) -> Frame:
 
 
 def _bloom(picture: Singles, share: float) -> None:
-    """Spread a part of the light around what is bright, as lenses do; in place."""
+    """Spread a share of the light around bright spots, as lenses do; in place."""
     height, width = picture.shape[:2]
     small = cv2.resize(picture, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     near = cv2.GaussianBlur(small, (0, 0), 1.2 * width / 640)
@@ -94,14 +91,14 @@ def _bloom(picture: Singles, share: float) -> None:
 
 
 def _tone(picture: Singles) -> Singles:
-    """Turn linear RGB into levels 0..255: a filmic shoulder, then the display's gamma."""
+    """Turn linear RGB into levels 0..255: a filmic tone curve, then the display's gamma."""
     bent = picture * (picture * np.float32(2.4) + np.float32(0.06))
     bent /= picture * (picture * np.float32(2.3) + np.float32(0.6)) + np.float32(0.12)
     return np.asarray(np.clip(bent, 0, 1) ** np.float32(1 / 2.2) * 255, dtype=np.float32)
 
 
 def _exposure(sample: Singles, target: float) -> float:
-    """Return the factor that makes the mean level of a sample (h, w, 3) `target`."""
+    """Return the factor that gives a sample (h, w, 3) the mean level `target`, by bisection."""
     low, high = 1e-2, 60.0
     for _ in range(12):
         middle = (low * high) ** 0.5

@@ -11,19 +11,33 @@ import numpy.typing as npt
 
 from eval.street.draw.camera import Floats
 
-__all__ = ["Lamp", "Lighting", "day_light", "night_light"]
+__all__ = ["Glow", "Lamp", "Lighting", "Singles", "day_light", "night_light"]
 
 Singles = npt.NDArray[np.float32]
 
 
-class Lamp(NamedTuple):
-    """A light at a place.
+class Glow(NamedTuple):
+    """A point of light that is seen itself, with a halo around it.
 
     Attributes:
         position: (3,), metres.
-        direction: (3,), unit, where it shines strongest.
-        colour: (3,), linear; what a surface 1 m away would get.
-        focus: Exponent of the cosine to `direction`: 0 shines everywhere.
+        colour: (3,), linear.
+        strength: Factor on the colour.
+    """
+
+    position: Floats
+    colour: Floats
+    strength: float
+
+
+class Lamp(NamedTuple):
+    """A light source that lights the things around it.
+
+    Attributes:
+        position: (3,), metres.
+        direction: (3,), unit vector, where it shines strongest.
+        colour: (3,), linear: the light on a surface 1 m away.
+        focus: Exponent of the cosine to `direction`; 0 shines equally in all directions.
     """
 
     position: Floats
@@ -37,16 +51,16 @@ class Lighting:
     """Everything that lights a scene.
 
     Attributes:
-        sun: (3,), unit, towards the sun.
-        sun_rgb: (3,), of the sun's light on a surface that faces it.
-        sky_rgb: (3,), from above, and what glossy things reflect there.
-        bounce_rgb: (3,), from below.
-        haze_rgb: (3,), what distance fades into.
-        haze: Per metre.
+        sun: (3,), unit vector towards the sun.
+        sun_rgb: (3,), the sun's light on a surface that faces it.
+        sky_rgb: (3,), light from above, also what glossy surfaces reflect from there.
+        bounce_rgb: (3,), light from below.
+        haze_rgb: (3,), the colour that distant things fade to.
+        haze: Share that fades per metre.
         zenith_rgb: (3,), the sky overhead.
         horizon_rgb: (3,), the sky above the houses.
-        clouds: 0..1, share of the sky.
-        lamps: Lights at places.
+        clouds: Share of the sky, 0..1.
+        lamps: Street lamps, headlights and lit windows.
     """
 
     sun: Floats
@@ -65,8 +79,8 @@ class Lighting:
 
         Args:
             points: (n, 3), metres.
-            normals: (n, 3), unit.
-            sunlit: (n,), 0..1.
+            normals: (n, 3), unit vectors.
+            sunlit: (n,), share of the sun that reaches each point, 0..1.
         """
         normal = normals.astype(np.float32)
         light = self.without_lamps(normal, sunlit.astype(np.float32))
@@ -75,7 +89,7 @@ class Lighting:
         return light
 
     def without_lamps(self, normals: Singles, sunlit: Floats | Singles) -> Singles:
-        """Return what sun and sky give: (n, 3) for normals (n, 3) and sunlit shares (n,)."""
+        """Return the light of sun and sky, (n, 3), for normals (n, 3) and sunlit shares (n,)."""
         up = (0.5 + 0.5 * normals[:, 1])[:, None]
         facing = np.clip(normals @ self.sun.astype(np.float32), 0, None) * sunlit
         light = up * self.sky_rgb.astype(np.float32) + (1 - up) * self.bounce_rgb.astype(np.float32)
@@ -83,7 +97,7 @@ class Lighting:
         return np.asarray(light, dtype=np.float32)
 
     def from_lamps(self, points: Singles, normals: Singles) -> Singles:
-        """Return what the lamps give, (n, 3)."""
+        """Return the light of the lamps, (n, 3)."""
         light = np.zeros((3, len(points)), np.float32)
         x, y, z = np.ascontiguousarray(points.T)
         a, b, c = np.ascontiguousarray(normals.T)
@@ -91,7 +105,7 @@ class Lighting:
             dx, dy, dz = (np.float32(p) - q for p, q in zip(lamp.position, (x, y, z), strict=True))
             square = dx * dx + dy * dy + dz * dz + np.float32(0.3)
             inverse = 1 / np.sqrt(square)
-            # A little wraps around the edge, as if the lamp were large.
+            # Some light reaches surfaces that just face away, as if the lamp were large.
             facing = np.clip(((dx * a + dy * b + dz * c) * inverse + 0.15) / 1.15, 0, None)
             if lamp.focus:
                 u, v, w = (np.float32(-d) for d in lamp.direction)
@@ -103,7 +117,7 @@ class Lighting:
         return np.ascontiguousarray(light.T)
 
     def reflected(self, points: Floats, normals: Floats, eye: Floats) -> Singles:
-        """Return what a glossy surface shows of its surroundings, with Fresnel's factor, (n, 3)."""
+        """Return what glossy surfaces reflect, with Fresnel's factor, (n, 3)."""
         sight = points - eye
         sight = sight / np.linalg.norm(sight, axis=1, keepdims=True)
         cosine = np.abs((sight * normals).sum(axis=1))
@@ -116,7 +130,7 @@ class Lighting:
 
 
 def day_light(rng: np.random.Generator) -> Lighting:
-    """Choose a time of day and the weather: clear, hazy or overcast."""
+    """Choose a time of day and the weather: clear, broken clouds or overcast."""
     weather = str(rng.choice(["clear", "broken", "overcast"], p=[0.4, 0.3, 0.3]))
     elevation = math.radians(rng.uniform(18, 58))
     azimuth = rng.uniform(0, 2 * math.pi)
@@ -142,7 +156,7 @@ def day_light(rng: np.random.Generator) -> Lighting:
 
 
 def night_light(rng: np.random.Generator) -> Lighting:
-    """Choose how dark the night is; lamps are added by what carries them."""
+    """Choose how dark the night is; furniture and vehicles add their lamps."""
     level = float(rng.uniform(0.6, 1.4))
     dusk = np.array([0.02, 0.028, 0.05]) * level
     orange = np.array([0.075, 0.055, 0.042]) * level

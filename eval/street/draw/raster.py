@@ -1,7 +1,7 @@
-"""Convex polygons with flat materials, and the painter that puts them on a canvas.
+"""Convex polygons with flat materials, and how they are painted on a canvas.
 
-The canvas has four channels of float32: linear RGB, and the number of the polygon that is seen.
-From that number and the polygon's plane follow depth, position and object of every pixel.
+The canvas has four channels of float32: linear RGB, and the number of the visible polygon. That
+number and the polygon's plane give depth, position and object of every pixel.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def cross(a: Floats, b: Floats) -> Floats:
 
 
 class Chunk(NamedTuple):
-    """Polygons of one vertex count: points (n, k, 3); the rest has one row for all, or n."""
+    """Polygons with equally many points, (n, k, 3); other arrays have n rows, or one for all."""
 
     points: Floats
     normals: Floats | None
@@ -67,7 +67,7 @@ class Chunk(NamedTuple):
 
 @dataclass
 class Mesh:
-    """A thing made of convex polygons."""
+    """An object made of convex polygons."""
 
     chunks: list[Chunk] = field(default_factory=list)
 
@@ -88,12 +88,12 @@ class Mesh:
         Args:
             points: (n, k, 3) or (k, 3), metres.
             albedo: (3,) or (n, 3), linear, 0..1.
-            emission: Light of its own, (3,) or (n, 3), linear.
+            emission: Emitted light, (3,) or (n, 3), linear.
             gloss: 0..1, strength of the reflection of the surroundings.
-            core: A point inside; the outer side is away from it, and only that is drawn. None:
+            core: A point inside the object; only the sides facing away from it are drawn. None:
                 both sides are drawn.
             normals: (n, 3) or (3,), outwards, instead of those of the planes.
-            order: (n,) or one: among the polygons of one thing, higher ones are drawn later.
+            order: (n,) or a number: within an object, polygons with higher ones are drawn later.
             casts: Whether they cast shadows.
         """
         corners = np.asarray(points, dtype=np.float64)
@@ -200,8 +200,8 @@ class Mesh:
 class Soup:
     """All polygons of several meshes, flat.
 
-    `points` is (p, 3); polygon i has `counts[i]` of them from `offsets[i]`. `owner` tells which
-    mesh a polygon is of.
+    `points` is (p, 3); polygon i has `counts[i]` of them from `offsets[i]` on. `owner` is the
+    number of the mesh that a polygon belongs to.
     """
 
     points: Floats
@@ -220,7 +220,7 @@ class Soup:
     """The mean of each polygon's points, (n, 3)."""
 
     def facing(self, eye: Floats) -> npt.NDArray[np.bool_]:
-        """Turn the normals of two-sided polygons to `eye`; return which polygons are seen, (n,)."""
+        """Turn the normals of two-sided polygons to `eye`; return which polygons face it, (n,)."""
         toward = ((eye - self.centres) * self.normals).sum(axis=1)
         flip = (toward < 0) & ~self.culled
         self.normals[flip] *= -1
@@ -228,15 +228,15 @@ class Soup:
 
 
 def plane_normals(points: Floats, offsets: npt.NDArray[np.intp]) -> Floats:
-    """Return normals (n, 3), unit, of polygons given as flat points and where each starts."""
+    """Return unit normals (n, 3) of polygons, given by flat points and the start of each."""
     first = points[offsets]
     a, b = points[offsets + 1] - first, points[offsets + 2] - first
-    made = np.empty_like(a)
-    made[:, 0] = a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1]
-    made[:, 1] = a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2]
-    made[:, 2] = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
-    made /= np.maximum(np.sqrt((made * made).sum(axis=1, keepdims=True)), 1e-12)
-    return made
+    normals = np.empty_like(a)
+    normals[:, 0] = a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1]
+    normals[:, 1] = a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2]
+    normals[:, 2] = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    normals /= np.maximum(np.sqrt((normals * normals).sum(axis=1, keepdims=True)), 1e-12)
+    return normals
 
 
 def gather(meshes: Sequence[Mesh]) -> Soup:
@@ -251,7 +251,7 @@ def gather(meshes: Sequence[Mesh]) -> Soup:
 
     total = len(counts)
     albedo, emission = np.empty((total, 3)), np.zeros((total, 3))
-    cores, given = np.full((total, 3), np.nan), np.full((total, 3), np.nan)
+    cores, fixed_normals = np.full((total, 3), np.nan), np.full((total, 3), np.nan)
     order, start = np.empty(total), 0
     for chunk, size in zip(chunks, sizes.tolist(), strict=True):
         rows = slice(start, start + size)
@@ -261,14 +261,14 @@ def gather(meshes: Sequence[Mesh]) -> Soup:
         if chunk.core is not None:
             cores[rows] = chunk.core
         if chunk.normals is not None:
-            given[rows] = chunk.normals
+            fixed_normals[rows] = chunk.normals
         start += size
     culled = ~np.isnan(cores[:, 0])
     normals = plane_normals(points, offsets)
     outward = ((centres - cores) * normals).sum(axis=1)
     normals[outward < 0] *= -1
-    own = ~np.isnan(given[:, 0])
-    normals[own] = given[own]
+    is_fixed = ~np.isnan(fixed_normals[:, 0])
+    normals[is_fixed] = fixed_normals[is_fixed]
     return Soup(
         points=points,
         offsets=offsets,
@@ -286,7 +286,7 @@ def gather(meshes: Sequence[Mesh]) -> Soup:
 
 
 def clip_near(view: Floats) -> Floats:
-    """Cut a polygon (k, 3) in camera axes at the near plane; may leave no points."""
+    """Clip a polygon (k, 3) in camera axes at the near plane; the result may have no points."""
     inside = view[:, 2] >= NEAR
     kept = []
     for i in range(len(view)):
@@ -300,7 +300,13 @@ def clip_near(view: Floats) -> Floats:
 
 
 class Projected(NamedTuple):
-    """Polygons in fixed-point pixels: the flat coordinates, and for those cut off their own."""
+    """Polygons in fixed-point pixels.
+
+    Attributes:
+        pixels: (p, 2), flat, of all polygons.
+        cut: Pixels (k, 2) of the polygons that the near plane clips, by their number.
+        on_screen: (n,), whether a polygon is in front of the camera and inside the picture.
+    """
 
     pixels: npt.NDArray[np.int32]
     cut: dict[int, npt.NDArray[np.int32]]
@@ -310,7 +316,7 @@ class Projected(NamedTuple):
 def project(
     points: Floats, offsets: npt.NDArray[np.intp], camera: Camera, scale: float
 ) -> Projected:
-    """Project polygons given as flat points; what lies behind or beside the picture is marked."""
+    """Project polygons, given by flat points and the start of each."""
     view = camera.to_view(points)
     depth = view[:, 2]
     nearest = np.minimum.reduceat(depth, offsets)
@@ -336,20 +342,20 @@ def project(
 
 
 def _fixed(pixels: Floats) -> npt.NDArray[np.int32]:
-    # OpenCV's pixel centres are whole numbers, ours lie half a pixel further.
+    # OpenCV has pixel centres at whole numbers, we have them half a pixel further.
     bounded = np.clip(pixels - 0.5, -_FAR_PIXEL, _FAR_PIXEL)
     return np.rint(bounded * (1 << _SHIFT)).astype(np.int32)
 
 
 class Brush:
-    """Draws polygons of a soup on a canvas, one over the other.
+    """Draws polygons of a soup on a canvas, later ones over earlier ones.
 
     Args:
         canvas: (H, W, 4), changed in place.
         soup: The polygons.
-        colours: (n, 3), what goes into the first three channels.
+        colours: (n, 3), for the first three channels.
         projected: Their pixels, from `project`.
-        first: Number of the soup's first polygon; goes into the fourth channel.
+        first: Number of the soup's first polygon, for the fourth channel.
     """
 
     def __init__(
@@ -377,7 +383,7 @@ def paint_mask(
     camera: Camera,
     level: int = 255,
 ) -> None:
-    """Fill polygons given as flat world points (p, 3) into a mask of the picture's size."""
+    """Fill polygons, given by flat world points (p, 3), into a mask of the picture's shape."""
     projected = project(points, offsets, camera, mask.shape[1] / camera.size_hw[1])
     ends = np.append(offsets[1:], len(points)).tolist()
     starts = offsets.tolist()

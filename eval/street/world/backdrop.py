@@ -63,7 +63,7 @@ def _strip(x0: float, x1: float, z0: float, z1: float, y: float = 0.0) -> Floats
 
 
 def draw_ground(rng: np.random.Generator, road: Road) -> list[tuple[Mesh, int]]:
-    """Draw ground, kerbs and markings; meshes with their surface, in drawing order."""
+    """Draw ground, kerbs and markings; return meshes with their surface, in drawing order."""
     base, asphalt, kerbs, paving, grass, paint = (Mesh() for _ in range(6))
     base.add(_strip(-300, 300, -5, _FAR), srgb(104, 108, 92), normals=np.array([0, 1.0, 0]))
     tone = float(rng.uniform(66, 98))
@@ -119,9 +119,9 @@ def _add_markings(paint: Mesh, rng: np.random.Generator, road: Road) -> None:
     def add(x: float, width: float, dashes: tuple[float, float] | None, colour: Floats) -> None:
         starts = np.arange(-4.0, 150.0, sum(dashes) if dashes else 4.0)
         length = dashes[0] if dashes else 4.0
-        kept = [z for z in starts if not any(z + length > a and z < b for a, b in gaps)]
-        if kept:
-            quads = np.stack([_strip(x - width / 2, x + width / 2, z, z + length) for z in kept])
+        shown = [z for z in starts if not any(z + length > a and z < b for a, b in gaps)]
+        if shown:
+            quads = np.stack([_strip(x - width / 2, x + width / 2, z, z + length) for z in shown])
             paint.add(quads, colour, normals=up)
 
     if road.lanes > 1 or rng.random() < 0.4:
@@ -182,7 +182,7 @@ def noise_tile(seed: int, coarse: int) -> Singles:
     """Return a tile of noise that repeats, (512, 512), mean 0, deviation 1, several octaves.
 
     Args:
-        seed: Which one.
+        seed: Chooses the tile.
         coarse: Cells of the coarsest octave along a side; a power of two.
     """
     rng = np.random.default_rng(seed)
@@ -199,7 +199,7 @@ def noise_tile(seed: int, coarse: int) -> Singles:
 
 
 def _sample(tile: Singles, u: Singles, v: Singles, period: float) -> Singles:
-    """Look a repeating tile up at metres (u, v); `period` is the tile's side in metres."""
+    """Sample a repeating tile at (u, v) in metres; `period` is the tile's side in metres."""
     scale = np.float32(_TILE / period)
     x, y = ((w * scale).astype(np.int32) & (_TILE - 1) for w in (u, v))
     return np.asarray(tile[y, x], dtype=np.float32)
@@ -236,10 +236,10 @@ def surface_pattern(
     """Return the texture of the background as a factor on its albedo, (H, W).
 
     Args:
-        surface: (H, W), one of `ASPHALT`, `PAVING`, ... a pixel.
+        surface: (H, W), `ASPHALT`, `PAVING`, ... of each pixel.
         points: (H, W, 3), metres.
         across: (H, W), whether a wall runs along the street.
-        road: Where wheels roll.
+        road: Lanes and edges of the asphalt.
     """
     factor = np.ones(surface.shape, np.float32)
     for kind, pattern in ((ASPHALT, _asphalt), (PAVING, _paving), (GRASS, _grass), (PAINT, _worn)):
@@ -255,7 +255,7 @@ def surface_pattern(
 
 
 def _grain(z: Singles) -> Singles:
-    """Fine texture fades with the distance, where a pixel holds much of it."""
+    """Return how much fine texture remains: it averages out where a pixel covers much ground."""
     return np.clip(16.0 / np.maximum(z, 1.0), 0.1, 1.0)
 
 

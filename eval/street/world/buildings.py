@@ -62,7 +62,7 @@ class _Front:
         self, z0: Any, z1: Any, y0: Any, y1: Any, albedo: Any, order: float, *,  # noqa: ANN401
         out: float = 0.0, emission: Any = 0.0, gloss: float = 0.0,  # noqa: ANN401
     ) -> None:  # fmt: skip
-        """Add rectangles on the front, `out` metres before it."""
+        """Add rectangles on the front, `out` metres in front of it."""
         quads = np.empty((max(np.size(z0), np.size(z1), np.size(y0), np.size(y1)), 4, 3))
         quads[:, :, 0] = self.side * (self.distance - out)
         quads[:, 0, 1] = quads[:, 1, 1] = y0
@@ -186,13 +186,13 @@ def _add_windows(
     shade = rng.uniform(0.5, 1.8, (n, 1))
     glow = _lit_panes(rng, n, float(rng.uniform(0.12, 0.5))) if front.night else np.zeros((n, 3))
     front.add(z0, z0 + wide, y0, y0 + tall, srgb(44, 52, 62) * shade, 4, emission=glow, gloss=0.7)
-    drawn = rng.random(n) < 0.45
-    if drawn.any():
-        part = wide * rng.uniform(0.2, 0.5, drawn.sum())
-        cloth = srgb(214, 208, 196) * rng.uniform(0.4, 0.85, (drawn.sum(), 1))
-        for left in (z0[drawn], z0[drawn] + wide - part):
-            front.add(left, left + part, y0[drawn], y0[drawn] + tall, cloth, 4.2,
-                      emission=glow[drawn] * 0.35)  # fmt: skip
+    curtained = rng.random(n) < 0.45
+    if curtained.any():
+        part = wide * rng.uniform(0.2, 0.5, curtained.sum())
+        cloth = srgb(214, 208, 196) * rng.uniform(0.4, 0.85, (curtained.sum(), 1))
+        for left in (z0[curtained], z0[curtained] + wide - part):
+            front.add(left, left + part, y0[curtained], y0[curtained] + tall, cloth, 4.2,
+                      emission=glow[curtained] * 0.35)  # fmt: skip
     if detailed:
         top = y0 + tall
         front.add(z0, z0 + wide, top - 0.16, top, srgb(24, 26, 30), 4.4)
@@ -233,7 +233,7 @@ def _add_balconies(
 
 
 def _add_ground_floor(front: _Front, ground: float, wall: Floats, detailed: bool) -> list[Lamp]:
-    """Add shops, doors and windows at street level; return the light that falls out of them."""
+    """Add shops, doors and windows at street level; return the lamps of lit shop windows."""
     rng, lamps = front.rng, []
     shops = rng.random() < 0.6
     z = front.z0 + 0.4

@@ -1,4 +1,4 @@
-"""Street furniture, trees and traffic lights put into a street."""
+"""Houses, street furniture, trees and traffic lights of a street."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 
-from eval.street.draw.camera import Floats
-from eval.street.draw.light import Lamp
+from eval.street.draw.light import Glow, Lamp
 from eval.street.draw.raster import Mesh, srgb
 from eval.street.world.buildings import House, draw_house
 from eval.street.world.layout import Stage
@@ -87,16 +86,16 @@ def place_lamps(stage: Stage) -> None:
             heading = math.pi if side > 0 else 0.0
             lens = np.array([x - side * bulb[0], bulb[1], at])
             if at > 2.5 and _clear(stage, at):
-                glows = [(lens, tint, 6.0)] if stage.night else []
-                stage.free(x, at, 0.15, 0.15)
-                stage.add(mesh.moved((x, 0.1, at), heading), bulbs=glows)
+                glows = [Glow(lens, tint, 6.0)] if stage.night else []
+                stage.occupy(x, at, 0.15, 0.15)
+                stage.add(mesh.moved((x, 0.1, at), heading), glows=glows)
             if stage.night and at < 100:
                 down = np.array([0.0, -1.0, 0.0])
                 stage.light.lamps.append(Lamp(lens - [0, 0.1, 0], down, tint * power, 1))
 
 
 def _clear(stage: Stage, z: float) -> bool:
-    """Tell whether the kerb is there: not at a cross street."""
+    """Tell whether there is a kerb at z, and not a cross street."""
     junction = stage.road.junction
     return junction is None or not junction[0] - 0.5 < z < junction[1] + 0.5
 
@@ -114,7 +113,7 @@ def place_trees(stage: Stage) -> list[Tree]:
         gap = float(rng.uniform(9, 16))
         for z in np.arange(float(rng.uniform(5, 12)), 95, gap):
             x = side * (road.kerb + 0.9)
-            if rng.random() < 0.25 or not _clear(stage, z) or not stage.free(x, z, 0.3, 0.3):
+            if rng.random() < 0.25 or not _clear(stage, z) or not stage.occupy(x, z, 0.3, 0.3):
                 continue
             foot = np.array([x, 0.12, z + float(rng.normal(0, 0.5))])
             eye = stage.camera.position
@@ -140,13 +139,13 @@ def place_furniture(stage: Stage) -> None:
         turn: float = 0.0,
     ) -> None:
         x = side * (road.kerb + offset)
-        if _clear(stage, z) and stage.free(x, z, *half):
+        if _clear(stage, z) and stage.occupy(x, z, *half):
             shade = (half[0] * 0.9, half[1] * 0.9) if half[0] > 0.1 else None
             stage.add(mesh.moved((x, 0.12, z), turn), shade=shade)
 
     for _ in range(int(rng.integers(1, 5))):
         side = float(rng.choice([-1, 1]))
-        # A sign on the left is for those who come towards us.
+        # A sign on the left faces oncoming traffic, so its back is seen.
         put(
             draw_sign(rng),
             0.5,
@@ -233,7 +232,7 @@ def _signal(
         return
     height = 5.6 if reach else 3.3
     turn = math.pi if x > 0 else 0.0
-    stage.free(x, z + 0.2, 0.15, 0.15)
+    stage.occupy(x, z + 0.2, 0.15, 0.15)
     stage.add(signal_post(height + (0.3 if reach else -0.5), reach).moved((x, 0.1, z), turn))
     spots: list[float] = [x - math.copysign(reach, x)] if reach else [x]
     if reach and reach > 3.5:
@@ -242,9 +241,9 @@ def _signal(
         base = np.array([at, height - size, z - (0.0 if not reach or x < 0 else 0.4)])
         facing = math.pi if away else 0.0
         mesh = signal_head(state, size).moved(base, facing + float(stage.rng.normal(0, 0.08)))
-        bulbs: list[tuple[Floats, Floats, float]] = []
+        glows = []
         if stage.night and not away:
             level = {"red": 0.81, "amber": 0.5, "green": 0.19}[state]
             lens = base + np.array([0, level * size, -0.2])
-            bulbs.append((lens, np.array(_SIGNALS[state]), 1.2))
-        stage.add(mesh, "traffic light", bulbs=bulbs)
+            glows.append(Glow(lens, np.array(_SIGNALS[state]), 1.2))
+        stage.add(mesh, "traffic light", glows=glows)

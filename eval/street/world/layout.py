@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from eval.street.draw.camera import Camera, Floats
-from eval.street.draw.light import Lamp, Lighting
+from eval.street.draw.light import Glow, Lamp, Lighting
 from eval.street.draw.raster import Mesh
 from eval.street.world.backdrop import Road
 from eval.street.world.heavy import draw_bus, draw_truck
@@ -23,26 +24,36 @@ _TAIL = np.array([1.0, 0.06, 0.03])
 
 @dataclass
 class Item:
-    """A thing that stands in the street.
+    """An object in the street.
 
     Attributes:
-        mesh: In world axes.
-        name: Its class, None: not annotated.
-        box: (2, 3), bounds in metres; by these, things are sorted.
-        footprint: (4, 3), where it darkens the ground, or None.
-        bulbs: Points of light (position, colour, strength) that glow at night.
+        mesh: Its polygons in world axes.
+        name: Its class; None: not annotated.
+        box: (2, 3), bounds in metres, by which objects are sorted for painting.
+        footprint: (4, 3), the ground that it darkens, or None.
+        glows: Points of light at night.
     """
 
     mesh: Mesh
     name: str | None
     box: Floats
     footprint: Floats | None = None
-    bulbs: list[tuple[Floats, Floats, float]] = field(default_factory=list)
+    glows: list[Glow] = field(default_factory=list)
 
 
 @dataclass
 class Stage:
-    """A street that is being furnished."""
+    """A street to which objects are added.
+
+    Attributes:
+        rng: Makes every choice.
+        road: The street's cross-section.
+        camera: Where the picture is taken from.
+        light: Sun, sky and lamps; objects add theirs.
+        night: Whether it is night.
+        items: The objects so far.
+        occupied: Ground areas that are taken: lowest x, highest x, lowest z, highest z; metres.
+    """
 
     rng: np.random.Generator
     road: Road
@@ -50,23 +61,28 @@ class Stage:
     light: Lighting
     night: bool
     items: list[Item] = field(default_factory=list)
-    taken: list[tuple[float, float, float, float]] = field(default_factory=list)
+    occupied: list[tuple[float, float, float, float]] = field(default_factory=list)
 
-    def free(self, x: float, z: float, half_x: float, half_z: float) -> bool:
-        """Take a place (centre and half sides, metres) unless something is there already."""
-        mine = (x - half_x, x + half_x, z - half_z, z + half_z)
+    def occupy(self, x: float, z: float, half_x: float, half_z: float) -> bool:
+        """Occupy an area unless part of it is occupied, or it is right before the camera.
+
+        Args:
+            x: Centre, metres.
+            z: Centre, metres.
+            half_x: Half the side along x, metres.
+            half_z: Half the side along z, metres.
+
+        Returns:
+            Whether the area was free.
+        """
+        x0, x1, z0, z1 = area = (x - half_x, x + half_x, z - half_z, z + half_z)
         eye = self.camera
-        if mine[0] - 0.8 < eye.x < mine[1] + 0.8 and mine[2] < 2.5 and eye.height < 4:
+        if x0 - 0.8 < eye.x < x1 + 0.8 and z0 < 2.5 and eye.height < 4:
             return False
-        for other in self.taken:
-            if (
-                mine[0] < other[1]
-                and other[0] < mine[1]
-                and mine[2] < other[3]
-                and other[2] < mine[3]
-            ):
+        for left, right, near, far in self.occupied:
+            if x0 < right and left < x1 and z0 < far and near < z1:
                 return False
-        self.taken.append(mine)
+        self.occupied.append(area)
         return True
 
     def level(self, x: float, z: float) -> float:
@@ -76,8 +92,15 @@ class Stage:
         return 0.12 if abs(x) > self.road.kerb and not on_cross_street else 0.0
 
     def add(self, mesh: Mesh, name: str | None = None, *, shade: tuple[float, float] | None = None,
-            bulbs: list[tuple[Floats, Floats, float]] | None = None) -> None:  # fmt: skip
-        """Add a mesh in world axes; `shade`: half sides of the ground that it darkens, metres."""
+            glows: Sequence[Glow] = ()) -> None:  # fmt: skip
+        """Add an object.
+
+        Args:
+            mesh: Its polygons in world axes.
+            name: Its class; None: not annotated.
+            shade: Half sides along x and z of the ground that it darkens, metres.
+            glows: Points of light at night.
+        """
         box = mesh.bounds()
         footprint = None
         if shade is not None:
@@ -86,11 +109,11 @@ class Stage:
             footprint = np.array(
                 [(cx - a, y, cz - b), (cx + a, y, cz - b), (cx + a, y, cz + b), (cx - a, y, cz + b)]
             )
-        self.items.append(Item(mesh, name, box, footprint, bulbs or []))
+        self.items.append(Item(mesh, name, box, footprint, list(glows)))
 
 
 def choose_road(rng: np.random.Generator) -> Road:
-    """Choose a street's cross-section and where it is crossed."""
+    """Choose a street's cross-section, crosswalk and cross street."""
     lanes = int(rng.choice([1, 2], p=[0.6, 0.4]))
     parking = 2.3 if rng.random() < 0.6 else 0.0
     crossing = float(rng.uniform(8, 22)) if rng.random() < 0.65 else None
@@ -160,7 +183,7 @@ def place_traffic(stage: Stage) -> None:
         _park(stage)
     eye = stage.camera
     if stage.night and eye.height < 2.25 and 0 < eye.x < road.edge:
-        # The picture is taken from a car, which has lights of its own.
+        # The camera is in a car, whose headlights shine ahead.
         beam = np.array([math.sin(eye.yaw) + 0.04, -0.06, 1.0])
         place = np.array([eye.x, 0.65, 1.0])
         stage.light.lamps.append(Lamp(place, beam / np.linalg.norm(beam), _HEAD * 200, 24))
@@ -199,14 +222,12 @@ def _drive(stage: Stage, named: tuple[str, Vehicle], x: float, z: float, heading
     half_x, half_z = (length / 2, width / 2) if across else (width / 2, length / 2)
     if not across:
         z += half_z
-    if z > 58 or not stage.free(x, z, half_x + 0.25, half_z + 0.6):
+    if z > 58 or not stage.occupy(x, z, half_x + 0.25, half_z + 0.6):
         return
     position = np.array([x, 0.0, z])
     mesh = vehicle.placed(position, heading, stage.camera.position)
-    bulbs = []
-    for bulb in vehicle.bulbs:
-        bulbs.extend(_glow(stage, bulb, position, heading))
-    stage.add(mesh, name, shade=(half_x * 1.02, half_z * 1.0), bulbs=bulbs)
+    glows = [glow for bulb in vehicle.bulbs for glow in _glow(stage, bulb, position, heading)]
+    stage.add(mesh, name, shade=(half_x * 1.02, half_z * 1.0), glows=glows)
     heads = [bulb for bulb in vehicle.bulbs if bulb.kind == "head"]
     if stage.night and heads and z < 60:
         ahead = np.array([math.sin(heading), 0.0, math.cos(heading)])
@@ -217,10 +238,8 @@ def _drive(stage: Stage, named: tuple[str, Vehicle], x: float, z: float, heading
         stage.light.lamps.append(Lamp(tail, -ahead, _TAIL * 3, 1))
 
 
-def _glow(
-    stage: Stage, bulb: Bulb, position: Floats, heading: float
-) -> list[tuple[Floats, Floats, float]]:
-    """Return the glow of a bulb that shines towards the camera."""
+def _glow(stage: Stage, bulb: Bulb, position: Floats, heading: float) -> list[Glow]:
+    """Return the glow of a bulb; none by day and where it faces away from the camera."""
     sin, cos = math.sin(heading), math.cos(heading)
     x, y, z = bulb.position
     place = position + np.array([x * cos + z * sin, y, z * cos - x * sin])
@@ -230,8 +249,8 @@ def _glow(
     if not stage.night or cosine <= 0.05:
         return []
     if bulb.kind == "head":
-        return [(place, _HEAD, 1.2 + 5.0 * cosine**12)]
-    return [(place, _TAIL, 1.0 * cosine)]
+        return [Glow(place, _HEAD, 1.2 + 5.0 * cosine**12)]
+    return [Glow(place, _TAIL, 1.0 * cosine)]
 
 
 def place_people(stage: Stage) -> None:
@@ -267,7 +286,7 @@ def place_people(stage: Stage) -> None:
         for _ in range(int(rng.integers(1, 4))):
             x = side * (road.kerb + 0.8) if lengthwise else side * (road.front(side) - 1.0)
             heading = float(rng.normal(0, 0.1)) + (0 if lengthwise else math.pi / 2)
-            if stage.free(x, z, 0.3 if lengthwise else 0.9, 0.9 if lengthwise else 0.3):
+            if stage.occupy(x, z, 0.3 if lengthwise else 0.9, 0.9 if lengthwise else 0.3):
                 place = np.array([x, stage.level(x, z), z])
                 stage.add(
                     draw_bicycle(rng, place, heading, stage.camera.position),
@@ -278,7 +297,7 @@ def place_people(stage: Stage) -> None:
 
 
 def _walk(stage: Stage, x: float, z: float, heading: float) -> None:
-    if not stage.free(x, z, 0.3, 0.3):
+    if not stage.occupy(x, z, 0.3, 0.3):
         return
     place = np.array([x, stage.level(x, z), z])
     mesh, umbrella = draw_pedestrian(stage.rng, place, heading, stage.camera.position)
@@ -298,19 +317,18 @@ def _ride(stage: Stage) -> None:
         z, heading = float(rng.uniform(5, 17)), 0.0 if side > 0 else math.pi
     heading += float(rng.normal(0, 0.12))
     across = abs(math.sin(heading)) > 0.7
-    if not stage.free(x, z, 1.0 if across else 0.45, 0.45 if across else 1.0):
+    if not stage.occupy(x, z, 1.0 if across else 0.45, 0.45 if across else 1.0):
         return
     place, eye = np.array([x, 0.0, z]), stage.camera.position
     bicycle = draw_bicycle(rng, place, heading, eye)
     rider = draw_rider(rng, place, heading, eye)
-    bulbs: list[tuple[Floats, Floats, float]] = []
+    glows = []
     if stage.night:
         front = math.cos(heading) < 0
         shift = np.array([math.sin(heading), 0.0, math.cos(heading)]) * (0.5 if front else -0.5)
-        bulbs.append(
-            (place + shift + [0, 0.85, 0], _HEAD if front else _TAIL, 0.5 if front else 0.35)
-        )
-    # The bicycle lies behind its rider in the painter's order, whichever way they are seen.
-    stage.add(bicycle, "bicycle", shade=(0.3, 0.3), bulbs=bulbs)
+        lamp = place + shift + [0, 0.85, 0]
+        glows.append(Glow(lamp, _HEAD, 0.5) if front else Glow(lamp, _TAIL, 0.35))
+    # The bicycle is painted before its rider, from whichever side they are seen.
+    stage.add(bicycle, "bicycle", shade=(0.3, 0.3), glows=glows)
     stage.add(rider, "person")
     stage.items[-1].box = stage.items[-2].box + np.array([[0, 0, -1e-3], [0, 0, -1e-3]])

@@ -26,12 +26,12 @@ _UMBRELLAS = ((26, 26, 30), (160, 30, 44), (40, 70, 130), (210, 180, 60), (90, 1
 
 @dataclass
 class Figure:
-    """Collects the parts of a figure at a place of the world.
+    """Collects the parts of a person or a bicycle.
 
     Args:
         position: (3,), metres, between the feet.
-        heading: Radians, 0 looks along z, pi/2 along x.
-        eye: (3,), the camera.
+        heading: Radians; 0 looks along z, pi/2 along x.
+        eye: (3,), position of the camera.
     """
 
     position: Floats
@@ -41,7 +41,7 @@ class Figure:
     _limbs: list[tuple[Floats, Floats, Floats, Floats]] = field(default_factory=list)
 
     def world(self, points: Sequence[Sequence[float]] | Floats) -> Floats:
-        """Turn the figure's own points (n, 3) of right, up, ahead into world ones."""
+        """Turn points (n, 3) in the figure's axes (right, up, ahead) into world points."""
         sin, cos = math.sin(self.heading), math.cos(self.heading)
         turn = np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
         return np.asarray(np.asarray(points, dtype=np.float64) @ turn + self.position)
@@ -53,8 +53,8 @@ class Figure:
         """Add capsules.
 
         Args:
-            ends: (n, 6): two points each, in the figure's own axes.
-            radii: (n, 2): at the two points.
+            ends: (n, 6): two points each, in the figure's axes.
+            radii: (n, 2): at these two points, metres.
             albedo: (3,) or (n, 3).
             order: See `Mesh.add`.
         """
@@ -66,7 +66,7 @@ class Figure:
         )
 
     def finished(self) -> Mesh:
-        """Turn the limbs that were given so far into polygons and return the mesh."""
+        """Turn the limbs added so far into polygons and return the mesh."""
         if self._limbs:
             ends, radii, albedo, order = (
                 np.concatenate(part) for part in zip(*self._limbs, strict=True)
@@ -86,7 +86,7 @@ class Figure:
         axis /= np.maximum(np.linalg.norm(axis, axis=1, keepdims=True), 1e-9)
         side = cross(axis, sight)
         length = np.linalg.norm(side, axis=1, keepdims=True)
-        # Seen along its axis, a limb is a disc: any side will do.
+        # Seen along its axis, a limb is a disc, and any direction serves as its side.
         side = np.where(length > 0.05, side / np.maximum(length, 1e-9), np.array([1.0, 0.0, 0.0]))
         along = cross(sight, side)
         depth = order + 0.01 * (1.0 - far[:, 0] / 200)
@@ -218,7 +218,7 @@ def _add_arms(
         hand = (side * 0.25 * build * s, 0.86 * s, reach + 0.06)
         if raised and side > 0:
             elbow, hand = (0.26 * s, 1.14 * s, 0.1), (0.14 * s, 1.28 * s, 0.3)
-        # The arm beyond the body is drawn before it.
+        # The arm on the far side of the body is drawn before the body.
         beyond = figure.world([shoulder])[0] - figure.position
         toward = figure.eye - figure.position
         order = 3.0 if float(beyond[[0, 2]] @ toward[[0, 2]]) > -0.06 * abs(toward[2]) else 1.6

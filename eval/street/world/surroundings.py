@@ -1,4 +1,4 @@
-"""What stands in a street beside traffic: trees, lamps, signs, bins, shelters, traffic lights."""
+"""Objects beside the traffic: trees, lamps, signs, bins, shelters, traffic lights."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _clumps(rng: np.random.Generator, spots: Floats, sizes: Floats, eye: Floats)
 
 
 def draw_lamp_post(height: float, reach: float, lit: bool, tint: Floats) -> tuple[Mesh, Floats]:
-    """Draw a street lamp at the origin with an arm towards +x; return it and where its light is."""
+    """Draw a street lamp at the origin, its arm towards +x; return it and its light's position."""
     mesh = Mesh()
     mesh.add_post((0, 0, 0), (0, 1.2, 0), 0.09, _METAL * 0.8)
     mesh.add_post((0, 1.2, 0), (0, height, 0), 0.055, _METAL * 0.8)
@@ -191,7 +191,7 @@ def draw_bollard(rng: np.random.Generator) -> Mesh:
 
 
 def draw_bin(rng: np.random.Generator) -> Mesh:
-    """Draw a litter bin or a wheeled one."""
+    """Draw a litter bin or a wheeled bin."""
     mesh = Mesh()
     colour = srgb(*rng.choice([(52, 92, 58), (58, 60, 64), (196, 110, 28), (40, 60, 96)]))
     mesh.add_box((-0.28, 0.06, -0.3), (0.28, 0.98, 0.3), colour, gloss=0.1)

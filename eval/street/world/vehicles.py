@@ -1,6 +1,6 @@
-"""Cars and vans as shaded polygons, and the parts that larger vehicles share.
+"""Cars and vans as shaded polygons, and parts that buses and trucks share.
 
-A vehicle stands at the origin of its own axes: x across, y up, z forward.
+A vehicle stands at the origin of its axes: x across, y up, z forward.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _PAINTS = (
 )  # fmt: skip
 _ANGLES = np.linspace(0, 2 * np.pi, 14, endpoint=False)
 _CIRCLE = np.column_stack([np.zeros(14), np.cos(_ANGLES), np.sin(_ANGLES)])
-# Of a wheel: radius as a share of the tyre's, and grey level, of arch, tyre, rim, spokes and hub.
+# Arch, tyre, rim, spokes and hub of a wheel: radius as a share of the tyre's, and grey level.
 _RINGS = ((1.16, 10.0), (1.0, 25.0), (0.66, 130.0), (0.5, 72.0), (0.16, 166.0))
 
 
 class Bulb(NamedTuple):
-    """A light of a vehicle: where, of which kind (`head`, `tail`, `sign`), facing +z or -z."""
+    """A light of a vehicle; `kind` is `head`, `tail` or `sign`, `facing` 1 for +z or -1 for -z."""
 
     position: Floats
     kind: str
@@ -59,9 +59,13 @@ class Bulb(NamedTuple):
 
 @dataclass
 class Vehicle:
-    """A drawn vehicle, its lights, and its (length, width, height) in metres.
+    """A vehicle in its own axes.
 
-    `cab` is a part that stands before the rest, with the z of the gap between them.
+    Attributes:
+        mesh: Its polygons, without the cab.
+        size: Length, width and height in metres.
+        bulbs: Its lights.
+        cab: The cab of a truck, and the z of the gap behind it; None: no separate cab.
     """
 
     mesh: Mesh
@@ -70,13 +74,13 @@ class Vehicle:
     cab: tuple[Mesh, float] | None = None
 
     def placed(self, position: Floats, heading: float, eye: Floats) -> Mesh:
-        """Return the vehicle's mesh in the world, the cab in its place of the painter's order."""
+        """Return the mesh in world axes; the nearer of cab and load to `eye` is painted last."""
         if self.cab is None:
             return self.mesh.moved(position, heading)
         cab, gap = self.cab
         ahead = np.array([np.sin(heading), 0.0, np.cos(heading)])
-        before = (eye - position) @ ahead > gap
-        shift = 50.0 if before else -50.0
+        is_nearer = (eye - position) @ ahead > gap
+        shift = 50.0 if is_nearer else -50.0
         moved = Mesh([chunk._replace(order=chunk.order + shift) for chunk in cab.chunks])
         return Mesh(self.mesh.chunks + moved.chunks).moved(position, heading)
 
@@ -181,7 +185,7 @@ def _outline(body: _Body, length: float, height: float) -> Floats:
 
 @functools.cache
 def _weights(split: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Return the corners' weights at (pieces * 4) points and (pieces) middles of a quad, 4 each."""
+    """Return weights of a quad's corners: at its pieces' corners (4n, 4) and middles (n, 4)."""
     u, v = split
 
     def at(s: float, t: float) -> list[float]:
@@ -198,9 +202,9 @@ def add_smooth(
     mesh: Mesh, corners: Floats, normals: Floats, split: tuple[int, int], albedo: Floats, *,
     gloss: float, core: Sequence[float], order: Floats | float,
 ) -> None:  # fmt: skip
-    """Add quads (m, 4, 3) in pieces whose normals go over from corner to corner, as if bent.
+    """Add quads (m, 4, 3) in pieces, with normals interpolated between the corners.
 
-    `split` tells into how many along the first and along the last side; `order` may be (m,).
+    `split` is the number of pieces along the first and the last side; `order` may be (m,).
     """
     points, middles = _weights(split)
     quads = (points @ corners).reshape(-1, 4, 3)
@@ -235,7 +239,7 @@ def _add_shell(
         glass = [3, 5]
         panes = np.stack([inset(quads[i], (0.06, 0.9), (0.08, 1.0)) for i in glass])
         add_smooth(mesh, panes, tilts[glass], (3, 2), GLASS, gloss=1.0, core=core, order=3.5)
-    # Pieces cast no shadows, there are too many: plain polygons beneath them do.
+    # The pieces are too many to cast shadows; plain polygons beneath them do.
     x, y, z = half * 0.9, 0.2, length / 2
     mesh.add([(-x, y, z), (x, y, z), (x, y, -z), (-x, y, -z)], paint, order=-4)
     roof = np.array(

@@ -103,7 +103,7 @@ def _size_hw(image: Mapping[str, Any], where: str) -> tuple[int, int] | None:
 
 
 def _attributes(image: Mapping[str, Any], name: str, defects: Defects) -> dict[str, Any]:
-    """Return all that is said of an image: its own fields, and those under `attributes`."""
+    """Return all attributes of an image: its own fields, and those under `attributes`."""
     attributes = image.get("attributes") or {}
     if not isinstance(attributes, dict):
         defects.note("image attributes that are no mapping, ignored", name)

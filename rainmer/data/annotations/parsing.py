@@ -1,4 +1,4 @@
-"""What every reader of annotations needs: JSON files, and numbers that are numbers."""
+"""Helpers of all readers of annotations: JSON files, and strict parsing of numbers and boxes."""
 
 from __future__ import annotations
 

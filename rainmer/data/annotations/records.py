@@ -1,17 +1,18 @@
-"""Reading box annotations: COCO JSON and YOLO label folders, with every defect written down.
+"""Box annotations, whatever format they were read from.
 
-Boxes leave this module as COCO annotations of one form: `bbox` is left, top, width, height in
+Boxes are COCO annotations of one form: `bbox` is left, top, width, height in
 pixels of the image, ids start at 1, `area` and `iscrowd` are filled.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rainmer.data.defects import Defects
+from rainmer.errors import DatasetError
 
 __all__ = ["Annotation", "Annotations", "ImageRecord", "clip_to_image"]
 
@@ -23,7 +24,7 @@ _SLACK_PX = 1.0
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What annotations say of one image."""
+    """The annotations of one image."""
 
     image_id: int
     size_hw: tuple[int, int] | None
@@ -46,6 +47,33 @@ class Annotations:
         """
         candidates = self._by_name.get(key.rsplit("/", 1)[-1], [])
         return self.records.get(key) or (candidates[0] if len(candidates) == 1 else None)
+
+    def match(self, keys: Iterable[str], defects: Defects) -> dict[str, ImageRecord]:
+        """Give images their records, see `find`.
+
+        Args:
+            keys: Match keys of the images.
+            defects: Gains a note for each image without record, and each record without image.
+
+        Raises:
+            DatasetError: Several images match one record.
+        """
+        matched = {}
+        for key in keys:
+            record = self.find(key)
+            if record is None:
+                defects.note("image that the annotations do not list, left out", key)
+            else:
+                matched[key] = record
+        used = {record.image_id for record in matched.values()}
+        if len(used) < len(matched):
+            raise DatasetError(
+                "several images match one entry of the annotations by name; use paths"
+            )
+        for key, record in self.records.items():
+            if record.image_id not in used:
+                defects.note("annotated image without file", key)
+        return matched
 
     @functools.cached_property
     def _by_name(self) -> dict[str, list[ImageRecord]]:

@@ -1,7 +1,7 @@
 """Reading PASCAL VOC annotations: one XML file for each image.
 
-XML is read by expat with every declaration of a document type or an entity refused, so no file can
-make the reader expand, fetch or include anything.
+Files that declare a document type or entities are refused, so that none can make the reader expand
+or fetch anything.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
 
 from rainmer.data.annotations.parsing import bbox_of_corners, number_in_text
 from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord
@@ -27,7 +28,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class _RefusedError(Exception):
-    """The content of an XML file that is not read, with the reason."""
+    """An XML file is refused; the message says why."""
 
 
 def voc_files(folder: Path) -> dict[str, Path]:
@@ -48,8 +49,8 @@ def voc_files(folder: Path) -> dict[str, Path]:
 def read_voc(files: Mapping[str, Path], defects: Defects) -> Annotations:
     """Read VOC annotations.
 
-    A file belongs to the image of its own name; what it says in `filename` and `path` is what the
-    annotator's disk looked like, and does not count. Corners are taken as positions (width = xmax -
+    A file belongs to the image of its own name; its `filename` and `path` refer to the annotator's
+    disk, and are ignored. Corners are taken as positions (width = xmax -
     xmin). Objects marked `difficult` become crowds, which count neither way. Categories get ids
     from 1 in the order of their names.
 
@@ -81,7 +82,7 @@ def _parse(path: Path, defects: Defects) -> Element | None:
             raise _RefusedError(f"its root is <{root.tag[:40]}>, not <annotation>")
     except OSError as error:
         defects.error("unreadable XML file", f"{path.name}: {error.strerror}")
-    except expat.ExpatError as error:
+    except ParseError as error:
         defects.error("malformed XML file", f"{path.name}: {error}")
     except (_RefusedError, LookupError, ValueError) as error:
         defects.error("refused XML file", f"{path.name}: {error}")
@@ -91,36 +92,20 @@ def _parse(path: Path, defects: Defects) -> Element | None:
 
 
 def _tree(content: bytes) -> Element:
-    builder, depth = TreeBuilder(), 0
-
-    def refuse(*_: object) -> NoReturn:
-        raise _RefusedError("it declares a document type or entities")
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > _DEEPEST:
-            raise _RefusedError(f"nested deeper than {_DEEPEST} elements")
-        builder.start(tag, attributes)
-
-    def end(tag: str) -> None:
-        nonlocal depth
-        depth -= 1
-        builder.end(tag)
-
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = refuse
-    parser.EntityDeclHandler = refuse
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = builder.data
-    parser.Parse(content, True)
-    return builder.close()
+    try:
+        root = fromstring(content, forbid_dtd=True)
+    except DefusedXmlException as error:
+        raise _RefusedError("it declares a document type or entities") from error
+    level = [root]
+    for _ in range(_DEEPEST):
+        level = [inner for element in level for inner in element]
+    if level:
+        raise _RefusedError(f"nested deeper than {_DEEPEST} elements")
+    return root
 
 
 def _text(element: Element, path: str) -> str:
-    found = element.find(path)
-    return " ".join((found.text or "").split()) if found is not None else ""
+    return " ".join((element.findtext(path) or "").split())
 
 
 def _size_hw(root: Element) -> tuple[int, int] | None:

@@ -5,11 +5,12 @@
 """
 
 from rainmer.data.layouts.check import Report, check
-from rainmer.data.layouts.pairing import Pair, find_pairs
+from rainmer.data.layouts.pairing import ImageSet, Pair, find_pairs
 from rainmer.data.layouts.table import LAYOUTS, Layout, Mode, find_layout
 
 __all__ = [
     "LAYOUTS",
+    "ImageSet",
     "Layout",
     "Mode",
     "Pair",

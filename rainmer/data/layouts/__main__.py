@@ -5,15 +5,15 @@ python -m rainmer.data.layouts check synrain:/data rain100L:/data
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rainmer.cli import make_parser, run_command
 from rainmer.data.layouts.check import Report, check, to_json, to_lines
-from rainmer.data.layouts.table import LAYOUTS, Layout
+from rainmer.data.layouts.table import LAYOUTS, Layout, Mode
 from rainmer.errors import ConfigError, DatasetError
 
 __all__ = ["main"]
@@ -25,17 +25,34 @@ _EXAMPLE = """\
   python -m rainmer.data.layouts check folders:my-pairs --json"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """Options of `check`; `sets` as NAME:ROOT."""
+
+    sets: list[str]
+    mode: Mode | None
+    sizes: bool
+    json: bool
+    quiet: bool
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises RainmerError for what the user can mend."""
+    """Run the command.
+
+    Raises:
+        ConfigError: A name is no layout's.
+        DatasetError: A set has no pair, or not all of them can be used; all reports are printed.
+    """
     options = _parse(argv)
-    if options.command == "list":
+    if options is None:
         for layout in LAYOUTS:
             print("\n".join(_lines(layout)))
     else:
         _check(options)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> CheckOptions | None:
+    """Return the options of `check`; None for `list`."""
     parser = make_parser(
         "python -m rainmer.data.layouts",
         "List the layouts of training and test sets, and check copies of them.",
@@ -55,7 +72,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     command.add_argument("--json", action="store_true", help="print JSON instead of text")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
-    return parser.parse_args(argv)
+    values = vars(parser.parse_args(argv))
+    return CheckOptions(**values) if values.pop("command") == "check" else None
 
 
 def _lines(layout: Layout) -> Iterator[str]:
@@ -70,7 +88,7 @@ def _lines(layout: Layout) -> Iterator[str]:
 
 
 class _Outcome(NamedTuple):
-    """What became of one NAME:ROOT: a report, or why there is none."""
+    """The report on one NAME:ROOT, or why there is none."""
 
     given: str
     report: Report | None
@@ -82,7 +100,7 @@ class _Outcome(NamedTuple):
         return {"set": self.given, **to_json(self.report)}
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: CheckOptions) -> None:
     sets = [_name_and_root(given) for given in options.sets]
     outcomes = []
     for given, (name, root) in zip(options.sets, sets, strict=True):
@@ -104,7 +122,7 @@ def _name_and_root(given: str) -> tuple[str, str]:
     return name, os.path.expanduser(root)
 
 
-def _outcome(given: str, name: str, root: str, options: argparse.Namespace) -> _Outcome:
+def _outcome(given: str, name: str, root: str, options: CheckOptions) -> _Outcome:
     try:
         report = check(name, root, options.mode, sizes=options.sizes, progress=not options.quiet)
     except DatasetError as error:

@@ -1,4 +1,4 @@
-"""What a copy of a set holds, counted and compared with what is published about it."""
+"""Counting what a copy of a set holds, and comparing it with the published numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Report:
     """A copy of a set in numbers.
 
     Attributes:
-        layout: Name of the layout; for `folders` the one that was found.
+        layout: Name of the layout; for `folders` the one that is there.
         mode: What it is for; None: training and test.
         root: The root.
         pairs: Number of rainy images that can be used.
@@ -33,7 +33,7 @@ class Report:
         skipped: Number of complete pairs that the layout leaves out.
         expected_pairs: Published number of rainy images, with those left out; None: not published.
         expected_clean_images: Published number of distinct clean images, likewise.
-        sizes: Number of pairs by size, as "WIDTHxHEIGHT"; None: not looked at.
+        sizes: Number of pairs by size, as "WIDTHxHEIGHT"; None: sizes were not read.
         defects: Errors are rainy images that cannot be used, notes what else is worth knowing.
     """
 
@@ -70,23 +70,24 @@ def check(
         ConfigError: No layout has this name, or several have.
         DatasetError: There is no pair at all.
     """
-    found = scan(layout, root, mode=mode)
-    defects = found.defects
-    complete = [*found.pairs, *found.skipped]
-    usable, counts = found.pairs, None
+    content = scan(layout, root, mode=mode)
+    published, defects = content.layout, content.defects
+    pairs = content.images.pairs
+    complete = [*pairs, *content.skipped]
+    usable, counts = pairs, None
     if sizes:
-        usable, counts = pairs_of_equal_size(found.pairs, defects, progress=progress)
-    _compare("rainy images", found.listed, found.layout.pairs, defects)
-    _compare("clean images", _clean_count(complete), found.layout.clean_images, defects)
+        usable, counts = pairs_of_equal_size(pairs, content.root, defects, progress=progress)
+    _compare("rainy images", content.listed, published.pairs, defects)
+    _compare("clean images", _clean_count(complete), published.clean_images, defects)
     return Report(
-        layout=found.layout.name,
-        mode=found.layout.mode,
-        root=found.root,
+        layout=published.name,
+        mode=published.mode,
+        root=content.root,
         pairs=len(usable),
         clean_images=_clean_count(usable),
-        skipped=len(found.skipped),
-        expected_pairs=found.layout.pairs,
-        expected_clean_images=found.layout.clean_images,
+        skipped=len(content.skipped),
+        expected_pairs=published.pairs,
+        expected_clean_images=published.clean_images,
         sizes=counts,
         defects=defects,
     )
@@ -97,18 +98,19 @@ def _clean_count(pairs: Sequence[Pair]) -> int:
 
 
 def _compare(what: str, count: int, published: int | None, defects: Defects) -> None:
-    """Note a number that is not the published one: copies differ, and are usable all the same."""
+    """Note a number that is not the published one: copies differ, and can still be used."""
     if published not in (None, count):
         defects.note(f"other number of {what} than published", f"{count} instead of {published}")
 
 
 def pairs_of_equal_size(
-    pairs: Sequence[Pair], defects: Defects, *, progress: bool = False
+    pairs: Sequence[Pair], root: Path, defects: Defects, *, progress: bool = False
 ) -> tuple[list[Pair], dict[str, int]]:
     """Return the pairs of readable images of one size, and how many there are of each size.
 
     Args:
-        pairs: What to look at; of each image only the header is read.
+        pairs: Pairs; of each image only the header is read.
+        root: Folder of the set, which messages leave out.
         defects: Gains an error for every other pair, with the names of its files.
         progress: Show a bar.
     """
@@ -124,7 +126,8 @@ def pairs_of_equal_size(
             continue
         if rainy != clean:
             sizes = f"{_size(rainy)}, clean {_size(clean)} in {pair.clean}"
-            defects.error("rainy and clean image of different size", f"{pair.name}: {sizes}")
+            name = pair.rainy.relative_to(root).with_suffix("").as_posix()
+            defects.error("rainy and clean image of different size", f"{name}: {sizes}")
             continue
         usable.append(pair)
         counts[_size(rainy)] = counts.get(_size(rainy), 0) + 1

@@ -1,38 +1,119 @@
-"""From a layout and a root to pairs of files, with everything written down that does not fit."""
+"""The pair finder: which clean image belongs to each rainy one, in any set of pairs.
+
+`match_pairs` is the one place where images become pairs. `pair_by_key` applies it to folders whose
+images share names, `scan` to a layout of the table, with everything written down that does not fit.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
 import itertools
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from rainmer.data.defects import Defects
 from rainmer.data.layouts.rules import FirstInScene, NameRule, Numbered, OneOf, SameStem
 from rainmer.data.layouts.table import Layout, Mode, find_layout
 from rainmer.data.layouts.tree import Tree, natural_key
 from rainmer.errors import DatasetError
+from rainmer.files import match_key
+from rainmer.frames.images import list_images
 
-__all__ = ["Pair", "Scan", "find_pairs", "scan"]
+__all__ = [
+    "ImageSet",
+    "Matching",
+    "Pair",
+    "Scan",
+    "find_pairs",
+    "images_by_key",
+    "match_pairs",
+    "pair_by_key",
+    "scan",
+]
+
+_Rainy = TypeVar("_Rainy")
 
 
-class Pair(NamedTuple):
+@dataclass(frozen=True)
+class Pair:
     """A rainy image and its clean partner.
 
     Attributes:
-        rainy: File of the rainy image.
-        clean: File of the clean image; None: there is no reference.
+        name: Path of the rainy image below the folder of the rainy images, with `/` and suffix.
+        rainy: The rainy image.
+        clean: The clean image, which several rainy ones may share; None: there is no reference.
+        clean_name: Path of the clean image below the folder of the clean images; empty without.
         scene: What rainy images of one clean scene share; None: each has its own.
-        name: Path of the rainy image below the root without suffix, which no other pair has.
     """
 
-    rainy: Path
-    clean: Path | None
-    scene: str | None
     name: str
+    rainy: Path
+    clean: Path | None = None
+    clean_name: str = ""
+    scene: str | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The rainy image, and the clean one if there is one."""
+        return (self.rainy,) if self.clean is None else (self.rainy, self.clean)
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve digits that change when one of the files does."""
+        stats = [path.stat() for path in self.files]
+        parts = [self.name, *((stat.st_size, stat.st_mtime_ns) for stat in stats)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """The images of one set.
+
+    Attributes:
+        name: What tables, files and plots call it.
+        source: Where it was found, as the user wrote it.
+        pairs: Rainy images with their clean partners.
+        unpaired: Rainy images without a partner; all images where there are no clean ones.
+        lone_clean: Clean images that no rainy one belongs to.
+    """
+
+    name: str
+    source: str = ""
+    pairs: Sequence[Pair] = ()
+    unpaired: Sequence[Path] = ()
+    lone_clean: Sequence[Path] = ()
+
+    @property
+    def clean(self) -> list[Path]:
+        """The distinct clean images, in the order of the pairs."""
+        partners = (pair.clean for pair in self.pairs if pair.clean is not None)
+        return list(dict.fromkeys([*partners, *self.lone_clean]))
+
+    @property
+    def rainy(self) -> list[Path]:
+        """The rainy images."""
+        return [*(pair.rainy for pair in self.pairs), *self.unpaired]
+
+
+@dataclass(frozen=True)
+class Matching(Generic[_Rainy]):
+    """What `match_pairs` returns, everything in the order in which it was given.
+
+    Attributes:
+        pairs: Rainy images with their clean partners.
+        unpaired: Rainy images without a partner.
+        lone_clean: Clean images that are nobody's partner.
+    """
+
+    pairs: list[tuple[_Rainy, Path]]
+    unpaired: list[_Rainy]
+    lone_clean: list[Path]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +121,9 @@ class Scan:
     """What lies below a root in a layout.
 
     Attributes:
-        layout: The layout; for `folders` the one that was found.
+        layout: The layout; for `folders` the one that is there.
         root: The root.
-        pairs: All complete pairs that count, in natural order of their names.
+        images: The set: its pairs are those that count, in natural order of their paths.
         skipped: Complete pairs that the layout leaves out.
         listed: Number of rainy images that are there or should be, with those left out.
         defects: Errors are images that should be there, notes what else is worth knowing.
@@ -50,19 +131,95 @@ class Scan:
 
     layout: Layout
     root: Path
-    pairs: Sequence[Pair]
+    images: ImageSet
     skipped: Sequence[Pair]
     listed: int
     defects: Defects
 
 
 class _Listed(NamedTuple):
-    """A rainy image that is there or should be, and the names that rules give its partner."""
+    """A rainy image that is there or should be, and the name of its partner by the rules."""
 
     name: str
     rainy: Path | None
     clean: str | None
     scene: str | None
+
+
+def match_pairs(
+    rainy: Iterable[_Rainy],
+    clean: Iterable[Path],
+    partner_of: Callable[[_Rainy], Path | None],
+) -> Matching[_Rainy]:
+    """Give each rainy image its clean partner.
+
+    Args:
+        rainy: Rainy images, in any form that `partner_of` knows.
+        clean: All clean images.
+        partner_of: Returns the clean image of a rainy one; None: it has none.
+    """
+    pairs: list[tuple[_Rainy, Path]] = []
+    unpaired = []
+    for image in rainy:
+        partner = partner_of(image)
+        if partner is None:
+            unpaired.append(image)
+        else:
+            pairs.append((image, partner))
+    used = {partner for _, partner in pairs}
+    return Matching(pairs, unpaired, [path for path in clean if path not in used])
+
+
+def images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, Path]:
+    """Return the images of a folder by `match_key` of their path below it.
+
+    Args:
+        folder: The folder.
+        role: What the images are, for messages: rainy or clean.
+        defects: Gains an error for each image whose key an earlier one has; it is left out.
+
+    Raises:
+        DatasetError: The folder does not exist.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"no folder {folder} of {role} images")
+    by_key: dict[str, Path] = {}
+    for path in list_images(folder):
+        name = path.relative_to(folder).as_posix()
+        if by_key.setdefault(match_key(name), path) is not path:
+            defects.error(f"{role} images that differ only in suffix or case, left out", name)
+    return by_key
+
+
+def pair_by_key(
+    rainy: Mapping[str, Path],
+    clean: Mapping[str, Path] | None,
+    defects: Defects,
+    *,
+    bases: tuple[Path, Path | None],
+    clean_key: Callable[[str], str] = str,
+) -> dict[str, tuple[Path, Path | None]]:
+    """Return (rainy image, clean partner) by the rainy image's key.
+
+    Args:
+        rainy: Rainy images by key.
+        clean: Clean images by key; None: there are none, and every rainy image stays alone.
+        defects: Gains an error for each rainy image without partner, which is left out, and a note
+            for each clean image without.
+        bases: Folders of the rainy and of the clean images, which these messages leave out.
+        clean_key: Returns the key of the partner of a rainy image's key; default: the same key.
+    """
+    if clean is None:
+        return {key: (path, None) for key, path in rainy.items()}
+    matching = match_pairs(rainy, clean.values(), lambda key: clean.get(clean_key(key)))
+    rainy_base, clean_base = bases
+    for path in sorted(matching.lone_clean):
+        name = path.relative_to(clean_base) if clean_base is not None else Path(path.name)
+        defects.note("clean image without rainy partner", name.as_posix())
+    for key in matching.unpaired:
+        name = rainy[key].relative_to(rainy_base)
+        defects.error("rainy image without clean partner, skipped", name.as_posix())
+    return {key: (rainy[key], partner) for key, partner in matching.pairs}
 
 
 def find_pairs(
@@ -75,7 +232,7 @@ def find_pairs(
     """Return the pairs of a set in natural order of their names.
 
     Args:
-        layout: Name or alias of a layout, see `LAYOUTS`; or a layout of your own.
+        layout: Name or alias of a layout, see `LAYOUTS`; or a `Layout`.
         root: The folder that the layout's paths start from.
         mode: For names that mean a training and a test set.
         partial: Take the complete pairs of a copy in which files are missing.
@@ -84,19 +241,20 @@ def find_pairs(
         ConfigError: No layout has this name, or several have.
         DatasetError: There is no pair, or, unless `partial`, files are missing.
     """
-    found = scan(layout, root, mode=mode)
-    errors = found.defects.error_lines()
+    content = scan(layout, root, mode=mode)
+    pairs = content.images.pairs
+    errors = content.defects.error_lines()
     if errors and not partial:
         raise DatasetError(
-            f"{found.layout} in {found.root}: {len(found.pairs)} pairs are complete, but "
+            f"{content.layout} in {content.root}: {len(pairs)} pairs are complete, but "
             f"{'; '.join(errors)}; `python -m rainmer.data.layouts check "
-            f"{found.layout.name}:{found.root} --json` lists all"
+            f"{content.layout.name}:{content.root} --json` lists all"
         )
-    return list(found.pairs)
+    return list(pairs)
 
 
 def scan(layout: str | Layout, root: str | os.PathLike[str], *, mode: Mode | None = None) -> Scan:
-    """Look at everything that a layout speaks of below a root. For arguments see `find_pairs`.
+    """Find everything that a layout describes below a root. For arguments see `find_pairs`.
 
     Raises:
         ConfigError: No layout has this name, or several have.
@@ -112,18 +270,20 @@ def scan(layout: str | Layout, root: str | os.PathLike[str], *, mode: Mode | Non
         chosen = _layout_that_is_there(chosen.clean, tree)
     listed = list(_listed(chosen, tree))
     defects = Defects()
-    pairs = _pairs(listed, chosen, tree, defects)
-    kept = [pair for pair in pairs if not _is_skipped(pair.rainy, chosen)]
-    skipped = [pair for pair in pairs if _is_skipped(pair.rainy, chosen)]
+    images = _match(listed, chosen, tree, defects)
+    kept = [pair for pair in images.pairs if not _is_skipped(pair.rainy, chosen)]
+    skipped = [pair for pair in images.pairs if _is_skipped(pair.rainy, chosen)]
     if not kept:
         raise DatasetError(_nothing(chosen, tree, listed, defects))
     for pair in skipped:
-        defects.note(f"left out by the layout, `{chosen.skip}` in their name", pair.name)
-    _note_extras(chosen, tree, listed, pairs, defects)
+        name = _without_suffix(tree.name(pair.rainy))
+        defects.note(f"left out by the layout, `{chosen.skip}` in their name", name)
+    _note_extras(chosen, tree, listed, images, defects)
+    kept.sort(key=lambda pair: natural_key(_without_suffix(tree.name(pair.rainy))))
     return Scan(
         layout=chosen,
         root=root,
-        pairs=sorted(kept, key=lambda pair: natural_key(pair.name)),
+        images=dataclasses.replace(images, pairs=kept),
         skipped=skipped,
         listed=len(listed),
         defects=defects,
@@ -132,9 +292,9 @@ def scan(layout: str | Layout, root: str | os.PathLike[str], *, mode: Mode | Non
 
 def _layout_that_is_there(choice: OneOf, tree: Tree) -> Layout:
     layouts = [find_layout(name) for name in choice.layouts]
-    here = [one for one in layouts if all(tree.folder(name) for name in _top_folders(one))]
+    here = [layout for layout in layouts if all(map(tree.folder, _top_folders(layout)))]
     if len(here) > 1:
-        names = " or ".join(f"{one.name}:{tree.root}" for one in here)
+        names = " or ".join(f"{layout.name}:{tree.root}" for layout in here)
         raise DatasetError(
             f"{tree.root} holds the folders of several layouts: say {names} instead of folders"
         )
@@ -151,9 +311,6 @@ def _choices(choice: OneOf) -> str:
 def _top_folders(layout: Layout) -> tuple[str, str]:
     assert isinstance(layout.clean, SameStem)
     return layout.rainy.partition("/")[0], layout.clean.folder
-
-
-# --- what there should be -------------------------------------------------------------------------
 
 
 def _listed(layout: Layout, tree: Tree) -> Iterator[_Listed]:
@@ -185,35 +342,63 @@ def _numbered(rainy: str, rule: Numbered, tree: Tree) -> Iterator[_Listed]:
         yield _Listed(name if path is None else tree.name(path), path, clean, scene)
 
 
-# --- what is there --------------------------------------------------------------------------------
-
-
-def _pairs(listed: Sequence[_Listed], layout: Layout, tree: Tree, defects: Defects) -> list[Pair]:
-    """Return the complete pairs, the others written down.
+def _match(listed: Sequence[_Listed], layout: Layout, tree: Tree, defects: Defects) -> ImageSet:
+    """Return the complete pairs and the images left over, which become defects.
 
     Raises:
         DatasetError: Two rainy images have one name but for suffix and case.
     """
-    partner_of = functools.lru_cache(maxsize=None)(
-        functools.partial(_partner, layout=layout, tree=tree)
+    for image in listed:
+        if image.rainy is None:
+            defects.error("listed rainy image that is missing", image.name)
+    there = {image.rainy: image for image in listed if image.rainy is not None}
+    _refuse_twins(there)
+    clean_files = _clean_files(layout)
+    if clean_files is None:
+        pairs = [Pair(_below(i.name, layout.rainy), p, scene=i.scene) for p, i in there.items()]
+        return ImageSet(name=layout.name, pairs=pairs)
+    find = functools.lru_cache(maxsize=None)(functools.partial(_partner, layout=layout, tree=tree))
+    clean = [path for path in tree.match(clean_files) if path not in there]
+    matching = match_pairs(there, clean, lambda path: find(str(there[path].clean)))
+    for path in matching.unpaired:
+        if not _is_skipped(path, layout):
+            subject = f"{there[path].name}: no {there[path].clean}"
+            defects.error("rainy image without clean partner", subject)
+    pairs = [
+        Pair(
+            name=_below(there[path].name, layout.rainy),
+            rainy=path,
+            clean=partner,
+            clean_name=_below(tree.name(partner), clean_files),
+            scene=there[path].scene,
+        )
+        for path, partner in matching.pairs
+    ]
+    return ImageSet(
+        name=layout.name,
+        pairs=pairs,
+        unpaired=matching.unpaired,
+        lone_clean=matching.lone_clean,
     )
-    pairs = []
+
+
+def _refuse_twins(rainy: Mapping[Path, _Listed]) -> None:
     by_key: dict[str, Path] = {}
-    for one in listed:
-        if one.rainy is None:
-            defects.error("listed rainy image that is missing", one.name)
-            continue
-        name = os.path.splitext(one.name)[0]
-        other = by_key.setdefault(name.casefold(), one.rainy)
-        if other is not one.rainy:
-            raise DatasetError(f"{other} and {one.rainy} differ only in suffix or case: remove one")
-        clean = None if one.clean is None else partner_of(one.clean)
-        if one.clean is not None and clean is None:
-            if not _is_skipped(one.rainy, layout):
-                defects.error("rainy image without clean partner", f"{one.name}: no {one.clean}")
-            continue
-        pairs.append(Pair(one.rainy, clean, one.scene, name))
-    return pairs
+    for path, image in rainy.items():
+        other = by_key.setdefault(_without_suffix(image.name).casefold(), path)
+        if other is not path:
+            raise DatasetError(f"{other} and {path} differ only in suffix or case: remove one")
+
+
+def _without_suffix(name: str) -> str:
+    return os.path.splitext(name)[0]
+
+
+def _below(name: str, pattern: str) -> str:
+    """Return a path below those folders of its pattern that are the same for all images."""
+    *folders, _ = pattern.split("/")
+    fixed = itertools.takewhile(lambda folder: "*" not in folder and "{" not in folder, folders)
+    return "/".join(name.split("/")[len(list(fixed)) :])
 
 
 def _is_skipped(rainy: Path, layout: Layout) -> bool:
@@ -230,14 +415,12 @@ def _partner(name: str, *, layout: Layout, tree: Tree) -> Path | None:
 
 
 def _note_extras(
-    layout: Layout, tree: Tree, listed: Sequence[_Listed], pairs: Sequence[Pair], defects: Defects
+    layout: Layout, tree: Tree, listed: Sequence[_Listed], images: ImageSet, defects: Defects
 ) -> None:
     """Note images beside those of the layout, which do no harm."""
-    known = {one.rainy for one in listed} | {pair.clean for pair in pairs}
-    for path in _clean_images(layout, tree):
-        if path not in known:
-            defects.note("clean image without rainy partner", tree.name(path))
-            known.add(path)
+    for path in images.lone_clean:
+        defects.note("clean image without rainy partner", tree.name(path))
+    known = {image.rainy for image in listed} | set(images.clean)
     for path in tree.match(_all_in_folder_of(layout.rainy)):
         if path not in known:
             subject = tree.name(path)
@@ -261,13 +444,9 @@ def _all_in_folder_of(template: str) -> str:
     return f"{template.rpartition('/')[0]}/*"
 
 
-# --- when there is nothing ------------------------------------------------------------------------
-
-
 def _nothing(layout: Layout, tree: Tree, listed: Sequence[_Listed], defects: Defects) -> str:
     """Return the message for a root without a pair."""
-    there = [one for one in listed if one.rainy is not None]
-    if not there:
+    if all(image.rainy is None for image in listed):
         return (
             f"{tree.root} does not hold {layout}: expected "
             f"{_places(layout, tree.root)}{_hint(layout, tree)}"
@@ -287,7 +466,7 @@ def _places(layout: Layout, root: Path) -> str:
 
 
 def _hint(layout: Layout, tree: Tree) -> str:
-    """Return what may have been meant: a folder above, or files of another name."""
+    """Return a hint at what was probably meant: a folder above, or files of other names."""
     parts = [part.casefold() for part in PurePosixPath(layout.rainy).parts[:-1]]
     above = [part.casefold() for part in tree.root.resolve().parts]
     for depth in range(len(parts), 0, -1):

@@ -1,7 +1,6 @@
-"""Where the clean partner of a rainy image is: rules as data, which speak of names only.
+"""Where the clean partner of a rainy image is: rules as data, about names only.
 
-A name is a path below the root of the data, with forward slashes. Whether a file lies there is for
-`pairing` to find out.
+A name is a path below the root of the data, with forward slashes. `pairing` looks for the files.
 """
 
 from __future__ import annotations
@@ -22,7 +21,19 @@ __all__ = [
     "SameStem",
     "TextBefore",
     "WithoutToken",
+    "without_token",
 ]
+
+
+def without_token(stem: str) -> str:
+    """Return a file's stem without the second of its parts between `_`.
+
+    Example:
+        >>> without_token("0000_03"), without_token("0011_03_set1_2crop"), without_token("0000")
+        ('0000', '0011_set1_2crop', '0000')
+    """
+    first, *rest = stem.split("_")
+    return "_".join([first, *rest[1:]])
 
 
 @dataclass(frozen=True)
@@ -115,8 +126,7 @@ class WithoutToken(NameRule):
 
     def scene(self, rainy: PurePosixPath) -> str:
         """Return the shortened name without suffix."""
-        first, *rest = rainy.stem.split("_")
-        return "_".join([first, *rest[1:]])
+        return without_token(rainy.stem)
 
     def describe(self) -> str:
         """Return the rule in words."""

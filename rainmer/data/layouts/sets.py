@@ -1,35 +1,36 @@
-"""Which images of a set are rainy, and which clean image belongs to each."""
+"""From what a user writes to a set of images: folders, globs, layouts and trees of scenes."""
 
 from __future__ import annotations
 
 import os
+import random
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from rainmer.errors import DatasetError
+from rainmer.data.layouts.pairing import ImageSet, Matching, Pair, find_pairs, match_pairs
+from rainmer.data.layouts.rules import without_token
+from rainmer.data.layouts.table import CLEAN_FOLDERS, RAINY_FOLDERS, Layout, Mode, find_layout
+from rainmer.data.layouts.tree import subfolder
+from rainmer.errors import ConfigError, DatasetError, OutputError
 from rainmer.files import match_key
-from rainmer.frames.images import list_images
+from rainmer.frames.images import IMAGE_SUFFIXES, list_images
+from rainmer.frames.inputs import find_inputs, real_path
 
 __all__ = [
-    "CLEAN_FOLDERS",
-    "RAINY_FOLDERS",
-    "ImageSet",
-    "Pair",
     "PairingRule",
+    "SceneFolder",
     "clean_keys",
+    "draw_images",
+    "find_set",
+    "no_pairs_message",
     "pair_folders",
     "read_set",
     "read_sets",
-    "subfolder",
+    "scene_folders",
     "unpaired_lines",
 ]
-
-RAINY_FOLDERS = ("rainy", "input", "rain")
-CLEAN_FOLDERS = ("clean", "gt", "target", "norain")
-"""Names of the folders of a set, in any case of letters."""
 
 PairingRule = Literal["auto", "same-name", "second-token", "first-token"]
 """How the clean image's name follows from the rainy one's; see `clean_keys`."""
@@ -37,48 +38,12 @@ PairingRule = Literal["auto", "same-name", "second-token", "first-token"]
 _NO_FILE_NAME = re.compile(r"[/\\\0\n\r]|^\.*$")
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A rainy image and its clean partner.
+class SceneFolder(NamedTuple):
+    """The images of one folder of GT-Rain: frames `*R-*` of rain, and `*C-000*` after it."""
 
-    Attributes:
-        name: The rainy image's path below its folder, with `/`.
-        clean_name: The clean image's path below its folder.
-        rainy: The rainy image.
-        clean: The clean image; several rainy ones may share it.
-    """
-
-    name: str
-    clean_name: str
-    rainy: Path
-    clean: Path
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """The images of one set.
-
-    Attributes:
-        name: What tables and files call it.
-        pairs: Rainy images with their clean partners, sorted by path.
-        unpaired: Rainy images without a partner; all images where there are no clean ones.
-        lone_clean: Clean images that no rainy one belongs to.
-    """
-
-    name: str
-    pairs: tuple[Pair, ...] = ()
-    unpaired: tuple[Path, ...] = ()
-    lone_clean: tuple[Path, ...] = ()
-
-    @property
-    def clean(self) -> list[Path]:
-        """The distinct clean images, in the order of the pairs."""
-        return list(dict.fromkeys([*(pair.clean for pair in self.pairs), *self.lone_clean]))
-
-    @property
-    def rainy(self) -> list[Path]:
-        """The rainy images."""
-        return [*(pair.rainy for pair in self.pairs), *self.unpaired]
+    rainy: list[Path]
+    clean: list[Path]
+    other: list[Path]
 
 
 def clean_keys(key: str, rule: PairingRule = "auto") -> list[str]:
@@ -97,18 +62,35 @@ def clean_keys(key: str, rule: PairingRule = "auto") -> list[str]:
         ['0011_03_set1_2crop', '0011_set1_2crop', '0011']
     """
     folder, slash, stem = key.rpartition("/")
-    tokens = stem.split("_")
     names: dict[str, str] = {
         "same-name": stem,
-        "second-token": "_".join([*tokens[:1], *tokens[2:]]),
-        "first-token": tokens[0],
+        "second-token": without_token(stem),
+        "first-token": stem.partition("_")[0],
     }
     chosen = list(names.values()) if rule == "auto" else [names[rule]]
     return [f"{folder}{slash}{name}" for name in dict.fromkeys(chosen) if name]
 
 
+def read_sets(texts: Sequence[str], rule: PairingRule) -> list[ImageSet]:
+    """Read sets, see `read_set`.
+
+    Raises:
+        DatasetError: A text is wrong, a set is empty, or two have one name.
+        ImageError: A folder does not exist.
+    """
+    sets = [read_set(text, rule) for text in texts]
+    for images in sets:
+        if not images.rainy and not images.clean:
+            raise DatasetError(f"{images.source} holds no images")
+    names = [images.name.casefold() for images in sets]
+    for images in sets:
+        if names.count(images.name.casefold()) > 1:
+            raise DatasetError(f"two sets are called {images.name}: write NAME:ROOT")
+    return sets
+
+
 def read_set(text: str, rule: PairingRule = "auto") -> ImageSet:
-    """Find the images of a set by what a user writes.
+    """Find the rainy and clean images of a set by what a user writes.
 
     Args:
         text: `NAME:RAINY:CLEAN` (two folders), `NAME:ROOT` or `ROOT`: a folder with one of
@@ -129,97 +111,154 @@ def read_set(text: str, rule: PairingRule = "auto") -> ImageSet:
     if _NO_FILE_NAME.search(name):
         raise DatasetError(f"{text}: the name {name!r} cannot be that of a file; choose another")
     if len(folders) == 2:
-        return pair_folders(name, Path(folders[0]), Path(folders[1]), rule)
-    return _read_root(name, Path(folders[0]), rule)
+        return pair_folders(name, Path(folders[0]), Path(folders[1]), rule, source=text)
+    root = Path(folders[0])
+    rainy, clean = subfolder(root, *RAINY_FOLDERS), subfolder(root, *CLEAN_FOLDERS)
+    if rainy is not None and clean is not None:
+        return pair_folders(name, rainy, clean, rule, source=text)
+    images = list_images(root)
+    scenes = scene_folders(images)
+    matching = match_pairs(
+        sorted(path for scene in scenes.values() for path in scene.rainy),
+        (scene.clean[0] for scene in scenes.values() if scene.clean),
+        lambda path: next(iter(scenes[path.parent].clean), None),
+    )
+    if matching.pairs:
+        return _image_set(name, text, matching, (root, root))
+    return ImageSet(name=name, source=text, unpaired=images)
 
 
-def pair_folders(name: str, rainy: Path, clean: Path, rule: PairingRule = "auto") -> ImageSet:
+def pair_folders(
+    name: str, rainy: Path, clean: Path, rule: PairingRule = "auto", *, source: str = ""
+) -> ImageSet:
     """Pair the images of two folders by their paths below them, suffixes left out.
 
     Raises:
         DatasetError: A rainy image may belong to several clean ones, alike but for their suffix.
         ImageError: A folder does not exist.
     """
-    partners: dict[str, list[Path]] = {}
+    by_key: dict[str, list[Path]] = {}
     for path in list_images(clean):
-        partners.setdefault(match_key(path.relative_to(clean)), []).append(path)
-    pairs, unpaired = [], []
-    for path in list_images(rainy):
-        below = path.relative_to(rainy)
-        keys = (key for key in clean_keys(match_key(below), rule) if key in partners)
-        found = partners.get(next(keys, ""), [])
-        if len(found) > 1:
-            raise DatasetError(f"{path} may belong to {found[0]} or {found[1]}: keep one of them")
-        if found:
-            partner = found[0]
-            clean_name = partner.relative_to(clean).as_posix()
-            pairs.append(Pair(below.as_posix(), clean_name, path, partner))
-        else:
-            unpaired.append(path)
-    return _image_set(name, pairs, unpaired, [p for paths in partners.values() for p in paths])
+        by_key.setdefault(match_key(path.relative_to(clean)), []).append(path)
+
+    def partner_of(path: Path) -> Path | None:
+        keys = clean_keys(match_key(path.relative_to(rainy)), rule)
+        candidates = next((by_key[key] for key in keys if key in by_key), [])
+        if len(candidates) > 1:
+            first, second = candidates[:2]
+            raise DatasetError(f"{path} may belong to {first} or {second}: keep one of them")
+        return candidates[0] if candidates else None
+
+    all_clean = [path for paths in by_key.values() for path in paths]
+    matching = match_pairs(list_images(rainy), all_clean, partner_of)
+    return _image_set(name, source, matching, (rainy, clean))
 
 
-def subfolder(folder: Path, names: Iterable[str]) -> Path | None:
-    """Return the first subfolder that has one of these names, in any case of letters."""
-    if not folder.is_dir():
-        return None
-    found = {path.name.casefold(): path for path in sorted(folder.iterdir()) if path.is_dir()}
-    return next((found[name] for name in names if name in found), None)
-
-
-def _read_root(name: str, root: Path, rule: PairingRule) -> ImageSet:
-    rainy, clean = subfolder(root, RAINY_FOLDERS), subfolder(root, CLEAN_FOLDERS)
-    if rainy is not None and clean is not None:
-        return pair_folders(name, rainy, clean, rule)
-    images = list_images(root)
-    return _scenes(name, root, images) or ImageSet(name, unpaired=tuple(images))
-
-
-def _scenes(name: str, root: Path, images: Sequence[Path]) -> ImageSet | None:
-    """Pair the images of GT-Rain: each rainy frame with the first clean image of its folder."""
-    clean: dict[Path, Path] = {}
+def scene_folders(images: Iterable[Path]) -> dict[Path, SceneFolder]:
+    """Sort the images of GT-Rain, which keeps each scene in a folder of its own, by folder."""
+    folders: dict[Path, SceneFolder] = {}
     for path in images:
-        if "C-000" in path.name:
-            clean.setdefault(path.parent, path)
-    pairs, unpaired = [], []
-    for path in images:
-        if "R-" not in path.name:
-            continue
-        partner = clean.get(path.parent)
-        if partner is None:
-            unpaired.append(path)
-            continue
-        names = [one.relative_to(root).as_posix() for one in (path, partner)]
-        pairs.append(Pair(names[0], names[1], path, partner))
-    return _image_set(name, pairs, unpaired, clean.values()) if pairs else None
+        scene = folders.setdefault(path.parent, SceneFolder([], [], []))
+        kind = 1 if "C-000" in path.stem else 0 if "R-" in path.stem else 2
+        scene[kind].append(path)
+    return folders
 
 
 def _image_set(
-    name: str, pairs: Sequence[Pair], unpaired: Sequence[Path], clean: Iterable[Path]
+    name: str, source: str, matching: Matching[Path], bases: tuple[Path, Path]
 ) -> ImageSet:
-    used = {pair.clean for pair in pairs}
-    lone = tuple(path for path in clean if path not in used)
-    return ImageSet(name, tuple(pairs), tuple(unpaired), lone)
+    rainy_base, clean_base = bases
+    pairs = [
+        Pair(
+            name=rainy.relative_to(rainy_base).as_posix(),
+            rainy=rainy,
+            clean=clean,
+            clean_name=clean.relative_to(clean_base).as_posix(),
+        )
+        for rainy, clean in matching.pairs
+    ]
+    return ImageSet(
+        name=name,
+        source=source,
+        pairs=pairs,
+        unpaired=matching.unpaired,
+        lone_clean=matching.lone_clean,
+    )
 
 
-def read_sets(texts: Sequence[str], rule: PairingRule) -> list[ImageSet]:
-    """Read sets of pairs by their texts; none may be empty. Raises DatasetError."""
-    sets = [read_set(text, rule) for text in texts]
-    for one, text in zip(sets, texts, strict=True):
-        if not one.rainy and not one.clean:
-            raise DatasetError(f"{text} holds no images")
-    names = [one.name.casefold() for one in sets]
-    for one in sets:
-        if names.count(one.name.casefold()) > 1:
-            raise DatasetError(f"two sets are called {one.name}: write NAME:ROOT")
-    return sets
-
-
-def _no_pairs(name: str, images: ImageSet) -> str:
+def no_pairs_message(name: str, images: ImageSet) -> str:
+    """Return the message for a set without a pair, with a rainy image as an example."""
     example = f", such as {images.unpaired[0]}" if images.unpaired else ""
     return f"{name}: no rainy image has a clean partner{example}; see --pairing"
 
 
 def unpaired_lines(images: ImageSet) -> list[str]:
-    """Say which rainy images have no clean partner, a line for each."""
+    """Return a line for each rainy image without a clean partner."""
     return [f"{path}: no clean partner" for path in images.unpaired]
+
+
+def find_set(text: str, *, mode: Mode | None = None, out: Path | None = None) -> ImageSet:
+    """Find the rainy images of a set; here, a plain folder is a set as it is.
+
+    Args:
+        text: `NAME:IMAGES`, where IMAGES is a folder (with its subfolders), a file or a glob; or
+            `NAME:LAYOUT:ROOT` with a layout of `rainmer.data.layouts`, of which the rainy images
+            are taken.
+        mode: Which is meant by the name of a training and a test set; other names ignore it.
+        out: Folder of results; what lies in it is no input.
+
+    Raises:
+        ConfigError: The text is of another form, or there is no such layout.
+        DatasetError: The set has no images, or a layout's files are missing.
+        ImageError: The folder or file does not exist.
+        OutputError: The set is the folder of results.
+    """
+    name, _, source = text.partition(":")
+    if not name.strip() or not source:
+        raise ConfigError(f"{text!r} is not NAME:FOLDER or NAME:LAYOUT:ROOT, such as snow:photos/")
+    layout, colon, root = source.partition(":")
+    if colon and not os.path.exists(os.path.expanduser(source)):
+        pairs = find_pairs(_layout(layout, mode), os.path.expanduser(root))
+        return ImageSet(name=name, source=source, pairs=pairs)
+    images = _images(os.path.expanduser(source), out)
+    return ImageSet(name=name, source=source, unpaired=images)
+
+
+def _layout(name: str, mode: Mode | None) -> Layout:
+    try:
+        return find_layout(name, mode)
+    except ConfigError:
+        return find_layout(name)  # not of this mode, but perhaps of the other
+
+
+def _images(source: str, out: Path | None) -> list[Path]:
+    if out is not None and os.path.isdir(source) and real_path(Path(source)) == real_path(out):
+        raise OutputError(f"--out is the folder of a set, {source}: choose another folder")
+    paths = (item.path for item in find_inputs(source, out))
+    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise DatasetError(f"{source} holds no images")
+    return images
+
+
+def draw_images(images: ImageSet, count: int, *, seed: int, replace: bool = False) -> list[Path]:
+    """Draw rainy images of a set at random, the same ones on every machine.
+
+    Args:
+        images: The set.
+        count: How many.
+        seed: Another seed, other images.
+        replace: Draw `count` images one by one, each from the whole set, as the published
+            visualisation does; some then come several times. Otherwise no image comes twice, and
+            all are taken when there are no more than `count`.
+
+    Returns:
+        Files in the order of the set; with `replace` in the order they were drawn.
+    """
+    chance = random.Random(f"{seed}/{images.name}")
+    paths = images.rainy
+    if replace:
+        return chance.choices(paths, k=count)
+    if len(paths) <= count:
+        return paths
+    return [paths[index] for index in sorted(chance.sample(range(len(paths)), count))]

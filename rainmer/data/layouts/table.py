@@ -25,9 +25,13 @@ from rainmer.data.layouts.rules import (
 )
 from rainmer.errors import ConfigError
 
-__all__ = ["LAYOUTS", "Layout", "Mode", "find_layout"]
+__all__ = ["CLEAN_FOLDERS", "LAYOUTS", "RAINY_FOLDERS", "Layout", "Mode", "find_layout"]
 
 Mode = Literal["train", "test"]
+
+RAINY_FOLDERS = ("rainy", "input", "rain")
+CLEAN_FOLDERS = ("clean", "gt", "target", "norain")
+"""Names of the two folders of a set of pairs, in any case of letters, the first choice first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,16 +284,17 @@ def find_layout(name: str, mode: Mode | None = None) -> Layout:
     """
     fitting = [layout for layout in LAYOUTS if None in (mode, layout.mode) or layout.mode == mode]
     exact = [layout for layout in fitting if layout.name.casefold() == name.strip().casefold()]
-    found = exact or [layout for layout in fitting if _is_called(layout, name)]
-    if len(found) > 1:
-        choices = " or ".join(map(str, found))
+    candidates = exact or [layout for layout in fitting if _is_called(layout, name)]
+    if len(candidates) > 1:
+        choices = " or ".join(map(str, candidates))
         raise ConfigError(f"{name!r} may be {choices}: say the mode, or the exact name")
-    if not found:
+    if not candidates:
         others = [layout for layout in LAYOUTS if _is_called(layout, name)]
         if others:
             raise ConfigError(f"{name!r} is not for {mode}: there is {others[0]}")
-        raise ConfigError(f"no layout {name!r}; {nearest(name, {one.name for one in LAYOUTS})}")
-    return found[0]
+        names = {layout.name for layout in LAYOUTS}
+        raise ConfigError(f"no layout {name!r}; {nearest(name, names)}")
+    return candidates[0]
 
 
 def _is_called(layout: Layout, name: str) -> bool:

@@ -12,7 +12,16 @@ from rainmer.errors import DatasetError
 from rainmer.files import match_key
 from rainmer.frames.images import IMAGE_SUFFIXES, list_images
 
-__all__ = ["Tree", "natural_key"]
+__all__ = ["Tree", "natural_key", "subfolder"]
+
+
+def subfolder(folder: Path, *names: str) -> Path | None:
+    """Return the first visible subfolder that has one of these names, in any case of letters."""
+    if not folder.is_dir():
+        return None
+    visible = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    by_name = {path.name.casefold(): path for path in visible if path.is_dir()}
+    return next((by_name[name.casefold()] for name in names if name.casefold() in by_name), None)
 
 
 class _Listing(NamedTuple):
@@ -28,8 +37,8 @@ class Tree:
     """Finds files below a root by names and globs with forward slashes.
 
     Copies of one set differ in the case of names, so a name that is not there as written is looked
-    for in any case. Hidden files and files that are no images are not seen. What is listed is
-    remembered: a tree is for one look at the disk.
+    for in any case. Hidden files and other files than images are ignored. Each folder is listed
+    once: a tree does not notice later changes.
 
     Args:
         root: The folder; it exists.
@@ -73,8 +82,8 @@ class Tree:
         for part in parts:
             folders = [inner for folder in folders for inner in self._children(folder, part)]
         if last == "**":
-            found = (path for folder in folders for path in list_images(folder))
-            return sorted(found, key=lambda path: natural_key(self.name(path)))
+            paths = (path for folder in folders for path in list_images(folder))
+            return sorted(paths, key=lambda path: natural_key(self.name(path)))
         images = (self._listing(folder).images for folder in folders)
         return [p for inner in images for name, p in inner.items() if _fits(name, last)]
 
@@ -91,12 +100,12 @@ class Tree:
             by_key = self._keys.setdefault(base, {})
             for path in list_images(base):
                 by_key.setdefault(match_key(path.relative_to(base)), []).append(path)
-        found = self._keys[base].get(match_key(name), [])
-        if len(found) > 1:
+        paths = self._keys[base].get(match_key(name), [])
+        if len(paths) > 1:
             raise DatasetError(
-                f"{found[0]} and {found[1]} may both belong to one rainy image: remove one"
+                f"{paths[0]} and {paths[1]} may both belong to one rainy image: remove one"
             )
-        return found[0] if found else None
+        return paths[0] if paths else None
 
     def _children(self, folder: Path, name: str) -> list[Path]:
         if name == "*":

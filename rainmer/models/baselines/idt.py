@@ -23,6 +23,7 @@ from rainmer.errors import ConfigError, ImageError, WeightsError
 from rainmer.frames.tiling import merge_tiles, pad_to_least, split_tiles
 from rainmer.models.layers import conv3x3, depthwise_conv
 from rainmer.models.network import RenamedNetwork, clean_state_dict, rename
+from rainmer.models.strips import maps_of, pixels_of
 
 __all__ = ["IDT", "IDTConfig"]
 
@@ -34,6 +35,27 @@ _LARGEST_POSITION_REACH = 2
 _INIT_STD = 0.02
 _DROP_STEPS = 9
 _TILES_AT_ONCE = 16  # 512 x 512 pixels, as in the evaluation protocol
+
+_RENAMES = (
+    (r"^embedding\.", "input_proj.proj.0."),
+    (r"^output\.", "output_proj.proj.0."),
+    (r"^(en|de)coders\.(\d)\.", r"\1coderlayer_\2.blocks."),
+    (r"^bottleneck\.", "bottle.blocks."),
+    (r"^downs\.(\d)\.", r"dowsample_\1.conv.0."),
+    (r"^ups\.(\d)\.", r"upsample_\1.deconv.0."),
+    (r"\.attention\.bias_table$", ".attn.relative_position_bias_table"),
+    (r"\.attention\.position\.", ".attn.Position_Extract."),
+    (r"\.attention\.query\.", ".attn.qkv.to_q."),
+    (r"\.attention\.key_value\.", ".attn.qkv.to_kv."),
+    (r"\.attention\.project\.", ".attn.proj."),
+    (r"\.feed_forward\.expand\.", ".mlp.linear1.0."),
+    (r"\.feed_forward\.depthwise\.", ".mlp.dwconv.0."),
+    (r"\.feed_forward\.reduce\.", ".mlp.linear2.0."),
+)
+"""From our keys to the published ones."""
+
+_IMAGE_SIZES = {1: 64, 3: 128}
+"""The image size by the kernel that convolves positions between the windows of encoder stage 3."""
 
 _AnyIDT = TypeVar("_AnyIDT", bound="IDT")
 
@@ -125,10 +147,10 @@ def _check_number(field: str, value: object, least: float, limit: float) -> None
 
 
 class _PositionedAttention(nn.Module):
-    """Attention among the cells of a square, with two terms that know their positions.
+    """Attention among the cells of a square, with two position-dependent terms.
 
-    Logits have a learned bias by the clipped offset of two cells; a third projection of the
-    cells, convolved over the square, is added to what was attended to.
+    Logits get a learned bias for the clipped offset between two cells, and a third projection of
+    the cells, convolved over the square, is added to the attended values.
 
     Args:
         channels: Width of the cells.
@@ -197,7 +219,7 @@ class _FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to the same shape."""
         expanded = F.gelu(self.expand(x))
-        convolved = self.depthwise(expanded.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        convolved = self.depthwise(maps_of(expanded)).permute(0, 2, 3, 1)
         return cast(Tensor, self.reduce(F.gelu(convolved) + expanded))
 
 
@@ -373,8 +395,8 @@ class IDT(RenamedNetwork):
     def forward(self, image: Tensor) -> Tensor:
         """Restore rainy images (B, 3, H, W), RGB, 0..1, any H and W.
 
-        The output is not clamped, but that the tiles of images larger than `config.image_size` are
-        clamped in eval mode before they are merged.
+        The output is not clamped. Only the tiles of images larger than `config.image_size` are, in
+        eval mode, before they are merged.
 
         Raises:
             ImageError: The shape is another.
@@ -404,17 +426,17 @@ class IDT(RenamedNetwork):
 
     def _restore(self, image: Tensor) -> Tensor:
         """Run the U-shape on (B, 3, S, S), S the built-for size."""
-        features = _pixels_first(F.leaky_relu(self.embedding(_channels_last(image)), 0.01))
+        features = pixels_of(F.leaky_relu(self.embedding(_channels_last(image)), 0.01))
         skipped = []
         for blocks, down in zip(self.encoders, self.downs, strict=True):
             features = blocks(features)
             skipped.append(features)
-            features = _pixels_first(down(_channels_first(features)))
+            features = pixels_of(down(maps_of(features)))
         features = self.bottleneck(features)
         for blocks, up in zip(self.decoders, self.ups, strict=True):
-            raised = _pixels_first(up(_channels_first(features)))
+            raised = pixels_of(up(maps_of(features)))
             features = blocks(torch.cat((raised, skipped.pop()), dim=-1))
-        return cast(Tensor, self.output(_channels_first(features)) + image)
+        return cast(Tensor, self.output(maps_of(features)) + image)
 
     @classmethod
     def from_official(cls: type[_AnyIDT], state_dict: Mapping[str, Any]) -> _AnyIDT:
@@ -443,39 +465,6 @@ def _initialise(module: nn.Module) -> None:
 
 def _channels_last(image: Tensor) -> Tensor:
     return image.contiguous(memory_format=torch.channels_last)
-
-
-def _pixels_first(x: Tensor) -> Tensor:
-    """Turn (B, C, H, W) into (B, H, W, C), contiguous."""
-    return x.permute(0, 2, 3, 1).contiguous()
-
-
-def _channels_first(x: Tensor) -> Tensor:
-    """Turn (B, H, W, C) into (B, C, H, W): a view, in channels-last memory order."""
-    return x.permute(0, 3, 1, 2)
-
-
-_RENAMES = (
-    (r"^embedding\.", "input_proj.proj.0."),
-    (r"^output\.", "output_proj.proj.0."),
-    (r"^(en|de)coders\.(\d)\.", r"\1coderlayer_\2.blocks."),
-    (r"^bottleneck\.", "bottle.blocks."),
-    (r"^downs\.(\d)\.", r"dowsample_\1.conv.0."),
-    (r"^ups\.(\d)\.", r"upsample_\1.deconv.0."),
-    (r"\.attention\.bias_table$", ".attn.relative_position_bias_table"),
-    (r"\.attention\.position\.", ".attn.Position_Extract."),
-    (r"\.attention\.query\.", ".attn.qkv.to_q."),
-    (r"\.attention\.key_value\.", ".attn.qkv.to_kv."),
-    (r"\.attention\.project\.", ".attn.proj."),
-    (r"\.feed_forward\.expand\.", ".mlp.linear1.0."),
-    (r"\.feed_forward\.depthwise\.", ".mlp.dwconv.0."),
-    (r"\.feed_forward\.reduce\.", ".mlp.linear2.0."),
-)
-"""From our keys to the published ones."""
-
-
-_IMAGE_SIZES = {1: 64, 3: 128}
-"""The image size by the kernel that convolves positions between the windows of encoder stage 3."""
 
 
 def _config_of(weights: Mapping[str, Tensor]) -> IDTConfig:

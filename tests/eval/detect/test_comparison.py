@@ -9,10 +9,9 @@ from detection.timing import StageTimes
 from eval.detect.comparison import compare, row_specs
 from eval.detect.table import Settings
 from eval.detect.truth import match_categories
-from eval.rows.cache import CachedDerainer
+from eval.rows.derainers import Derainers
 from eval.rows.run import RowSpec, run_row
 from eval.sets import load_set
-from rainmer import Derainer
 from rainmer.errors import DatasetError, RainmerError
 from rainmer.frames.images import write_image
 from tests.eval.trees import NAMES, RectangleDetector, rain, scene, write_tree, write_yaml
@@ -22,16 +21,19 @@ SETTINGS = Settings(resamples=200)
 
 def run(file, folder, derainers=("median",), detector=None, settings=SETTINGS):
     data = load_set(file)
-    wrapped = [Derainer(spec, device="cpu") for spec in derainers]
-    cached = [CachedDerainer(derainer, None) for derainer in wrapped]
-    specs = row_specs(data, cached, [derainer.needs_names for derainer in wrapped])
+    specs = row_specs(data, Derainers(derainers, {"device": "cpu"}).for_set(data.name))
     return compare(data, detector or RectangleDetector(), specs, folder, settings)
+
+
+def flat_rows(comparison):
+    """Return the rows as metrics.json has them."""
+    return [row.flat() for row in comparison.table]
 
 
 def row(comparison, input_name, condition="all", derainer=""):
     return next(
         r
-        for r in comparison.table
+        for r in flat_rows(comparison)
         if (r["input"], r["condition"], r["derainer"]) == (input_name, condition, derainer)
     )
 
@@ -53,9 +55,9 @@ def test_rows_of_a_whole_comparison(tmp_path):
     assert clean["psnr"] is None
     harm = row(comparison, "derained_clean", derainer="median")
     assert harm["delta_mAP"] == pytest.approx(harm["mAP"] - clean["mAP"])
-    assert {r["condition"] for r in comparison.table} == {"all", "day", "night"}
+    assert {r["condition"] for r in flat_rows(comparison)} == {"all", "day", "night"}
     assert row(comparison, "rainy", "day")["images"] == 3
-    json.dumps([r for r in comparison.table if r["input"] == "rainy"], allow_nan=False)
+    json.dumps([r for r in flat_rows(comparison) if r["input"] == "rainy"], allow_nan=False)
 
 
 def test_the_identity_changes_nothing_but_has_infinite_psnr_on_clean_images(tmp_path):
@@ -76,7 +78,7 @@ def test_results_made_elsewhere_become_a_row(tmp_path):
     theirs = row(comparison, "derained", derainer="results-theirs")
     assert theirs["mAP"] == pytest.approx(1.0)
     assert theirs["recovered"] == pytest.approx(1.0)
-    assert not any(r["input"] == "derained_clean" for r in comparison.table)
+    assert not any(r["input"] == "derained_clean" for r in flat_rows(comparison))
     assert "not measured on clean images: results-theirs" in comparison.notes
 
 
@@ -96,7 +98,7 @@ def test_an_interrupted_run_resumes_to_the_same_numbers(tmp_path):
     again = run(file, tmp_path / "cut", detector=resumed)
     assert 0 < resumed.frames_seen < 24
     timeless = [
-        [{k: v for k, v in r.items() if not k.startswith("ms_")} for r in c.table]
+        [{k: v for k, v in r.items() if not k.startswith("ms_")} for r in flat_rows(c)]
         for c in (whole, again)
     ]
     assert timeless[0] == timeless[1]
@@ -108,7 +110,7 @@ def test_a_line_cut_by_an_interruption_is_done_again(tmp_path):
     whole = run(file, tmp_path / "rows")
     for path in (tmp_path / "rows").glob("rainy-*.jsonl"):
         path.write_text(path.read_text()[:-30])
-    assert run(file, tmp_path / "rows").table[0]["mAP"] == whole.table[0]["mAP"]
+    assert run(file, tmp_path / "rows").table[0].mean_ap == whole.table[0].mean_ap
 
 
 def spoiled(line, **changes):
@@ -194,7 +196,7 @@ def test_an_image_that_cannot_be_decoded_is_left_out_of_every_row(tmp_path):
     path = tmp_path / "rainy" / "day_03.png"
     path.write_bytes(path.read_bytes()[:-30])  # the header is fine
     comparison = run(file, tmp_path / "rows")
-    assert {r["images"] for r in comparison.table if r["condition"] == "all"} == {5}
+    assert {r["images"] for r in flat_rows(comparison) if r["condition"] == "all"} == {5}
     assert row(comparison, "clean")["mAP"] == pytest.approx(1.0)
     assert comparison.data.defects.error_lines() == ["unreadable image, skipped: 1 (day_03.png)"]
 
@@ -210,8 +212,8 @@ def test_pseudo_labels_are_the_view_of_the_clean_images(tmp_path):
 
 def test_without_clean_images_there_is_no_ceiling(tmp_path):
     comparison = run(write_tree(tmp_path, clean=False), tmp_path / "rows")
-    assert {r["input"] for r in comparison.table} == {"rainy", "derained"}
-    assert all(r["psnr"] is None and r["recovered"] is None for r in comparison.table)
+    assert {r["input"] for r in flat_rows(comparison)} == {"rainy", "derained"}
+    assert all(r["psnr"] is None and r["recovered"] is None for r in flat_rows(comparison))
 
 
 def test_images_without_any_object_count_as_such(tmp_path):
@@ -228,7 +230,7 @@ def test_images_without_any_object_count_as_such(tmp_path):
 
 def test_a_single_image_has_no_interval(tmp_path):
     comparison = run(write_tree(tmp_path, images=1, conditions=False), tmp_path / "rows")
-    assert all(r["ci_low"] is None for r in comparison.table)
+    assert all(r["ci_low"] is None for r in flat_rows(comparison))
 
 
 def test_categories_match_by_name_and_the_rest_is_reported(tmp_path):

@@ -169,10 +169,11 @@ def test_a_mistake_is_one_line_and_code_2(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_help_shows_an_example():
-    done = command("--help")
-    assert done.returncode == 0
-    assert "python -m eval.detect --derain prenet:" in done.stdout
+def test_help_shows_an_example(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    assert "python -m eval.detect --derain prenet:" in capsys.readouterr().out
 
 
 def test_a_full_disk_ends_in_one_line_and_keeps_what_is_there(tmp_path, detector):
@@ -211,7 +212,7 @@ def test_strips_show_the_images_that_changed(tmp_path):
     for sample in data.samples:
         write_image(sample.rainy, rain(read_image(sample.clean), sample.image_id, share=0.03))
     cached = [CachedDerainer(Derainer(spec, device="cpu"), None) for spec in ("none", "median")]
-    specs = row_specs(data, cached, [False, False])
+    specs = row_specs(data, cached)
     comparison = compare(data, RectangleDetector(), specs, tmp_path / "rows", Settings(resamples=0))
     strips = select_strips(comparison, 0.25)
     assert strips
@@ -243,14 +244,16 @@ def test_the_clean_row_equals_stock_val(shared_data, tmp_path):
     from eval.scores.coco import Evaluation
 
     weights = shared_data / "detectors" / "yolov8n-coco.pt"
+    data = load_set(shared_data / "coco128-rain100h" / "set.yaml").restricted(limit=24)
+    names = {sample.clean.stem for sample in data.samples}
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()
         for path in (shared_data / "coco128" / part).iterdir():
-            (tmp_path / part / path.name).symlink_to(path.resolve())
+            if path.stem in names:
+                (tmp_path / part / path.name).symlink_to(path.resolve())
     names = yaml.safe_load((shared_data / "coco128" / "coco128.yaml").read_text())["names"]
     content = {"path": str(tmp_path), "train": "images", "val": "images", "names": names}
     (tmp_path / "stock.yaml").write_text(yaml.safe_dump(content))
-    data = load_set(shared_data / "coco128-rain100h" / "set.yaml")
     ids = {sample.clean.name: sample.image_id for sample in data.samples}
     stock = recorded_val(
         YOLO(weights),

@@ -1,16 +1,18 @@
 """Errors, changes and unions of a whole comparison, and the section of the report."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from eval.detect.comparison import compare, row_specs
 from eval.detect.diagnosis import Diagnosis, diagnose, write_diagnosis
 from eval.detect.error_report import breakdown_section, error_bars
+from eval.detect.model import ErrorRow
 from eval.detect.report import render_report
 from eval.detect.strips import select_strips
 from eval.detect.table import Settings
 from eval.report.figures import to_svg
-from eval.report.tables import is_control
 from eval.rows.cache import CachedDerainer
 from eval.rows.run import RowSpec
 from eval.scores.errors import KINDS
@@ -28,7 +30,7 @@ def comparison(tmp_path_factory):
     for sample in data.samples:
         write_image(sample.rainy, rain(read_image(sample.clean), sample.image_id, share=0.03))
     cached = [CachedDerainer(Derainer(spec, device="cpu"), None) for spec in ("none", "median")]
-    specs = row_specs(data, cached, [False, False], union=True)
+    specs = row_specs(data, cached, union=True)
     return compare(data, RectangleDetector(), specs, folder / "rows", Settings(resamples=20))
 
 
@@ -59,10 +61,10 @@ def test_a_union_finds_what_either_image_shows(comparison):
     union = comparison.find("derained", "union-median")
     found = [row.evaluation.counts(row.images, 0.0)["tp"] for row in (*rows, union)]
     assert found[2] >= max(found[:2])
-    table = {row["derainer"]: row for row in comparison.table if row["input"] == "derained"}
-    assert table["union-median"]["psnr"] is None
-    assert table["union-median"]["delta_mAP"] is not None
-    assert is_control(table["union-median"])
+    table = {row.derainer: row for row in comparison.table if row.input == "derained"}
+    assert table["union-median"].psnr is None
+    assert table["union-median"].change.value is not None
+    assert table["union-median"].is_control
 
 
 def test_unions_have_no_pictures(comparison):
@@ -77,19 +79,19 @@ def test_rows_are_equal_only_with_the_same_union():
 
 def test_a_diagnosis_has_all_rows(comparison, diagnosis):
     rows = {(row.spec.input, row.spec.derainer_name) for row in comparison.rows}
-    assert {(r["input"], r["derainer"]) for r in diagnosis.errors} == rows
-    assert {(r["input"], r["derainer"]) for r in diagnosis.changes} == rows - {("rainy", "")}
-    assert {r["condition"] for r in diagnosis.errors} == {"all", "day", "night"}
-    identity = [r for r in diagnosis.images if r["derainer"] == "none"]
+    assert {(r.input, r.derainer) for r in diagnosis.errors} == rows
+    assert {(r.input, r.derainer) for r in diagnosis.changes} == rows - {("rainy", "")}
+    assert {r.condition for r in diagnosis.errors} == {"all", "day", "night"}
+    identity = [r for r in diagnosis.images if r.derainer == "none"]
     assert len(identity) == 2 * 12
-    assert not any(r[key] for r in identity for key in ("gain", "found", "lost", "false"))
+    assert not any(getattr(r, key) for r in identity for key in ("gain", "found", "lost", "false"))
 
 
 def test_images_are_ranked_as_the_strips_show_them(comparison, diagnosis):
     ranked = [
-        row["image"]
-        for row in sorted(diagnosis.images, key=lambda row: row["rank"])
-        if (row["input"], row["derainer"]) == ("derained", "median")
+        row.image
+        for row in sorted(diagnosis.images, key=lambda row: row.rank)
+        if (row.input, row.derainer) == ("derained", "median")
     ]
     strips = [s.image for s in select_strips(comparison, 0.25) if s.derainer == "median"]
     gains = [s.image for s in select_strips(comparison, 0.25) if s.gain > 0]
@@ -106,7 +108,7 @@ def test_files(diagnosis, tmp_path):
     assert len(errors) == len(diagnosis.errors)
     assert len(pd.read_csv(tmp_path / "changes.csv")) == len(diagnosis.changes)
     assert len(pd.read_csv(tmp_path / "image_changes.csv")) == len(diagnosis.images)
-    write_diagnosis(tmp_path, Diagnosis([], [], []))
+    write_diagnosis(tmp_path, Diagnosis())
     assert not list(tmp_path.iterdir())
 
 
@@ -122,15 +124,13 @@ def test_the_section_stands_in_the_report(diagnosis):
 
 
 def test_a_report_without_breakdown_has_no_section():
-    assert breakdown_section(Diagnosis([], [], [])) == {}
+    assert breakdown_section(Diagnosis()) is None
     assert 'id="errors"' not in render_report(full_report())
 
 
 def test_names_are_escaped(diagnosis):
     renamed = Diagnosis(
-        [{**r, "derainer": "<b>"} if r["derainer"] == "median" else r for r in diagnosis.errors],
-        [],
-        [],
+        [replace(r, derainer="<b>") if r.derainer == "median" else r for r in diagnosis.errors]
     )
     text = render_report(full_report(breakdown=breakdown_section(renamed)))
     assert (
@@ -141,8 +141,10 @@ def test_names_are_escaped(diagnosis):
 
 def test_bars_of_a_row_without_errors():
     rows = [
-        {"input": "rainy", "derainer": "", "condition": "all", "class": "all", "size": "all",
-         "kind": kind, "count": 0, "delta_AP50": 0.0}
+        ErrorRow(
+            condition="all", input="rainy", class_name="all", size="all", kind=kind, count=0,
+            gain_ap50=0.0,
+        )
         for kind in KINDS
     ]  # fmt: skip
     assert to_svg(error_bars(rows, "all"), "errors", "none").startswith("<svg")

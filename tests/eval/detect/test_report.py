@@ -1,34 +1,29 @@
+import dataclasses
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from eval.detect.figures import class_changes, gain_scatter, score_bars
+from eval.detect.model import ClassRow, TableRow
 from eval.detect.report import Report, render_report
 from eval.detect.verdicts import control_warning, headline, judge, rain_sentence
-from eval.report.figures import save_png, to_svg
+from eval.report.facts import RunFacts
+from eval.report.figures import to_svg
 from eval.report.strips import Mark, Panel, Strip
+from eval.scores.score import Score
+from rainmer.figures import save_figure
 from rainmer.frames.images import read_image
 from tests.eval.pages import Page, check_self_contained
 
 
 def row(kind, derainer="", condition="all", *, mean_ap=0.2, delta=None, half=0.02, **more):
     known = delta is not None and half is not None
-    return {
-        "set": "rain",
-        "condition": condition,
-        "input": kind,
-        "derainer": derainer,
-        "mAP": mean_ap,
-        "delta_mAP": delta,
-        "ci_low": delta - half if known else None,
-        "ci_high": delta + half if known else None,
-        "recovered": None,
-        "images": 20,
-        "boxes": 80,
-        **more,
-    }
+    change = Score(delta, delta - half, delta + half) if known else Score(delta)
+    values = {"image_set": "rain", "mean_ap": mean_ap, "change": change, "images": 20, "boxes": 80}
+    return TableRow(condition=condition, input=kind, derainer=derainer, **values | more)
 
 
 def full_rows(name="prenet", condition="all"):
@@ -53,22 +48,22 @@ def full_rows(name="prenet", condition="all"):
     ]
 
 
-def class_rows(count=3, name="prenet"):
+def class_rows(count=3, name="prenet", condition="all", class_name="class {}"):
     rows = []
     for index in range(count):
         change = (index - count / 2) / (2 * count)
         for kind, derainer, delta in (("rainy", "", None), ("derained", name, change)):
             rows.append(
-                {
-                    "condition": "all",
-                    "input": kind,
-                    "derainer": derainer,
-                    "class": f"class {index}",
-                    "boxes": 4 * index,
-                    "AP": 0.5 + (delta or 0.0),
-                    "AP50": 0.6,
-                    "delta_AP": delta,
-                }
+                ClassRow(
+                    condition=condition,
+                    input=kind,
+                    derainer=derainer,
+                    class_name=class_name.format(index),
+                    boxes=4 * index,
+                    ap=0.5 + (delta or 0.0),
+                    ap50=0.6,
+                    change=delta,
+                )
             )
     return rows
 
@@ -86,20 +81,25 @@ def strips():
     ]
 
 
-def full_report(**more):
+FACTS = RunFacts(
+    command="python -m eval.detect --derain prenet",
+    date="2026-11-22",
+    protocol={"imgsz": 640, "conf": 0.001, "confidence": 0.25},
+    notes=["2 labels have no image"],
+    environment={"torch": "2.15.0", "device": "cpu"},
+    config={"seed": 0},
+    elapsed_s={"derain": 12.5},
+)
+
+
+def full_report(facts=None, **more):
     values = {
         "set_name": "rain",
         "detector": "yolov8n.pt",
+        "facts": dataclasses.replace(FACTS, **facts or {}),
         "rows": full_rows(),
         "per_class": class_rows(),
         "strips": strips(),
-        "command": "python -m eval.detect --derain prenet",
-        "date": "2026-11-22",
-        "protocol": {"imgsz": 640, "conf": 0.001, "confidence": 0.25},
-        "notes": ["2 labels have no image"],
-        "environment": {"torch": "2.15.0", "device": "cpu"},
-        "config": {"seed": 0},
-        "elapsed": {"derain": 12.5},
     }
     return Report(**values | more)
 
@@ -266,16 +266,16 @@ def test_hostile_names_are_escaped():
         set_name=HOSTILE,
         detector=HOSTILE,
         rows=full_rows(HOSTILE, HOSTILE) + full_rows("b", "c"),
-        per_class=[
-            {**one, "condition": HOSTILE, "class": HOSTILE} for one in class_rows(3, HOSTILE)
-        ],
+        per_class=class_rows(3, HOSTILE, HOSTILE, HOSTILE),
         strips=[strip],
-        command=HOSTILE,
-        notes=[HOSTILE],
-        protocol={HOSTILE: HOSTILE},
-        config={HOSTILE: HOSTILE},
-        environment={"device": HOSTILE},
-        elapsed={HOSTILE: 1.0},
+        facts={
+            "command": HOSTILE,
+            "notes": [HOSTILE],
+            "protocol": {HOSTILE: HOSTILE},
+            "config": {HOSTILE: HOSTILE},
+            "environment": {"device": HOSTILE},
+            "elapsed_s": {HOSTILE: 1.0},
+        },
     )
     text = render_report(report)
     page = Page(text)
@@ -295,10 +295,15 @@ def test_hostile_names_are_escaped():
         pytest.param({"rows": full_rows(condition="night")}, id="one condition"),
         pytest.param({"rows": [row("rainy", mean_ap=None), row("derained", "x")]}, id="all None"),
         pytest.param(
-            {"rows": [{**one, "mAP": math.nan, "psnr": math.nan} for one in full_rows()]}, id="NaN"
+            {"rows": [replace(one, mean_ap=math.nan, psnr=math.nan) for one in full_rows()]},
+            id="NaN",
         ),
-        pytest.param({"rows": [{**one, "delta_mAP": None} for one in full_rows()]}, id="no deltas"),
-        pytest.param({"notes": (), "protocol": {}, "config": {}, "environment": {}}, id="bare"),
+        pytest.param(
+            {"rows": [replace(one, change=Score()) for one in full_rows()]}, id="no deltas"
+        ),
+        pytest.param(
+            {"facts": {"notes": (), "protocol": {}, "config": {}, "environment": {}}}, id="bare"
+        ),
     ],
 )
 def test_page_survives_what_is_missing(changes):
@@ -310,7 +315,7 @@ def test_page_survives_what_is_missing(changes):
 
 def test_restoration_is_hidden_without_psnr(whole):
     quality = ("psnr", "ssim", "psnr_official", "ssim_official")
-    rows = [{**one, **dict.fromkeys(quality)} for one in full_rows()]
+    rows = [replace(one, **dict.fromkeys(quality)) for one in full_rows()]
     assert 'id="restoration"' not in render_report(full_report(rows=rows))
     assert 'id="restoration"' in whole
 
@@ -352,19 +357,20 @@ def test_whisker_is_the_interval_around_its_reference():
 
 @pytest.mark.parametrize(("count", "shown"), [(1, 1), (24, 24), (80, 24)])
 def test_class_chart_shows_the_extremes(count, shown):
-    chosen = [one for one in class_rows(count) if one["input"] == "derained"]
+    chosen = [one for one in class_rows(count) if one.input == "derained"]
     figure = class_changes(chosen)
     widths = [bar.get_width() for bar in figure.axes[0].patches]
     assert len(widths) == shown
     assert widths == sorted(widths, reverse=True)
-    changes = [100 * one["delta_AP"] for one in chosen]
+    changes = [100 * one.change for one in chosen]
     assert np.isclose(widths[0], max(changes))
     assert np.isclose(widths[-1], min(changes))
 
 
 def test_charts_without_data_are_left_out():
     assert class_changes([]) is None
-    assert class_changes([{"class": "x", "delta_AP": None}]) is None
+    unchanged = ClassRow(condition="all", input="derained", derainer="x", class_name="x", boxes=0)
+    assert class_changes([unchanged]) is None
     assert gain_scatter([row("rainy"), row("derained", "x", delta=0.1, psnr=3.0)]) is None
 
 
@@ -393,7 +399,7 @@ def test_svg_takes_the_page_s_ink_and_font():
 
 def test_png_is_written_on_white(tmp_path):
     path = tmp_path / "bars.png"
-    save_png(score_bars(full_rows()), path)
+    save_figure(path, score_bars(full_rows()))
     image = read_image(path)
     assert (image[0, 0] == 255).all()
     assert (image != 255).any()

@@ -4,11 +4,10 @@ import pytest
 import torch
 import yaml
 
-import eval.relation.__main__
+from eval.relation.__main__ import main
 from tests.eval.trees import RectangleDetector, write_tree
 
 FILTERS = [f"python:tests.eval.relation.filters:{name}" for name in ("gauss", "erode", "bright")]
-NO_FIGURES = {"main": "", "conditions": ""}
 
 
 class RectangleHarness(RectangleDetector):
@@ -50,12 +49,12 @@ def run(out, sets, *more, derain=FILTERS, detector="rect.pt", figures=False):
     """
     with pytest.MonkeyPatch.context() as patch:
         if not figures:
-            for name in ("relation_figure", "save_png", "save_svg"):
+            for name in ("relation_figure", "save_figure"):
                 patch.setattr(f"eval.relation.output.{name}", lambda *drawn: None)
-            patch.setattr("eval.relation.report._figures", lambda *rows: NO_FIGURES)
-        patch.setattr(eval.relation, "ValidationHarness", RectangleHarness)
+            patch.setattr("eval.relation.report._charts", lambda *rows: [])
+        patch.setattr("eval.relation.run.ValidationHarness", RectangleHarness)
         asked = ["--derain", *derain] if derain else []
-        eval.relation.main(
+        main(
             [*asked, "--sets", *map(str, sets), "--detector", detector, "--out", str(out),
              "--device", "cpu", "--resamples", "60", "--no-cache", "--quiet", *more]
         )  # fmt: skip

@@ -1,16 +1,20 @@
 """Correlations from gains that are written down, and the sentences about them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from eval.relation.correlations import correlate
-from eval.relation.figures import condition_scatters, order_derainers, relation_figure, save_svg
+from eval.relation.correlations import Correlation, correlate
+from eval.relation.figures import condition_scatters, order_derainers, relation_figure
 from eval.relation.gains import (
     DETECTION,
     RESTORATION,
     ConditionGains,
+    GainRow,
     ImageGains,
+    Levels,
     SetGains,
     f1_score,
     interval_of,
@@ -24,25 +28,38 @@ from eval.relation.words import (
     gain_table,
     headline,
 )
-from eval.report.figures import save_png
+from eval.scores.score import Score
+from rainmer.figures import save_figure
 from rainmer.frames.images import read_image
 
 SCORES = ("psnr", "ssim", "psnr_official", "ssim_official")
 
 
-def gains(name, values, *, resamples=200, noise=0.0, seed=0):
+def gains(name, derainers, *, resamples=200, noise=0.0, seed=0):
     """Make a set of derainers with these (restoration, detection) gains on 12 images."""
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(12, np.full(12, 1 / 12), resamples).astype(float)
     rows, samples, images = [], {}, {}
-    for derainer, (restoration, detection) in values.items():
-        row = dict.fromkeys(RESTORATION, restoration) | dict.fromkeys(DETECTION, detection)
-        control = derainer in ("none", "median")
+    for derainer, (restoration, detection) in derainers.items():
+        values = dict.fromkeys(RESTORATION, restoration) | dict.fromkeys(DETECTION, detection)
         rows.append(
-            {"set": name, "condition": "all", "derainer": derainer, "control": control, **row}
+            GainRow(
+                set_name=name,
+                condition="all",
+                derainer=derainer,
+                control=derainer in ("none", "median"),
+                truth="boxes",
+                images=12,
+                boxes=12,
+                mean_ap=Levels(0.2, 0.2 + detection),
+                clean_mean_ap=0.9,
+                images_scored=12,
+                levels=dict.fromkeys(SCORES, Levels(20.0, 20.0 + restoration)),
+                gains={key: Score(value) for key, value in values.items()},
+            )
         )
         samples[derainer] = {
-            key: value + noise * rng.normal(size=resamples) for key, value in row.items()
+            key: value + noise * rng.normal(size=resamples) for key, value in values.items()
         }
         rainy = rng.integers(10, 30, 12).astype(float)
         counts = np.zeros((12, 2, 3), np.int64)
@@ -60,17 +77,19 @@ FALLING = {"a": (1.0, 0.4), "b": (2.0, 0.3), "c": (3.0, 0.1), "none": (0.0, 0.0)
 
 
 def find(table, scope, points="derainers", **more):
+    """Return the correlation as the flat row of correlations.csv."""
     wanted = {"restoration": "delta_psnr", "detection": "delta_mAP", **more}
-    return find_correlation(table, scope=scope, points=points, **wanted)
+    correlation = find_correlation(table, scope=scope, points=points, **wanted)
+    return None if correlation is None else correlation.as_record()
 
 
 def test_ranks_that_agree_and_ranks_that_do_not():
     table = correlate([gains("up", RISING), gains("down", FALLING)])
-    assert find(table, "set", set="up")["spearman"] == pytest.approx(1.0)
-    assert find(table, "set", set="up")["pearson"] == pytest.approx(0.98198, abs=1e-5)
-    assert find(table, "set", set="down")["kendall"] == pytest.approx(-1.0)
-    assert find(table, "set", set="down")["n"] == 3
-    with_controls = find(table, "set", "derainers and controls", set="down")
+    assert find(table, "set", set_name="up")["spearman"] == pytest.approx(1.0)
+    assert find(table, "set", set_name="up")["pearson"] == pytest.approx(0.98198, abs=1e-5)
+    assert find(table, "set", set_name="down")["kendall"] == pytest.approx(-1.0)
+    assert find(table, "set", set_name="down")["n"] == 3
+    with_controls = find(table, "set", "derainers and controls", set_name="down")
     assert with_controls["n"] == 4
     assert with_controls["kendall"] == pytest.approx(0.0)
     assert find(table, "pooled")["n"] == 6
@@ -156,20 +175,28 @@ def rows_of(values):
 
 
 def test_numbers_as_text():
-    row = {"spearman": -0.004, "spearman_low": -0.5, "spearman_high": 0.25}
-    assert format_coefficient(row, "spearman") == "0.00 [-0.50, 0.25]"
-    assert format_coefficient({"spearman": None}, "spearman") == "–"
-    assert format_gain({"relative_mAP": 0.123}, "relative_mAP") == "+12.3 %"
-    assert format_gain({"delta_psnr": None}, "delta_psnr") == "–"
+    empty = Correlation(
+        scope="set",
+        set_name="one",
+        condition="all",
+        points="derainers",
+        restoration="delta_psnr",
+        detection="delta_mAP",
+    )
+    known = replace(empty, coefficients={"spearman": Score(-0.004, -0.5, 0.25)})
+    assert format_coefficient(known, "spearman") == "0.00 [-0.50, 0.25]"
+    assert format_coefficient(empty, "spearman") == "–"
+    assert format_gain(Score(0.123), "relative_mAP") == "+12.3 %"
+    assert format_gain(Score(None), "delta_psnr") == "–"
     assert len(set(map(len, gain_table(rows_of(RISING)).splitlines()))) == 1
 
 
 def test_figures(tmp_path):
     rows = [row for values in (RISING, FALLING) for row in rows_of(values)]
     assert order_derainers(rows) == ["none", "a", "b", "c"]
-    undefined = [row | {"delta_ssim": None} for row in rows]
-    save_png(relation_figure(undefined), tmp_path / "relation.png")
-    save_svg(condition_scatters([("day", rows), ("night", rows[:2])]), tmp_path / "by.svg")
+    undefined = [replace(row, gains={**row.gains, "delta_ssim": Score()}) for row in rows]
+    save_figure(tmp_path / "relation.png", relation_figure(undefined))
+    save_figure(tmp_path / "by.svg", condition_scatters([("day", rows), ("night", rows[:2])]))
     assert read_image(tmp_path / "relation.png").shape[1] == 1472
     svg = (tmp_path / "by.svg").read_text()
     assert "night" in svg

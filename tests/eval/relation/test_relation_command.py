@@ -117,9 +117,9 @@ def test_gains_are_those_of_the_comparison_of_eval_detect(sets, finished, tmp_pa
     """The same mAP, the same difference, and with one seed the same interval."""
     cached = [CachedDerainer(Derainer(spec, device="cpu"), None) for spec in (*FILTERS, "median")]
     data = load_set(sets[0])
-    specs = row_specs(data, cached, [False] * 4)
+    specs = row_specs(data, cached)
     comparison = compare(data, RectangleDetector(), specs, tmp_path, Settings(resamples=60))
-    table = pd.DataFrame(comparison.table)
+    table = pd.DataFrame([row.flat() for row in comparison.table])
     rows = read(finished, "relation")
     for condition in CONDITIONS:
         own = table[table["condition"] == condition].set_index(["input", "derainer"])
@@ -376,8 +376,8 @@ def test_mistakes_end_before_the_work(sets, tmp_path):
         run(tmp_path / "run", sets, derain=["medain"])
     for folder in ("a", "b"):
         copy_results(sets[0], tmp_path / folder / "net")
-    with pytest.raises(SpecError, match="two derainers are called 'results-net'"):
-        run(tmp_path / "run", sets, derain=[f"results:{tmp_path}/{f}/net" for f in "ab"])
+    with pytest.raises(SpecError, match="two derainers are called 'net'"):
+        run(tmp_path / "run", sets, derain=[f"net=results:{tmp_path}/{f}/net" for f in "ab"])
     assert not (tmp_path / "run").exists()
 
 

@@ -1,3 +1,5 @@
+import base64
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,6 @@ from eval.report.strips import (
     Strip,
     count_outcomes,
     draw_panel,
-    draw_strip,
     encode_panel,
     panel_height,
 )
@@ -107,19 +108,19 @@ def test_panels_fit_a_report(height, width):
     assert fitted == 1 or width * fitted / height < 513 + width / height
 
 
-def test_strip_puts_panels_beside_each_other():
-    panels = [Panel("rainy", grey(80, 120)), Panel("clean", grey(80, 120) // 2)]
-    strip = Strip("a.jpg", "all", "prenet", 1.0, panels)
-    image = draw_strip(strip)
-    height = panel_height(panels[0].frame)
-    assert image.shape[0] > height
-    middle = image[-height // 2]
-    assert (middle[5] == 128).all()
-    assert (middle[-5] == 64).all()
-    assert (image[:20] < 100).any(), "titles are written above"
+def test_a_strip_says_what_changed():
+    changes = {gain: Strip("a.jpg", "all", "prenet", gain, []).change for gain in (2.0, -1.0, 0.0)}
+    assert changes == {2.0: "+2 correct detections", -1.0: "-1 correct detection", 0.0: "no change"}
 
 
 def test_panel_becomes_a_jpeg():
     content = encode_panel(Panel("rainy", grey(), [Mark((10, 10, 50, 50), "found", "x", 0.5)]))
     assert content.startswith(b"\xff\xd8")
     assert decode_image(content).shape[0] == panel_height(grey())
+
+
+def test_the_source_of_a_page_is_the_jpeg():
+    panel = Panel("rainy", grey())
+    start, _, content = panel.source.partition(",")
+    assert start == "data:image/jpeg;base64"
+    assert base64.b64decode(content) == encode_panel(panel)

@@ -8,7 +8,15 @@ import pytest
 
 from rainmer.errors import DatasetError, SpecError
 from rainmer.frames.images import read_image, write_image
-from tests.eval.restore.trees import grey, pair, row, run, write_pairs, write_scenes
+from tests.eval.restore.trees import (
+    flat_rows,
+    grey,
+    pair,
+    row,
+    run,
+    write_pairs,
+    write_scenes,
+)
 
 
 def results(folder, numbers, template="{}.png"):
@@ -21,7 +29,7 @@ def test_rows_of_a_whole_comparison(tmp_path):
     root = write_pairs(tmp_path / "set")
     comparison = run(tmp_path, [f"mine=folders:{root}"], ["none", "median"])
     rainy, same, median = (row(comparison, name) for name in ("", "none", "median"))
-    assert [one["input"] for one in comparison.table] == ["rainy", "derained", "derained"]
+    assert [one.input for one in comparison.table] == ["rainy", "derained", "derained"]
     assert rainy["delta_psnr"] is None
     assert (same["delta_psnr"], same["delta_psnr_low"], same["delta_psnr_high"]) == (0, 0, 0)
     assert same["psnr"] == rainy["psnr"]
@@ -65,16 +73,18 @@ def test_without_clean_images_there_are_counts_and_times(tmp_path):
     assert median["delta_psnr"] is None
     assert not median["reference"]
     assert any("no clean images" in note for note in comparison.notes)
-    json.dumps(comparison.table, allow_nan=False)
+    json.dumps(flat_rows(comparison), allow_nan=False)
 
 
 def test_scenes_have_means_of_their_own(tmp_path):
     comparison = run(tmp_path, [f"gtrain:{write_scenes(tmp_path / 'set')}"])
-    median = [one for one in comparison.scenes if one["derainer"] == "median"]
-    assert [one["scene"] for one in median] == ["a", "b", "c"]
-    assert all(one["images"] == 2 for one in median)
+    median = [one for one in comparison.scenes if one.derainer == "median"]
+    assert [one.scene for one in median] == ["a", "b", "c"]
+    assert all(one.images == 2 for one in median)
     assert row(comparison, "median")["scenes"] == 3
-    assert row(comparison, "median")["psnr"] == pytest.approx(np.mean([s["psnr"] for s in median]))
+    assert row(comparison, "median")["psnr"] == pytest.approx(
+        np.mean([s.means["psnr"] for s in median])
+    )
 
 
 def test_scenes_and_not_images_are_resampled(tmp_path):
@@ -123,7 +133,7 @@ def test_a_set_without_any_result_gets_no_row(tmp_path):
     spec = results(tmp_path / "theirs" / "one", (1, 2)).removesuffix("/one")
     texts = [f"folders:{one}", f"folders:{two}"]
     comparison = run(tmp_path, texts, [spec], allow_missing=True)
-    assert [(r["set"], r["derainer"]) for r in comparison.table] == [
+    assert [(r.set, r.derainer) for r in comparison.table] == [
         ("one", ""), ("one", "results-theirs"), ("two", ""),
     ]  # fmt: skip
 
@@ -145,7 +155,7 @@ def test_an_image_that_cannot_be_decoded_is_left_out_of_all_rows(tmp_path):
     path = root / "target/3.png"
     path.write_bytes(path.read_bytes()[:-20])  # the header is fine
     comparison = run(tmp_path, [f"folders:{root}"], ["none"])
-    assert {one["images"] for one in comparison.table} == {3}
+    assert {one.images for one in comparison.table} == {3}
     assert "unreadable image, left out: 1" in comparison.errors()[0]
     assert str(path) in comparison.errors()[0]
 
@@ -167,8 +177,9 @@ def test_unrounded_scores_see_what_rounding_hides(tmp_path):
     spec = ["python:tests.eval.restore.trees:add_third_of_a_level"]
     rounded = run(tmp_path, [f"folders:{root}"], spec, conventions=["official"])
     exact = run(tmp_path, [f"folders:{root}"], spec, conventions=["official"], unrounded=True)
-    assert math.isinf(row(rounded, "add_third_of_a_level")["psnr_official"])
+    names = {"derainer": "add_third_of_a_level", "conventions": ["official"]}
+    assert math.isinf(row(rounded, **names)["psnr_official"])
     weights = 0.256789 + 0.504129 + 0.097906
-    assert row(exact, "add_third_of_a_level")["psnr_official"] == pytest.approx(
+    assert row(exact, **names)["psnr_official"] == pytest.approx(
         -20 * math.log10(weights * 0.3 / 255), abs=1e-2
     )

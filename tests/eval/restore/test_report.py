@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from eval.report.facts import RunFacts
 from eval.report.strips import Panel, Strip
-from eval.restore.plots import MOST_POINTS, image_scatter
-from eval.restore.report import Report, headline, render_report
+from eval.restore.comparison import Comparison, SceneRow, Settings
+from eval.restore.report import MOST_POINTS, Report, headline, image_scatter, render_report
 from eval.restore.strips import Strips, select_strips
 from tests.eval.pages import Page, check_self_contained
 from tests.eval.restore.test_tables import entry
@@ -22,21 +23,28 @@ def strips(name="worst.png", label="x"):
     return Strips([Strip(name, label, label, -1.25, panels, unit="dB")], [], [], [])
 
 
-def full_report(**more):
+ROWS = (
+    entry("rain100H"), entry("rain100H", "median"), entry("rain100H", "a", 30.0, 0.7),
+    entry("real", reference=False, psnr=None, ssim=None),
+)  # fmt: skip
+
+
+def full_report(
+    rows=ROWS, conventions=("official", "matlab"), metrics=(), scenes=(), results=(),
+    command="python -m eval.restore --derain a", config=None,
+    notes=("rain100H: 3 of 20 images, evenly spread",), **more,
+):  # fmt: skip
+    facts = RunFacts(
+        command=command, date="", environment={"torch": "2"}, elapsed_s={"derain": 1.0},
+        config={"seed": 0} if config is None else config, notes=notes,
+    )  # fmt: skip
     values = {
-        "rows": [
-            entry("rain100H"), entry("rain100H", "median"), entry("rain100H", "a", 30.0, 0.7),
-            entry("real", reference=False, psnr=None, ssim=None),
-        ],
-        "conventions": ["official", "matlab"],
-        "strips": strips(),
-        "command": "python -m eval.restore --derain a",
-        "notes": ["rain100H: 3 of 20 images, evenly spread"],
+        "comparison": Comparison([], results, rows, scenes, notes),
+        "settings": Settings(conventions=conventions, metrics=metrics),
+        "facts": facts,
         "protocol": {"scored": "rounded"},
-        "environment": {"torch": "2"},
-        "config": {"seed": 0},
-        "elapsed": {"derain": 1.0},
-    }  # fmt: skip
+        "strips": strips(),
+    }
     return Report(**values | more)
 
 
@@ -65,7 +73,12 @@ def test_page_is_whole_and_self_contained():
 
 def test_hostile_names_are_escaped():
     rows = [entry(HOSTILE), entry(HOSTILE, HOSTILE), entry(HOSTILE, "b")]
-    scenes = [{**rows[1], "scene": HOSTILE}]
+    means = {key: score.mean for key, score in rows[1].scores.items()}
+    scenes = [
+        SceneRow(
+            set=HOSTILE, scene=HOSTILE, input="derained", derainer=HOSTILE, means=means, images=100
+        )
+    ]
     report = full_report(
         rows=rows, scenes=scenes, strips=strips(HOSTILE, HOSTILE), command=HOSTILE,
         notes=[HOSTILE], protocol={HOSTILE: HOSTILE}, config={HOSTILE: HOSTILE},

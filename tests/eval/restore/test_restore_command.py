@@ -2,14 +2,12 @@
 
 import json
 import re
-import sys
 
 import pandas as pd
 import pytest
 
 import eval.restore.__main__
 from eval.restore.__main__ import main
-from rainmer.cli import run_command
 from rainmer.errors import DatasetError, RainmerError
 from rainmer.frames.images import write_image
 from tests.eval.pages import check_self_contained
@@ -21,24 +19,6 @@ def arguments(out, sets, *more, derain=("median",)):
         "--derain", *map(str, derain), "--sets", *map(str, sets), "--out", str(out),
         "--device", "cpu", "--resamples", "50", "--quiet", "--cache", str(out / "cache"), *more,
     ]  # fmt: skip
-
-
-@pytest.fixture
-def type_in(monkeypatch, capsys):
-    """Run the command as its module does; return its exit code, stdout, and lines on stderr."""
-
-    def run(*options):
-        monkeypatch.setattr(sys, "argv", ["eval.restore", *map(str, options)])
-        capsys.readouterr()
-        code = 0
-        try:
-            run_command(eval.restore.main)
-        except SystemExit as end:
-            code = end.code
-        output = capsys.readouterr()
-        return code, output.out, output.err.strip().splitlines()
-
-    return run
 
 
 def test_a_run_leaves_every_file_and_prints_a_table(tmp_path, capsys):
@@ -93,7 +73,7 @@ def test_the_paper_s_protocol(tmp_path):
     assert (metrics["config"]["tile"], metrics["config"]["overlap"]) == (512, 0)
     assert metrics["rows"][1]["psnr_official"] != metrics["rows"][0]["psnr_official"]
     assert not (out / "cache").exists() or not list((out / "cache").rglob("*.png"))
-    stage = eval.restore._stage(eval.restore._parse(
+    stage = eval.restore.__main__._stage(eval.restore.__main__._parse(
         arguments(out, ["folders:x"], "--protocol", "paper", "--tile", "64", "--overlap", "16")
     ))  # fmt: skip
     assert (stage["tile"], stage["overlap"]) == (64, 16)
@@ -214,6 +194,6 @@ def test_help_shows_an_example(type_in):
 
 def test_the_folder_of_many_sets_has_a_short_name(tmp_path):
     root = write_pairs(tmp_path / "set", 1)
-    sets = eval.restore.load_sets([f"{'n' * 30}{i}=folders:{root}" for i in range(4)])
-    assert eval.restore._run_name(sets) == f"{'n' * 30}0-and-3-more"
-    assert eval.restore._run_name(sets[:1]) == f"{'n' * 30}0"
+    sets = eval.restore.__main__.load_sets([f"{'n' * 30}{i}=folders:{root}" for i in range(4)])
+    assert eval.restore.__main__._run_name(sets) == f"{'n' * 30}0-and-3-more"
+    assert eval.restore.__main__._run_name(sets[:1]) == f"{'n' * 30}0"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from eval.restore.scores import CONVENTIONS, compare_scores, key_of, mean_score, score_image
+from eval.scores.score import Score
 from rainmer.metrics import restoration_scores
 from tests.eval.restore.trees import grey, pair
 
@@ -70,15 +71,15 @@ def test_means_hide_nothing():
 
 
 def test_one_unit_has_no_interval():
-    assert compare_scores([1.0], ["a"], 100, 0) == (1.0, None, None)
-    assert compare_scores([1.0, 3.0], ["a", "a"], 100, 0) == (2.0, None, None)
-    assert compare_scores([1.0, 3.0], ["a", "b"], 0, 0) == (2.0, None, None)
-    assert compare_scores([], [], 100, 0) == (None, None, None)
+    assert compare_scores([1.0], ["a"], 100, 0) == Score(1.0)
+    assert compare_scores([1.0, 3.0], ["a", "a"], 100, 0) == Score(2.0)
+    assert compare_scores([1.0, 3.0], ["a", "b"], 0, 0) == Score(2.0)
+    assert compare_scores([], [], 100, 0) == Score()
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 def test_a_difference_with_infinity_is_undefined(value):
-    assert compare_scores([1.0, value], ["a", "b"], 100, 0) == (None, None, None)
+    assert compare_scores([1.0, value], ["a", "b"], 100, 0) == Score()
 
 
 def test_scenes_widen_the_interval_as_they_should():
@@ -87,7 +88,7 @@ def test_scenes_widen_the_interval_as_they_should():
     values = rng.normal(0, 1, 10)[scenes] + rng.normal(0, 0.1, 200)
     by_scene = compare_scores(values, list(scenes), 2000, 0)
     by_image = compare_scores(values, range(200), 2000, 0)
-    assert by_scene.mean == by_image.mean
+    assert by_scene.value == by_image.value
     assert by_scene.high - by_scene.low > 3 * (by_image.high - by_image.low)
 
 
@@ -96,6 +97,6 @@ def test_scenes_widen_the_interval_as_they_should():
 def test_the_interval_lies_within_what_was_seen(pairs):
     values, units = zip(*pairs, strict=True)
     found = compare_scores(values, units, 50, 0)
-    assert found.mean == pytest.approx(np.mean(values))
+    assert found.value == pytest.approx(np.mean(values))
     if found.low is not None:
         assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9

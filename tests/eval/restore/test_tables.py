@@ -6,38 +6,59 @@ from statistics import mean
 
 import pytest
 
+from eval.restore.comparison import TableRow
+from eval.restore.metrics import METRICS
 from eval.restore.published import PUBLISHED, published_for
-from eval.restore.tables import format_change, format_score, paper_table
-from eval.restore.texts import format_text, to_latex, to_markdown
+from eval.restore.scores import MeanScore
+from eval.restore.tables import (
+    format_change,
+    format_score,
+    format_text,
+    paper_table,
+    to_latex,
+    to_markdown,
+)
+from eval.scores.score import Score
 
 SEVEN = ("rain100L", "rain100H", "test100", "test1200", "test2800", "gtrain", "gtavcrop")
 
 
-def entry(name, derainer="", psnr=20.0, ssim=0.5, images=100, **more):
-    """A row of metrics.json in both conventions."""
+def entry(name, derainer="", psnr=20.0, ssim=0.5, images=100, reference=True, **more):
+    """A row in both conventions, without scores of other metrics.
+
+    More fields are those of metrics.json: `delta_psnr_low=...`.
+    """
     fields = {}
     for suffix in ("", "_official"):
         fields |= {f"psnr{suffix}": psnr, f"ssim{suffix}": ssim}
-        fields |= {f"psnr{suffix}_infinite": 0, f"psnr{suffix}_of_others": None}
         for metric, change in (("psnr", 2.0), ("ssim", 0.1)):
             key = f"delta_{metric}{suffix}"
-            fields |= {key: change, f"{key}_low": change / 2, f"{key}_high": change * 2}
-            if not derainer:
-                fields |= dict.fromkeys((key, f"{key}_low", f"{key}_high"))
-    return {
-        "set": name,
-        "layout": name,
-        "condition": "all",
-        "input": "derained" if derainer else "rainy",
-        "derainer": derainer,
-        **fields,
-        "ms_per_image": 12.0 if derainer else None,
-        "images": images,
-        "set_images": 100,
-        "scenes": None,
-        "reference": True,
-        **more,
-    }
+            if derainer:
+                fields |= {key: change, f"{key}_low": change / 2, f"{key}_high": change * 2}
+    fields |= more
+    keys = ["psnr", "ssim", "psnr_official", "ssim_official", *METRICS]
+    return TableRow(
+        set=name,
+        layout=name,
+        input="derained" if derainer else "rainy",
+        derainer=derainer,
+        scores={key: mean_score(key, fields) for key in keys},
+        ms_per_image=12.0 if derainer else None,
+        images=images,
+        set_images=100,
+        scenes=None,
+        has_reference=reference,
+    )
+
+
+def mean_score(key, fields):
+    """The score of a key, of flat fields as in metrics.json."""
+    return MeanScore(
+        mean=fields.get(key),
+        change=Score(*(fields.get(f"delta_{key}{end}") for end in ("", "_low", "_high"))),
+        infinite=fields.get(f"{key}_infinite", 0),
+        mean_of_others=fields.get(f"{key}_of_others"),
+    )
 
 
 def table(rows, convention="official"):
@@ -158,10 +179,9 @@ def test_scores_as_text(value, text):
 
 
 def test_changes_as_text():
-    row = {"delta_x": -0.001, "delta_x_low": -0.004, "delta_x_high": None}
-    assert format_change(row, "x", 2) == "0.00"
-    assert format_change({**row, "delta_x_high": 0.5}, "x", 2) == "0.00 [0.00, 0.50]"
-    assert format_change({"delta_x": None}, "x", 2) == "–"
+    assert format_change(Score(-0.001, -0.004, None), 2) == "0.00"
+    assert format_change(Score(-0.001, -0.004, 0.5), 2) == "0.00 [0.00, 0.50]"
+    assert format_change(Score(None), 2) == "–"
 
 
 def test_terminal():

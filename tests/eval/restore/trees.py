@@ -5,6 +5,7 @@ import torch
 
 from eval.restore.comparison import Settings, compare_sets
 from eval.restore.methods import build_methods
+from eval.restore.output import flat_row
 from eval.restore.rows import RowRunner
 from eval.restore.sets import load_sets
 from rainmer.frames.images import write_image
@@ -53,11 +54,16 @@ def run(tmp_path, texts, specs=("median",), **more):
     return compare_sets(sets, methods, runner, settings)
 
 
-def row(comparison, derainer="", name=None):
-    """Return the row of a derainer, on the only set or the one of this name."""
+def flat_rows(comparison, conventions=("matlab", "official")):
+    """Return the rows of a comparison as metrics.json has them."""
+    return [flat_row(row, Settings(conventions=conventions)) for row in comparison.table]
+
+
+def row(comparison, derainer="", name=None, conventions=("matlab", "official")):
+    """Return the flat row of a derainer, on the only set or the one of this name."""
     (found,) = [
         one
-        for one in comparison.table
+        for one in flat_rows(comparison, conventions)
         if one["derainer"] == derainer and name in (None, one["set"])
     ]
     return found

@@ -113,13 +113,13 @@ def test_frames_of_both_places_share_a_cache_and_are_not_mixed_up(places, tmp_pa
 def run(file, folder, detector, **more):
     cached = [CachedDerainer(Derainer("median", device="cpu"), None)]
     data = load_set(file)
-    specs = row_specs(data, cached, [False], where=("frame", "network"), **more)
+    specs = row_specs(data, cached, where=("frame", "network"), **more)
     return compare(data, detector, specs, folder, Settings(resamples=100))
 
 
 def timeless(comparison):
     return [
-        {key: value for key, value in row.items() if not key.startswith("ms_")}
+        {key: value for key, value in row.flat().items() if not key.startswith("ms_")}
         for row in comparison.table
     ]
 
@@ -143,7 +143,8 @@ def test_the_difference_of_places_is_paired(tmp_path):
         "derained-median", "derained_clean-median", "derained-network-median",
         "derained_clean-network-median",
     ]  # fmt: skip
-    rows = {(r["input"], r["derainer"]): r for r in comparison.table if r["condition"] == "all"}
+    table = [row.flat() for row in comparison.table]
+    rows = {(r["input"], r["derainer"]): r for r in table if r["condition"] == "all"}
     frame, network = (rows["derained", name] for name in ("median", "network-median"))
     # At twice the size a 5x5 median takes away less.
     assert network["mAP"] != frame["mAP"]

@@ -72,11 +72,11 @@ def test_table_of_changes():
     rows = tabulate_changes(changes, {"all": [7, 8], "night": [8]}, NAMES)
     assert len(rows) == 2 * (4 + 2)
     counts = {
-        (r["condition"], r["class"], r["size"]): (
-            r["found"],
-            r["lost"],
-            r["background_gained"],
-            r["background_removed"],
+        (r.condition, r.class_name, r.size): (
+            r.found,
+            r.lost,
+            r.background_gained,
+            r.background_removed,
         )
         for r in rows
     }

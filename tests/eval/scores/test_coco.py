@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eval.scores.bootstrap import average_precisions, difference_interval, draw_weights
-from eval.scores.coco import Evaluation, GroundTruth
+from eval.scores.coco import ClassScore, Evaluation, GroundTruth
 
 
 def random_case(seed, images=12, classes=4, crowd=0.05):
@@ -166,12 +166,12 @@ def test_counts_and_marks_of_a_hand_made_image():
     assert [a["id"] for a in matches.missed] == [2]
     assert evaluation.counts([7], 0.1) == {"tp": 2, "fp": 1, "fn": 0}
     assert evaluation.per_class([7]) == [
-        {
-            "class": "car",
-            "boxes": 2,
-            "AP": pytest.approx(5 / 6, abs=0.08),
-            "AP50": pytest.approx(5 / 6, abs=0.01),
-        }
+        ClassScore(
+            name="car",
+            boxes=2,
+            ap=pytest.approx(5 / 6, abs=0.08),
+            ap50=pytest.approx(5 / 6, abs=0.01),
+        )
     ]
 
 

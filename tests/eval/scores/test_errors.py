@@ -168,9 +168,9 @@ def test_rows_of_a_hand_made_image():
         result(BUS, (300, 0, 40, 40), 0.1),  # background below the confidence
     ]
     rows = break_down(Evaluation(truth, results), {"all": [7]}, 0.25)
-    by_key = {(r["class"], r["size"], r["kind"]): r for r in rows}
+    by_key = {(r.class_name, r.size, r.kind): r for r in rows}
     assert len(by_key) == len(rows) == len(KINDS) * (4 + 2)
-    counts = {key: r["count"] for key, r in by_key.items() if r["count"]}
+    counts = {key: r.count for key, r in by_key.items() if r.count}
     assert counts == {
         ("all", "all", "background"): 1,
         ("all", "small", "background"): 1,
@@ -183,16 +183,16 @@ def test_rows_of_a_hand_made_image():
         ("car", "all", "missed"): 1,
     }
     # 51 of the 101 recalls of cars are reached; nothing of buses
-    assert by_key["car", "all", "missed"]["AP50"] == pytest.approx(51 / 101)
-    assert by_key["all", "all", "missed"]["AP50"] == pytest.approx(51 / 202)
-    delta = {kind: by_key["all", "all", kind]["delta_AP50"] for kind in KINDS}
+    assert by_key["car", "all", "missed"].ap50 == pytest.approx(51 / 101)
+    assert by_key["all", "all", "missed"].ap50 == pytest.approx(51 / 202)
+    delta = {kind: by_key["all", "all", kind].gain_ap50 for kind in KINDS}
     assert delta["localisation"] == pytest.approx(0.5)
     assert delta["missed"] == pytest.approx(50 / 202)
     assert delta["background"] == pytest.approx(0)  # worse than every correct detection
     assert delta["duplicate"] == delta["both"] == delta["classification"] == 0
     # the missed car was the only large object: its class of size has no AP without it
-    assert by_key["all", "large", "missed"]["AP50"] == 0
-    assert by_key["all", "large", "missed"]["delta_AP50"] is None
+    assert by_key["all", "large", "missed"].ap50 == 0
+    assert by_key["all", "large", "missed"].gain_ap50 is None
 
 
 def test_a_condition_without_objects_has_counts_but_no_ap():
@@ -200,15 +200,15 @@ def test_a_condition_without_objects_has_counts_but_no_ap():
     rows = break_down(
         Evaluation(truth, [result(CAR, SQUARE, image_id=8)]), {"all": [7, 8], "dry": [8]}, 0.25
     )
-    dry = [r for r in rows if r["condition"] == "dry" and (r["class"], r["size"]) == ("all", "all")]
-    assert [r["count"] for r in dry] == [int(kind == "background") for kind in KINDS]
-    assert all(r["AP50"] is None and r["delta_AP50"] is None for r in dry)
+    dry = [r for r in rows if r.condition == "dry" and (r.class_name, r.size) == ("all", "all")]
+    assert [r.count for r in dry] == [int(kind == "background") for kind in KINDS]
+    assert all(r.ap50 is None and r.gain_ap50 is None for r in dry)
 
 
 def test_no_objects_and_no_detections():
     truth = GroundTruth((7,), NAMES, ())
     rows = break_down(Evaluation(truth, []), {"all": [7]}, 0.25)
-    assert {(r["count"], r["AP50"], r["delta_AP50"]) for r in rows} == {(0, None, None)}
+    assert {(r.count, r.ap50, r.gain_ap50) for r in rows} == {(0, None, None)}
 
 
 SEEDS = st.integers(0, 10_000)
@@ -317,8 +317,8 @@ def test_counts_add_up_to_those_of_the_table(seed):
     rows = break_down(evaluation, {"all": truth.image_ids}, 0.3)
     totals = Counter()
     for row in rows:
-        part = "class" if row["class"] != "all" else "size" if row["size"] != "all" else "all"
-        totals[part, row["kind"]] += row["count"]
+        part = "class" if row.class_name != "all" else "size" if row.size != "all" else "all"
+        totals[part, row.kind] += row.count
     for kind in KINDS:
         assert totals["all", kind] == totals["size", kind] == totals["class", kind]
     counts = evaluation.counts(truth.image_ids, 0.3)

@@ -6,6 +6,7 @@ import pytest
 import eval.detect.__main__
 from eval.sets import load_set
 from eval.street.embedded import street_set
+from eval.street.scene import SCENES_VERSION
 from eval.street.splits import TEST
 from rainmer.frames.images import read_image
 
@@ -51,11 +52,18 @@ def test_nothing_is_drawn_twice(file):
     assert image.stat().st_mtime_ns == before
 
 
+def test_it_is_kept_by_the_version_of_the_scenes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = street_set(scenes=FEW[:1], quiet=True)
+    assert file.parent.name == f"street-{SCENES_VERSION}"
+    assert tmp_path in file.parents
+
+
 def test_the_command_takes_it_where_nothing_is_named(file, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(eval.detect, "street_set", lambda **options: file)
+    monkeypatch.setattr(eval.detect.__main__, "street_set", lambda **options: file)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     options = ["--derain", "--out", str(tmp_path / "run"), "--device", "cpu", "--resamples", "20"]
-    eval.detect.main(options)
+    eval.detect.__main__.main(options)
     printed = capsys.readouterr().out
     assert "day" in printed
     assert "night" in printed

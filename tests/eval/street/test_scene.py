@@ -6,7 +6,7 @@ import pytest
 from eval.street import CLASSES
 from eval.street.draw.camera import Camera
 from eval.street.draw.light import day_light
-from eval.street.draw.painting import SKY_M, paint_stage
+from eval.street.painting import SKY_M, paint_stage
 from eval.street.scene import draw_scene
 from eval.street.world import furnish
 from eval.street.world.backdrop import Road

@@ -52,9 +52,6 @@ def rainy(tmp_path):
     return folder
 
 
-# --- images -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("batch", [1, 2, 8])
 def test_folder_keeps_its_structure(rainy, tmp_path, capsys, batch):
     derain(rainy, "--out", tmp_path / "out", "--batch", batch)
@@ -153,9 +150,6 @@ def test_results_of_others(rainy, tmp_path):
         assert np.array_equal(read_image(tmp_path / "out" / name), theirs)
 
 
-# --- videos -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("batch", [1, 4, 16])
 def test_video(tmp_path, capsys, batch):
     write_clip(tmp_path / "drive.avi")
@@ -189,9 +183,6 @@ def test_results_do_not_derain_videos(rainy, tmp_path):
     write_clip(tmp_path / "drive.avi", count=1)
     with pytest.raises(SpecError, match="cannot derain"):
         derain(tmp_path / "drive.avi", "--out", tmp_path / "out", spec=f"results:{rainy}")
-
-
-# --- doing only what is left --------------------------------------------------------------------
 
 
 def test_second_run_does_nothing(rainy, tmp_path, capsys):
@@ -273,9 +264,6 @@ def test_interruption_keeps_what_is_done(tmp_path, monkeypatch, capsys):
     with open_video(tmp_path / "out/drive.mp4") as video:
         assert len(list(video)) == 10
     assert not partial_path(tmp_path / "out/drive.mp4").exists()
-
-
-# --- mistakes -----------------------------------------------------------------------------------
 
 
 def test_unreadable_files_are_skipped_and_named(rainy, tmp_path, capsys):
@@ -414,10 +402,14 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_help_and_one_line_errors(tmp_path):
-    shown = run("--help")
-    assert shown.returncode == 0
-    assert "example:\n  python -m rainmer.derain rainy/" in shown.stdout
+def test_help_shows_an_example(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    assert "example:\n  python -m rainmer.derain rainy/" in capsys.readouterr().out
+
+
+def test_a_mistake_is_one_line_and_code_2(tmp_path):
     failed = run(tmp_path / "none.png", "--out", tmp_path / "out", "--derain", "none")
     assert failed.returncode == 2
     assert failed.stderr == f"error: no file or folder {tmp_path / 'none.png'}\n"

@@ -51,9 +51,6 @@ def with_orientation(value):
     return exif
 
 
-# --- decoding -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", ["BMP", "PNG", "TIFF"])
 def test_lossless_files(picture, kind):
     assert np.array_equal(decode_image(encoded(picture, kind)), picture)
@@ -162,9 +159,6 @@ def test_missing_files(tmp_path):
         read_image(tmp_path)
 
 
-# --- encoding -----------------------------------------------------------------------------------
-
-
 @settings(deadline=None, max_examples=20)
 @given(frame=frame_arrays)
 def test_png_round_trip(frame):
@@ -192,9 +186,6 @@ def test_place_that_cannot_be_written(tmp_path, picture):
         write_image(tmp_path / "image.png", picture)
 
 
-# --- listing ------------------------------------------------------------------------------------
-
-
 def test_list_images(tmp_path):
     for name in ("b.png", "a.JPG", "sub/c.webp", "notes.txt", ".hidden.png", ".cache/d.png"):
         path = tmp_path / name
@@ -214,9 +205,6 @@ def test_list_images_within_a_hidden_folder(tmp_path):
 def test_list_images_of_no_folder(tmp_path):
     with pytest.raises(ImageError, match="no folder"):
         list_images(tmp_path / "none")
-
-
-# --- batches ------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=20)

@@ -9,9 +9,10 @@ from torch import nn
 from rainmer.models.layers import global_average
 from rainmer.models.rainmer import Rainmer
 from rainmer.models.rainmer_config import OFFICIAL_VARIANTS, RainmerConfig
+from tests.numerics import GOLDEN
 from tests.rainmer.golden import COPIES, config_of, read_golden, rule_model, shared_golden
 
-TOLERANCE = 2e-5
+TOLERANCE = GOLDEN
 TINY_SEED = 9
 FULL_SIZE_SEED = 0
 

@@ -14,6 +14,7 @@ from rainmer.frames.images import list_images, read_image
 from rainmer.rain import PRESETS, RainConfig, RainRenderer, rain_config
 from rainmer.rain.calibrate import TARGETS
 from rainmer.rain.light import airlight, blur, to_linear, to_srgb
+from tests.numerics import rounding
 
 SIZE = (96, 128)
 
@@ -89,7 +90,7 @@ def test_seeds_and_names_give_other_rain(preset):
 @pytest.mark.parametrize("preset", ["day", "night"])
 def test_no_rain_is_the_dry_scene(preset):
     rendering = render(preset, rate_mm_h=0.0, glow=0.0)
-    assert torch.allclose(rendering.rainy, rendering.clean, atol=1e-6)
+    assert torch.allclose(rendering.rainy, rendering.clean, atol=rounding(depth=1))
     assert rendering.alpha.max() == 0
     assert rendering.transmission.min() == 1
 
@@ -157,7 +158,7 @@ def test_day_is_relit_and_night_is_not():
 
 def test_noise_is_the_same_in_rainy_image_and_target():
     dry = render("night", rate_mm_h=0.0, glow=0.0, noise=0.01)
-    assert torch.allclose(dry.rainy, dry.clean, atol=1e-6)
+    assert torch.allclose(dry.rainy, dry.clean, atol=rounding(depth=1))
     smooth = render("night", rate_mm_h=0.0, glow=0.0, noise=0.0)
     assert (dry.clean - smooth.clean).std() > 0.01
 
@@ -191,7 +192,7 @@ def test_drops_on_the_lens_cover_and_bend():
     wet = render("day", rate_mm_h=0.0, lens_drops=15.0, lens_drop_size=0.06)
     assert 0.01 < wet.alpha.mean() < 0.5
     outside = (wet.alpha == 0).expand_as(wet.rainy)
-    assert torch.allclose(wet.rainy[outside], wet.clean[outside], atol=1e-6)
+    assert torch.allclose(wet.rainy[outside], wet.clean[outside], atol=rounding(depth=1))
     inside = (wet.alpha > 0.9).expand_as(wet.rainy)
     assert (wet.rainy - wet.clean)[inside].abs().mean() > 0.03
 
@@ -227,7 +228,7 @@ def test_drops_move_between_frames_and_nothing_else_does():
 
 def test_linear_light_is_the_inverse_of_srgb():
     values = torch.linspace(0, 1, 256).view(1, 1, 16, 16)
-    assert torch.allclose(to_srgb(to_linear(values)), values, atol=1e-6)
+    assert torch.allclose(to_srgb(to_linear(values)), values, atol=rounding(depth=2))
     assert to_linear(torch.tensor(0.5)).item() == pytest.approx(0.21404, abs=1e-5)
 
 
@@ -235,7 +236,8 @@ def test_linear_light_is_the_inverse_of_srgb():
 @settings(max_examples=20, deadline=None)
 def test_blur_keeps_even_areas(level, radius):
     even = torch.full((1, 2, 30, 41), level)
-    assert torch.allclose(blur(even, radius), even, atol=1e-4)
+    # Three means over up to 79 x 79 equal values, which are added one by one: errors of one sign.
+    assert torch.allclose(blur(even, radius), even, atol=3 * 79**2 * torch.finfo().eps / 2)
 
 
 def test_airlight_is_that_of_the_sky():
@@ -303,7 +305,7 @@ def test_depth_of_another_size_is_refused():
 
 @pytest.mark.parametrize("preset", ["day", "night"])
 def test_presets_match_the_published_sets_on_photos(shared_data, preset):
-    paths = list_images(shared_data / "coco128" / "images")[::4]
+    paths = list_images(shared_data / "coco128" / "images")[::8]
     renderer = RainRenderer(rain_config(preset))
     pairs = []
     for path in paths:

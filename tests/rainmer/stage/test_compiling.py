@@ -70,6 +70,7 @@ def test_memory_that_runs_out_is_the_caller_s_business(monkeypatch):
     assert not compiled.network.sizes
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("g++") is None, reason="torch.compile on CPUs needs a C++ compiler"
 )

@@ -17,6 +17,7 @@ from rainmer.errors import ImageError, RainmerError
 from rainmer.frames.arrays import to_batch
 from rainmer.models import Rainmer, RainmerConfig, build, save_weights
 from rainmer.stage.restorers import NetworkRestorer
+from tests.numerics import GOLDEN, rounding
 
 TINY = {"dim": 8, "base_dim": 16, "num_blocks": (1, 1, 1, 1), "heads": (1, 1, 2, 4)}
 
@@ -47,7 +48,7 @@ def test_kinds_come_back_as_they_went_in():
     np.testing.assert_array_equal(derainer(image[None])[0], one)
     floats = (image / 255.0).astype(np.float32)
     assert derainer(floats).dtype == np.float32
-    np.testing.assert_allclose(derainer(floats), floats * 0.5, atol=1e-6)
+    np.testing.assert_allclose(derainer(floats), floats * 0.5, atol=rounding(depth=1))
     tensor = torch.from_numpy(image).permute(2, 0, 1)
     assert derainer(tensor).dtype == torch.uint8
     np.testing.assert_array_equal(derainer(tensor).permute(1, 2, 0).numpy(), one)
@@ -139,7 +140,7 @@ def test_batches_equal_single_frames(rainmer_file):
     derainer = Derainer(f"rainmer:{rainmer_file}", device="cpu", batch=3)
     floats = [frame(24, 32, seed).astype(np.float32) / 255 for seed in range(4)]
     for together, image in zip(derainer(floats), floats, strict=True):
-        np.testing.assert_allclose(together, derainer(image), atol=2e-6)
+        np.testing.assert_allclose(together, derainer(image), atol=rounding(depth=80))
 
 
 def test_the_query_is_the_whole_frame_even_in_tiles(rainmer_file, monkeypatch):
@@ -212,7 +213,7 @@ def test_smaller_batches_then_tiles_when_memory_runs_out(error):
     derainer = hungry(100 * 100, error)
     images = [frame(160, 150, seed).astype(np.float32) / 255 for seed in range(3)]
     for image, result in zip(images, derainer(images), strict=True):
-        np.testing.assert_allclose(result, image * 0.5, atol=1e-6)
+        np.testing.assert_allclose(result, image * 0.5, atol=rounding(depth=1))
     attempts = len(derainer._restorer.function.calls)
     derainer(images)
     fitting = derainer._restorer.function.calls[attempts:]
@@ -223,7 +224,7 @@ def test_smaller_tiles_get_a_smaller_overlap():
     """With the whole overlap, tiles of 64 pixels would advance by one pixel each."""
     derainer = hungry(72 * 72, MemoryError(), tile=256, overlap=128)
     image = frame(256, 300).astype(np.float32) / 255
-    np.testing.assert_allclose(derainer(image), image * 0.5, atol=1e-6)
+    np.testing.assert_allclose(derainer(image), image * 0.5, atol=rounding(depth=1))
     assert len(derainer._restorer.function.calls) < 200
 
 
@@ -324,7 +325,7 @@ def test_equals_the_official_evaluation(reference, run):
     derainer = Derainer("none", device="cpu", tile=tile, overlap=overlap, blend="mean", batch=256)
     derainer._restorer = NetworkRestorer(Rainmer.from_official(state, config), "tiny")
     rainy = golden[f"in/{settings_of_run['img']}/rain_u8"].float() / 255
-    torch.testing.assert_close(derainer(rainy), golden[f"out/{run}/img"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(derainer(rainy), golden[f"out/{run}/img"], atol=GOLDEN, rtol=0)
 
 
 @pytest.mark.gpu

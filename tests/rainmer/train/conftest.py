@@ -16,6 +16,13 @@ TINY = {
 }
 
 
+@pytest.fixture(autouse=True)
+def curves(request, monkeypatch):
+    """Curves take most of the time of a small run; they are drawn where a test is marked so."""
+    if request.node.get_closest_marker("curves") is None:
+        monkeypatch.setattr("rainmer.train.record.draw_curves", lambda rows, path: None)
+
+
 def picture(seed, size_hw=(48, 56)):
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (6, 7, 3), dtype=np.uint8)

@@ -8,6 +8,7 @@ from rainmer.train.contrast import ContrastiveRainmer
 from rainmer.train.losses import PIXEL_LOSSES, contrast_losses
 from rainmer.train.negatives import Contrast
 from rainmer.train.step import is_encoder
+from tests.numerics import assert_same_sum
 from tests.rainmer.golden import COPIES, config_of, fill, read_golden, shared_golden
 
 SEED = 9
@@ -56,19 +57,19 @@ def case(request):
     return golden, model, output, pixel, views, total
 
 
-def close(own, expected, rtol=1e-5, atol=1e-7):
-    torch.testing.assert_close(own.reshape(expected.shape), expected, rtol=rtol, atol=atol)
+def close(own, expected, depth=20):
+    assert_same_sum(own.reshape(expected.shape), expected, depth=depth)
 
 
 def test_logits(case):
     golden, _, output, *_ = case
     for view, logits in output.logits.items():
-        close(logits, golden[f"out/logits/{view}"], atol=1e-6)
+        close(logits, golden[f"out/logits/{view}"])
 
 
 def test_losses(case):
     golden, _, output, pixel, views, total = case
-    close(output.restored, golden["lowtie/y"], atol=2e-5)
+    close(output.restored, golden["lowtie/y"], depth=80)
     close(views.chromatic, golden["lowtie/loss/chr"])
     close(views.degradation, golden["lowtie/loss/deg"])
     close(pixel.parts["charbonnier"], golden["lowtie/loss/charbonnier"])
@@ -87,7 +88,9 @@ def test_gradients(case):
     for key in compared:
         own = parameters[names[key.removeprefix("lowtie/grad/")]].grad
         expected = golden[key]
-        close(own, expected, rtol=0, atol=1e-3 * expected.abs().max().item())
+        # Gradients pass every layer twice, and small ones are differences of large ones.
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(own.reshape(expected.shape), expected, rtol=0, atol=1e-3 * scale)
 
 
 def test_gradient_norms(case):
@@ -99,7 +102,7 @@ def test_gradient_norms(case):
             if is_encoder(name) == of_encoder and p.grad is not None
         ]
         norm = torch.stack(squares).sum().sqrt()
-        close(norm, golden[f"lowtie/grad_norm_{kind}"], rtol=1e-4)
+        torch.testing.assert_close(norm, golden[f"lowtie/grad_norm_{kind}"], rtol=1e-3, atol=0)
 
 
 def test_the_momentum_encoder_moves_in_the_forward_pass_and_gets_no_gradient(case):

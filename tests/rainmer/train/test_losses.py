@@ -3,6 +3,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from rainmer.train.losses import PIXEL_LOSSES, charbonnier, contrast_losses, contrastive, ssim
+from tests.numerics import assert_same_sum, rounding
 from tests.rainmer.golden import COPIES, read_golden
 
 
@@ -14,37 +15,32 @@ def golden():
 @pytest.mark.parametrize("pair", ["a", "b", "c"])
 def test_pixel_losses_equal_the_published_ones(golden, pair):
     x, y = golden[f"in/{pair}/x"], golden[f"in/{pair}/y"]
-    torch.testing.assert_close(
-        charbonnier(x, y), golden[f"out/{pair}/charbonnier"], rtol=1e-5, atol=0
-    )
+    assert_same_sum(charbonnier(x, y), golden[f"out/{pair}/charbonnier"], depth=10)
     similarity = ssim(x, y)
-    torch.testing.assert_close(
-        similarity, golden[f"out/{pair}/ssim_per_sample"], rtol=1e-5, atol=1e-7
-    )
+    assert_same_sum(similarity, golden[f"out/{pair}/ssim_per_sample"], depth=10)
     mean = golden[f"out/{pair}/ssim_map_mean"]
-    torch.testing.assert_close(similarity.mean(), mean, rtol=1e-5, atol=1e-7)
+    assert_same_sum(similarity.mean(), mean, depth=10)
     loss = PIXEL_LOSSES["charbonnier_ssim"](x, y)
-    torch.testing.assert_close(
-        loss.parts["ssim_term"], golden[f"out/{pair}/ssim_term"], rtol=1e-5, atol=1e-7
-    )
+    assert_same_sum(loss.parts["ssim_term"], golden[f"out/{pair}/ssim_term"], depth=10)
     expected = PIXEL_LOSSES["l1"](x, y).total
-    torch.testing.assert_close(expected, golden[f"out/{pair}/l1"], rtol=1e-5, atol=0)
+    assert_same_sum(expected, golden[f"out/{pair}/l1"], depth=10)
 
 
 def test_gradient_of_the_pixel_loss_equals_the_published_one(golden):
     x = golden["in/a/x"].clone().requires_grad_()
     PIXEL_LOSSES["charbonnier_ssim"](x, golden["in/a/y"]).total.backward()
-    torch.testing.assert_close(x.grad, golden["out/a/grad_pixel_loss"], rtol=1e-5, atol=1e-8)
+    # Variances are differences of squares, in which digits are lost.
+    assert_same_sum(x.grad, golden["out/a/grad_pixel_loss"], depth=100)
 
 
 def test_contrastive_losses_equal_the_published_ones(golden):
     logits = golden["in/logits"].clone().requires_grad_()
     loss = contrastive(logits)
     loss.backward()
-    torch.testing.assert_close(loss, golden["out/contrastive"], rtol=1e-5, atol=0)
-    torch.testing.assert_close(logits.grad, golden["out/grad_contrastive"], rtol=1e-5, atol=1e-8)
+    assert_same_sum(loss, golden["out/contrastive"], depth=10)
+    assert_same_sum(logits.grad, golden["out/grad_contrastive"], depth=10)
     weighted = contrastive(golden["in/logits"], golden["in/weight"])
-    torch.testing.assert_close(weighted, golden["out/contrastive_weighted"], rtol=1e-5, atol=0)
+    assert_same_sum(weighted, golden["out/contrastive_weighted"], depth=10)
 
 
 def test_ssim_is_that_of_scikit_image_inside_the_border(golden):
@@ -62,9 +58,11 @@ def test_ssim_is_that_of_scikit_image_inside_the_border(golden):
 def test_equal_images_have_no_pixel_loss():
     image = torch.rand(1, 3, 16, 16)
     assert PIXEL_LOSSES["charbonnier_ssim"](image, image).total.item() == pytest.approx(
-        1e-3, abs=1e-6
+        1e-3, abs=rounding(depth=1)
     )
-    assert PIXEL_LOSSES["negative_ssim"](image, image).total.item() == pytest.approx(-1, abs=1e-5)
+    assert PIXEL_LOSSES["negative_ssim"](image, image).total.item() == pytest.approx(
+        -1, abs=rounding(depth=10)
+    )
 
 
 def test_detail_and_degradation_share_one_loss():
@@ -75,5 +73,5 @@ def test_detail_and_degradation_share_one_loss():
          views["degradation"][:, 1:], views["detail"][:, 1:]), dim=1,
     )  # fmt: skip
     assert losses.chromatic is None
-    torch.testing.assert_close(losses.degradation, contrastive(joint))
+    assert_same_sum(losses.degradation, contrastive(joint), depth=2)
     assert contrast_losses({}).total() is None

@@ -24,6 +24,7 @@ from rainmer.train import step as step_module
 from rainmer.train.checkpoint import read_checkpoint
 from rainmer.train.config import TrainConfig
 from rainmer.train.run import CHECKPOINT, train
+from tests.numerics import assert_same_sum, rounding
 from tests.rainmer.train.conftest import TINY
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -47,6 +48,7 @@ def same(first, second):
     return all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.curves
 def test_a_run_leaves_weights_log_curves_and_a_checkpoint(tmp_path, run_mapping):
     out = tmp_path / "run"
     assert run(run_mapping, out) == out / "last.safetensors"
@@ -101,20 +103,18 @@ def test_threads_do_not_change_what_is_trained(tmp_path, run_mapping):
     assert losses(tmp_path / "none") == losses(tmp_path / "three")
 
 
-def test_two_processes_train_as_one(tmp_path, config_file):
-    common = ["-m", "rainmer.train", "--config", str(config_file), "--quiet", "--device", "cpu"]
+def test_two_processes_train_as_one(tmp_path, config_file, run_mapping):
+    run(run_mapping, tmp_path / "one")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29631"]
-    for name, start in (("one", []), ("two", launcher)):
-        command = [sys.executable, *start, *common, "--out", str(tmp_path / name)]
-        result = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=240
-        )
-        assert result.returncode == 0, result.stderr
+    common = ["-m", "rainmer.train", "--config", str(config_file), "--quiet", "--device", "cpu"]
+    command = [sys.executable, *launcher, *common, "--out", str(tmp_path / "two")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert one.keys() == two.keys() == {1, 2, 3, 4, 5, 6}
     # Sums over a batch are in another order, and Adam turns that into more at every step.
-    assert two[1] == pytest.approx(one[1], rel=1e-5)
+    assert two[1] == pytest.approx(one[1], rel=rounding(depth=100))
     assert two == pytest.approx(one, rel=2e-3)
     first, second = weights(tmp_path / "one"), weights(tmp_path / "two")
     for key, value in first.items():
@@ -265,12 +265,12 @@ def test_validation_measures_the_averaged_weights_and_keeps_the_best(tmp_path, r
 
 def test_training_restores(tmp_path, run_mapping, pairs):
     """A little training removes rain: what the whole is for."""
-    run_mapping["stages"] = [{"steps": 80, "crop": 32, "batch": 4}]
+    run_mapping["stages"] = [{"steps": 60, "crop": 32, "batch": 2}]
     run_mapping["model"] = {**TINY, "entry_stride": 1}
     run_mapping["contrast_weight"] = 0.0
     run_mapping["optimiser"] = {"lr": 0.003, "clip": 1.0}
-    run_mapping["save_every"] = 80
-    run_mapping["validation"] = {"pairs": {"columns": {"root": str(pairs)}}, "every": 80}
+    run_mapping["save_every"] = 60
+    run_mapping["validation"] = {"pairs": {"columns": {"root": str(pairs)}}, "every": 60}
     run(run_mapping, tmp_path / "run")
     scores = [line["psnr/columns"] for line in read_lines(tmp_path / "run" / "log.jsonl")
               if "psnr/columns" in line]  # fmt: skip
@@ -279,7 +279,8 @@ def test_training_restores(tmp_path, run_mapping, pairs):
 
 
 def rainy_psnr(pairs):
-    from rainmer.frames import read_image, to_batch
+    from rainmer.frames.arrays import to_batch
+    from rainmer.frames.images import read_image
     from rainmer.metrics import psnr
 
     names = [f"{i}.png" for i in range(6)]
@@ -320,7 +321,7 @@ def test_checkpointing_changes_nothing_but_memory(tmp_path, run_mapping):
     run_mapping["checkpointing"] = True
     run(run_mapping, tmp_path / "recomputed")
     kept, recomputed = losses(tmp_path / "kept"), losses(tmp_path / "recomputed")
-    assert kept == pytest.approx(recomputed, rel=1e-5)
+    assert kept == pytest.approx(recomputed, rel=rounding(depth=100))
 
 
 def test_checkpointing_reaches_drsformer(tmp_path, run_mapping):
@@ -346,7 +347,7 @@ def test_a_run_starts_from_given_weights(tmp_path, run_mapping):
     run(run_mapping, tmp_path / "second", max_steps=1)
     first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
     for key, value in first.items():
-        torch.testing.assert_close(second[key], value, rtol=0, atol=1e-6)
+        assert_same_sum(second[key], value)
 
 
 def test_photos_are_enough(tmp_path, run_mapping, photos):

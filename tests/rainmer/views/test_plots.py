@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from rainmer.figures import save_figure
 from rainmer.frames.images import read_image
-from rainmer.views.figures import map_figure, save_figure, similarity_figure
+from rainmer.views.figures import map_figure, similarity_figure
 from rainmer.views.projection import Projection
 
 

@@ -159,10 +159,10 @@ def test_versions_of_one_clean_image_go_through_a_whole_comparison(tmp_path):
             write_image(tmp_path / "data" / "rainy" / f"{number:04d}_0{version}.png", rainy)
     data = load_set(write_set(adapt("gtav-nightrain", tmp_path / "data"), tmp_path / "set"))
     median = Derainer("median", device="cpu")
-    specs = row_specs(data, [CachedDerainer(median, None)], [False])
+    specs = row_specs(data, [CachedDerainer(median, None)])
     settings = Settings(resamples=10)
     comparison = compare(data, trees.RectangleDetector(), specs, tmp_path / "rows", settings)
-    rows = {(row["input"], row["derainer"]): row for row in comparison.table}
+    rows = {(row.input, row.derainer): row.flat() for row in comparison.table}
     assert comparison.pseudo_labels
     assert rows["clean", ""]["mAP"] == pytest.approx(1.0)
     assert 0 < rows["rainy", ""]["mAP"] < 1

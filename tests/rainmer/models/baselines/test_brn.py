@@ -7,9 +7,10 @@ import torch
 
 from rainmer.errors import ConfigError
 from rainmer.models.baselines.brn import BRN, BRNConfig
+from tests.numerics import GOLDEN
 from tests.rainmer.golden import COPIES, read_golden, rule_weights, shared_golden, stored_weights
 
-TOLERANCE = 2e-5
+TOLERANCE = GOLDEN
 SEED = 32
 
 

@@ -10,9 +10,10 @@ from rainmer.frames.arrays import to_batch
 from rainmer.frames.images import read_image
 from rainmer.models import load
 from rainmer.models.baselines.prenet import PReNet
+from tests.numerics import GOLDEN, rounding
 from tests.rainmer.golden import COPIES, read_golden, shared_file, shared_golden
 
-TOLERANCE = 1e-5
+TOLERANCE = GOLDEN
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_any_size_is_kept(model, size_hw):
         first = model(image[:1])
     assert restored.shape == image.shape
     assert torch.equal(image, kept)
-    torch.testing.assert_close(restored[:1], first, rtol=0, atol=1e-6)
+    torch.testing.assert_close(restored[:1], first, rtol=0, atol=rounding(depth=84))
 
 
 def test_iterations_change_the_output(official, golden):

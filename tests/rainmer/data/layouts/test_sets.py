@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from rainmer.data.layouts import ImageSet
+from rainmer.data.layouts.sets import draw_images, find_set
 from rainmer.errors import ConfigError, DatasetError, ImageError, OutputError
 from rainmer.frames.images import write_image
-from rainmer.views import ImageSet, draw_images, find_set
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def folder(tmp_path):
 
 
 def names(images):
-    return [path.name for path in images.paths]
+    return [path.name for path in images.rainy]
 
 
 def test_a_folder_with_its_subfolders_but_without_results(folder):
@@ -31,7 +32,7 @@ def test_a_glob(folder):
 
 def test_the_rainy_images_of_a_layout(folder):
     found = find_set(f"mine:folders:{folder}")
-    assert [path.parent.name for path in found.paths] == ["rain"]
+    assert [path.parent.name for path in found.rainy] == ["rain"]
 
 
 def test_the_mode_decides_only_where_a_name_means_two_layouts(tmp_path):
@@ -39,7 +40,7 @@ def test_the_mode_decides_only_where_a_name_means_two_layouts(tmp_path):
         name = "0001_set1_0.png" if part.endswith("gt") else "0001_00_set1_0.png"
         write_image(tmp_path / "GTAV-balance" / part / name, np.zeros((4, 4, 3), np.uint8))
     train, test, other = (
-        find_set(f"mine:{name}:{tmp_path}", mode=mode).paths[0].parts[-3]
+        find_set(f"mine:{name}:{tmp_path}", mode=mode).rainy[0].parts[-3]
         for name, mode in (("gtav", "train"), ("gtav", "test"), ("gtavcrop", "train"))
     )
     assert (train, test, other) == ("train", "test", "test")
@@ -77,7 +78,7 @@ def test_videos_are_no_images(tmp_path):
 
 
 def drawn(count, total=10, **options):
-    images = ImageSet("mine", "", list(range(total)))
+    images = ImageSet(name="mine", unpaired=range(total))
     return draw_images(images, count, **{"seed": 0, **options})
 
 

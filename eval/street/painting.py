@@ -1,4 +1,4 @@
-"""Putting a furnished stage on canvas: background, light and shadow, then things far to near."""
+"""Painting a stage: background, light and shadow, then the objects from far to near."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ __all__ = ["SKY_M", "Painted", "Seen", "paint_stage"]
 SKY_M = 1000.0
 """Depth of the sky in metres."""
 
-_SCALE = 2  # drawn so much larger, then averaged
-_NOTHING = 0.0  # the number of no polygon: the sky; theirs start at 1
+_SCALE = 2  # canvas pixels per picture pixel along a side; they are averaged in the end
+_NOTHING = 0.0  # polygon number of the sky; those of polygons start at 1
 
 
 class Seen(NamedTuple):
-    """A named thing in the picture; box in pixels, see `StreetObject`."""
+    """An object of an annotated class in the picture; for box and visibility see `StreetObject`."""
 
     name: str
     box_xyxy: tuple[float, float, float, float]
@@ -45,7 +45,7 @@ class Seen(NamedTuple):
 
 
 class Painted(NamedTuple):
-    """Linear light (H, W, 3), depth (H, W) in metres, and the named things."""
+    """Linear light (H, W, 3), depth (H, W) in metres, and the objects of annotated classes."""
 
     picture: Singles
     depth_m: Singles
@@ -54,26 +54,26 @@ class Painted(NamedTuple):
 
 def paint_stage(stage: Stage, houses: Sequence[House], trees: Sequence[Tree]) -> Painted:
     """Paint a stage; needs at least one item and one house."""
-    return _Painting(stage, houses, trees).finished()
+    return _Painting(stage, houses, trees).paint()
 
 
 class _Painting:
-    """A stage that is put on canvas: the background first, then things from far to near."""
+    """The canvas of a stage, and what is known of its pixels."""
 
     def __init__(self, stage: Stage, houses: Sequence[House], trees: Sequence[Tree]) -> None:
         self.stage, self.houses, self.trees = stage, houses, trees
         height, width = stage.camera.size_hw
         self.canvas: Canvas = np.empty((height * _SCALE, width * _SCALE, 4), np.float32)
         sky = backdrop.sky_colours(stage.rng, stage.camera, stage.light)
-        # Negative values are light of a thing's own, see `_light_background`.
+        # Negative values are emitted light, see `_light_background`.
         self.canvas[..., :3] = cv2.resize(-sky, (width * _SCALE, height * _SCALE))
         self.canvas[..., 3] = _NOTHING
         self._rays = stage.camera.rays()
         self._depth: Singles = np.empty(0, np.float32)
         self.items = [stage.items[i] for i in _back_to_front(stage.items, stage.camera)]
 
-    def finished(self) -> Painted:
-        """Paint everything."""
+    def paint(self) -> Painted:
+        """Paint everything; to be called once."""
         camera = self.stage.camera
         things = gather([item.mesh for item in self.items])
         ground = self._paint_background(things)
@@ -95,7 +95,7 @@ class _Painting:
         return Painted(picture, depth, seen)
 
     def _paint_background(self, things: Soup) -> Soup:
-        """Draw ground and houses as plain albedo, then light every pixel of them."""
+        """Draw ground and houses with their albedo, then multiply each pixel by its light."""
         stage = self.stage
         parts = [(backdrop.draw_skyline(stage.rng, stage.night), backdrop.PLAIN)]
         parts += backdrop.draw_ground(stage.rng, stage.road)
@@ -122,7 +122,7 @@ class _Painting:
         surface, across = surfaces[index], (np.abs(soup.normals[:, 0]) > 0.5)[index]
         sunlit = self._sunlit(surface, across, things)
         normals = soup.normals.astype(np.float32)
-        # What is reflected is divided by the albedo, which the canvas is multiplied with.
+        # Divided by the albedo, because all light is multiplied by it below.
         shown = light.reflected(soup.centres, soup.normals, camera.position)
         shown *= soup.gloss[:, None] / np.maximum(soup.albedo, 0.02)
         flat = (light.without_lamps(normals, np.zeros(len(normals))) + shown)[index]
@@ -138,10 +138,10 @@ class _Painting:
         factor = np.ones((*flat.shape[:2], 4), np.float32)
         np.multiply(flat, (pattern * self._contact(surface))[..., None], out=factor[..., :3])
         large = cv2.resize(factor, self.canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        for top in range(0, len(large), 32):  # so much at once stays in the processor's cache
+        for top in range(0, len(large), 32):  # 32 rows at a time stay in the processor's cache
             rows, light_on = self.canvas[top : top + 32], large[top : top + 32]
-            # Negative values are light of a thing's own; no light falls on them. The fourth
-            # channel, a number, is multiplied with 1.
+            # Negative values are emitted light, which takes no other light. The fourth channel,
+            # the polygon's number, is multiplied by 1.
             light_on *= rows
             np.maximum(light_on, -rows, out=rows)
 
@@ -153,7 +153,7 @@ class _Painting:
             return np.zeros(shape, np.float32)
         boxes = np.concatenate([_box_sides(house.box) for house in self.houses])
         solid, offsets = boxes.reshape(-1, 3), np.arange(0, 4 * len(boxes), 4)
-        thin, thin_offsets = _taken(things, things.casts)
+        thin, thin_offsets = _points_of(things, things.casts)
         ground = np.zeros(shape, np.uint8)
         for points, starts in ((solid, offsets), (thin, thin_offsets)):
             flat = points - light.sun * (np.maximum(points[:, 1:2], 0) / light.sun[1])
@@ -175,7 +175,7 @@ class _Painting:
         return np.asarray(1 - soft / 255, dtype=np.float32)
 
     def _contact(self, surface: Singles) -> Singles:
-        """Return how things darken the ground beneath them, (H, W), a factor."""
+        """Return how objects darken the ground beneath them, (H, W), as a factor."""
         mask = np.zeros(surface.shape, np.uint8)
         prints = [item.footprint for item in self.items if item.footprint is not None]
         if prints:
@@ -188,7 +188,7 @@ class _Painting:
         return np.asarray(1 - np.float32(0.72) * soft)
 
     def _paint_things(self, soup: Soup, first: int) -> list[tuple[str, tuple[int, int], _Extent]]:
-        """Draw the items; return name, polygon numbers and extent of each named one."""
+        """Draw the items; return name, polygon numbers and extent of the annotated ones."""
         stage = self.stage
         eye = stage.camera.position
         seen = soup.facing(eye)
@@ -220,13 +220,12 @@ class _Painting:
     def _extent(
         self, span: tuple[int, int], chosen: npt.NDArray[np.intp], soup: Soup, projected: Projected
     ) -> _Extent | None:
-        """Measure a thing that was just drawn: nothing hides it yet."""
+        """Measure an object that was just drawn, so that nothing hides it yet."""
         height, width = self.canvas.shape[:2]
         if any(int(i) in projected.cut for i in chosen):
             low, high = np.array([0, 0]), np.array([width, height])
         else:
-            mine = _flat_indices(soup, chosen)
-            corners = projected.pixels[mine] // 16
+            corners = projected.pixels[_flat_indices(soup, chosen)] // 16
             low = np.clip(corners.min(axis=0) - 1, 0, [width, height])
             high = np.clip(corners.max(axis=0) + 3, 0, [width, height])
         numbers = self.canvas[low[1] : high[1], low[0] : high[0], 3]
@@ -234,15 +233,9 @@ class _Painting:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if not len(rows):
             return None
-        box = (
-            low[0] + columns[0],
-            low[1] + rows[0],
-            low[0] + columns[-1] + 1,
-            low[1] + rows[-1] + 1,
-        )
-        return _Extent(
-            (int(box[0]), int(box[1]), int(box[2]), int(box[3])), int(np.count_nonzero(mask))
-        )
+        x0, x1 = int(low[0] + columns[0]), int(low[0] + columns[-1] + 1)
+        y0, y1 = int(low[1] + rows[0]), int(low[1] + rows[-1] + 1)
+        return _Extent((x0, y0, x1, y1), int(np.count_nonzero(mask)))
 
     def _reached(self, points: Floats) -> Floats:
         """Return the share of the sun that houses and trees let through to points (n, 3)."""
@@ -265,7 +258,7 @@ class _Painting:
 
 
 class _Extent(NamedTuple):
-    """Box in canvas pixels and the number of pixels of a thing that nothing hides."""
+    """Box in canvas pixels and number of pixels of an object when nothing hides it."""
 
     box: tuple[int, int, int, int]
     pixels: int
@@ -286,7 +279,7 @@ def _depths(soup: Soup, index: npt.NDArray[np.intp], rays: Singles, camera: Came
 
 
 def _flat_indices(soup: Soup, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Return where the points of the chosen polygons are."""
+    """Return the positions of the chosen polygons' points in `soup.points`."""
     counts = soup.counts[chosen]
     ends = np.cumsum(counts)
     within = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
@@ -307,8 +300,8 @@ def _box_sides(box: Floats) -> Floats:
     )
 
 
-def _taken(soup: Soup, chosen: npt.NDArray[np.bool_]) -> tuple[Floats, npt.NDArray[np.intp]]:
-    """Return the flat points of some polygons, and where each starts."""
+def _points_of(soup: Soup, chosen: npt.NDArray[np.bool_]) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """Return the flat points of some polygons, and the start of each."""
     which = np.flatnonzero(chosen)
     if not len(which):
         return np.zeros((0, 3)), np.zeros(0, np.intp)
@@ -317,7 +310,7 @@ def _taken(soup: Soup, chosen: npt.NDArray[np.bool_]) -> tuple[Floats, npt.NDArr
 
 
 def _back_to_front(items: Sequence[Item], camera: Camera) -> list[int]:
-    """Sort boxes for painting: where a plane parts two of them, the one beyond it comes first."""
+    """Sort items for painting: where a plane separates two, the one beyond it comes first."""
     low = np.array([item.box[0] for item in items])
     high = np.array([item.box[1] for item in items])
     eye = camera.position
@@ -327,18 +320,18 @@ def _back_to_front(items: Sequence[Item], camera: Camera) -> list[int]:
         middle = (low[:, None, axis] + high[None, :, axis]) / 2
         upper_first = apart & (eye[axis] < middle)
         lower_first = apart & (eye[axis] >= middle)
-        # Depth decides last and overrules.
+        # Depth is the last axis and overrules the others.
         before[upper_first | lower_first.T] = True
         before[upper_first.T | lower_first] = False
     far = np.linalg.norm((low + high) / 2 - eye, axis=1)
     waiting = before.sum(axis=0)
     order: list[int] = []
-    left = np.ones(len(items), bool)
-    while left.any():
-        ready = left & (waiting == 0)
-        candidates = np.flatnonzero(ready if ready.any() else left)
+    remaining = np.ones(len(items), bool)
+    while remaining.any():
+        ready = remaining & (waiting == 0)
+        candidates = np.flatnonzero(ready if ready.any() else remaining)
         chosen = int(candidates[np.argmax(far[candidates])])
         order.append(chosen)
-        left[chosen] = False
+        remaining[chosen] = False
         waiting = waiting - before[chosen]
     return order

@@ -1,0 +1,107 @@
+"""The options of `python -m detection`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rainmer.cli import (
+    StageOptions,
+    add_stage_options,
+    fraction,
+    make_parser,
+    parse_options,
+    positive_int,
+)
+from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
+
+__all__ = ["DetectionOptions", "parse"]
+
+_EXAMPLE = """\
+  python -m detection rainy/ --derain median --detector yolo11n.pt --save --side-by-side
+  python -m detection drive.mp4 --derain prenet:prenet.pth --detector yolo11n.pt --save --conf 0.4
+  python -m detection left.mp4 right.mp4 --detector yolo11n.pt --save
+  python -m detection 0 --derain median --detector yolo11n.pt --limit 500"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionOptions(StageOptions):
+    """The command line, option by option; `--help` explains them."""
+
+    source: list[str]
+    derain: str
+    detector: str
+    allow_download: bool
+    out: Path | None
+    save: bool
+    side_by_side: bool
+    conf: float
+    iou: float
+    imgsz: int
+    max_det: int
+    classes: list[str] | None
+    where: Literal["frame", "network"]
+    limit: int | None
+    streams: int
+    quiet: bool
+
+
+def parse(argv: Sequence[str] | None) -> DetectionOptions:
+    """Parse a command line; see `rainmer.cli.parse_options`."""
+    parser = make_parser(
+        "python -m detection",
+        "Derain images, videos, a camera or a stream, and detect objects in them.",
+        _EXAMPLE,
+    )
+    parser.add_argument(
+        "source", nargs="+", help="images, folders, globs, videos, camera number, stream address"
+    )
+    parser.add_argument(
+        "--derain",
+        default=DEFAULT_DERAINER,
+        metavar="SPEC",
+        help=f"one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
+    )
+    parser.add_argument(
+        "--detector",
+        required=True,
+        metavar="WEIGHTS",
+        help="ultralytics weights or export; a .pt runs code when it is loaded: trust its origin",
+    )
+    parser.add_argument("--allow-download", action="store_true", help="fetch missing weights")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/detection/<name>")
+    parser.add_argument("--save", action="store_true", help="write annotated images or videos")
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="with --save: rainy and derained, each with what the detector finds in it",
+    )
+    parser.add_argument("--conf", type=fraction, default=0.25, help="lowest score, 0..1")
+    parser.add_argument("--iou", type=fraction, default=0.7, help="overlap of boxes, 0..1")
+    parser.add_argument("--imgsz", type=positive_int, default=640, metavar="PX")
+    parser.add_argument("--max-det", type=positive_int, default=300, metavar="N")
+    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names or numbers to keep")
+    parser.add_argument(
+        "--where",
+        choices=("frame", "network"),
+        default="frame",
+        help="derain at native size, or at the detector's size (cheaper)",
+    )
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="most frames per source")
+    parser.add_argument(
+        "--streams",
+        type=positive_int,
+        default=4,
+        metavar="N",
+        help="videos read at once, their frames in common batches; default: 4 (live: all)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_stage_options(parser)
+    options = parse_options(parser, DetectionOptions, argv)
+    if options.side_by_side and not options.save:
+        parser.error("--side-by-side needs --save")
+    if options.side_by_side and options.where == "network":
+        parser.error("--side-by-side needs --where frame: no derained frame of native size exists")
+    return options

@@ -1,0 +1,298 @@
+"""The rows of a finished comparison: what its tables, plots and sentences are made of.
+
+Fractions are 0..1, times milliseconds, and None stands where a number is undefined. Each row knows
+its flat form, which is the one in metrics.json and the CSV files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+
+from eval.report.tables import CONTROLS
+from eval.rows.run import RowInput
+from eval.scores.errors import ErrorKind
+from eval.scores.score import Score
+from eval.sets import ALL
+
+__all__ = [
+    "Cell",
+    "ChangeRow",
+    "ClassRow",
+    "ErrorRow",
+    "ImageChangeRow",
+    "Row",
+    "TableRow",
+    "conditions",
+    "find_row",
+    "sort_rows",
+]
+
+Cell: TypeAlias = str | int | float | None
+"""A value of a flat row."""
+
+_INPUT_ORDER: tuple[RowInput, ...] = ("rainy", "derained", "clean", "derained_clean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What a row of any table is about.
+
+    Attributes:
+        condition: Which images of the set: `all` or a name of the set's.
+        input: What was shown to the detector.
+        derainer: Name of the derainer; empty where there is none.
+    """
+
+    condition: str
+    input: RowInput
+    derainer: str = ""
+
+    @property
+    def label(self) -> str:
+        """How a reader thinks of it: `rainy`, the derainer, `clean`, `X on clean`."""
+        if self.input == "derained":
+            return self.derainer
+        return f"{self.derainer} on clean" if self.input == "derained_clean" else self.input
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the derainer is a control (identity or median filter), wherever it stands.
+
+        >>> Row(condition="all", input="derained", derainer="union-network-median").is_control
+        True
+        """
+        return self.derainer.removeprefix("union-").removeprefix("network-") in CONTROLS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow(Row):
+    """A row of metrics.json.
+
+    Attributes:
+        image_set: Name of the set.
+        mean_ap: mAP, AP over IoU 0.50 to 0.95, mean over classes; `mean_ap50` and `mean_ap75` at
+            one IoU, `mean_ap_small` and so on by size of the objects.
+        mean_ar: Average recall at 100 detections.
+        change: mAP minus that of what the row is compared with: the rainy row, or the clean one
+            for derained clean images.
+        place_change: mAP when derained at the detector's resolution minus mAP of the same row
+            derained at native size.
+        recovered: (derained - rainy) / (clean - rainy) of mAP.
+        psnr, ssim: Means against the clean images, MATLAB convention; PSNR of equal images is
+            infinite. `_official`: by the convention of the paper's code.
+        tp, fp, fn: Detections found and false and objects missed, at a fixed confidence.
+        precision, recall: Of these.
+        ms_derain, ms_detect, ms_per_image: Time per image, the last of both together.
+        images, boxes: Numbers of images and of objects.
+    """
+
+    image_set: str
+    mean_ap: float | None = None
+    mean_ap50: float | None = None
+    mean_ap75: float | None = None
+    mean_ap_small: float | None = None
+    mean_ap_medium: float | None = None
+    mean_ap_large: float | None = None
+    mean_ar: float | None = None
+    change: Score = field(default_factory=Score)
+    place_change: Score = field(default_factory=Score)
+    recovered: float | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+    psnr_official: float | None = None
+    ssim_official: float | None = None
+    tp: int | None = None
+    fp: int | None = None
+    fn: int | None = None
+    precision: float | None = None
+    recall: float | None = None
+    ms_derain: float | None = None
+    ms_detect: float | None = None
+    ms_per_image: float | None = None
+    images: int = 0
+    boxes: int = 0
+
+    def flat(self) -> dict[str, Cell]:
+        """Return the row as in metrics.json and metrics.csv."""
+        return {
+            "set": self.image_set,
+            "condition": self.condition,
+            "input": self.input,
+            "derainer": self.derainer,
+            "mAP": self.mean_ap,
+            "mAP50": self.mean_ap50,
+            "mAP75": self.mean_ap75,
+            "mAP_small": self.mean_ap_small,
+            "mAP_medium": self.mean_ap_medium,
+            "mAP_large": self.mean_ap_large,
+            "AR": self.mean_ar,
+            "delta_mAP": self.change.value,
+            "ci_low": self.change.low,
+            "ci_high": self.change.high,
+            "delta_frame": self.place_change.value,
+            "frame_ci_low": self.place_change.low,
+            "frame_ci_high": self.place_change.high,
+            "recovered": self.recovered,
+            "psnr": self.psnr,
+            "ssim": self.ssim,
+            "psnr_official": self.psnr_official,
+            "ssim_official": self.ssim_official,
+            "tp": self.tp,
+            "fp": self.fp,
+            "fn": self.fn,
+            "precision": self.precision,
+            "recall": self.recall,
+            "ms_derain": self.ms_derain,
+            "ms_detect": self.ms_detect,
+            "ms_per_image": self.ms_per_image,
+            "images": self.images,
+            "boxes": self.boxes,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRow(Row):
+    """A row of per_class.csv.
+
+    Attributes:
+        class_name: The class.
+        boxes: Number of its objects.
+        ap: AP over IoU 0.50 to 0.95; `ap50` at 0.50.
+        change: `ap` minus that of what the row is compared with, as in `TableRow`.
+    """
+
+    class_name: str
+    boxes: int
+    ap: float | None = None
+    ap50: float | None = None
+    change: float | None = None
+
+    def flat(self) -> dict[str, Cell]:
+        """Return the row as in per_class.csv."""
+        return {
+            "condition": self.condition,
+            "input": self.input,
+            "derainer": self.derainer,
+            "class": self.class_name,
+            "boxes": self.boxes,
+            "AP": self.ap,
+            "AP50": self.ap50,
+            "delta_AP": self.change,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorRow(Row):
+    """A row of breakdown.csv; the fields are those of `eval.scores.errors.ErrorCount`."""
+
+    class_name: str
+    size: str
+    kind: ErrorKind
+    count: int
+    ap50: float | None = None
+    gain_ap50: float | None = None
+
+    def flat(self) -> dict[str, Cell]:
+        """Return the row as in breakdown.csv."""
+        return {
+            "input": self.input,
+            "derainer": self.derainer,
+            "condition": self.condition,
+            "class": self.class_name,
+            "size": self.size,
+            "kind": self.kind,
+            "count": self.count,
+            "AP50": self.ap50,
+            "delta_AP50": self.gain_ap50,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeRow(Row):
+    """A row of changes.csv; the fields are those of `eval.scores.changes.ChangeCount`."""
+
+    class_name: str
+    size: str
+    found: int
+    lost: int
+    background_gained: int
+    background_removed: int
+
+    def flat(self) -> dict[str, Cell]:
+        """Return the row as in changes.csv."""
+        return {
+            "input": self.input,
+            "derainer": self.derainer,
+            "condition": self.condition,
+            "class": self.class_name,
+            "size": self.size,
+            "found": self.found,
+            "lost": self.lost,
+            "background_gained": self.background_gained,
+            "background_removed": self.background_removed,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageChangeRow:
+    """A row of image_changes.csv: what changed in one image.
+
+    Attributes:
+        input: What was shown to the detector.
+        derainer: Name of the derainer.
+        rank: From 1, the best improvement.
+        image: The image's key in the set.
+        gain: Objects found minus objects lost.
+        found, lost, background_gained, background_removed: As in
+            `eval.scores.changes.ImageChange`, counted.
+        false: Change of the number of all false detections.
+    """
+
+    input: RowInput
+    derainer: str
+    rank: int
+    image: str
+    gain: int
+    found: int
+    lost: int
+    background_gained: int
+    background_removed: int
+    false: int
+
+    def flat(self) -> dict[str, Cell]:
+        """Return the row as in image_changes.csv: the fields by their names, in their order."""
+        return dict(vars(self))
+
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+def conditions(rows: Iterable[Row]) -> list[str]:
+    """Return the names of the conditions: `all` first, the others in the order of the rows."""
+    names = dict.fromkeys(row.condition for row in rows)
+    return sorted(names, key=lambda name: name != ALL)
+
+
+def sort_rows(rows: Sequence[AnyRow]) -> list[AnyRow]:
+    """Order rows for reading: by condition, then rainy, controls, derainers, clean, on clean."""
+    order = {name: index for index, name in enumerate(conditions(rows))}
+    return sorted(
+        rows,
+        key=lambda row: (
+            order[row.condition],
+            _INPUT_ORDER.index(row.input),
+            not row.is_control,
+        ),
+    )
+
+
+def find_row(
+    rows: Iterable[AnyRow], condition: str, kind: RowInput, derainer: str = ""
+) -> AnyRow | None:
+    """Return the row of a condition, an input and a derainer, or None."""
+    for row in rows:
+        if (row.condition, row.input, row.derainer) == (condition, kind, derainer):
+            return row
+    return None

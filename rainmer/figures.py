@@ -1,0 +1,115 @@
+"""The look of every figure: ink, colours, markers, and how a figure becomes a file.
+
+Matplotlib is imported by the functions that draw: nothing else of `rainmer` needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+
+from rainmer.files import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["COLORS", "INK", "color_of", "draw_grid", "marker_of", "save_figure", "styled"]
+
+INK = "#16212c"
+"""Colour of text, axes and grids."""
+
+COLORS = (
+    "#16a085",
+    "#d9603b",
+    "#5a8dd6",
+    "#c9991f",
+    "#a86cc4",
+    "#7d9a3c",
+    "#d4679f",
+    "#94714f",
+    "#37a3c2",
+    "#8a8f98",
+)
+"""Colours of series: mid-tones, which read well on light and on dark pages."""
+
+_MARKERS = "osD^vPX*"
+_STYLE = {
+    "axes.edgecolor": INK,
+    "axes.facecolor": "none",
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "legend.frameon": False,
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "rainmer",  # the same figure is the same file
+    "text.color": INK,
+    "text.parse_math": False,  # names may hold $
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+_PNG_DPI = 160
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def color_of(index: int) -> str:
+    """Return the colour of a series; they repeat."""
+    return COLORS[index % len(COLORS)]
+
+
+def marker_of(index: int) -> str:
+    """Return the marker of a series; they repeat."""
+    return _MARKERS[index % len(_MARKERS)]
+
+
+def draw_grid(axes: Axes, axis: Literal["x", "y", "both"] = "both") -> None:
+    """Draw a faint grid behind everything else."""
+    axes.grid(axis=axis, color=INK, alpha=0.13, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Make a function draw in this style, whatever the process uses elsewhere."""
+
+    @wraps(draw)
+    def styled(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with _style():
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # Names may be in any script. A browser finds their glyphs; in a PNG they become boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+@styled
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure on white, as SVG or PNG by the suffix of `path`.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    content = io.BytesIO()
+    kind = path.suffix.lower().lstrip(".")
+    # Without a date the same figure is the same file.
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type")) if kind == "svg" else None
+    figure.savefig(content, format=kind, dpi=_PNG_DPI, facecolor="white", metadata=metadata)
+    write_bytes(path, content.getvalue())

@@ -1,0 +1,82 @@
+"""How many CPU threads a command computes with."""
+
+import cv2
+import pytest
+import torch
+
+from rainmer import device
+from rainmer.cli import add_threads_option, make_parser
+from rainmer.device import usable_cpus, use_threads
+
+
+@pytest.fixture
+def eight_cpus(monkeypatch):
+    monkeypatch.setattr(device, "_cpus_by_affinity", lambda: 8)
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Keep the numbers of threads of the test process."""
+    monkeypatch.setattr(device, "_let_idle_threads_sleep", lambda: None)
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(before[0])
+    cv2.setNumThreads(before[1])
+
+
+def write(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name.replace("_", ".", 1)).write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("quota", "cpus"),
+    [("300000 100000", 3), ("max 100000", 8), ("50000 100000", 1), ("9900000 100000", 8)],
+)
+@pytest.mark.usefixtures("eight_cpus")
+def test_a_quota_of_cgroups_limits_the_cpus(tmp_path, quota, cpus):
+    write(tmp_path / "fs/slice", cpu_max=f"{quota}\n")
+    write(tmp_path / "fs/slice/scope", cpu_max="max 100000\n")
+    (tmp_path / "own").write_text("0::/slice/scope\n")
+    assert usable_cpus(tmp_path / "fs", tmp_path / "own") == cpus
+
+
+@pytest.mark.usefixtures("eight_cpus")
+def test_a_quota_of_cgroups_of_version_1(tmp_path):
+    write(tmp_path / "fs/cpu", cpu_cfs_quota_us="-1", cpu_cfs_period_us="100000")
+    write(tmp_path / "fs/cpu/job", cpu_cfs_quota_us="250000", cpu_cfs_period_us="100000")
+    (tmp_path / "own").write_text("9:memory:/job\n4:cpu,cpuacct:/job\n")
+    assert usable_cpus(tmp_path / "fs", tmp_path / "own") == 2
+
+
+@pytest.mark.usefixtures("eight_cpus")
+def test_a_container_that_names_a_cgroup_of_its_host(tmp_path):
+    write(tmp_path / "fs", cpu_max="400000 100000")
+    (tmp_path / "own").write_text("0::/docker/0123\n")
+    assert usable_cpus(tmp_path / "fs", tmp_path / "own") == 4
+
+
+@pytest.mark.usefixtures("eight_cpus")
+def test_without_cgroups_the_affinity_decides(tmp_path):
+    assert usable_cpus(tmp_path, tmp_path / "own") == 8
+
+
+@pytest.mark.usefixtures("threads")
+def test_threads_are_at_most_those_of_torch_and_the_cpus(monkeypatch):
+    torch.set_num_threads(3)
+    use_threads()
+    assert torch.get_num_threads() == cv2.getNumThreads() == min(3, usable_cpus())
+    monkeypatch.setattr(device, "usable_cpus", lambda: 1)
+    use_threads()
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_option_sets_the_threads_and_is_not_stored():
+    parser = make_parser("command", "Does something.", "  command")
+    add_threads_option(parser)
+    assert vars(parser.parse_args(["--threads", "2"])) == {}
+    assert torch.get_num_threads() == cv2.getNumThreads() == 2
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--threads", "0"])
