@@ -226,7 +226,7 @@ def shipped_names() -> list[str]:
 
     Example:
         >>> shipped_names()
-        ['rainmer-s']
+        ['rainmer-s', 'rainmer-s-restore']
     """
     return sorted(path.name.removesuffix(_SUFFIX) for path in _FOLDER.glob(f"*{_SUFFIX}"))
 
