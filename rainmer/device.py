@@ -1,4 +1,4 @@
-"""The choice of a device, and of how many CPU threads compute."""
+"""Choice of the device, and of the number of CPU threads."""
 
 from __future__ import annotations
 
@@ -45,15 +45,18 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
 def use_threads(count: int | None = None) -> None:
     """Set how many CPU threads torch and OpenCV compute with, for the whole process.
 
-    From then on, threads without work sleep. By default OpenMP lets them spin for milliseconds,
-    which takes the processor away from other processes: two derainers with two threads each on two
-    processors then get hardly anything done. For commands; a library leaves this to its user.
+    From then on, idle threads sleep. By default OpenMP lets them spin for milliseconds, which takes
+    CPU time from other processes: two derainers with two threads each then hardly progress on two
+    CPUs. For commands only: a library leaves the number of threads to its user.
 
     Args:
-        count: Number of threads; None: as many as torch takes by itself (it respects
-            `OMP_NUM_THREADS`), but at most `usable_cpus()`.
+        count: Number of threads; None: `OMP_NUM_THREADS` where the user (or torchrun) sets it, else
+            torch's default, but at most `usable_cpus()`.
     """
-    count = count or min(torch.get_num_threads(), usable_cpus())
+    if count is None:
+        count = torch.get_num_threads()
+        if not os.environ.get("OMP_NUM_THREADS"):
+            count = min(count, usable_cpus())
     if count > 1:
         _let_idle_threads_sleep()
     torch.set_num_threads(count)
@@ -67,7 +70,7 @@ def usable_cpus(
 
     Args:
         cgroups: Where cgroups (version 1 or 2) are mounted.
-        own: The file that tells the cgroups of this process.
+        own: The file that lists the cgroups of this process.
     """
     cpus = _cpus_by_affinity()
     return max(1, int(min([cpus, *_quotas(cgroups, own)])))

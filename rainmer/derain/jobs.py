@@ -1,4 +1,4 @@
-"""Which files the command derains, and which are done already."""
+"""Which files the command derains, and which of them already have results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Job:
 
     Attributes:
         source: The rainy image or video.
-        name: Its path below the folder or the fixed part of the glob it was found by.
+        name: Its path below the folder, or below the fixed part of the glob, that matched it.
         target: Where the result goes.
     """
 
@@ -98,7 +98,7 @@ def due_jobs(
         out: Folder of the results.
         derainer: The stage.
         side_by_side: Whether results show rainy and derained next to each other.
-        overwrite: Do all jobs again, also where files are not results of this command.
+        overwrite: Return all jobs, and replace files that are not results of this command, too.
 
     Raises:
         OutputError: The folder has a file of a result's name, but no record that it is a result.

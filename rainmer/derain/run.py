@@ -24,19 +24,19 @@ from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["Run"]
 
-_MOST_THREADS = 4  # that decode, and that encode
+_MOST_THREADS = 4  # for decoding, and as many for encoding
 
 
 class Run:
     """Derains files, with decoding and encoding in threads, and counts them.
 
     Args:
-        derainer: The stage, or results of another one; these are of images, not of videos.
+        derainer: The stage, or precomputed results, which exist for images only.
         side_by_side: Write rainy and derained next to each other.
         quiet: No progress bar.
 
     Attributes:
-        images, videos, frames: How many images, videos and frames of videos were derained.
+        images, videos, frames: Number of derained images, videos and video frames.
         failures: One line for each input that could not be read to its end.
         derainer_seconds: Time within the derainer.
     """

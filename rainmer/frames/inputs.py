@@ -27,7 +27,7 @@ class Input:
 
     Attributes:
         path: Where it is. It is not opened here: a link that leads nowhere fails when it is read.
-        name: Its path below the folder or the fixed part of the glob it was found by.
+        name: Its path below the folder, or below the fixed part of the glob, that matched it.
     """
 
     path: Path
@@ -37,10 +37,10 @@ class Input:
 def find_inputs(text: str, out: Path | None = None) -> list[Input]:
     """Find the images and videos that one argument names.
 
-    A folder is searched with its subfolders. What is hidden or inside `out` is left out.
+    A folder is searched with its subfolders. Hidden files and files inside `out` are left out.
 
     Args:
-        text: A file, a folder or a glob; a name with glob characters is a name first.
+        text: A file, a folder or a glob; an existing name wins over a glob.
         out: Folder of the results, if there is one.
 
     Returns:
@@ -86,7 +86,7 @@ def raise_failures(failures: Sequence[str], total: int) -> None:
 
 
 def real_path(path: Path) -> Path:
-    """Return the absolute path, links followed; circular ones are no error, unlike in pathlib."""
+    """Return the absolute path, links followed; circular links are no error, unlike in pathlib."""
     return Path(os.path.realpath(path))
 
 
@@ -102,7 +102,7 @@ def _inputs_below(path: Path, root: Path, out: Path | None) -> list[Input]:
         )
         if not left_out and _is_known(file):
             found.append(Input(file, name))
-    # A folder may be named as an image: if it holds inputs it is one that was searched.
+    # A folder may be named like an image: if it holds inputs, it was searched as a folder.
     searched = {parent for item in found for parent in item.path.parents}
     return [item for item in found if item.path not in searched]
 
@@ -112,7 +112,7 @@ def _is_known(path: Path) -> bool:
 
 
 def printable(text: str) -> str:
-    """Return text that every terminal takes: file names may hold bytes that are no text."""
+    """Return text that every terminal can print: file names may hold bytes that are not text."""
     return text.encode(errors="backslashreplace").decode()
 
 

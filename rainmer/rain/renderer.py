@@ -23,7 +23,7 @@ from rainmer.rain.streaks import StreakMaps, draw_streaks
 
 __all__ = ["RainRenderer", "Rendering"]
 
-_TINT = 0.25  # most that a channel of additive streaks may lack: cameras are not neutral
+_TINT = 0.25  # largest tint of additive streaks: cameras are not neutral
 _OVER_LOGARITHM = frozenset({"layer_density", "layer_strength", "layer_length"})
 _LOCAL_LIGHT = 0.35  # share of the light of a drop that comes from the scene right behind it
 
@@ -34,8 +34,8 @@ class Rendering(NamedTuple):
     Attributes:
         rainy: (B, 3, H, W), RGB, 0..1.
         clean: The target: the given frames, at night relit, with the veil if it is kept.
-        alpha: How much of each pixel streaks and drops on the lens cover (B, 1, H, W), 0..1.
-        transmission: How much light of the scene comes through the veil (B, 1, H, W), 0..1.
+        alpha: Share of each pixel covered by streaks and lens drops (B, 1, H, W), 0..1.
+        transmission: Share of the scene's light that passes the veil (B, 1, H, W), 0..1.
         rate_mm_h: Rain rate of each image (B,).
     """
 
@@ -47,14 +47,14 @@ class Rendering(NamedTuple):
 
 
 class RainRenderer:
-    """Renders rain into clean frames, in linear light, the same for the same seed and name.
+    """Renders rain into clean frames in linear light; deterministic for a seed and a name.
 
-    Everything is computed per batch on the frames' device. What an image gets depends on the seed
-    and its name alone, not on the other images of the batch.
+    Everything is computed per batch on the frames' device. The rain of an image depends on the
+    seed and its name alone, not on the other images of the batch.
 
     Args:
-        config: What rain; see `rain_config` for the presets.
-        seed: Another seed, other rain.
+        config: The kind of rain; see `rain_config` for the presets.
+        seed: Random seed of the rain.
 
     Example:
         >>> from rainmer.rain import RainRenderer, rain_config
@@ -82,11 +82,10 @@ class RainRenderer:
 
         Args:
             clean: (B, 3, H, W), floating point, RGB, 0..1.
-            names: A name for each image; with the seed it decides all that is random.
+            names: A name for each image; together with the seed it determines everything random.
             depth_m: Depth of the scene (B, 1, H, W) in metres; None: guessed as configured.
             frame_width: Longer side in pixels of the whole frames, if the images are crops of them.
-            time_s: Time of the exposure in a video, one or for each image (B,); drops move on
-                with it.
+            time_s: Time of the exposure in a video, a scalar or (B,); drops move with it.
 
         Raises:
             ImageError: A shape does not fit.
@@ -172,8 +171,8 @@ class RainRenderer:
     def _light(self, scene: Tensor, maps: StreakMaps, drawn: _Draw) -> tuple[Tensor, Tensor]:
         """Return the light of the veil and of streaks, (B, 3, H, W) or (B, 3, 1, 1).
 
-        By day the sky lights both. By night lamps do, near and in front of them, and the own
-        headlights light near drops.
+        By day the sky lights both. By night lamps light what is near and in front of them, and the
+        vehicle's headlights light near drops.
         """
         brightness = maps.brightness * drawn.map("brightness")
         local = blur(scene.clamp_max(1.0), max(1, scene.shape[-1] // 8))
@@ -210,7 +209,7 @@ class _Draw:
 
 
 def _beam(scene: Tensor) -> Tensor:
-    """Return where the own headlights reach drops (1, 3, H, W): around and below the middle."""
+    """Return where the headlights reach drops (1, 3, H, W): around and below the centre."""
     height, width = scene.shape[-2:]
     rows = (torch.arange(height, device=scene.device) + 0.5) / height - 0.62
     columns = (torch.arange(width, device=scene.device) + 0.5) / width - 0.5
@@ -219,7 +218,7 @@ def _beam(scene: Tensor) -> Tensor:
 
 
 def _at(keys: Tensor, times: Tensor) -> Tensor:
-    """Return keys for what is new in every frame of a video, unlike drops, which move on."""
+    """Return keys for randomness that changes with every frame of a video, unlike drops."""
     return keys + (times * 1e4).round().long()
 
 
@@ -258,7 +257,7 @@ def _render_layers(clean: Tensor, config: RainConfig, keys: Tensor, frame_width:
 
 
 def _tint(keys: Tensor) -> Tensor:
-    """Return what the channels keep of white streaks (B, 3, 1, 1)."""
+    """Return the colour of white streaks (B, 3, 1, 1)."""
     channel = torch.arange(3, device=keys.device)
     return 1.0 - _TINT * uniform(keys[:, None], channel, zlib.crc32(b"tint"))[:, :, None, None]
 

@@ -1,7 +1,7 @@
 """`python -m rainmer.views --derain SPEC --sets NAME:FOLDER ... --out DIR`: views of data sets.
 
 Embeds images of several sets with the encoder of a Rainmer network, draws a map of them for each
-view, and says in numbers whether the views separate the sets.
+view, and measures whether the views separate the sets.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _network(spec: str) -> tuple[Rainmer, str, str]:
     if not isinstance(restorer, NetworkRestorer):
         raise SpecError(f"{spec} has no views to embed images by: give rainmer:WEIGHTS")
     network = restorer.network
-    views_of(network)  # refuses other networks
+    views_of(network)  # raises for other networks
     assert isinstance(network, Rainmer)
     return network, restorer.name, restorer.fingerprint
 
@@ -234,7 +234,7 @@ def _view_result(
         name=view,
         vectors=vectors,
         similarity=mean_cosines(per_set),
-        # Of distinct images: a classifier must not know what it is tested on.
+        # Distinct images only: a classifier must not be tested on images that it has seen.
         separability=measure_separability(distinct, seed=seed),
         projection=project(vectors, method),
     )

@@ -1,4 +1,4 @@
-"""What the command writes: points, measures, figures and the verdicts in words."""
+"""The output of the command: points, measures, figures and verdicts in words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 SCHEMA = 1
-"""Of views.json: raised when a key changes its meaning."""
+"""Version of views.json: raised when a key changes its meaning."""
 
 _PACKAGES = ("torch", "umap-learn", "scikit-learn")
 _METHOD_TITLES: dict[Method, str] = {"umap": "UMAP on a sphere", "tsne": "t-SNE", "pca": "PCA"}
@@ -42,7 +42,7 @@ class EmbeddedSet:
 
     Attributes:
         images: The set.
-        drawn: The files that stand for it and could be read; with `--replace` some repeatedly.
+        drawn: The sampled files that could be read; with `--replace` some repeatedly.
         vectors: Their vectors, (N, P, C).
         distinct: The vectors of the distinct files, (M, P, C).
         failures: A line for each file that could not be read.
@@ -64,7 +64,7 @@ class ViewResult:
         vectors: Of all sets, one after the other, (N, C).
         similarity: Mean cosines between sets, (S, S).
         separability: None for a single set.
-        projection: Where the N images lie in the map.
+        projection: The N images as points of the map.
     """
 
     name: str
@@ -88,7 +88,7 @@ def write_points(path: Path, sets: Sequence[EmbeddedSet], results: Sequence[View
             points = result.projection.points.float().numpy()
             rows = zip(images, points, result.vectors.numpy(), strict=True)
             for (name, image), point, vector in rows:
-                # The text of a float32 is the shortest that gives it back.
+                # The text of a float32 is the shortest that reads back as the same number.
                 writer.writerow([name, image, result.name, *map(str, point), *map(str, vector)])
 
 

@@ -23,7 +23,7 @@ def read_polygons(
 ) -> ImageRecord:
     """Read a `*_gtFine_polygons.json` file.
 
-    A label such as `cargroup` is a crowd of cars, which counts neither way. Labels that are not in
+    A label such as `cargroup` is a crowd of cars, ignored in scoring. Labels that are not in
     `ids` (road, sky, ...) are left out and counted in `other`.
 
     Args:
@@ -33,7 +33,7 @@ def read_polygons(
         defects: Where defects are recorded.
 
     Raises:
-        DatasetError: The file cannot be read or is no polygon file.
+        DatasetError: The file cannot be read or is not a polygon file.
     """
     content = read_json(path)
     objects = content.get("objects") if isinstance(content, dict) else None
