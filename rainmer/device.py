@@ -50,12 +50,13 @@ def use_threads(count: int | None = None) -> None:
     CPUs. For commands only: a library leaves the number of threads to its user.
 
     Args:
-        count: Number of threads; None: `OMP_NUM_THREADS` where the user (or torchrun) sets it, else
-            torch's default, but at most `usable_cpus()`.
+        count: Number of threads; None: torch's own number, which is `OMP_NUM_THREADS` if the user or
+            torchrun has set it; otherwise at most `usable_cpus()`.
     """
     if count is None:
         count = torch.get_num_threads()
-        if not os.environ.get("OMP_NUM_THREADS"):
+        # Where torch has another number, ultralytics has set the variable after torch was loaded.
+        if os.environ.get("OMP_NUM_THREADS") != str(count):
             count = min(count, usable_cpus())
     if count > 1:
         _let_idle_threads_sleep()
