@@ -50,8 +50,8 @@ def use_threads(count: int | None = None) -> None:
     CPUs. For commands only: a library leaves the number of threads to its user.
 
     Args:
-        count: Number of threads; None: torch's own number, which is `OMP_NUM_THREADS` if the user or
-            torchrun has set it; otherwise at most `usable_cpus()`.
+        count: Number of threads; None: torch's own number, which is `OMP_NUM_THREADS` if the user
+            or torchrun has set it; otherwise at most `usable_cpus()`.
     """
     if count is None:
         count = torch.get_num_threads()

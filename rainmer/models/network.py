@@ -18,6 +18,7 @@ __all__ = [
     "Network",
     "RenamedNetwork",
     "clean_state_dict",
+    "count_modules",
     "refuse_mismatch",
     "rename",
     "translate_official",
@@ -147,6 +148,19 @@ def clean_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         parts = [part for part in key.split(".") if part not in {"module", "_orig_mod"}]
         cleaned[".".join(parts)] = value
     return cleaned
+
+
+def count_modules(weights: Mapping[str, Tensor], pattern: str) -> int:
+    """Return how many keys `pattern` names when 0, 1, 2, ... take the place of its `{}`.
+
+    Example:
+        >>> count_modules({"level.0.bias": torch.zeros(1)}, "level.{}.bias")
+        1
+    """
+    count = 0
+    while pattern.format(count) in weights:
+        count += 1
+    return count
 
 
 def refuse_mismatch(
