@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rainmer.data.annotations.parsing import as_number, as_whole, bbox_of_corners, read_json
-from rainmer.data.annotations.records import Annotation, ImageRecord
+from rainmer.data.annotations.records import Annotation, ImageRecord, box_annotation
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 
@@ -69,13 +69,7 @@ def _boxes(
         if bbox is None:
             defects.error("malformed polygon", f"{where}: {label}")
             continue
-        yield {
-            "image_id": 1,
-            "category_id": ids[single],
-            "bbox": bbox,
-            "area": bbox[2] * bbox[3],
-            "iscrowd": int(single != label),
-        }
+        yield box_annotation(1, ids[single], bbox, is_crowd=single != label)
 
 
 def _around(polygon: object) -> list[float] | None:

@@ -14,12 +14,25 @@ from typing import Any
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 
-__all__ = ["Annotation", "Annotations", "ImageRecord", "clip_to_image"]
+__all__ = ["Annotation", "Annotations", "ImageRecord", "box_annotation", "clip_to_image"]
 
 Annotation = dict[str, Any]
 
 # Annotators round outwards; only boxes that exceed the image by more than this are defects.
 _SLACK_PX = 1.0
+
+
+def box_annotation(
+    image_id: int, category_id: int, bbox: list[float], *, is_crowd: bool = False
+) -> Annotation:
+    """Return a COCO annotation, still without its id; its area is the box's."""
+    return {
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": bbox,
+        "area": bbox[2] * bbox[3],
+        "iscrowd": int(is_crowd),
+    }
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rainmer.data.annotations.parsing import as_number, bbox_of_corners, read_json
-from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord
+from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, box_annotation
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
@@ -131,13 +131,7 @@ def _boxes(
         if bbox is None:
             defects.error("malformed box", f"{where}: {reprlib.repr(corners)}")
             continue
-        yield {
-            "image_id": image_id,
-            "category_id": ids[category],
-            "bbox": bbox,
-            "area": bbox[2] * bbox[3],
-            "iscrowd": int(_is_crowd(label)),
-        }
+        yield box_annotation(image_id, ids[category], bbox, is_crowd=_is_crowd(label))
 
 
 def _is_crowd(label: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from rainmer.data.annotations.parsing import bbox_of_corners, number_in_text
-from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord
+from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, box_annotation
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
@@ -129,10 +129,4 @@ def _boxes(
         if bbox is None:
             defects.error("malformed box", f"{where}: {reprlib.repr(texts)}")
             continue
-        yield {
-            "image_id": image_id,
-            "category_id": ids[name],
-            "bbox": bbox,
-            "area": bbox[2] * bbox[3],
-            "iscrowd": int(_text(item, "difficult") == "1"),
-        }
+        yield box_annotation(image_id, ids[name], bbox, is_crowd=_text(item, "difficult") == "1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord
+from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, box_annotation
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
@@ -83,13 +83,7 @@ def _yolo_boxes(
             defects.error("label of an unknown class", f"{where}: {category}")
             continue
         bbox = [left * width, top * height, (right - left) * width, (bottom - top) * height]
-        yield {
-            "image_id": image_id,
-            "category_id": category,
-            "bbox": bbox,
-            "area": bbox[2] * bbox[3],
-            "iscrowd": 0,
-        }
+        yield box_annotation(image_id, category, bbox)
 
 
 def _yolo_line(line: str) -> tuple[int, tuple[float, float, float, float]] | None:
