@@ -107,11 +107,11 @@ def _settings(options: DetectionOptions, derainer: Derainer | PrecomputedResults
     return {**settings, "derainer": derainer.name, "fingerprint": derainer.fingerprint}
 
 
-def _leave_out(sources: Sequence[Source], limit: int | None, done: Container[str]) -> None:
+def _leave_out(sources: Sequence[Source], limit: int | None, processed: Container[str]) -> None:
     """Remove images beyond the limit, and images that an interrupted run has processed."""
     for source in sources:
         if isinstance(source, Images):
-            source.files = [pair for pair in source.files[:limit] if pair[0] not in done]
+            source.files = [pair for pair in source.files[:limit] if pair[0] not in processed]
 
 
 def _print_summary(summary: dict[str, Any], folder: Path) -> None:

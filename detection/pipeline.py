@@ -158,9 +158,9 @@ class Pipeline:
                 batch = self._process_on_device(
                     [frames[i] for i in indices], [names[i] for i in indices], download
                 )
-                for i, one in zip(indices, batch, strict=True):
-                    processed[i] = one
-        return [one for one in processed if one is not None]
+                for i, item in zip(indices, batch, strict=True):
+                    processed[i] = item
+        return [item for item in processed if item is not None]
 
     def run(
         self,
@@ -258,14 +258,14 @@ class Pipeline:
         with Stopwatch() as deraining:
             derained = call_derainer(self.derainer, list(frames), names)
         with Stopwatch() as detecting:
-            found = self.detector(derained)
+            detections = self.detector(derained)
         count = len(frames)
         stage_ms = _shares(
             0.0, deraining.elapsed_ms / count, detecting.elapsed_ms / count, self._speed()
         )
         return [
-            Processed(name, frame, one, stage_ms, functools.partial(_same, own))
-            for name, frame, one, own in zip(names, frames, found, derained, strict=True)
+            Processed(name, frame, boxes, stage_ms, functools.partial(_same, result))
+            for name, frame, boxes, result in zip(names, frames, detections, derained, strict=True)
         ]
 
     def _process_on_device(
@@ -281,7 +281,7 @@ class Pipeline:
         if download:
             held.start_download()
         with Stopwatch(derainer.device) as detecting:
-            found = cast(DeviceDetector, self.detector).detect_batch(derained)
+            detections = cast(DeviceDetector, self.detector).detect_batch(derained)
         derainer.check()
         count = len(frames)
         stage_ms = _shares(
@@ -291,8 +291,8 @@ class Pipeline:
             self._speed(),
         )
         return [
-            Processed(name, frame, one, stage_ms, functools.partial(held.frame, i))
-            for i, (name, frame, one) in enumerate(zip(names, frames, found, strict=True))
+            Processed(name, frame, boxes, stage_ms, functools.partial(held.frame, i))
+            for i, (name, frame, boxes) in enumerate(zip(names, frames, detections, strict=True))
         ]
 
     def _speed(self) -> Mapping[str, float]:

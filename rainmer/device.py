@@ -17,7 +17,7 @@ __all__ = ["resolve_device", "usable_cpus", "use_threads"]
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 _CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUPS = Path("/proc/self/cgroup")
+_PROCESS_CGROUPS = Path("/proc/self/cgroup")
 _PARALLEL_SIZE = 1 << 20  # elements from which torch uses all threads
 
 
@@ -64,17 +64,15 @@ def use_threads(count: int | None = None) -> None:
     cv2.setNumThreads(count)
 
 
-def usable_cpus(
-    cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
-) -> int:
+def usable_cpus(cgroups: Path = _CGROUPS, process_cgroups: Path = _PROCESS_CGROUPS) -> int:
     """Return how many CPUs this process may use, by its affinity and the quotas of its cgroups.
 
     Args:
         cgroups: Where cgroups (version 1 or 2) are mounted.
-        own: The file that lists the cgroups of this process.
+        process_cgroups: The file that lists the cgroups of this process.
     """
     cpus = _cpus_by_affinity()
-    return max(1, int(min([cpus, *_quotas(cgroups, own)])))
+    return max(1, int(min([cpus, *_quotas(cgroups, process_cgroups)])))
 
 
 def _cpus_by_affinity() -> int:
@@ -83,10 +81,10 @@ def _cpus_by_affinity() -> int:
     return os.cpu_count() or 1
 
 
-def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
+def _quotas(cgroups: Path, process_cgroups: Path) -> Iterator[float]:
     """Yield the CPU quotas of the cgroups of a process and of those above them, in CPUs."""
     try:
-        lines = own.read_text().splitlines()
+        lines = process_cgroups.read_text().splitlines()
     except OSError:
         return
     for line in lines:

@@ -247,15 +247,15 @@ class YoloDetector:
         """
         if is_attached(self.yolo) or device_predictor(self.yolo) is None:
             raise RainmerError(f"the detector {self.name}, as it is set up, only takes arrays")
-        found: list[Detections] = []
+        detections: list[Detections] = []
         totals: Counter[str] = Counter()
         for part in torch.split(batch, self.batch):
-            found += [_detections_of(result) for result in self._predict_batch(part)]
+            detections += [_detections_of(result) for result in self._predict_batch(part)]
             # Only now: reading a stopwatch waits for its step.
             for step, watch in self.yolo.predictor.watches.items():
                 totals[step] += watch.elapsed_ms
         self.speed = {step: total / len(batch) for step, total in totals.items()}
-        return found
+        return detections
 
     def _batches(self, frames: Sequence[Frame]) -> Iterator[list[int]]:
         """Yield the indices of frames of one size, at most `batch` at a time."""

@@ -168,8 +168,8 @@ def leaks_between(
     for row, column, distance in _near(first, second, threshold):
         distances[column, row] = distance
     by_digest: dict[str, list[int]] = {}
-    for row, one in enumerate(first):
-        by_digest.setdefault(one.digest, []).append(row)
+    for row, image in enumerate(first):
+        by_digest.setdefault(image.digest, []).append(row)
     for column, image in enumerate(second):
         for row in by_digest.get(image.digest, ()):
             distances[column, row] = 0
@@ -232,6 +232,6 @@ def _hashes(
     images: Sequence[Fingerprint],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
     """Return the places of images that have a hash, and their hashes."""
-    known = [(place, one.hash) for place, one in enumerate(images) if one.hash is not None]
+    known = [(place, image.hash) for place, image in enumerate(images) if image.hash is not None]
     places = np.array([place for place, _ in known], np.int64)
     return places, np.array([value for _, value in known], np.uint64)

@@ -300,8 +300,8 @@ def _measure(pair: Pair, *, known: dict[str, MeasuredPair]) -> MeasuredPair:
     return MeasuredPair(pair, stamp, rain_density(rainy, clean), measure_pair(rainy, clean))
 
 
-def _same_files(one: Pair, other: Pair) -> bool:
-    return [*map(os.path.abspath, one.files)] == [*map(os.path.abspath, other.files)]
+def _same_files(first: Pair, second: Pair) -> bool:
+    return [*map(os.path.abspath, first.files)] == [*map(os.path.abspath, second.files)]
 
 
 def _stamp(pair: Pair) -> str:

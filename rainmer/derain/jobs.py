@@ -57,9 +57,9 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None = None) -> li
     for text in inputs:
         if os.path.isdir(text) and real_path(Path(text)) == real_path(out):
             raise OutputError(f"--out is the input folder {text} itself: choose another folder")
-        for found in find_inputs(text, out):
-            target = out / found.name.with_suffix(_target_suffix(found.path, suffix))
-            jobs.setdefault(real_path(found.path), Job(found.path, found.name, target))
+        for item in find_inputs(text, out):
+            target = out / item.name.with_suffix(_target_suffix(item.path, suffix))
+            jobs.setdefault(real_path(item.path), Job(item.path, item.name, target))
     by_target: dict[Path, Job] = {}
     for job in jobs.values():
         target = real_path(job.target)
@@ -119,6 +119,6 @@ def due_jobs(
 
 def _is_done(job: Job, since: int) -> bool:
     with contextlib.suppress(OSError):
-        done = job.target.stat().st_mtime_ns
-        return done >= since and done >= job.source.stat().st_mtime_ns
+        modified = job.target.stat().st_mtime_ns
+        return modified >= since and modified >= job.source.stat().st_mtime_ns
     return False

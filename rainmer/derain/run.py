@@ -75,10 +75,10 @@ class Run:
 
     def summary(self, out: Path, *, unchanged: int) -> str:
         """Return one line: how many files, by which derainer, and the time."""
-        done = [_count(self.images, "image")]
+        counts = [_count(self.images, "image")]
         if self.videos or self.frames:
-            done.append(f"{_count(self.videos, 'video')} of {_count(self.frames, 'frame')}")
-        text = f"derained {' and '.join(done)} by {self._derainer.name} in {self._seconds:.1f} s"
+            counts.append(f"{_count(self.videos, 'video')} of {_count(self.frames, 'frame')}")
+        text = f"derained {' and '.join(counts)} by {self._derainer.name} in {self._seconds:.1f} s"
         if frames := self.images + self.frames:
             text += f", {1000 * self.derainer_seconds / frames:.1f} ms per image in the derainer"
         if unchanged:

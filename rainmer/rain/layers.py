@@ -78,7 +78,8 @@ def _blur(seeds: Tensor, kernel: Tensor) -> Tensor:
     The frame wraps around: noise has no edge.
     """
     product = torch.fft.rfft2(seeds) * torch.fft.rfft2(kernel)
-    return torch.fft.irfft2(product, s=seeds.shape).clamp_min(0.0)
+    blurred: Tensor = torch.fft.irfft2(product, s=seeds.shape)
+    return blurred.clamp_min(0.0)
 
 
 def _quantile(maps: Tensor, share: float) -> Tensor:

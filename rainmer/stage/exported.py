@@ -72,7 +72,7 @@ class _OnnxFunction:
     def __init__(self, session: Any, path: Path) -> None:  # noqa: ANN401 (an optional package's)
         inputs = session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4:
-            shapes = ", ".join(str(one.shape) for one in inputs)
+            shapes = ", ".join(str(item.shape) for item in inputs)
             raise WeightsError(f"{path}: expected one input (B, 3, H, W), but it has {shapes}")
         self._session = session
         self._name = inputs[0].name

@@ -199,15 +199,15 @@ def _method(asked: Method | None) -> Method:
 
 def _embed(sets: Sequence[ImageSet], network: Rainmer, options: ViewsOptions) -> list[EmbeddedSet]:
     network.to(resolve_device(options.device))
-    drawn = [
+    sampled = [
         draw_images(images, options.images, seed=options.seed, replace=options.replace)
         for images in sets
     ]
-    total = sum(len(set(paths)) for paths in drawn)
+    total = sum(len(set(paths)) for paths in sampled)
     with tqdm(total=total, unit="image", disable=options.quiet, delay=2) as bar:
         return [
             _embed_set(images, paths, network, options.batch, bar)
-            for images, paths in zip(sets, drawn, strict=True)
+            for images, paths in zip(sets, sampled, strict=True)
         ]
 
 
@@ -219,9 +219,9 @@ def _embed_set(
     )
     _check_count(images, len(embedded.paths), "gives", embedded.failures)
     row_of = {path: row for row, path in enumerate(embedded.paths)}
-    drawn = [path for path in paths if path in row_of]
-    vectors = embedded.vectors[[row_of[path] for path in drawn]]
-    return EmbeddedSet(images, drawn, vectors, embedded.vectors, embedded.failures)
+    sampled = [path for path in paths if path in row_of]
+    vectors = embedded.vectors[[row_of[path] for path in sampled]]
+    return EmbeddedSet(images, sampled, vectors, embedded.vectors, embedded.failures)
 
 
 def _view_result(

@@ -85,8 +85,8 @@ def measure_separability(sets: Sequence[Tensor], *, seed: int = 0) -> Separabili
     # Normalised again: float32 is off by 1e-7, more than some distances.
     sets = [F.normalize(vectors.double(), dim=1) for vectors in sets]
     chance = torch.Generator().manual_seed(seed)
-    named = _held_out_shares(sets, chance)
-    correct = [shares[:, index] for index, shares in enumerate(named)]
+    assigned = _held_out_shares(sets, chance)
+    correct = [shares[:, index] for index, shares in enumerate(assigned)]
     low, high = _interval(correct, chance)
     silhouettes = torch.stack([values.mean() for values in _silhouettes(sets)])
     return Separability(
@@ -94,7 +94,7 @@ def measure_separability(sets: Sequence[Tensor], *, seed: int = 0) -> Separabili
         ci_low=low,
         ci_high=high,
         chance=1 / len(sets),
-        confusion=torch.stack([shares.mean(0) for shares in named]),
+        confusion=torch.stack([shares.mean(0) for shares in assigned]),
         silhouette=float(silhouettes.mean()),
         silhouettes=silhouettes,
     )

@@ -42,14 +42,14 @@ class EmbeddedSet:
 
     Attributes:
         images: The set.
-        drawn: The sampled files that could be read; with `--replace` some repeatedly.
+        sampled: The sampled files that could be read; with `--replace` some repeatedly.
         vectors: Their vectors, (N, P, C).
         distinct: The vectors of the distinct files, (M, P, C).
         failures: A line for each file that could not be read.
     """
 
     images: ImageSet
-    drawn: list[Path]
+    sampled: list[Path]
     vectors: Tensor
     distinct: Tensor
     failures: list[str]
@@ -76,7 +76,7 @@ class ViewResult:
 
 def write_points(path: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewResult]) -> None:
     """Write every image's point in the plane as CSV."""
-    images = [(embedded.images.name, file) for embedded in sets for file in embedded.drawn]
+    images = [(embedded.images.name, file) for embedded in sets for file in embedded.sampled]
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -133,7 +133,7 @@ def write_json(
                 "name": embedded.images.name,
                 "source": embedded.images.source,
                 "images": len(embedded.images.rainy),
-                "embedded": len(embedded.drawn),
+                "embedded": len(embedded.sampled),
                 "distinct": len(embedded.distinct),
                 "failures": embedded.failures,
             }
@@ -172,7 +172,7 @@ def draw_views(out: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewRes
     from rainmer.views.figures import map_figure, similarity_figure
 
     names = [embedded.images.name for embedded in sets]
-    members = torch.repeat_interleave(torch.tensor([len(embedded.drawn) for embedded in sets]))
+    members = torch.repeat_interleave(torch.tensor([len(embedded.sampled) for embedded in sets]))
     for result in results:
         title = f"{result.name.capitalize()} view, {_METHOD_TITLES[result.projection.method]}"
         figure = map_figure(result.projection, members, names, title, _short_verdict(result))
@@ -213,6 +213,6 @@ def print_results(sets: Sequence[EmbeddedSet], results: Sequence[ViewResult], ou
         for embedded, values in zip(sets, result.similarity.tolist(), strict=True):
             cells = " ".join(f"{round(value, 3) + 0.0:6.3f}" for value in values)
             print(f"  {embedded.images.name:{width}}  {cells}")
-    count = sum(len(embedded.drawn) for embedded in sets)
+    count = sum(len(embedded.sampled) for embedded in sets)
     noun = "set" if len(sets) == 1 else "sets"
     print(f"embedded {count} images of {len(sets)} {noun}; results in {out}")

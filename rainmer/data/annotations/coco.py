@@ -67,7 +67,7 @@ def _by_id(
     path: Path, kind: str, entries: Iterable[dict[str, Any]], label: str
 ) -> dict[int, dict[str, Any]]:
     """Return the images or the categories by id; an entry's `label` names it in errors."""
-    found: dict[int, dict[str, Any]] = {}
+    by_id: dict[int, dict[str, Any]] = {}
     for entry in entries:
         number = as_whole(entry["id"])
         if number is None:
@@ -75,12 +75,12 @@ def _by_id(
                 f"{path}: the id {reprlib.repr(entry['id'])} of {kind} "
                 f"{reprlib.repr(entry[label])} is no whole number"
             )
-        other = found.setdefault(number, entry)
+        other = by_id.setdefault(number, entry)
         if other is not entry:
             raise DatasetError(
                 f"{path}: {kind} id {number} is used twice ({other[label]}, {entry[label]})"
             )
-    return found
+    return by_id
 
 
 def _file_name(image: Mapping[str, Any], where: str) -> str:
