@@ -1,8 +1,5 @@
 """What eval.detect costs beside deraining, detecting and decoding.
 
-python -m benchmarks.overhead --data set.yaml --detector yolov8n.pt --derain prenet:prenet.pth
-                              --limit 16
-
 Runs the whole command in this process with the cache of derained frames switched off, and compares
 its wall time with the seconds spent inside the derainers, inside the detector and in decoding. The
 command reads ahead, so the ratio can be below 1.
@@ -21,13 +18,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.detect.__main__ import main as detect
+from rainmer.cli import make_parser
 
 LIMIT = 1.1
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print wall time over the time of the parts, the median of some runs."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
+    parser = make_parser(
+        "python -m benchmarks.overhead",
+        "Compare the time of eval.detect with the time of its parts.",
+        "  python -m benchmarks.overhead --data set.yaml --detector yolov8n.pt "
+        "--derain median --limit 16",
+    )
     parser.add_argument("--data", required=True)
     parser.add_argument("--detector", required=True)
     parser.add_argument("--derain", nargs="+", required=True)

@@ -76,7 +76,7 @@ def _make_detector(options: DetectionOptions, derainer: DerainCallable) -> YoloD
     )
     if options.classes:
         detector.classes = [_label(given, detector.names) for given in options.classes]
-    # Setting up takes seconds, which must not count as the first frame's time.
+    # Set-up takes seconds, which must not count towards the first frame.
     detector([np.full((64, 64, 3), PAD_VALUE, np.uint8)])
     if options.where == "network":
         attach(detector.yolo, derainer, where="network")
@@ -101,17 +101,17 @@ def _default_folder(*parts: str) -> Path:
 
 
 def _settings(options: DetectionOptions, derainer: Derainer | PrecomputedResults) -> dict[str, Any]:
-    """Return the options that results depend on: not the batch, the device or what is printed."""
+    """Return the options that results depend on: not the batch, the device or the output."""
     left_out = {"allow_download", "batch", "device", "out", "quiet", "streams"}
     settings = {key: value for key, value in vars(options).items() if key not in left_out}
     return {**settings, "derainer": derainer.name, "fingerprint": derainer.fingerprint}
 
 
-def _leave_out(sources: Sequence[Source], limit: int | None, done: Container[str]) -> None:
-    """Remove the images beyond the limit, and those that an interrupted run has done."""
+def _leave_out(sources: Sequence[Source], limit: int | None, processed: Container[str]) -> None:
+    """Remove images beyond the limit, and images that an interrupted run has processed."""
     for source in sources:
         if isinstance(source, Images):
-            source.files = [pair for pair in source.files[:limit] if pair[0] not in done]
+            source.files = [pair for pair in source.files[:limit] if pair[0] not in processed]
 
 
 def _print_summary(summary: dict[str, Any], folder: Path) -> None:

@@ -33,14 +33,14 @@ _LIGHT = (255, 255, 255)
 _HALO = (0, 0, 0, 110)
 
 Color: TypeAlias = tuple[int, int, int]
-"""R, G, B, each 0..255."""
+"""Red, green, blue, each 0..255."""
 
 PixelBox: TypeAlias = tuple[int, int, int, int]
 """First and last pixels of a box: left, top, right, bottom."""
 
 
 def class_color(label: int) -> Color:
-    """Return the colour (R, G, B) of a class: neighbours in number are far apart in hue."""
+    """Return the colour (R, G, B) of a class: consecutive classes differ strongly in hue."""
     hue = (label * _GOLDEN_RATIO + 0.02) % 1.0
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, 0.95 if label % 2 == 0 else 0.75)
     return round(red * 255), round(green * 255), round(blue * 255)
@@ -49,7 +49,7 @@ def class_color(label: int) -> Color:
 def draw_detections(frame: Frame, detections: Detections, names: Mapping[int, str]) -> Frame:
     """Draw boxes, class names and scores on a copy of a frame.
 
-    Lines and letters grow with the frame. Labels lie over all boxes, the surest on top.
+    Lines and text scale with the frame. Labels are above all boxes, the highest score on top.
 
     Args:
         frame: (H, W, 3), uint8, RGB.
@@ -77,7 +77,7 @@ def draw_detections(frame: Frame, detections: Detections, names: Mapping[int, st
 
 
 def side_by_side(frames: Sequence[Frame], captions: Sequence[str]) -> Frame:
-    """Set frames of one height next to each other, each under its caption.
+    """Join frames of equal height side by side, each under its caption.
 
     Args:
         frames: Arrays (H, W, 3), uint8, RGB, of one height.
@@ -87,7 +87,7 @@ def side_by_side(frames: Sequence[Frame], captions: Sequence[str]) -> Frame:
         (H + caption, sum of widths + gaps, 3), uint8, RGB.
 
     Raises:
-        ValueError: No frame is given, or not one caption per frame.
+        ValueError: There are no frames, or the number of captions differs.
     """
     if not frames or len(frames) != len(captions):
         raise ValueError(f"expected a caption per frame, but got {len(captions)} of {len(frames)}")
@@ -99,7 +99,7 @@ def side_by_side(frames: Sequence[Frame], captions: Sequence[str]) -> Frame:
     bar = np.full((bar_height, sum(p.shape[1] for p in panels), 3), 255, np.uint8)
     left = 0
     for frame, caption in zip(frames, captions, strict=True):
-        # A long caption is cut where its picture ends.
+        # A long caption is cut at the edge of its picture.
         view = bar[:, left : left + frame.shape[1]]
         strip = np.ascontiguousarray(view)
         baseline = (bar_height + _text_height(scale, width)) // 2
@@ -112,12 +112,12 @@ def side_by_side(frames: Sequence[Frame], captions: Sequence[str]) -> Frame:
 def outline_box(
     draw: ImageDraw, box: PixelBox, color: Color, line: int, dash: tuple[int, int] | None = None
 ) -> None:
-    """Draw a box's outline, its lines inside the box, with a dark halo against bright streaks.
+    """Draw the outline of a box inside its edges, with a dark halo against bright streaks.
 
     Args:
-        draw: Of an image in a mode `RGBA`, so that the halo lets the picture through.
+        draw: A Pillow drawing in mode `RGBA`, so that the halo is translucent.
         box: The box.
-        color: Of the lines.
+        color: Colour of the lines.
         line: Width of the lines in pixels.
         dash: Length in pixels of dashes and of gaps; None draws solid lines.
     """
@@ -144,12 +144,12 @@ def _dashes(start: int, end: int, dash: tuple[int, int] | None) -> Iterator[tupl
 def label_places(
     box: PixelBox, size_wh: tuple[int, int], picture_wh: tuple[int, int]
 ) -> Iterator[PixelBox]:
-    """Yield where a label may go that names a box: above, below, then inside of it.
+    """Yield the possible places of a label: above, below, then inside its box.
 
     Args:
         box: The box.
         size_wh: Width and height of the label in pixels.
-        picture_wh: Those of the picture; places that reach out of it are left out.
+        picture_wh: Width and height of the picture; places outside it are left out.
     """
     left, top, right, bottom = box
     wide, high = size_wh
@@ -167,7 +167,7 @@ def label_places(
 
 
 def do_overlap(first: PixelBox, second: PixelBox) -> bool:
-    """Tell whether two boxes share a pixel."""
+    """Return whether two boxes share a pixel."""
     return (
         first[0] <= second[2]
         and second[0] <= first[2]
@@ -177,7 +177,7 @@ def do_overlap(first: PixelBox, second: PixelBox) -> bool:
 
 
 def _put_label(picture: Frame, text: str, left: int, bottom: int, color: Color) -> None:
-    """Write text on a filled bar whose lower left corner is given, moved to stay in the frame."""
+    """Write text on a filled bar at a lower left corner, moved to stay inside the frame."""
     height, width = picture.shape[:2]
     scale, thickness = _font(picture)
     (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
@@ -201,7 +201,7 @@ def _line_width(frame: Frame) -> int:
 
 
 def _font(frame: Frame) -> tuple[float, int]:
-    """Return the font's scale and stroke for a frame: about 2 % of its size, never unreadable."""
+    """Return the font's scale and stroke for a frame: about 2 % of its size, but legible."""
     scale = max(0.4, sum(frame.shape[:2]) * 0.00042)
     return scale, max(1, round(scale * 1.6))
 

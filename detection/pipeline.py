@@ -34,10 +34,10 @@ Source = Iterable[Frame | tuple[str, Frame]]
 
 
 class StreamError(RainmerError):
-    """Streams that failed while the others went on to their ends.
+    """Streams that failed; the others ran to their ends.
 
     Attributes:
-        errors: The error of each, by the stream's name.
+        errors: Errors by stream.
     """
 
     def __init__(self, errors: Mapping[str, Exception]) -> None:
@@ -53,7 +53,7 @@ class Processed:
     Attributes:
         name: Name of the frame, or its number.
         frame: The rainy frame (H, W, 3), uint8, RGB.
-        detections: What the detector found in `derained`.
+        detections: The detections in `derained`.
         stage_ms: The frame's share of its batch's time in each of `STAGES`, in ms. If frames do not
             stay on a device, `derain` includes the upload. If the detector does not report its
             letterboxing time, `detect` includes it.
@@ -140,13 +140,12 @@ class Pipeline:
         *,
         download: bool = False,
     ) -> list[Processed]:
-        """Derain frames, detect in them, and return all of it; see `Processed`.
+        """Derain frames, detect in them, and return both; see `Processed`.
 
         Args:
             frames: Frames (H, W, 3), uint8, RGB, of any sizes.
             names: Their file names, for derainers that need them.
-            download: Whether `Processed.derained` will be read: the download then starts while the
-                GPU detects.
+            download: Start downloading `Processed.derained` while the GPU detects.
         """
         if not frames:
             return []
@@ -159,9 +158,9 @@ class Pipeline:
                 batch = self._process_on_device(
                     [frames[i] for i in indices], [names[i] for i in indices], download
                 )
-                for i, one in zip(indices, batch, strict=True):
-                    processed[i] = one
-        return [one for one in processed if one is not None]
+                for i, item in zip(indices, batch, strict=True):
+                    processed[i] = item
+        return [item for item in processed if item is not None]
 
     def run(
         self,
@@ -178,9 +177,9 @@ class Pipeline:
             source: Frames (H, W, 3), uint8, RGB, or pairs of name and frame: a
                 `rainmer.frames.video.VideoReader`, a generator, a list. Frames without names are
                 counted.
-            batch: Most frames at once.
-            ahead: Most decoded frames that wait; None: two batches.
-            live: Do not wait for a batch to fill, but take the frames that are there.
+            batch: Maximum number of frames at once.
+            ahead: Maximum number of decoded frames that wait; None: two batches.
+            live: Do not wait for a batch to fill; process the frames that have arrived.
             download: See `process`.
 
         Yields:
@@ -216,10 +215,10 @@ class Pipeline:
 
         Args:
             sources: The sources by name, each as in `run`.
-            batch: Most frames at once, of all streams together.
-            ahead: Most decoded frames that wait, per stream (of all together if `live`); None: two
-                batches.
-            at_once: Most streams that are open at a time; None opens all.
+            batch: Maximum number of frames at once, of all streams together.
+            ahead: Maximum number of decoded frames that wait, per stream (in total if `live`);
+                None: two batches.
+            at_once: Maximum number of streams open at a time; None opens all.
             live: Take frames as they arrive, so that a slow stream delays no other. Otherwise
                 streams take turns, and batches are the same in every run.
             download: See `process`.
@@ -259,20 +258,20 @@ class Pipeline:
         with Stopwatch() as deraining:
             derained = call_derainer(self.derainer, list(frames), names)
         with Stopwatch() as detecting:
-            found = self.detector(derained)
+            detections = self.detector(derained)
         count = len(frames)
         stage_ms = _shares(
             0.0, deraining.elapsed_ms / count, detecting.elapsed_ms / count, self._speed()
         )
         return [
-            Processed(name, frame, one, stage_ms, functools.partial(_same, own))
-            for name, frame, one, own in zip(names, frames, found, derained, strict=True)
+            Processed(name, frame, boxes, stage_ms, functools.partial(_same, result))
+            for name, frame, boxes, result in zip(names, frames, detections, derained, strict=True)
         ]
 
     def _process_on_device(
         self, frames: list[Frame], names: list[str], download: bool
     ) -> list[Processed]:
-        """Process frames of one size, at most a batch of the derainer's, on its device."""
+        """Process frames of one size on the derainer's device, at most one of its batches."""
         derainer = cast(Derainer, self.derainer)
         with Stopwatch(derainer.device) as uploading:
             rainy = upload(frames, derainer.device)
@@ -282,7 +281,7 @@ class Pipeline:
         if download:
             held.start_download()
         with Stopwatch(derainer.device) as detecting:
-            found = cast(DeviceDetector, self.detector).detect_batch(derained)
+            detections = cast(DeviceDetector, self.detector).detect_batch(derained)
         derainer.check()
         count = len(frames)
         stage_ms = _shares(
@@ -292,8 +291,8 @@ class Pipeline:
             self._speed(),
         )
         return [
-            Processed(name, frame, one, stage_ms, functools.partial(held.frame, i))
-            for i, (name, frame, one) in enumerate(zip(names, frames, found, strict=True))
+            Processed(name, frame, boxes, stage_ms, functools.partial(held.frame, i))
+            for i, (name, frame, boxes) in enumerate(zip(names, frames, detections, strict=True))
         ]
 
     def _speed(self) -> Mapping[str, float]:
@@ -333,7 +332,7 @@ def _named(source: Source) -> Iterator[tuple[str, Frame]]:
 
 
 def _of_one_size(frames: Sequence[Frame], most: int) -> Iterator[list[int]]:
-    """Yield the indices of frames of one shape, at most `most` at a time."""
+    """Yield the indices of frames of equal shape, at most `most` at a time."""
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for i, frame in enumerate(frames):
         by_shape.setdefault(frame.shape, []).append(i)
@@ -345,9 +344,9 @@ def _of_one_size(frames: Sequence[Frame], most: int) -> Iterator[list[int]]:
 def _shares(
     upload_ms: float, derain_ms: float, detect_ms: float, speed: Mapping[str, float]
 ) -> dict[str, float]:
-    """Split a frame's time into `STAGES`, by the steps that the detector reports of its own time.
+    """Split a frame's time into `STAGES`, using the steps that the detector reports.
 
-    One of them may be a derainer that is attached to the detector.
+    One of these may be a derainer attached to the detector.
     """
     letterbox_ms, inner_ms = speed.get("preprocess", 0.0), speed.get("derain", 0.0)
     rest_ms = max(detect_ms - letterbox_ms - inner_ms, 0.0)
@@ -368,7 +367,7 @@ class _HeldBatch:
         self._lock = threading.Lock()
 
     def start_download(self) -> None:
-        """Start to download the frames, in parallel with whatever the device does next."""
+        """Start downloading the frames, in parallel with further work on the device."""
         if self._batch is not None:
             self._download, self._batch = Download(self._batch), None
 

@@ -1,4 +1,4 @@
-"""Timing the stages of a pipeline without synchronising with a GPU."""
+"""Time the stages of a pipeline without synchronising with a GPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Stopwatch:
     results of the block are available anyway.
 
     Args:
-        device: Where the block computes.
+        device: Device of the computation.
 
     Example:
         >>> with Stopwatch() as watch:
@@ -80,7 +80,7 @@ class StageTimes:
         self.add(stage, watch.elapsed_ms)
 
     def of_items(self, stage: str, source: Iterable[Item]) -> Iterator[Item]:
-        """Iterate over a source, adding the time that each of its items takes to a stage."""
+        """Iterate over a source, adding the time for each item to a stage."""
         items = iter(source)
         while True:
             with Stopwatch() as watch:

@@ -1,4 +1,4 @@
-"""Work in threads beside the calling one, in order and in bounded memory.
+"""Background threads that keep the order of items and bound the memory.
 
 `prefetch` iterates over a source in a thread, `consume` uses results in one: in
 `consume(derain(prefetch(decode(), 16)), write, 8)` decoding, deraining and writing run at the same
@@ -33,7 +33,7 @@ class End:
     """The end of a source.
 
     Attributes:
-        error: What ended it; None if it had no more items.
+        error: The error that ended it; None if it had no more items.
     """
 
     error: BaseException | None = None
@@ -84,13 +84,13 @@ def ordered_map(
     Args:
         function: Called with each item, in any of the threads.
         items: Iterated over in the calling thread.
-        threads: How many.
-        ahead: Most items that are in work, or done and waiting; None: two per thread.
-        errors: Types of errors that take the place of a result; others are raised.
+        threads: Number of threads.
+        ahead: Maximum number of items in progress or waiting; None: two per thread.
+        errors: Types of errors that are yielded in place of a result; others are raised.
 
     Raises:
-        Whatever else `function` raises, when it is the item's turn, and errors of `items` at once.
-        Like an interruption or `close`, that waits for the items already taken.
+        Other errors of `function` when their item is due, and errors of `items` at once. Either
+        waits for the items already taken, as do an interruption and `close`.
     """
     coming = iter(items)
     limit = _AHEAD_PER_THREAD * threads if ahead is None else ahead
@@ -113,11 +113,11 @@ def consume(items: Iterable[Item], use: Callable[[Item], None], ahead: int) -> N
     """Iterate over items in the calling thread, and use them in another one.
 
     Args:
-        items: A generator is closed at the end. If they end by an error or an interruption, that is
-            raised once the items before it are used.
-        use: Called with each item, in order. If it raises, that is raised here, and no further item
+        items: A generator is closed at the end. An error or interruption of it is raised once the
+            items before it are used.
+        use: Called with each item, in order. Its first error is raised here, and no further item
             is used.
-        ahead: Most items that wait to be used.
+        ahead: Maximum number of items that wait to be used.
     """
     waiting: queue.Queue[Item | End] = queue.Queue(ahead)
     failed: list[BaseException] = []
@@ -158,9 +158,9 @@ def interleave(
 
     Args:
         sources: The sources by name.
-        size: Most items in a chunk.
-        ahead: Most items that wait: of each source, or of all together if they are live.
-        at_once: Most sources that are open at a time, in their order; None opens all.
+        size: Maximum number of items in a chunk.
+        ahead: Maximum number of waiting items: per source, or in total if they are live.
+        at_once: Maximum number of sources open at a time, in their order; None opens all.
         live: Yield items as they arrive, so that no source waits for another. Otherwise sources
             take turns and chunks are full, the same in every run.
 
@@ -192,7 +192,7 @@ def interleave(
                 chunk = []
             chunk.append(feeder.waiting.get())
             if isinstance(chunk[-1][1], End):
-                # From a shared queue it may be that of another source: only the count matters.
+                # From a shared queue it may be the end of another source: only the count matters.
                 open_next()
             else:
                 turns.append(feeder)

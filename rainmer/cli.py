@@ -1,4 +1,4 @@
-"""What every command shares: common options, one-line errors, exit codes."""
+"""Shared by all commands: common options, one-line errors, exit codes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _USER_ERRNOS = {
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions:
-    """What `add_stage_options` adds; the arguments of `rainmer.Derainer` have the same names."""
+    """Options of `add_stage_options`, named like the arguments of `rainmer.Derainer`."""
 
     device: str | None
     precision: Literal["fp32", "bf16", "fp16"]
@@ -67,13 +67,13 @@ class StageOptions:
 
 
 class _OneLineParser(argparse.ArgumentParser):
-    """Says a mistake in the options in one line, as every other mistake is said."""
+    """A parser that reports errors in one line, as commands report all errors."""
 
     def error(self, message: str) -> NoReturn:
         _end(f"{message}{self._hint(message)}; see {self.prog} --help")
 
     def _hint(self, message: str) -> str:
-        """Name the option that was probably meant, if one was mistyped."""
+        """Suggest the nearest option for a mistyped one."""
         unknown, _, mistyped = message.partition("unrecognized arguments: ")
         words = [word.partition("=")[0] for word in mistyped.split() if word.startswith("--")]
         for word in words if not unknown else ():
@@ -93,7 +93,7 @@ def make_parser(prog: str, description: str, example: str) -> argparse.ArgumentP
 
 
 def add_stage_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how a derainer runs."""
+    """Add the options of the derainer stage."""
     group = parser.add_argument_group("derainer stage")
     group.add_argument("--device", default=None, help="cpu, cuda, cuda:1, mps; default: the best")
     group.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
@@ -138,7 +138,7 @@ class _UseThreads(argparse.Action):
 
 
 def stage_options(options: argparse.Namespace | StageOptions) -> dict[str, Any]:
-    """Return what `add_stage_options` added, as arguments of `rainmer.Derainer`."""
+    """Return the options of `add_stage_options` as arguments of `rainmer.Derainer`."""
     return {item.name: getattr(options, item.name) for item in dataclasses.fields(StageOptions)}
 
 
@@ -193,7 +193,7 @@ def run_command(command: Callable[[Sequence[str] | None], None]) -> None:
 
     torch and OpenCV get as many threads as the process may use CPUs. A `RainmerError`, a full
     disk, a missing permission or an impossible path becomes one line on stderr and exit code 2. An
-    interruption leaves what is written so far and ends with 130.
+    interruption keeps what is written so far and ends with 130.
     """
     try:
         with _silenced_native_libraries(), _logging_to_stderr():
@@ -202,7 +202,7 @@ def run_command(command: Callable[[Sequence[str] | None], None]) -> None:
     except RainmerError as error:
         _end(str(error))
     except BrokenPipeError:
-        # The reader of the output has had enough, as `head` does: nothing more is written to it.
+        # The reader of the output has closed it, as `head` does: write nothing more to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_BROKEN_PIPE)
     except OSError as error:
@@ -231,7 +231,7 @@ def _logging_to_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silenced_native_libraries() -> Iterator[None]:
-    """Keep decoders written in C (libpng, libjpeg, FFmpeg) from writing between our lines.
+    """Keep decoders written in C (libpng, libjpeg, FFmpeg) from writing to stderr.
 
     They write to the file descriptor; inside, Python's stderr is a copy of it.
     """
@@ -269,11 +269,11 @@ def progress_bar(
     """Make a bar that appears when work takes longer than two seconds.
 
     Args:
-        total: How many units there are; None: unknown.
+        total: Number of units; None: unknown.
         quiet: Show nothing.
-        unit: What is counted, in the singular.
+        unit: Name of the unit, in the singular.
         name: Text before the bar.
-        items: What the bar iterates over and counts. Without them, call `update` of it.
+        items: Items for the bar to iterate over and count. Without them, call its `update`.
     """
     return tqdm(
         items, desc=name, total=total, unit=unit, disable=quiet, delay=2, dynamic_ncols=True

@@ -28,11 +28,11 @@ Config = TypeVar("Config")
 
 
 class _KindError(ConfigError):
-    """A value of another kind than its field takes.
+    """A value of the wrong type for its field.
 
     Attributes:
         where: The field, as in the message.
-        expected: What the field takes, in words.
+        expected: The expected type in words.
     """
 
     where: str
@@ -63,7 +63,7 @@ def from_mapping(cls: type[Config], mapping: Mapping[str, Any], where: str = "")
         cls: The dataclass. Its field types may be str, int, float, bool, Literal, None, nested
             dataclasses, and lists, tuples and string-keyed dicts of these.
         mapping: The plain data, as YAML gives it.
-        where: What error messages put before the field's name, such as the file's name.
+        where: Prefix of the field's name in error messages, such as the file's name.
 
     Raises:
         ConfigError: A key is unknown (the message has the nearest valid one) or missing, or a
@@ -121,7 +121,7 @@ def check_integer(field: str, value: object, least: int) -> None:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """List the valid names for an error message, the one most like `name` first.
+    """List the valid names for an error message, the one closest to `name` first.
 
     Example:
         >>> nearest("claen", ["clean", "rainy"])
@@ -191,7 +191,7 @@ def _check_union(value: object, choices: Sequence[Any], where: str) -> object:
                 expected.append(error.expected)
             else:
                 inside.append(error)
-    # A choice that failed further inside takes this kind of value, so it is the one that was meant.
+    # The type that fails deeper inside accepts this kind of value, so it was the intended one.
     if inside:
         raise inside[0]
     raise _kind_error(where, " or ".join(expected), value)
@@ -217,7 +217,7 @@ def _check_sequence(
 
 def _kind_error(where: str, expected: str, value: object, got: str = "") -> _KindError:
     error = _KindError(f"{where}: expected {expected}, but got {got or _kind(value)}")
-    # Not arguments of the class: exceptions from worker processes are built from their message.
+    # Not arguments of __init__: unpickling an exception passes only its message.
     error.where, error.expected = where, expected
     return error
 

@@ -1,4 +1,4 @@
-"""The choice of a device, and of how many CPU threads compute."""
+"""Choice of the device, and of the number of CPU threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["resolve_device", "usable_cpus", "use_threads"]
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 _CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUPS = Path("/proc/self/cgroup")
+_PROCESS_CGROUPS = Path("/proc/self/cgroup")
 _PARALLEL_SIZE = 1 << 20  # elements from which torch uses all threads
 
 
@@ -45,32 +45,34 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
 def use_threads(count: int | None = None) -> None:
     """Set how many CPU threads torch and OpenCV compute with, for the whole process.
 
-    From then on, threads without work sleep. By default OpenMP lets them spin for milliseconds,
-    which takes the processor away from other processes: two derainers with two threads each on two
-    processors then get hardly anything done. For commands; a library leaves this to its user.
+    From then on, idle threads sleep. By default OpenMP lets them spin for milliseconds, which takes
+    CPU time from other processes: two derainers with two threads each then hardly progress on two
+    CPUs. For commands only: a library leaves the number of threads to its user.
 
     Args:
-        count: Number of threads; None: as many as torch takes by itself (it respects
-            `OMP_NUM_THREADS`), but at most `usable_cpus()`.
+        count: Number of threads; None: torch's own number, which is `OMP_NUM_THREADS` if the user
+            or torchrun has set it; otherwise at most `usable_cpus()`.
     """
-    count = count or min(torch.get_num_threads(), usable_cpus())
+    if count is None:
+        count = torch.get_num_threads()
+        # Where torch has another number, ultralytics has set the variable after torch was loaded.
+        if os.environ.get("OMP_NUM_THREADS") != str(count):
+            count = min(count, usable_cpus())
     if count > 1:
         _let_idle_threads_sleep()
     torch.set_num_threads(count)
     cv2.setNumThreads(count)
 
 
-def usable_cpus(
-    cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
-) -> int:
+def usable_cpus(cgroups: Path = _CGROUPS, process_cgroups: Path = _PROCESS_CGROUPS) -> int:
     """Return how many CPUs this process may use, by its affinity and the quotas of its cgroups.
 
     Args:
         cgroups: Where cgroups (version 1 or 2) are mounted.
-        own: The file that tells the cgroups of this process.
+        process_cgroups: The file that lists the cgroups of this process.
     """
     cpus = _cpus_by_affinity()
-    return max(1, int(min([cpus, *_quotas(cgroups, own)])))
+    return max(1, int(min([cpus, *_quotas(cgroups, process_cgroups)])))
 
 
 def _cpus_by_affinity() -> int:
@@ -79,10 +81,10 @@ def _cpus_by_affinity() -> int:
     return os.cpu_count() or 1
 
 
-def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
+def _quotas(cgroups: Path, process_cgroups: Path) -> Iterator[float]:
     """Yield the CPU quotas of the cgroups of a process and of those above them, in CPUs."""
     try:
-        lines = own.read_text().splitlines()
+        lines = process_cgroups.read_text().splitlines()
     except OSError:
         return
     for line in lines:

@@ -23,7 +23,7 @@ __all__ = [
 
 
 class RainmerError(Exception):
-    """A mistake of the user. The message says what is wrong, where, and what to do instead."""
+    """A user error. The message says what is wrong, where, and what to do instead."""
 
 
 class ConfigError(RainmerError, ValueError):
@@ -31,11 +31,11 @@ class ConfigError(RainmerError, ValueError):
 
 
 class SpecError(RainmerError, ValueError):
-    """A derainer spec that names nothing known, or that cannot be used here."""
+    """A derainer spec that is unknown, or that cannot be used here."""
 
 
 class WeightsError(RainmerError, ValueError):
-    """A weights file that is missing, unsafe to open, or of another network."""
+    """A weights file that is missing, unsafe to open, or for another network."""
 
 
 class ImageError(RainmerError, ValueError):

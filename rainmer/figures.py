@@ -1,4 +1,4 @@
-"""The look of every figure: ink, colours, markers, and how a figure becomes a file.
+"""The style of all figures: ink, colours, markers, and saving to a file.
 
 Matplotlib is imported by the functions that draw: nothing else of `rainmer` needs it.
 """
@@ -51,7 +51,7 @@ _STYLE = {
     "legend.frameon": False,
     "savefig.facecolor": "none",
     "svg.fonttype": "none",
-    "svg.hashsalt": "rainmer",  # the same figure is the same file
+    "svg.hashsalt": "rainmer",  # reproducible files
     "text.color": INK,
     "text.parse_math": False,  # names may hold $
     "xtick.color": INK,
@@ -80,7 +80,7 @@ def draw_grid(axes: Axes, axis: Literal["x", "y", "both"] = "both") -> None:
 
 
 def styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Make a function draw in this style, whatever the process uses elsewhere."""
+    """Decorate a function so that it draws in this style, whatever the process uses elsewhere."""
 
     @wraps(draw)
     def styled(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, JSON lines, hashes, names that match."""
+"""Files: atomic writing, JSON lines, hashes, matching of names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import platformdirs
 
 from rainmer.errors import OutputError
 
@@ -53,7 +55,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     raises, the temporary file is removed and an existing `path` is left as it was.
 
     Raises:
-        OutputError: The file cannot be written; says why (no permission, no space left, ...).
+        OutputError: The file cannot be written, with the reason (permission, disk space, ...).
     """
     target = Path(path)
     make_folder(target.parent)
@@ -119,7 +121,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 
 
 def fits_pattern(path: str | os.PathLike[str], pattern: str) -> bool:
-    """Tell whether a path, or its last part alone, fits a shell pattern.
+    """Return whether a path, or its last part alone, matches a shell pattern.
 
     Example:
         >>> fits_pattern("night/a.png", "night/*"), fits_pattern("night/a.png", "a.*")
@@ -141,9 +143,11 @@ def match_key(path: str | os.PathLike[str]) -> str:
 
 
 def default_cache_folder() -> Path:
-    """Return the user's cache folder for derained frames (`XDG_CACHE_HOME` is respected)."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "rainmer" / "derained"
+    """Return the user's cache folder for derained frames.
+
+    On Linux that is `~/.cache/rainmer/derained`, or in `XDG_CACHE_HOME` if it is set.
+    """
+    return platformdirs.user_cache_path("rainmer", appauthor=False) / "derained"
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:

@@ -7,9 +7,9 @@
 | `official` | luma without any rounding | that luma, averaged down from a short side of 384 on |
 | `rgb` | all three channels, without any rounding | mean over the three channels |
 
-`matlab` is that of Restormer's scripts and of most later tables (`rgb2ycbcr` of uint8),
-`matlab_double` that of PReNet's scripts and of earlier tables (`im2double` comes first), `official`
-that of Rainmer's published code. At 30 dB they agree to about 0.02 dB. The SSIM of `matlab` is
+`matlab` is used by Restormer's scripts and most later tables (`rgb2ycbcr` of uint8),
+`matlab_double` by PReNet's scripts and earlier tables (`im2double` comes first), `official` by
+Rainmer's published code. At 30 dB they agree to about 0.02 dB. The SSIM of `matlab` is
 about 0.001 lower, because rounding the luma adds noise to smooth areas. That of `official` is
 higher for large images, because averaging hides fine errors. PSNR on RGB is 1 to 1.5 dB lower.
 

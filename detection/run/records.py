@@ -34,10 +34,10 @@ class RunFolder:
         folder: Where to write.
         settings: Everything that the results depend on.
         names: Class names by label.
-        resumable: Name of the source that may continue after any frame; videos start again.
+        resumable: Name of the source that can resume after any frame; videos start again.
 
     Attributes:
-        done: Names of the frames of that source that an interrupted run has done.
+        done: Names of the frames of that source that an interrupted run has processed.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -60,7 +60,7 @@ class RunFolder:
         self.done = {record["name"] for record in kept}
         for record in kept:
             self._count(record)
-        # Rewritten, because a run that was killed may have left half a line at the end.
+        # Rewritten, because a killed run may have left an incomplete last line.
         write_text(self._lines, "".join(json.dumps(record) + "\n" for record in kept))
         write_text(self.folder / RECORD_NAME, json.dumps({"settings": self.settings}, indent=1))
         if kept:
@@ -136,7 +136,7 @@ class RunFolder:
         ]
 
     def _records_of_interrupted_run(self) -> list[dict[str, Any]]:
-        """Return what a run with the same settings left, if it did not reach its end."""
+        """Return the records of an incomplete run with the same settings."""
         try:
             before = json.loads((self.folder / RECORD_NAME).read_text("utf-8"))
             if before.get("settings") != self.settings or "summary" in before:

@@ -26,10 +26,10 @@ __all__ = ["Saver", "count_boxes", "refuse_clashes"]
 
 
 def refuse_clashes(sources: Sequence[Source], folder: Path) -> None:
-    """Check that saved results replace neither each other, nor an input or a file of others.
+    """Check that saved results do not replace each other, an input or an unrelated file.
 
     Raises:
-        OutputError: Names what would.
+        OutputError: They would; the message names the file.
     """
     inputs = {real_path(path) for source in sources for _, path in source.files}
     is_ours = (folder / RECORD_NAME).is_file()
@@ -60,7 +60,7 @@ def _saved_files(sources: Sequence[Source], folder: Path) -> Iterator[tuple[Path
 
 
 def _saved_file(source: Source, name: str, folder: Path) -> Path:
-    """Return where an annotated image, or the video of other sources, goes."""
+    """Return the path of an annotated image, or of the video for other sources."""
     if isinstance(source, Images):
         return folder / "images" / name
     return folder / Path(name).with_suffix(".mp4")
@@ -73,7 +73,7 @@ class Saver(contextlib.ExitStack):
     manager, it closes the video.
 
     Args:
-        source: Where the frames come from.
+        source: The source of the frames.
         derainer: Name of the derainer, for captions.
         names: Class names by label.
         folder: The folder of the run.
@@ -94,7 +94,7 @@ class Saver(contextlib.ExitStack):
         self._video: VideoWriter | None = None
 
     def save(self, processed: Processed, in_rainy: Detections | None) -> None:
-        """Draw and write a frame; beside the rainy one, if detections in that are given."""
+        """Draw and write a frame, beside the rainy frame if detections in that are given."""
         picture = self._compose(processed, in_rainy)
         if self._source.fps is None:
             write_image(_saved_file(self._source, processed.name, self._folder), picture)
@@ -129,7 +129,7 @@ def _with_even_sides(frame: Frame) -> Frame:
 
 
 def _fitted(frame: Frame, size_hw: tuple[int, int]) -> Frame:
-    """Bring a frame to a video's size: odd sides repeated, others scaled and set on black."""
+    """Fit a frame to a video's size: pad odd sides, or scale and centre on black."""
     if frame.shape[:2] == size_hw:
         return frame
     frame = _with_even_sides(frame)

@@ -24,7 +24,7 @@ _CAMERA_DIGITS = 4
 
 @dataclass
 class Images:
-    """Image files, each with the relative name that its result gets."""
+    """Image files, each with the relative name of its result."""
 
     name: str
     files: list[tuple[str, Path]]
@@ -37,7 +37,7 @@ class Images:
         return len(self.files)
 
     def __iter__(self) -> Iterator[tuple[str, Frame]]:
-        """Yield the files that can be read; add a line to `failures` for each other one."""
+        """Yield the readable files; add a line to `failures` for every other file."""
         for name, path in self.files:
             try:
                 frame = read_image(path)
@@ -117,7 +117,7 @@ class Live:
 Source = Images | Video | Live
 """Iterates over pairs of a name and a frame (H, W, 3), uint8, RGB.
 
-`name` names folders and files of the source's results; `files` are its paths, each with a name;
+`name` names the folders and files of the results; `files` are the paths, each with a name;
 `count` is the number of frames, 0 if unknown; `fps` is frames per second, None for images;
 `failures`, complete after iterating, has a line for each file that could not be read in full.
 """
@@ -151,7 +151,7 @@ def find_sources(arguments: Sequence[str], out: Path | None = None) -> list[Sour
 
 
 def _tell_apart(sources: Sequence[Images | Live], taken: set[str]) -> None:
-    """Append numbers to names that are taken already."""
+    """Append numbers to duplicate names."""
     for source in sources:
         wanted, number = source.name, 2
         while source.name in taken:

@@ -1,4 +1,4 @@
-"""All sources of a run through one pipeline: decoded, derained, detected in, written."""
+"""Run all sources through one pipeline: decode, derain, detect, write."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StreamResult(NamedTuple):
     Attributes:
         source: Name of the source.
         processed: The frame; None: the source has ended.
-        in_rainy: What the detector finds in the rainy frame, if that is shown.
+        in_rainy: Detections in the rainy frame, if that is shown.
     """
 
     source: str
@@ -60,7 +60,7 @@ class Streams:
         self._options = options
         self._derainer = derainer
         self._detector = detector
-        # At network size the detector derains by itself.
+        # At network size the attached derainer runs inside the detector.
         self._pipeline = Pipeline(_unchanged if options.where == "network" else derainer, detector)
         self._times = StageTimes()
         self._frames = 0
@@ -70,7 +70,7 @@ class Streams:
         """Write the results of all sources.
 
         Raises:
-            StreamError: Sources broke off; the results of all others are complete.
+            StreamError: Sources failed; the results of all others are complete.
         """
         start = time.perf_counter()
         with contextlib.ExitStack() as stack:
@@ -87,7 +87,7 @@ class Streams:
                 self._wall_s = time.perf_counter() - start
 
     def _open_savers(self, folder: Path, stack: contextlib.ExitStack) -> dict[str, Saver]:
-        """Return what saves the frames of each source, by its name; nothing without `--save`."""
+        """Return the savers by source; none without `--save`."""
         if not self._options.save:
             return {}
         return {
@@ -111,7 +111,7 @@ class Streams:
         )
 
     def timing(self) -> dict[str, Any]:
-        """Return ms per frame of each stage, seconds in all, and frames per second."""
+        """Return ms per frame of each stage, total seconds, and frames per second."""
         return {
             "stage_ms": {
                 stage: round(self._times.total_ms(stage) / max(self._frames, 1), 3)

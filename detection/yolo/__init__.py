@@ -1,4 +1,4 @@
-"""Everything that calls ultralytics. Its modules are imported when one of their names is used.
+"""All code that calls ultralytics. Its modules are imported when one of their names is used.
 
 ultralytics is AGPL-3.0; the rest of the toolkit does without it.
 """

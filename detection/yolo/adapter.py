@@ -37,7 +37,7 @@ _REMOTE = ("http://", "https://", "ul://", "gs://", "grpc://", "rtsp://")
 def load_yolo(
     weights: str | os.PathLike[str], *, task: str | None = None, allow_download: bool = False
 ) -> Any:
-    """Load an ultralytics detector: `.pt`, `.onnx`, an OpenVINO folder, whatever it exports to.
+    """Load an ultralytics detector: `.pt`, or any of its export formats.
 
     A `.pt` of ultralytics is a pickle: loading it runs the code in it, so load only files whose
     origin you trust. Nothing is downloaded or installed unless asked for.
@@ -57,8 +57,8 @@ def load_yolo(
     """
     named = os.fspath(weights)
     remote = named.startswith(_REMOTE)
-    if not remote and os.path.exists(named):  # pathlib raises for names that cannot be
-        # An absolute path: ultralytics replaces a damaged file that has just the name of its own.
+    if not remote and os.path.exists(named):  # pathlib raises for invalid names
+        # An absolute path: ultralytics replaces a damaged file that bears a published name.
         named = str(Path(named).resolve())
     elif not allow_download:
         raise RainmerError(
@@ -105,7 +105,7 @@ def _clear_errors(named: str) -> Iterator[None]:
     """Turn errors of ultralytics and its backends about an unusable file into one line."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of torch, on what it then refuses
+            warnings.simplefilter("ignore", UserWarning)  # from torch, before it raises
             yield
     except ModuleNotFoundError as error:
         raise WeightsError(
@@ -126,7 +126,7 @@ def _clear_errors(named: str) -> Iterator[None]:
 
 
 def _reason(error: Exception, named: str) -> str:
-    """Return what is wrong, without the file's name, ultralytics' symbols and torch's advice."""
+    """Return the reason, without the file's name, ultralytics' symbols and torch's advice."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).replace(named, "it").replace("—", "-").encode("ascii", "ignore").decode()
@@ -146,8 +146,8 @@ class YoloDetector:
         conf: Lowest score of a detection, 0..1.
         iou: Overlap (IoU) above which the box with the lower score is dropped, 0..1.
         imgsz: Longer side of the detector's input in pixels.
-        max_det: Most detections per frame.
-        batch: Most frames at once.
+        max_det: Maximum number of detections per frame.
+        batch: Maximum number of frames at once.
         classes: Labels to keep; None keeps all.
         allow_download: See `load_yolo`.
 
@@ -221,10 +221,10 @@ class YoloDetector:
 
     @property
     def device(self) -> torch.device | None:
-        """Where `detect_batch` runs; None if it cannot.
+        """Device of `detect_batch`; None if it is not available.
 
-        It cannot with an attached derainer, nor with a model that does not letterbox. Reading this
-        sets the detector up.
+        None with an attached derainer, or a model that does not letterbox. Reading this sets up the
+        detector.
         """
         if is_attached(self.yolo):
             return None
@@ -239,7 +239,7 @@ class YoloDetector:
         """Detect in frames that are on a device, with the same results as for arrays.
 
         Args:
-            batch: (B, 3, H, W), uint8, RGB; on `device`, else it is moved there.
+            batch: (B, 3, H, W), uint8, RGB; moved to `device` if it is elsewhere.
 
         Raises:
             RainmerError: The detector only takes arrays; see `device`.
@@ -247,15 +247,15 @@ class YoloDetector:
         """
         if is_attached(self.yolo) or device_predictor(self.yolo) is None:
             raise RainmerError(f"the detector {self.name}, as it is set up, only takes arrays")
-        found: list[Detections] = []
+        detections: list[Detections] = []
         totals: Counter[str] = Counter()
         for part in torch.split(batch, self.batch):
-            found += [_detections_of(result) for result in self._predict_batch(part)]
-            # Not earlier: reading a stopwatch waits for its step.
+            detections += [_detections_of(result) for result in self._predict_batch(part)]
+            # Only now: reading a stopwatch waits for its step.
             for step, watch in self.yolo.predictor.watches.items():
                 totals[step] += watch.elapsed_ms
         self.speed = {step: total / len(batch) for step, total in totals.items()}
-        return found
+        return detections
 
     def _batches(self, frames: Sequence[Frame]) -> Iterator[list[int]]:
         """Yield the indices of frames of one size, at most `batch` at a time."""
@@ -283,7 +283,7 @@ class YoloDetector:
 
 
 def _detections_of(result: Any) -> Detections:
-    """Take the boxes out of ultralytics' result for one frame."""
+    """Return the boxes of ultralytics' result for one frame."""
     boxes = result.boxes if result.boxes is not None else result.obb
     return Detections(
         boxes.xyxy.float().cpu().numpy(),

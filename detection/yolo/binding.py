@@ -1,4 +1,4 @@
-"""What the hooks into ultralytics share: their settings, and the making of their classes."""
+"""Shared by the hooks into ultralytics: their settings, and the creation of their classes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DrawOn = Literal["rainy", "derained"]
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """How a derainer is put in front of a detector.
+    """How a derainer runs in front of a detector.
 
     Attributes:
         derainer: Callable `frames -> frames`.
         where: `frame`: at native size, before the letterbox; `network`: after it, at the
             detector's resolution, without the grey padding.
-        draw_on: What `Results.orig_img` is: the frame as it was given, or the derained one.
+        draw_on: Whether `Results.orig_img` is the given frame or the derained one.
         on_device: Whether frames are derained and letterboxed on the detector's device; None does
             so on CUDA only.
 
@@ -58,21 +58,21 @@ class Settings:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal for equal settings, as long as the derainer is alive."""
+        """A key that is equal for equal settings, as long as the derainer is alive."""
         return id(self.derainer), self.where, self.draw_on, self.on_device
 
 
 def is_attached(yolo: object) -> bool:
-    """Tell whether a derainer is attached to a YOLO object."""
+    """Return whether a derainer is attached to a YOLO object."""
     return "plain_class" in vars(type(yolo))
 
 
 @contextlib.contextmanager
 def kept_threads() -> Iterator[None]:
-    """Keep torch's number of CPU threads.
+    """Restore torch's number of CPU threads after the block.
 
-    Whenever ultralytics chooses the CPU, it leaves the whole process one thread fewer than there
-    are cores (one of two, on two cores), which would slow down the derainer.
+    Whenever ultralytics selects the CPU, it sets the threads of the whole process to the number of
+    cores minus one, which would slow down the derainer.
     """
     threads = torch.get_num_threads()
     try:
@@ -87,7 +87,7 @@ _classes: weakref.WeakValueDictionary[tuple[object, ...], type] = weakref.WeakVa
 def make_class(
     name: str, bases: tuple[type, ...], settings: Settings | None = None, **attributes: object
 ) -> type[Any]:
-    """Derive a class, always the same one for the same arguments.
+    """Derive a class, the same object for the same arguments.
 
     ultralytics keeps its predictor only while `predict` is given the very same class.
 

@@ -1,4 +1,4 @@
-"""Passing batches that are on the detector's device already to ultralytics."""
+"""Pass batches that are already on the detector's device to ultralytics."""
 
 # ultralytics is untyped: its objects and options are Any.
 # ruff: noqa: ANN401
@@ -35,11 +35,11 @@ class DeviceBatch:
 
 
 class DevicePredictor(_Base):  # type: ignore[misc]
-    """Mixed in before an ultralytics predictor, so that it also takes a `DeviceBatch`.
+    """A mixin for an ultralytics predictor, which then also accepts a `DeviceBatch`.
 
     Frames are letterboxed on their device, and steps are timed without the synchronisation of
-    ultralytics' own loop, whose callbacks do not run. Any other source goes the usual way. Of
-    `Results.orig_img`, only the shape is that of the frame.
+    ultralytics' own loop, whose callbacks do not run. Any other source is processed as usual. Of
+    `Results.orig_img`, only the shape is valid.
 
     Attributes:
         watches: Stopwatches of the last batch, by ultralytics' names of the steps.
@@ -63,11 +63,11 @@ class DevicePredictor(_Base):  # type: ignore[misc]
     def _predict_batch(self, frames: Tensor) -> list[Any]:
         count, _, height, width = frames.shape
         if self.model.format == "pt" and self.model.end2end:
-            # As ultralytics' loop: classes are chosen before the best detections are.
+            # As in ultralytics' loop: filter classes before keeping the best detections.
             self.model.model.set_head_attr(
                 max_det=max(self.args.max_det, 300), agnostic_nms=self.args.agnostic_nms
             )
-        # Any image will do: this is where ultralytics checks the input size.
+        # With any image: this is where ultralytics checks the input size.
         self.setup_source(np.zeros((1, 1, 3), np.uint8))
         self.batch = (["frame"] * count, None, None)
         watches = {step: Stopwatch(self.device) for step in _STEPS}
@@ -87,7 +87,7 @@ class DevicePredictor(_Base):  # type: ignore[misc]
 
 
 def device_predictor(yolo: Any) -> type[Any] | None:
-    """Return the predictor class for `DeviceBatch`, always the same one for a YOLO object.
+    """Return the predictor class for `DeviceBatch`, the same object for a YOLO object.
 
     None if the object's own predictor does not letterbox as ultralytics' detectors do.
     """
@@ -98,7 +98,7 @@ def device_predictor(yolo: Any) -> type[Any] | None:
 
 
 def letterboxes(predictor: Any) -> bool:
-    """Tell whether a predictor class prepares frames as ultralytics' detectors do."""
+    """Return whether a predictor class prepares frames as ultralytics' detectors do."""
     return (
         predictor.preprocess is BasePredictor.preprocess
         and predictor.pre_transform is BasePredictor.pre_transform
@@ -106,10 +106,10 @@ def letterboxes(predictor: Any) -> bool:
 
 
 def placement_of(predictor: Any, frame_hw: tuple[int, int], *, one_size: bool) -> Placement:
-    """Return where a predictor's letterbox puts frames of a size.
+    """Return where a predictor's letterbox places frames of a size.
 
     Args:
-        predictor: Of ultralytics, its model and source set up.
+        predictor: An ultralytics predictor with its model and source set up.
         frame_hw: (height, width) of the frames.
         one_size: Whether all frames of the batch have that size.
     """
@@ -125,7 +125,7 @@ def placement_of(predictor: Any, frame_hw: tuple[int, int], *, one_size: bool) -
 
 
 def network_input(predictor: Any, letterboxed: Tensor) -> Tensor:
-    """Turn a letterboxed batch, uint8, into what a predictor's network takes: 0..1."""
-    # In the memory order of the stock path, by which some kernels are chosen.
+    """Turn a letterboxed uint8 batch into the input of a predictor's network: 0..1."""
+    # In the memory order of the stock path, which affects the choice of kernels.
     batch = letterboxed.contiguous()
     return batch.to(torch.half if predictor.model.fp16 else torch.float).div_(255.0)

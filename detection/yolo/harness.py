@@ -1,6 +1,6 @@
 """The measuring harness: ultralytics' validation pre- and post-processing for frames in memory.
 
-All rows of a comparison use it, so that they differ by their pixels alone. It follows `yolo val`
+All rows of a comparison use it, so that only their pixels differ. It follows `yolo val`
 step by step (resize of the long side, rectangular batches sorted by aspect ratio, letterbox that
 never enlarges, multi-label NMS); `predict` differs in each of these.
 """
@@ -38,22 +38,22 @@ class ValidationHarness:
     """A YOLO detector measured as `yolo val` measures it.
 
     Args:
-        weights: Whatever ultralytics loads. A `.pt` file of ultralytics is a pickle, which runs
+        weights: What ultralytics loads. A `.pt` file of ultralytics is a pickle, which runs
             code when it is loaded: use files you trust.
         device: cpu, cuda, ...
         imgsz: Long side of the detector's input in pixels.
         conf: Lowest score kept.
         iou: IoU threshold of the NMS.
-        max_det: Most detections of one image.
-        batch: Images of one batch.
-        allow_download: Whether weights that are no file may be fetched by ultralytics.
+        max_det: Maximum number of detections per image.
+        batch: Images per batch.
+        allow_download: Whether ultralytics may fetch missing weights.
 
     Attributes:
         names: The detector's classes, label to name.
         fingerprint: Changes with weights and settings.
 
     Raises:
-        RainmerError: The weights are missing, no detector, or give no upright boxes.
+        RainmerError: The weights are missing, not a detector, or give no upright boxes.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class ValidationHarness:
             self.batch,
         )
         self.fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-        # The first call takes longer than others, which must not count for the first images.
+        # The first call takes longer, which must not count towards the first images.
         self.detect(
             [np.full((self.imgsz, self.imgsz, 3), PAD_VALUE, np.uint8)], self._input_hw(None)
         )
@@ -151,7 +151,7 @@ class ValidationHarness:
         return self.detect_fitted(self.fit(frames, input_hw), sizes_hw, input_hw)
 
     def fit(self, frames: Sequence[Frame], input_hw: tuple[int, int]) -> list[Frame]:
-        """Resize frames to what they fill of the detector's input: all of it but the grey padding.
+        """Resize frames to their part of the detector's input, without the grey padding.
 
         Args:
             frames: Arrays (H, W, 3), uint8, RGB.
@@ -166,7 +166,7 @@ class ValidationHarness:
         sizes_hw: Sequence[tuple[int, int]],
         input_hw: tuple[int, int],
     ) -> list[Detections]:
-        """Detect in frames that `fit` has resized, whatever was done to them since.
+        """Detect in frames that `fit` has resized, possibly derained since.
 
         Args:
             fitted: Arrays (h, w, 3), uint8, RGB, of the sizes that `fit` gave them.
@@ -191,7 +191,7 @@ class ValidationHarness:
             nc=self._class_count,
             multi_label=True,
             max_det=self.max_det,
-            # Over its time limit it drops images, so that numbers would depend on the machine.
+            # Beyond its time limit it drops images, and numbers would depend on the machine.
             max_time_img=math.inf,
         )
         return [
@@ -200,9 +200,9 @@ class ValidationHarness:
         ]
 
     def _fit(self, frame: Frame, input_hw: tuple[int, int]) -> Frame:
-        """Resize the long side to the input size, then to what the letterbox leaves of it.
+        """Resize the long side to the input size, then to the letterbox's content size.
 
-        The dataset of `val` resizes in these two steps, too.
+        The data set of `val` resizes in the same two steps.
         """
         size_hw = (frame.shape[0], frame.shape[1])
         for target_hw in (self._scaled(size_hw), self._place(size_hw, input_hw).size_hw):
@@ -211,7 +211,7 @@ class ValidationHarness:
         return frame
 
     def _scaled(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """Return the size of a frame whose long side has become the input size."""
+        """Return the size of a frame with its long side scaled to the input size."""
         scale = self.imgsz / max(size_hw)
         if scale == 1:
             return size_hw
@@ -222,7 +222,7 @@ class ValidationHarness:
         return place(self._scaled(size_hw), input_hw, scaleup=False)
 
     def _fill(self, inputs: list[Frame]) -> Frame:
-        """Stack inputs; an export with a fixed batch gets the rest filled with grey."""
+        """Stack inputs; for an export with a fixed batch, fill the rest with grey."""
         if self._fixed_size:
             grey = np.full_like(inputs[0], PAD_VALUE)
             inputs = inputs + [grey] * (self.batch - len(inputs))

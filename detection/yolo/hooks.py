@@ -27,8 +27,8 @@ def _deraining_class(plain: type, settings: Settings) -> type:
     """Derive a model class of ultralytics whose predictors and validators derain.
 
     An object becomes deraining by changing to this class. Its network carries no hook, so `save`,
-    `export` and pickles of it are those of the plain object; training is not derained. `plain` is
-    the only base, as Python would refuse the change to a class with more of them.
+    `export` and pickles are the same as for the plain object; training is not derained. `plain` is
+    the only base, because Python refuses to change an object to a class with several.
     """
     return make_class(
         plain.__name__,
@@ -48,7 +48,7 @@ def _deraining_class(plain: type, settings: Settings) -> type:
 def _predict(
     self: Any, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any
 ) -> Any:
-    # Always given: without one, ultralytics reuses whatever predictor the object has.
+    # Always passed: without it, ultralytics reuses the object's previous predictor.
     base = self._smart_load("predictor") if predictor is None else predictor
     bound = bind_predictor(base, self.settings)
     return self.plain_class.predict(self, source=source, stream=stream, predictor=bound, **kwargs)
@@ -77,7 +77,7 @@ def _reduce(self: Any, _protocol: Any) -> Any:
 
 
 def _state_of(yolo: Any) -> dict[str, Any]:
-    """Return an object's attributes, its predictor left out: it has a lock, and is built anew."""
+    """Return an object's attributes without its predictor, which has a lock and is rebuilt."""
     return {**yolo.__dict__, "predictor": None}
 
 
@@ -86,8 +86,8 @@ def attach(
 ) -> Model:
     """Put a derainer in front of an existing YOLO object, for all its tasks and sources.
 
-    From now on `yolo(...)`, `yolo.predict`, `yolo.track` and `yolo.val` derain first. This replaces
-    a derainer that is attached already. Copies of the object derain, too; saved files, exports and
+    From now on `yolo(...)`, `yolo.predict`, `yolo.track` and `yolo.val` derain first. A derainer
+    that is attached already is replaced. Copies of the object derain, too; saved files, exports and
     pickles do not contain the derainer. `yolo.train` is unchanged.
 
     Args:

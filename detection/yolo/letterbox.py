@@ -1,7 +1,7 @@
 """Letterboxing of uint8 batches on any device, equal bit for bit to ultralytics' on the CPU.
 
-A frame that was derained on the GPU is there already, and to have it resized and padded by OpenCV
-would cost two transfers. This module needs no ultralytics.
+Resizing and padding with OpenCV would cost two transfers for a frame that is on the GPU already.
+This module does not need ultralytics.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def place(
     center: bool = True,
     stride: int = 32,
 ) -> Placement:
-    """Compute where ultralytics' letterbox puts a frame.
+    """Compute where ultralytics' letterbox places a frame.
 
     Args:
         frame_hw: (height, width) of the frame.
         target_hw: (height, width) to fit it into.
         auto: Pad only up to the next multiple of `stride` (ultralytics' `rect`).
         stretch: Fill the target without keeping the aspect ratio (RT-DETR); `auto` wins over it.
-        scaleup: Whether frames smaller than the target grow.
+        scaleup: Whether to enlarge frames smaller than the target.
         center: Pad on both sides, not only below and on the right.
         stride: The detector's stride in pixels.
 
@@ -79,7 +79,7 @@ def place(
 
 
 def _paddings(space: int, stride: int | None, center: bool) -> tuple[int, int]:
-    """Return the padding before and after a side that leaves `space` pixels free."""
+    """Split `space` pixels of padding into before and after."""
     space = space % stride if stride else space
     if not center:
         return 0, space

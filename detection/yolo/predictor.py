@@ -41,7 +41,7 @@ _Base: Any = object
 
 
 class DerainPredictor(_Base):  # type: ignore[misc]
-    """Mixed in before an ultralytics predictor, whose input it derains. Made by `bind`.
+    """A mixin that derains the input of an ultralytics predictor; see `bind`.
 
     This covers every source that ultralytics accepts: images, videos and streams arrive as uint8
     frames of native size, tensors as they are given (and are derained directly, in both modes).
@@ -93,12 +93,12 @@ class DerainPredictor(_Base):  # type: ignore[misc]
         return bind_predictor(_BASES[task], Settings(derainer, where, draw_on))
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
-        """Prepare the detector, with the derainer's CPU threads left alone."""
+        """Set up the detector without changing the number of CPU threads."""
         with kept_threads():
             super().setup_model(model, verbose)
 
     def preprocess(self, im: Any) -> Tensor:
-        """Derain a batch and bring it into the detector's form (B, 3, H, W), RGB, 0..1."""
+        """Derain a batch and convert it to the detector's input (B, 3, H, W), RGB, 0..1."""
         self._time_before = self._derain_time.t
         if isinstance(im, Tensor):
             return self._preprocess_tensor(im)
@@ -117,7 +117,7 @@ class DerainPredictor(_Base):  # type: ignore[misc]
         return cast(Tensor, super().preprocess(self._derained))
 
     def run_callbacks(self, event: str) -> None:
-        """Run the callbacks of an event, the results being complete before they see them."""
+        """Complete the results, then run the callbacks of an event."""
         if event == "on_predict_start":
             self._derain_time = Profile(device=self.device)
         elif event == "on_predict_batch_end":
@@ -134,7 +134,7 @@ class DerainPredictor(_Base):  # type: ignore[misc]
             super().run_callbacks(event)
 
     def _run_on_derained(self, event: str) -> None:
-        """Show callbacks (trackers are such) the derained frames, then what `draw_on` says."""
+        """Run callbacks, such as trackers, on the derained frames; then apply `draw_on`."""
         rainy = [result.orig_img for result in self.results]
         if self._needs_derained_frames():
             self._show(self._derained)
@@ -212,10 +212,10 @@ class DerainPredictor(_Base):  # type: ignore[misc]
 
 
 def bind_predictor(base: type, settings: Settings) -> type[Any]:
-    """Put a derainer into any predictor class of ultralytics.
+    """Derive a deraining class from any predictor class of ultralytics.
 
     Raises:
-        RainmerError: `base` is no predictor class.
+        RainmerError: `base` is not a predictor class.
     """
     if isinstance(base, type) and issubclass(base, DerainPredictor):
         return base
@@ -225,12 +225,12 @@ def bind_predictor(base: type, settings: Settings) -> type[Any]:
 
 
 def _letterboxes(predictor: type) -> bool:
-    """Tell whether the predictor below the hook prepares frames as ultralytics' detectors do."""
+    """Return whether the predictor below the hook prepares frames as ultralytics' detectors do."""
     return letterboxes(super(DerainPredictor, predictor))
 
 
 def _split_time(speed: dict[str, float], derain_s: float) -> dict[str, float]:
-    """Take the derainer's time, s per image, out of `preprocess`, ms per image."""
+    """Subtract the derainer's time, s per image, from `preprocess`, ms per image."""
     derain_ms = derain_s * 1e3
     rest_ms = max(speed["preprocess"] - derain_ms, 0.0)
     return {"derain": derain_ms, **speed, "preprocess": rest_ms}

@@ -41,7 +41,7 @@ _Base: Any = object
 
 
 class DerainValidator(_Base):  # type: ignore[misc]
-    """Mixed in before an ultralytics validator: derains what it measures. Made by `bind`.
+    """A mixin that derains the images of an ultralytics validator; see `bind`.
 
     In mode `frame` each image is derained at native size, before the data set resizes it, so the
     metrics are those of a folder of derained images. This happens in the main process (a CUDA
@@ -95,21 +95,21 @@ class DerainValidator(_Base):  # type: ignore[misc]
 
     def get_dataloader(self, dataset_path: Any, batch_size: int) -> Any:
         """Build the data loader, in the main process in mode `frame`."""
-        # By now ultralytics has chosen the device, and taken CPU threads: see `kept_threads`.
+        # By now ultralytics has changed the number of CPU threads: see `kept_threads`.
         torch.set_num_threads(self._threads)
         if self.settings.where == "frame":
             self.args.workers = 0
         return super().get_dataloader(dataset_path, batch_size)
 
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Bring a batch to the detector's form, derained in mode `network`."""
+        """Convert a batch to the detector's input, derained in mode `network`."""
         batch = super().preprocess(batch)
         if self.settings.where == "network":
             self._derain_contents(batch)
         return batch
 
     def finalize_metrics(self) -> None:
-        """Put the derainer's time beside the others."""
+        """Add the derainer's time to the reported times."""
         derain_ms = self._derain_time.t / len(self.dataloader.dataset) * 1e3
         if self.settings.where == "network":
             self.speed["preprocess"] = max(self.speed["preprocess"] - derain_ms, 0.0)
@@ -138,10 +138,10 @@ class DerainValidator(_Base):  # type: ignore[misc]
 
 
 def bind_validator(base: type, settings: Settings) -> type[Any]:
-    """Put a derainer into any validator class of ultralytics that reads detection data sets.
+    """Derive a deraining class from any validator class of ultralytics for detection data sets.
 
     Raises:
-        RainmerError: `base` is no such class.
+        RainmerError: `base` is not such a class.
     """
     if isinstance(base, type) and issubclass(base, DerainValidator):
         return base
@@ -165,7 +165,7 @@ def _content(frame_hw: Sequence[int], ratio_pad: Any) -> tuple[int, int, int, in
 
 
 class _DerainedImages:
-    """Reads the images of a data set of ultralytics, and derains them before they are resized."""
+    """A mixin of an ultralytics data set that derains images before they are resized."""
 
     def __init__(self, dataset: Any, validator: DerainValidator) -> None:
         self._dataset = dataset
@@ -208,7 +208,7 @@ def _derain_images_of(dataset: Any, validator: DerainValidator) -> None:
         raise RainmerError(f"where='frame' cannot derain a {kind}; use where='network'")
     images = _DerainedImages(dataset, validator)
     dataset.load_image = images.load_image
-    dataset.__getitems__ = images.read_batch  # torch asks the data set for whole batches by it
+    dataset.__getitems__ = images.read_batch  # the method by which torch fetches whole batches
 
 
 def _resize(frame: Frame, target: int | Sequence[int], keeps_aspect: bool) -> Frame:

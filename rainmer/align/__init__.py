@@ -1,4 +1,4 @@
-"""Bringing sets of pairs in line before they are mixed: crops, properties, balance, leaks."""
+"""Align sets of pairs before they are mixed: crops, properties, balance, leaks."""
 
 from __future__ import annotations
 

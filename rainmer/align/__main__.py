@@ -1,8 +1,8 @@
-"""`python -m rainmer.align COMMAND`: bring sets of pairs in line before they are mixed.
+"""`python -m rainmer.align COMMAND`: align sets of pairs before they are mixed.
 
-`crop` cuts large images, `measure` takes the properties of sets, `balance` draws a part whose rain
-is as dense as that of other sets, `plot` shows sets side by side, `leaks` finds images that are in
-two sets. All but `leaks` continue where an interrupted run stopped.
+`crop` cuts large images, `measure` measures the properties of sets, `balance` selects a part whose
+rain is as dense as in other sets, `plot` shows sets side by side, `leaks` finds images that occur
+in two sets. All but `leaks` resume an interrupted run.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ from rainmer.frames.inputs import printable, raise_skipped
 __all__ = ["EXIT_LEAKS", "main"]
 
 EXIT_LEAKS = 1
-"""Exit code of `leaks` when it found some; a mistake or a broken image is 2, as everywhere."""
+"""Exit code of `leaks` if there are leaks; errors and broken images exit with 2, as everywhere."""
 
 _SELECTION, _PLAN = "selection.csv", "balance.json"
 _MEASURED_HEAD = """\
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         RainmerError: A mistake in the options, or data or results that cannot be read or written.
             Also, at the end, when images were skipped; the results of all others are kept.
-        SystemExit: With `EXIT_LEAKS`, when `leaks` found some.
+        SystemExit: With `EXIT_LEAKS`, if `leaks` finds any.
     """
     match parse(argv):
         case CropOptions() as crop:
@@ -253,7 +253,7 @@ def _leaks(options: LeaksOptions) -> None:
 def _fingerprints(
     paths: Sequence[Path], options: LeaksOptions, skipped: list[str]
 ) -> dict[Path, Fingerprint]:
-    """Return the fingerprints of images by path; `skipped` gains a line for each unreadable one."""
+    """Return the fingerprints of images by path; `skipped` gets a line for unreadable ones."""
     known = {}
     work = ordered_map(read_fingerprint, paths, options.threads, errors=(ImageError, DatasetError))
     for path, result in progress_bar(len(paths), items=work, quiet=options.quiet):

@@ -1,7 +1,7 @@
-"""Drawing a part of a set whose rain is as dense as that of reference sets.
+"""Select a part of a set whose rain is as dense as in reference sets.
 
 Source: the alignment study of Rainmer (ACM MM 2024), which made GTAV-balance from the crops of
-GTAV-NightRain; the published draws come out with the published seed.
+GTAV-NightRain; the published seed reproduces the published selection.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ __all__ = [
 
 
 Keep = Literal["heaviest", "scarcest"]
-"""Which bin is kept whole: that of the densest rain, as published, or the one that lacks most."""
+"""Which bin is kept whole: the densest rain, as published, or the bin with the fewest pairs."""
 
 
 @dataclass(frozen=True)
 class BalancePlan:
-    """How many pairs of each bin to take.
+    """How many pairs to take from each bin.
 
     Attributes:
         shares: Wanted share of each bin.
         available: Pairs of each bin.
-        wanted: Pairs to take of each bin by the rule.
+        wanted: Pairs to take from each bin by the rule.
         whole: Index of the bin that is kept whole.
-        total: Pairs wanted together, before numbers are rounded down.
+        total: Total number of wanted pairs, before rounding down.
     """
 
     shares: tuple[float, ...]
@@ -74,7 +74,7 @@ class BalancePlan:
 
     @property
     def taken(self) -> tuple[int, ...]:
-        """Pairs to take of each bin: no more than there are."""
+        """Pairs to take from each bin: no more than there are."""
         return tuple(map(min, self.wanted, self.available))
 
 
@@ -82,7 +82,7 @@ def published_shares(summary: SetSummary, edges: Sequence[float] = DEFAULT_EDGES
     """Return the share of pairs in each bin from a set's histogram.
 
     Raises:
-        DatasetError: An edge is none of the histogram's.
+        DatasetError: An edge is not an edge of the histogram.
     """
     counts = summary.rain_density_counts
     ends = [round(edge / HISTOGRAM_WIDTH) for edge in edges]
@@ -101,13 +101,13 @@ def published_shares(summary: SetSummary, edges: Sequence[float] = DEFAULT_EDGES
 
 
 def target_shares(references: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Return the mean of the shares of reference sets, each set counting the same.
+    """Return the mean shares of reference sets, all sets weighted equally.
 
-    The last share is what the others leave of 1.
+    The last share is 1 minus the others.
     """
     inner = np.mean([shares[:-1] for shares in references], axis=0)
     last = 1.0
-    for share in inner:  # one after the other, as published: the last bit decides a rounding down
+    for share in inner:  # one by one, as published: the last bit decides a rounding down
         last -= float(share)
     return (*map(float, inner), last)
 
@@ -118,17 +118,17 @@ def plan_balance(
     edges: Sequence[float] = DEFAULT_EDGES,
     keep: Keep = "heaviest",
 ) -> BalancePlan:
-    """Return how many pairs of each bin a balanced set takes.
+    """Return how many pairs a balanced set takes from each bin.
 
-    The bin that is kept whole sets the total: N = its count / its share. Of every other bin N times
-    its share are wanted, rounded down; there may be fewer.
+    The bin that is kept whole sets the total: N = its count / its share. Every other bin should
+    give N times its share, rounded down, but may have fewer pairs.
 
     Args:
         densities: Rain densities (N,) of the set to balance.
         shares: Wanted share of each bin.
         edges: As for `bin_shares`.
         keep: `heaviest`: the last bin is kept whole, as published. `scarcest`: the bin that has
-            the fewest pairs for its share, so that there are enough of every other.
+            the fewest pairs for its share, so that every other bin has enough.
 
     Raises:
         DatasetError: The bin to keep is empty, or the references have nothing there.
@@ -156,13 +156,13 @@ def draw(
     seed: int,
     edges: Sequence[float] = DEFAULT_EDGES,
 ) -> list[Indices]:
-    """Draw pairs of each bin without replacement.
+    """Draw pairs from each bin without replacement.
 
-    Bins are drawn from in order, by NumPy's legacy generator over the bin's indices in ascending
-    order: the same as seeding the global generator, on every NumPy.
+    Bins are processed in order, with NumPy's legacy generator over the ascending indices of the
+    bin: the same as seeding the global generator, with every version of NumPy.
 
     Returns:
-        For each bin the indices drawn, in the order of the draw; ascending for the whole one.
+        The drawn indices of each bin, in the order of the draw; ascending for the whole bin.
     """
     bins = bins_of(densities, edges)
     generator = np.random.RandomState(seed)
@@ -176,7 +176,7 @@ def draw(
 
 
 def selected_files(selected: Sequence[MeasuredPair]) -> dict[str, Path]:
-    """Return what a balanced folder holds: sources by their path below it, with `/`.
+    """Return the files of a balanced folder: sources by their path below it, with `/`.
 
     Raises:
         DatasetError: Two images would have one name.
@@ -207,13 +207,13 @@ def other_files(files: Mapping[str, Path], out: Path) -> list[Path]:
 def copy_selected(
     files: Mapping[str, Path], out: Path, *, link: bool = False, skipped: list[str]
 ) -> Iterator[bool]:
-    """Copy files into a folder, or link them; nothing there is ever replaced or removed.
+    """Copy files into a folder, or link them, without replacing or removing anything.
 
     Args:
         files: Sources by their path below `out`.
         out: The folder.
         link: Make hard links instead of copies.
-        skipped: Gains a line for each source that is missing.
+        skipped: A line is added for each missing source.
 
     Yields:
         For each file whether it was there already.
@@ -276,14 +276,14 @@ def checked_edges(edges: Sequence[float]) -> tuple[float, ...]:
 
 
 def reference_shares(paths: Sequence[Path], edges: Sequence[float]) -> list[list[float]]:
-    """Return the share of pairs in each bin of measured sets; without any, of the published ones.
+    """Return the share of pairs in each bin of measured sets; without paths, of the published sets.
 
     Args:
         paths: Results of `measure`: a .csv counts exactly, a .json by its histogram.
         edges: As for `bin_shares`.
 
     Raises:
-        DatasetError: A file cannot be read, or an edge is none of the histogram's.
+        DatasetError: A file cannot be read, or an edge is not an edge of the histogram.
     """
     if not paths:
         published = (PUBLISHED_SUMMARIES[name] for name in ("SynRain", "GT-Rain"))

@@ -1,7 +1,7 @@
-"""Cutting pairs into square crops, as Rainmer's authors cut GTAV-NightRain before balancing it.
+"""Cut pairs into square crops, as Rainmer's authors cut GTAV-NightRain before balancing it.
 
-Every image gives the crops that fit from its top-left corner, side by side, numbered from 0 row by
-row; the rest at the right and at the bottom is left out.
+Crops are cut side by side from the top-left corner, numbered from 0 row by row; the remainder at
+the right and at the bottom is left out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 RAINY, CLEAN = "rainy", "gt"
-"""Folders of the crops, as published."""
+"""Names of the folders of crops, as published."""
 
 RECORD = "crops.jsonl"
 
@@ -50,7 +50,7 @@ class CropJob:
 
     Attributes:
         rainy, clean: The images.
-        rainy_stem, clean_stem: What the names of their crops start with, below `RAINY` and `CLEAN`.
+        rainy_stem, clean_stem: First part of the names of their crops, below `RAINY` and `CLEAN`.
             Rainy images with the same clean partner share its stem.
     """
 
@@ -67,7 +67,7 @@ class CroppedImage:
     Attributes:
         source: The image.
         crops: Number of crops.
-        unchanged: They were there before.
+        unchanged: Whether the crops existed before.
     """
 
     source: Path
@@ -79,12 +79,12 @@ class CroppedImage:
 class _Task:
     source: Path
     stem: str  # of the crops, below the folder of results
-    size_hw: tuple[int, int] | None  # what the image must measure
+    size_hw: tuple[int, int] | None  # required size of the image
 
 
 @dataclass(frozen=True)
 class _Record:
-    """An image that was cut, as the record file has it."""
+    """An image that was cut: an entry of the record file."""
 
     stem: str
     stamp: list[int]
@@ -117,9 +117,9 @@ def nightrain_jobs(
     `rainy/0011_03_set1_0crop.png` and `gt/0011_set1_0crop.png`. Case of folders does not count.
 
     Args:
-        roots: Folders that hold `set1`, `set2`, ..., or are one of them.
+        roots: Folders that hold `set1`, `set2`, ..., or one of these folders.
         split: Subfolder of each set.
-        skipped: Gains a line for each rainy image without a clean partner.
+        skipped: A line is added for each rainy image without a clean partner.
 
     Raises:
         DatasetError: A root holds no such set.
@@ -166,8 +166,8 @@ def crop_images(
         out: The folder of results.
         size: Side of the crops in pixels.
         threads: Number of images at a time.
-        skipped: Gains a line for each image that is broken, smaller than a crop, or of another
-            size than its partner, and for the rainy partners of such a clean image.
+        skipped: A line is added for each image that is broken, smaller than a crop, or differs in
+            size from its partner, and for the rainy partners of such a clean image.
 
     Raises:
         OutputError: Two images would give crops of the same name, `out` holds crops of another
@@ -289,7 +289,7 @@ def _cut(task: _Task, *, out: Path, size: int, known: dict[str, _Record]) -> _Re
     for number, crop in enumerate(crops):
         write_image(_crop_path(out, task.stem, number), crop)
     for number in range(len(crops), before.crops if before else 0):
-        # The image is another one now, with fewer crops: those are of the old one.
+        # The image has changed and gives fewer crops: the others are from the old image.
         _crop_path(out, task.stem, number).unlink(missing_ok=True)
     return _Record(task.stem, stamp, size_hw, len(crops))
 
@@ -320,10 +320,10 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _read_records(out: Path, size: int) -> dict[str, _Record]:
-    """Return what was cut before by the stem of its crops.
+    """Return the records of images cut before, by the stem of their crops.
 
     Raises:
-        OutputError: The folder holds crops of another size, or images that are none.
+        OutputError: The folder holds crops of another size, or images that are not crops.
     """
     path = out / RECORD
     lines = read_lines(path)
@@ -347,7 +347,7 @@ def _has_content(folder: Path) -> bool:
 
 
 def _record(line: dict[str, Any]) -> _Record | None:
-    """Return a record as it was written; None for a damaged one, whose image is cut again."""
+    """Return a record from its line; None if it is damaged, so that the image is cut again."""
     try:
         record = _Record(**line)
         height, width = record.size_hw
@@ -357,7 +357,7 @@ def _record(line: dict[str, Any]) -> _Record | None:
 
 
 def refuse_results_inside(out: Path, folders: Iterable[Path]) -> None:
-    """Refuse results among the images they are made of, where the next run would read them.
+    """Refuse results inside the input folders, where the next run would read them.
 
     Raises:
         OutputError: `out` is one of the folders, or inside one.

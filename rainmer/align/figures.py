@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 Entropy = Literal["sum", "mean"]
-"""Of a set's entropies: the sum as published, which grows with the set, or the mean."""
+"""Which entropy of a set: the sum, as published, which grows with the set, or the mean."""
 
 _SPOKES = (
     ("clean_entropy", "clean entropy", "bits"),
@@ -45,13 +45,13 @@ _PAPER = {"facecolor": "white", "alpha": 0.65, "linewidth": 0, "pad": 0.8}
 def radar_values(
     summaries: Sequence[SetSummary], entropy: Entropy = "sum"
 ) -> list[list[float | None]]:
-    """Return each set's 8 properties divided by the largest of the sets, in the published order.
+    """Return each set's 8 properties divided by the largest value of all sets, in published order.
 
     None where a set lacks the property.
 
     Args:
         summaries: The sets.
-        entropy: Whether entropies are those of whole sets or of their images.
+        entropy: Whether to show the sum over a set or the mean of its images.
     """
     rows = [_values(summary, entropy) for summary in summaries]
     largest = _largest(rows)
@@ -66,7 +66,7 @@ def radar_values(
 
 @styled
 def radar_figure(summaries: Sequence[SetSummary], entropy: Entropy = "sum") -> Figure:
-    """Draw the properties of sets on 8 spokes, each as a share of the largest of the sets.
+    """Draw the properties of sets on 8 spokes, each as a share of the largest value.
 
     The number at a spoke's end is that largest value. Where a set lacks a property its outline
     passes through the centre, and the legend says so.
@@ -102,7 +102,7 @@ def radar_figure(summaries: Sequence[SetSummary], entropy: Entropy = "sum") -> F
 
 @styled
 def density_figure(summaries: Sequence[SetSummary]) -> Figure:
-    """Draw which share of each set's pairs has which rain density, in the 10 published bins.
+    """Draw a histogram of each set's rain densities, as shares in the 10 published bins.
 
     Args:
         summaries: The sets, at least one.
@@ -145,7 +145,7 @@ def _largest(rows: Sequence[Sequence[float | None]]) -> list[float]:
     ]
 
 
-# From the top, clockwise, as one reads.
+# From the top, clockwise.
 _ANGLES = tuple(math.tau * (0.25 - index / len(_SPOKES)) for index in range(len(_SPOKES)))
 
 
@@ -179,7 +179,7 @@ def _draw_frame(axes: Axes, largest: Sequence[float], entropy: Entropy) -> None:
         )
     for ring in _RINGS[:-1]:
         axes.text(0.03, ring, f"{ring:.0%}", fontsize=8, va="bottom", zorder=4, bbox=_PAPER)
-    # Labels are no part of the layout: room for them is made here.
+    # The layout ignores labels: make room for them here.
     axes.set_xlim(-_ROOM_X, _ROOM_X)
     axes.set_ylim(-_ROOM_Y, _ROOM_Y)
     axes.set_aspect("equal")

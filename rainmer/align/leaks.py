@@ -1,7 +1,7 @@
-"""Finding images that are in two sets, or twice in one: exactly, or but for coding and size.
+"""Find images that occur in two sets, or twice in one: exactly, or up to coding and size.
 
-The perceptual hash is that of C. Zauner, Implementation and Benchmarking of Perceptual Image Hash
-Functions, 2010, section 3.2, with the 64 lowest frequencies but the mean: whether each is above
+The perceptual hash follows C. Zauner, Implementation and Benchmarking of Perceptual Image Hash
+Functions, 2010, section 3.2: whether each of the 64 lowest frequencies without the mean is above
 their median.
 """
 
@@ -37,7 +37,7 @@ __all__ = [
 HASH_BITS = 64
 
 _SIDE = 32
-_FLAT_LEVELS = 1.0  # standard deviation, 0..255, up to which a thumbnail shows nothing
+_FLAT_LEVELS = 1.0  # standard deviation, 0..255, up to which a thumbnail counts as flat
 _BLOCK = 1 << 22  # hashes compared at once
 _LOWEST = sorted(((i, j) for i in range(_SIDE) for j in range(_SIDE)), key=lambda p: (sum(p), p))
 _ROWS, _COLUMNS = np.array(_LOWEST[1 : HASH_BITS + 1]).T
@@ -93,8 +93,9 @@ def find_leaks(
 ) -> list[tuple[str, str, Leak]]:
     """Find images of a training set in test sets, and images twice within any of them.
 
-    Clean images are compared, for they show a scene under any rain; where one of two sets has none,
-    all images of both. Within a set the rainy images are compared only if there are no clean ones.
+    Clean images are compared, because they show a scene whatever its rain; if either set has none,
+    all images of both are compared. Within a set, rainy images are compared only if there are no
+    clean ones.
 
     Args:
         train: The training set.
@@ -139,7 +140,7 @@ def fingerprint(frame: Frame, path: Path) -> Fingerprint:
 def perceptual_hash(frame: Frame) -> int | None:
     """Return 64 bits that hardly change with coding, size and brightness of a frame (H, W, 3).
 
-    None for a flat frame: its frequencies are noise, which would match any other's.
+    None for a flat frame: its frequencies are noise and would match those of any flat frame.
     """
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
     thumbnail = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
@@ -153,12 +154,12 @@ def perceptual_hash(frame: Frame) -> int | None:
 def leaks_between(
     first: Sequence[Fingerprint], second: Sequence[Fingerprint], threshold: int
 ) -> list[Leak]:
-    """Return every pair of an image of one set and one of another that is the same or nearly.
+    """Return every pair of equal or nearly equal images of two sets.
 
     Args:
         first: One set.
         second: The other.
-        threshold: Largest number of hash bits, of 64, in which near duplicates differ.
+        threshold: Maximum number of hash bits, of 64, in which near duplicates differ.
 
     Returns:
         In the order of `second`, then of `first`.
@@ -167,8 +168,8 @@ def leaks_between(
     for row, column, distance in _near(first, second, threshold):
         distances[column, row] = distance
     by_digest: dict[str, list[int]] = {}
-    for row, one in enumerate(first):
-        by_digest.setdefault(one.digest, []).append(row)
+    for row, image in enumerate(first):
+        by_digest.setdefault(image.digest, []).append(row)
     for column, image in enumerate(second):
         for row in by_digest.get(image.digest, ()):
             distances[column, row] = 0
@@ -179,7 +180,7 @@ def leaks_between(
 
 
 def leaks_within(images: Sequence[Fingerprint], threshold: int) -> list[Leak]:
-    """Return each image of a set that an earlier one is the same as or near to, with the nearest.
+    """Return each image of a set that equals or resembles an earlier one, with the nearest one.
 
     Args:
         images: The set.
@@ -210,7 +211,7 @@ def _near(
 ) -> Iterator[tuple[int, int, int]]:
     """Yield places in both sets whose hashes are near, and their distance.
 
-    All are compared, a block of rows at a time: the whole table would fill the memory.
+    Hashes are compared in blocks of rows: the whole table would not fit into memory.
     """
     rows, row_hashes = _hashes(first)
     columns, column_hashes = _hashes(second)
@@ -231,6 +232,6 @@ def _hashes(
     images: Sequence[Fingerprint],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
     """Return the places of images that have a hash, and their hashes."""
-    known = [(place, one.hash) for place, one in enumerate(images) if one.hash is not None]
+    known = [(place, image.hash) for place, image in enumerate(images) if image.hash is not None]
     places = np.array([place for place, _ in known], np.int64)
     return places, np.array([value for _, value in known], np.uint64)

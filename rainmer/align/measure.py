@@ -86,15 +86,15 @@ class SetSummary:
         equal_pairs: Pairs whose images are equal; they have no PSNR.
         clean_entropy_sum: Sum over distinct clean file names, the first of each counts; bits.
         rainy_entropy_sum: Sum over pairs; bits.
-        clean_entropy, rainy_entropy: The same as means.
+        clean_entropy, rainy_entropy: The corresponding means.
         density: Mean rain density on values of 0..255.
         gradient: Mean over `gradient_pairs` pairs: those with rain and a gradient above 0.
         clean_luminance, rainy_luminance: Mean levels, 0..255.
-        colourfulness: Mean over `colourfulness_pairs` pairs, likewise.
-        psnr_db: Mean over the pairs that are not equal.
+        colourfulness: Mean over `colourfulness_pairs` pairs: those with rain and a value above 0.
+        psnr_db: Mean over pairs whose images differ.
         rain_density: Mean rain density on values of 0..1, and its extremes.
         rain_density_counts: Pairs by rain density in bins of 0.04 from 0 to 0.4, the lower edge
-            inside; what is outside is left out.
+            inside; other densities are left out.
     """
 
     name: str
@@ -122,8 +122,8 @@ class SetSummary:
 def summarize(name: str, measured: Sequence[MeasuredPair]) -> SetSummary:
     """Aggregate the measures of pairs over their set.
 
-    Means leave out pairs without rain where a property needs it. Entropies are sums too: of the
-    clean images over distinct file names, because many rainy images may share one.
+    Means leave out pairs without rain where a property needs rain. Entropies are summed, too: over
+    distinct file names for clean images, because many rainy images may share one.
 
     Raises:
         DatasetError: There is no pair.
@@ -207,15 +207,15 @@ def measure_images(
 ) -> Iterator[MeasuredPair]:
     """Measure the pairs of a set into a CSV file, and yield them in order.
 
-    Each row is in the file before the next pair comes. Pairs that the file has, with the same files
-    of the same size and time, are not measured again. At the end the file holds the pairs of the
-    set and nothing else, in their order.
+    Each row is written before the next pair is yielded. Pairs that the file has already, with equal
+    file sizes and times, are not measured again. At the end the file holds exactly the pairs of the
+    set, in order.
 
     Args:
         images: The set.
         table: The CSV file. Paths in it are relative to its folder where they can be.
         threads: Number of pairs at a time.
-        skipped: Gains a line for each pair that is broken or whose images differ in size.
+        skipped: A line is added for each pair that is broken or whose images differ in size.
 
     Raises:
         DatasetError: The file has other columns.
@@ -223,7 +223,7 @@ def measure_images(
     """
     make_folder(table.parent)
     before = {row.pair.name: row for row in _read_rows(table)} if table.exists() else {}
-    # Of a file that an interruption cut, only whole rows are kept to append to.
+    # After an interruption, only complete rows are kept.
     _replace(table, before.values())
     measured = []
     function = functools.partial(_measure, known=before)
@@ -262,7 +262,7 @@ def read_summary(path: Path) -> SetSummary:
     """Read the summary of a set from its JSON, or make it from its CSV file.
 
     Raises:
-        DatasetError: The file cannot be read, or is neither.
+        DatasetError: The file cannot be read, or is neither a summary nor such a CSV file.
     """
     if path.suffix.lower() == ".csv":
         return summarize(path.stem, read_measured(path))
@@ -289,7 +289,7 @@ def _measure(pair: Pair, *, known: dict[str, MeasuredPair]) -> MeasuredPair:
     stamp = _stamp(pair)
     before = known.get(pair.name)
     if before and before.stamp == stamp and before.pair.clean_name == pair.clean_name:
-        # The files may have been reached by another path then.
+        # The files may have had another path then.
         return before if _same_files(before.pair, pair) else dataclasses.replace(before, pair=pair)
     rainy, clean = map(read_image, pair.files)
     if rainy.shape != clean.shape:
@@ -300,8 +300,8 @@ def _measure(pair: Pair, *, known: dict[str, MeasuredPair]) -> MeasuredPair:
     return MeasuredPair(pair, stamp, rain_density(rainy, clean), measure_pair(rainy, clean))
 
 
-def _same_files(one: Pair, other: Pair) -> bool:
-    return [*map(os.path.abspath, one.files)] == [*map(os.path.abspath, other.files)]
+def _same_files(first: Pair, second: Pair) -> bool:
+    return [*map(os.path.abspath, first.files)] == [*map(os.path.abspath, second.files)]
 
 
 def _stamp(pair: Pair) -> str:
@@ -350,7 +350,7 @@ def _read_rows(table: Path) -> Iterator[MeasuredPair]:
         text = table.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise DatasetError(f"cannot read {table}: {error.strerror}") from error
-    # The end of a line may be part of a name: only the last one tells a cut row.
+    # Names may hold line ends: only the last one shows whether a row was cut.
     lines = csv.reader(io.StringIO(text.rpartition("\n")[0] + "\n", newline=""))
     try:
         if tuple(next(lines, ())) not in (_COLUMNS, ()):
@@ -364,7 +364,7 @@ def _read_rows(table: Path) -> Iterator[MeasuredPair]:
 
 
 def _measured(cells: Sequence[str], base: Path) -> MeasuredPair | None:
-    """Return the pair of a row; None for a damaged one, which is measured again."""
+    """Return the pair of a row; None if it is damaged, so that it is measured again."""
     try:
         name, clean_name, rainy, clean, stamp, density, *values = cells
         if len(values) != len(_PROPERTIES):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from rainmer.align.leaks import HASH_BITS
 from rainmer.align.measure import DEFAULT_EDGES
 from rainmer.cli import make_parser, non_negative_int, positive_int
 from rainmer.data.layouts.sets import PairingRule
+from rainmer.device import usable_cpus
 
 __all__ = [
     "AlignOptions",
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _OUT = Path("runs/align")
-_THREADS = min(8, os.cpu_count() or 1)
+_MOST_THREADS = 8
 _SETS_HELP = "ROOT, NAME:ROOT (with rainy|input|rain and clean|gt|target|norain below, or a tree "
 _SETS_HELP += "of GT-Rain), or NAME:RAINY:CLEAN"
 _EXAMPLE = """\
@@ -257,7 +257,11 @@ def _add_pairing(parser: argparse.ArgumentParser) -> None:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--threads", type=positive_int, default=_THREADS, metavar="N", help="images at a time"
+        "--threads",
+        type=positive_int,
+        default=min(_MOST_THREADS, usable_cpus()),
+        metavar="N",
+        help="images at a time",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 

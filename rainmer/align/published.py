@@ -1,4 +1,4 @@
-"""The published properties of the three sets that Rainmer trains on, as if they were measured.
+"""The published properties of the three sets that Rainmer trains on, as summaries.
 
 Source: the alignment study of Rainmer (ACM MM 2024).
 """
@@ -78,4 +78,4 @@ _SETS = (
 )
 
 PUBLISHED_SUMMARIES: Mapping[str, SetSummary] = {summary.name: summary for summary in _SETS}
-"""By the name of the set."""
+"""Summaries by name of the set."""

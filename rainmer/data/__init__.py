@@ -1,1 +1,1 @@
-"""Data on the disk: annotations, layouts of sets, depth maps, properties of pairs."""
+"""Data on disk: annotations, layouts of sets, depth maps, properties of pairs."""

@@ -12,34 +12,34 @@ _EXAMPLES = 3
 
 @dataclass
 class Defects:
-    """What is wrong with a data set, by kind; nothing is left out in silence.
+    """What is wrong with a data set, by kind.
 
-    `errors` are broken things that were skipped; `notes` are things worth knowing.
+    `errors` are broken items that were skipped; `notes` are items worth knowing about.
     """
 
     errors: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
 
     def error(self, kind: str, subject: str) -> None:
-        """Record a broken thing, such as kind "unreadable image", subject its file."""
+        """Record a broken item, for instance kind "unreadable image" with its file as subject."""
         self.errors.setdefault(kind, []).append(subject)
 
     def note(self, kind: str, subject: str) -> None:
-        """Record a thing worth knowing."""
+        """Record an item worth knowing about."""
         self.notes.setdefault(kind, []).append(subject)
 
     def extend(self, other: Defects) -> None:
-        """Add everything that another collection holds."""
+        """Add everything in another collection."""
         for kinds, others in ((self.errors, other.errors), (self.notes, other.notes)):
             for kind, subjects in others.items():
                 kinds.setdefault(kind, []).extend(subjects)
 
     def lines(self) -> list[str]:
-        """Return one line a kind: how many, of what, and the first examples."""
+        """Return a line for each kind: its count, and the first examples."""
         return [*_lines(self.errors), *_lines(self.notes)]
 
     def error_lines(self) -> list[str]:
-        """Return the lines of broken things only."""
+        """Return the lines of errors only."""
         return _lines(self.errors)
 
 

@@ -1,4 +1,4 @@
-"""Depth: maps in files, and guesses where there is no map."""
+"""Depth maps in files, and estimates where there is no map."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def find_depth(folder: Path, name: str) -> Path:
 def read_depth(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
     """Read a depth map (H, W), float32, metres.
 
-    A PNG holds centimetres in 16 bits, 0 where nothing is known (taken as far away); a `.npy` file
+    A PNG holds centimetres in 16 bits, 0 where depth is unknown (read as far away); a `.npy` file
     holds metres.
 
     Raises:
@@ -96,7 +96,7 @@ def ground_depth(
     focal_px: Tensor,
     far_m: Tensor,
 ) -> Tensor:
-    """Guess depth: a ground plane below the horizon, z = f h / (v - v0), and a far wall above.
+    """Estimate depth: a ground plane below the horizon, z = f h / (v - v0), and a far wall above.
 
     The two meet smoothly: inverse depths add up as the sides of a right triangle.
 
@@ -105,7 +105,7 @@ def ground_depth(
         horizon: Row of the horizon as a fraction of the height (B,).
         camera_height_m: Height of the camera above the ground (B,).
         focal_px: Focal length in pixels (B,).
-        far_m: Depth of the wall, and the largest one (B,).
+        far_m: Depth of the wall, the largest depth (B,).
 
     Returns:
         Metres (B, 1, H, W).

@@ -24,7 +24,7 @@ __all__ = [
 
 _Float = TypeVar("_Float", np.float32, np.float64)
 
-_MASK_LEVEL = 8  # largest difference of a pixel, 0..255, from which it counts as rain
+_MASK_LEVEL = 8  # largest channel difference, 0..255, from which a pixel counts as rain
 _BINS = 16
 _COUNT_OFFSET = 1e-5
 _DENSITY_OFFSET = 1e-3
@@ -37,7 +37,7 @@ class PairProperties:
 
     Attributes:
         clean_entropy: Mean over channels of the Shannon entropy in bits of a 16-bin histogram.
-        rainy_entropy: The same of the rainy image.
+        rainy_entropy: The same for the rainy image.
         density: Mean over pixels of max|x - y| / (max x + max y), maxima over channels.
         gradient: Mean vertical gradient of the residual x - y where there is rain; None where there
             is none.
@@ -45,7 +45,7 @@ class PairProperties:
         rainy_luminance: Mean level.
         colourfulness: Mean standard deviation over channels of the residual where there is rain
             (the authors' "non-monochromaticity"); None where there is none.
-        psnr_db: Of the rainy image against the clean one, on the authors' grey value.
+        psnr_db: PSNR of the rainy against the clean image, on the authors' grey value.
     """
 
     clean_entropy: float
@@ -64,7 +64,7 @@ class PairProperties:
 
 
 class Band(NamedTuple):
-    """Where most pairs of a published set lie: 5th percentile, median and 95th percentile."""
+    """Range of most pairs of a published set: 5th percentile, median and 95th percentile."""
 
     low: float
     median: float
@@ -72,7 +72,7 @@ class Band(NamedTuple):
 
 
 def _around(mean: float) -> Band:
-    """Return half to twice a mean, for what is published without percentiles."""
+    """Return half to twice a mean, for properties published without percentiles."""
     return Band(mean / 2.0, mean, mean * 2.0)
 
 
@@ -104,14 +104,14 @@ PUBLISHED: Mapping[str, Mapping[str, Band]] = {
 }
 """Properties of the sets that Rainmer trains on: 13,711, 26,124 and 12,321 pairs.
 
-Of the change of luminance only the mean is known: its band is half to twice that.
+Only the mean of the luminance change is known: its band is half to twice the mean.
 """
 
 
 def measure_pair(rainy: Frame, clean: Frame) -> PairProperties:
     """Measure one pair of frames (H, W, 3), uint8, RGB.
 
-    Equal images have infinite PSNR, and None where rain is needed.
+    Equal images have infinite PSNR, and None for properties that need rain.
     """
     x, y = rainy.astype(np.float32), clean.astype(np.float32)
     difference = x - y
@@ -132,14 +132,14 @@ def measure_pair(rainy: Frame, clean: Frame) -> PairProperties:
 
 
 def rain_density(rainy: Frame, clean: Frame) -> float:
-    """Return the rain density of a pair, 0..1, on values of 0..1 as the balancing rule takes it."""
+    """Return the rain density of a pair, 0..1, on values of 0..1 as the balancing rule uses it."""
     x, y = rainy / 255.0, clean / 255.0
     largest = _channel_max(np.abs(x - y))
     return float((largest / (_channel_max(x) + _channel_max(y) + _DENSITY_OFFSET)).mean())
 
 
 def _channel_max(image: npt.NDArray[_Float]) -> npt.NDArray[_Float]:
-    """Return the maximum over the last axis; NumPy is slow to reduce one as short as that."""
+    """Return the maximum over the last axis; NumPy is slow at reducing such a short axis."""
     return np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])
 
 
@@ -152,7 +152,7 @@ def _mean_or_none(values: npt.NDArray[np.float32]) -> float | None:
 def _entropy(frame: Frame) -> float:
     entropies = []
     for channel in range(frame.shape[2]):
-        # Levels are counted first: sorting 256 of them into bins is faster than every pixel.
+        # Counting levels first and binning those 256 counts is faster than binning every pixel.
         levels = np.bincount(frame[..., channel].ravel(), minlength=256)
         counts, _ = np.histogram(np.arange(256), bins=_BINS, range=(0, 255), weights=levels)
         shares = (counts + _COUNT_OFFSET) / (counts + _COUNT_OFFSET).sum()

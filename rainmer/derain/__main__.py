@@ -1,8 +1,8 @@
 """`python -m rainmer.derain INPUT ... --out DIR`: derain images, folders and videos.
 
 A few threads decode and encode files while the derainer runs. The same command continues an
-interrupted run: a hidden record in the output folder says which derainer made its files, and files
-that are newer than the record and than their input are left alone.
+interrupted run: a hidden record in the output folder names the derainer that made its files, and
+files newer than both the record and their input are left alone.
 """
 
 from __future__ import annotations

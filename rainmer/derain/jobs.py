@@ -1,4 +1,4 @@
-"""Which files the command derains, and which are done already."""
+"""Which files the command derains, and which of them already have results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Job:
 
     Attributes:
         source: The rainy image or video.
-        name: Its path below the folder or the fixed part of the glob it was found by.
+        name: Its path below the folder, or below the fixed part of the glob, that matched it.
         target: Where the result goes.
     """
 
@@ -57,9 +57,9 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None = None) -> li
     for text in inputs:
         if os.path.isdir(text) and real_path(Path(text)) == real_path(out):
             raise OutputError(f"--out is the input folder {text} itself: choose another folder")
-        for found in find_inputs(text, out):
-            target = out / found.name.with_suffix(_target_suffix(found.path, suffix))
-            jobs.setdefault(real_path(found.path), Job(found.path, found.name, target))
+        for item in find_inputs(text, out):
+            target = out / item.name.with_suffix(_target_suffix(item.path, suffix))
+            jobs.setdefault(real_path(item.path), Job(item.path, item.name, target))
     by_target: dict[Path, Job] = {}
     for job in jobs.values():
         target = real_path(job.target)
@@ -98,7 +98,7 @@ def due_jobs(
         out: Folder of the results.
         derainer: The stage.
         side_by_side: Whether results show rainy and derained next to each other.
-        overwrite: Do all jobs again, also where files are not results of this command.
+        overwrite: Return all jobs, and replace files that are not results of this command, too.
 
     Raises:
         OutputError: The folder has a file of a result's name, but no record that it is a result.
@@ -119,6 +119,6 @@ def due_jobs(
 
 def _is_done(job: Job, since: int) -> bool:
     with contextlib.suppress(OSError):
-        done = job.target.stat().st_mtime_ns
-        return done >= since and done >= job.source.stat().st_mtime_ns
+        modified = job.target.stat().st_mtime_ns
+        return modified >= since and modified >= job.source.stat().st_mtime_ns
     return False

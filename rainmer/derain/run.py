@@ -24,19 +24,19 @@ from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["Run"]
 
-_MOST_THREADS = 4  # that decode, and that encode
+_MOST_THREADS = 4  # for decoding, and as many for encoding
 
 
 class Run:
     """Derains files, with decoding and encoding in threads, and counts them.
 
     Args:
-        derainer: The stage, or results of another one; these are of images, not of videos.
+        derainer: The stage, or precomputed results, which exist for images only.
         side_by_side: Write rainy and derained next to each other.
         quiet: No progress bar.
 
     Attributes:
-        images, videos, frames: How many images, videos and frames of videos were derained.
+        images, videos, frames: Number of derained images, videos and video frames.
         failures: One line for each input that could not be read to its end.
         derainer_seconds: Time within the derainer.
     """
@@ -75,10 +75,10 @@ class Run:
 
     def summary(self, out: Path, *, unchanged: int) -> str:
         """Return one line: how many files, by which derainer, and the time."""
-        done = [_count(self.images, "image")]
+        counts = [_count(self.images, "image")]
         if self.videos or self.frames:
-            done.append(f"{_count(self.videos, 'video')} of {_count(self.frames, 'frame')}")
-        text = f"derained {' and '.join(done)} by {self._derainer.name} in {self._seconds:.1f} s"
+            counts.append(f"{_count(self.videos, 'video')} of {_count(self.frames, 'frame')}")
+        text = f"derained {' and '.join(counts)} by {self._derainer.name} in {self._seconds:.1f} s"
         if frames := self.images + self.frames:
             text += f", {1000 * self.derainer_seconds / frames:.1f} ms per image in the derainer"
         if unchanged:

@@ -1,1 +1,1 @@
-"""Frames at the edges and inside: conversions, image files, videos, tiles, sizes."""
+"""Frames: conversions, image files, videos, tiling, resizing."""

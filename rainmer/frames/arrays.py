@@ -1,4 +1,4 @@
-"""Conversions between uint8 arrays and float tensors: all of them are here.
+"""All conversions between uint8 arrays and float tensors.
 
 Inside the toolkit a batch of frames is a float tensor (B, 3, H, W), RGB, values 0..1. At the edges
 a frame is a uint8 array (H, W, 3), RGB. BGR exists only in calls of OpenCV and ultralytics, and is
@@ -47,7 +47,7 @@ def to_batch(frames: Sequence[Frame], device: torch.device | str = "cpu") -> Ten
 
     Args:
         frames: Arrays (H, W, 3), uint8, RGB, all of the same size.
-        device: Where the batch goes.
+        device: Device of the batch.
 
     Returns:
         Float tensor (B, 3, H, W), RGB, 0..1, in channels-last memory order.
@@ -71,7 +71,7 @@ def upload(frames: Sequence[npt.NDArray[Any]], device: torch.device | str = "cpu
     device = torch.device(device)
     if device.type != "cuda":
         return torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2)
-    # Stacked into pinned memory, which the GPU copies from while the CPU goes on.
+    # Stacked into pinned memory, which the GPU copies while the CPU goes on.
     dtype = torch.from_numpy(np.empty(0, frames[0].dtype)).dtype
     pinned = torch.empty((len(frames), *frames[0].shape), dtype=dtype, pin_memory=True)
     np.stack(frames, out=pinned.numpy())

@@ -53,8 +53,8 @@ def read_image(path: str | os.PathLike[str]) -> Frame:
     """Read an image file as a frame (H, W, 3), uint8, RGB.
 
     Grayscale becomes three equal channels, alpha is dropped, 16-bit becomes 8-bit by its upper
-    byte, CMYK becomes RGB, and the EXIF orientation is applied: as OpenCV's colour mode, and
-    therefore ultralytics, do it.
+    byte, CMYK becomes RGB, and the EXIF orientation is applied, as in OpenCV's colour mode and
+    therefore in ultralytics.
 
     Raises:
         ImageError: The file is missing, empty, truncated or not an image.
@@ -86,7 +86,7 @@ def decode_image(content: bytes, source: str = "image") -> Frame:
 
 
 def _is_truncated(content: bytes) -> bool:
-    """Tell whether a JPEG or PNG ends early. OpenCV fills the rest with grey and says nothing."""
+    """Return whether a JPEG or PNG ends early. OpenCV fills the rest with grey silently."""
     if content.startswith(b"\xff\xd8"):
         return content.find(b"\xff\xd9", _first_scan(content)) < 0
     if content.startswith(b"\x89PNG"):
@@ -97,8 +97,8 @@ def _is_truncated(content: bytes) -> bool:
 def _first_scan(content: bytes) -> int:
     """Return where the compressed data of a JPEG starts, or its length if that never comes.
 
-    From there on 0xff is escaped, so an end marker is a real one. Before, there may be that of an
-    embedded thumbnail; behind the end, phones append whole videos.
+    From there on 0xff is escaped, so an end marker is genuine. Before it there may be the marker
+    of an embedded thumbnail; after the end, phones append whole videos.
     """
     position = 2
     while content[position : position + 1] == b"\xff":
@@ -115,7 +115,7 @@ def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return (height, width) of an image file from its header, EXIF orientation applied.
 
     Raises:
-        ImageError: The file is missing or its header is not that of an image.
+        ImageError: The file is missing or has no image header.
     """
     try:
         with Path(path).open("rb") as file, _open_header(file) as image:
@@ -134,7 +134,7 @@ def image_orientation(path: str | os.PathLike[str]) -> int:
     """Return the EXIF orientation of an image file, 1..8; 1 where it has none or another number.
 
     Raises:
-        ImageError: The file is missing or its header is not that of an image.
+        ImageError: The file is missing or has no image header.
     """
     try:
         with Path(path).open("rb") as file, _open_header(file) as image:
@@ -147,10 +147,10 @@ def image_orientation(path: str | os.PathLike[str]) -> int:
 
 
 def _open_header(file: BinaryIO) -> ImageFile:
-    """Open an image by the reader of its format; what is no such image raises SyntaxError.
+    """Open an image with the reader for its format. Raises SyntaxError if it is no such image.
 
-    `PIL.Image.open` is avoided: ultralytics replaces it by one that, for a file it cannot identify,
-    looks for another package and tries to install it.
+    `PIL.Image.open` is avoided: ultralytics replaces it with a version that tries to install
+    another package when it cannot identify a file.
     """
     start = file.read(4)
     file.seek(0)
@@ -166,14 +166,14 @@ def encode_image(frame: Frame, suffix: str = ".png", quality: int = 95) -> bytes
     Args:
         frame: The frame.
         suffix: The format: `.png`, `.jpg`, ...
-        quality: Of JPEG, 0..100.
+        quality: JPEG quality, 0..100.
 
     Raises:
         ImageError: OpenCV has no encoder for `suffix`.
     """
     options: list[int] = []
     if suffix.lower() == ".png":
-        # Encoding fast matters more than the last tenth of the file size.
+        # Fast encoding matters more than the last tenth of the file size.
         options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
     elif suffix.lower() in {".jpg", ".jpeg"}:
         options = [cv2.IMWRITE_JPEG_QUALITY, quality]

@@ -27,7 +27,7 @@ class Input:
 
     Attributes:
         path: Where it is. It is not opened here: a link that leads nowhere fails when it is read.
-        name: Its path below the folder or the fixed part of the glob it was found by.
+        name: Its path below the folder, or below the fixed part of the glob, that matched it.
     """
 
     path: Path
@@ -37,10 +37,10 @@ class Input:
 def find_inputs(text: str, out: Path | None = None) -> list[Input]:
     """Find the images and videos that one argument names.
 
-    A folder is searched with its subfolders. What is hidden or inside `out` is left out.
+    A folder is searched with its subfolders. Hidden files and files inside `out` are left out.
 
     Args:
-        text: A file, a folder or a glob; a name with glob characters is a name first.
+        text: A file, a folder or a glob; an existing name wins over a glob.
         out: Folder of the results, if there is one.
 
     Returns:
@@ -52,20 +52,20 @@ def find_inputs(text: str, out: Path | None = None) -> list[Input]:
     # os.path, because pathlib raises for names that are too long or hold a NUL.
     path = Path(text)
     if os.path.isdir(text):
-        found = _inputs_below(path, path, out)
+        inputs = _inputs_below(path, path, out)
     elif os.path.exists(text):
         if not _is_known(path):
             raise ImageError(f"{path} is neither an image nor a video by its suffix")
-        found = [Input(path, Path(path.name))]
+        inputs = [Input(path, Path(path.name))]
     elif glob.has_magic(text) and "\0" not in text:
         root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-        found = [item for match in matches for item in _inputs_below(match, root, out)]
+        inputs = [item for match in matches for item in _inputs_below(match, root, out)]
     else:
         raise ImageError(f"no file or folder {text}")
-    if not found:
+    if not inputs:
         raise ImageError(f"{text} holds no images and no videos")
-    return found
+    return inputs
 
 
 def raise_failures(failures: Sequence[str], total: int) -> None:
@@ -86,13 +86,13 @@ def raise_failures(failures: Sequence[str], total: int) -> None:
 
 
 def real_path(path: Path) -> Path:
-    """Return the absolute path, links followed; circular ones are no error, unlike in pathlib."""
+    """Return the absolute path, links followed; circular links are no error, unlike in pathlib."""
     return Path(os.path.realpath(path))
 
 
 def _inputs_below(path: Path, root: Path, out: Path | None) -> list[Input]:
     """Return the inputs of a folder, or of one file, with their paths below `root`."""
-    found = []
+    inputs = []
     results = None if out is None else real_path(out)
     results_inside = results is not None and real_path(root) in results.parents
     for file in sorted({path, *path.rglob("*")} - {root}) if path.is_dir() else [path]:
@@ -101,10 +101,10 @@ def _inputs_below(path: Path, root: Path, out: Path | None) -> list[Input]:
             results_inside and results in real_path(file).parents
         )
         if not left_out and _is_known(file):
-            found.append(Input(file, name))
-    # A folder may be named as an image: if it holds inputs it is one that was searched.
-    searched = {parent for item in found for parent in item.path.parents}
-    return [item for item in found if item.path not in searched]
+            inputs.append(Input(file, name))
+    # A folder may be named like an image: if it holds inputs, it was searched as a folder.
+    searched = {parent for item in inputs for parent in item.path.parents}
+    return [item for item in inputs if item.path not in searched]
 
 
 def _is_known(path: Path) -> bool:
@@ -112,7 +112,7 @@ def _is_known(path: Path) -> bool:
 
 
 def printable(text: str) -> str:
-    """Return text that every terminal takes: file names may hold bytes that are no text."""
+    """Return text that every terminal can print: file names may hold bytes that are not text."""
     return text.encode(errors="backslashreplace").decode()
 
 

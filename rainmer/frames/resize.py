@@ -74,7 +74,7 @@ def _taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tenso
 
 
 def _halve(batch: Tensor) -> Tensor:
-    """Average 2 x 2 blocks: what OpenCV does when both sides shrink by exactly two."""
+    """Average 2 x 2 blocks, as OpenCV does when both sides shrink by exactly two."""
     blocks = batch.to(torch.int32)
     blocks = blocks[..., 0::2, :] + blocks[..., 1::2, :]
     return ((blocks[..., 0::2] + blocks[..., 1::2] + 2) >> 2).to(torch.uint8)

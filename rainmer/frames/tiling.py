@@ -1,4 +1,4 @@
-"""Cutting what does not fit into tiles, and putting the tiles together again."""
+"""Split frames into overlapping tiles, and merge the tiles again."""
 
 from __future__ import annotations
 
@@ -76,15 +76,15 @@ def merge_tiles(
     overlap: int,
     blend: Blend = "smooth",
 ) -> Tensor:
-    """Put tiles from `split_tiles` together as a weighted mean.
+    """Merge the tiles of `split_tiles` by a weighted mean.
 
     Args:
         tiles: (T * B, C, h, w), ordered as `split_tiles` gives them.
         places: The T places (top, left).
         size_hw: Size of the whole frames.
         overlap: Width of the ramp of `smooth`, in pixels.
-        blend: `smooth` weighs by raised cosines towards the seams, `mean` equally (the paper's),
-            `score` by the nearness to the tile's centre (the paper's for IDT).
+        blend: Weights of a tile's pixels: `smooth`: raised cosines towards the seams, `mean`: equal
+            (as in the paper), `score`: nearness to the tile's centre (as in the paper for IDT).
 
     Returns:
         (B, C, H, W) of the tiles' type.
@@ -126,7 +126,7 @@ def score_map(tile_hw: tuple[int, int], device: torch.device) -> Tensor:
     """Return the weights (h, w) of one tile of IDT: one over the distance to the centre.
 
     `1 / sqrt((i - h/2)^2 + (j - w/2)^2 + 1e-3)`, from Rainmer's evaluation protocol (section 5).
-    The centre is that of pixel h/2, so the map of an even side is not symmetric.
+    The centre is pixel h/2, so the map of an even side is not symmetric.
     """
     rows, columns = (torch.arange(side, dtype=torch.float32) - side / 2 for side in tile_hw)
     squares = rows.square()[:, None] + columns.square()

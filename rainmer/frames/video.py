@@ -69,13 +69,13 @@ def open_video(path: str | os.PathLike[str]) -> VideoReader:
 class VideoReader:
     """The frames of a video file in order, once.
 
-    Rotation metadata is applied, as OpenCV and therefore ultralytics do it. The first frame is
-    decoded at construction, so that an unreadable file fails here and `size_hw` is really that of
-    the frames.
+    Rotation metadata is applied, as in OpenCV and therefore in ultralytics. The first frame is
+    decoded at construction, so that an unreadable file fails here and `size_hw` is the real size
+    of the frames.
     Use it as a context manager, and iterate over it: uint8 arrays (H, W, 3), RGB.
 
     Args:
-        path: A file of a container and codec that this build of OpenCV decodes.
+        path: A file whose container and codec this build of OpenCV can decode.
 
     Attributes:
         path: The file.
@@ -93,7 +93,7 @@ class VideoReader:
         self.path = Path(path)
         self.early_end: str | None = None
         self._frames_read = 0
-        if not os.path.isfile(self.path):  # pathlib raises for names that cannot be
+        if not os.path.isfile(self.path):  # pathlib raises for invalid names
             raise ImageError(f"no video file {self.path}")
         if not os.access(self.path, os.R_OK):
             raise ImageError(f"cannot read the video {self.path}: permission denied")
@@ -113,12 +113,7 @@ class VideoReader:
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -153,7 +148,7 @@ class VideoReader:
 
 
 class VideoWriter:
-    """Encodes frames into a video file, under a temporary name until its clean end.
+    """Encodes frames into a video file, which gets its name when it is complete.
 
     Use it as a context manager. The final name always means a complete video: on an error the
     temporary file is removed and an older file of that name stays. On an interruption
@@ -199,7 +194,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         with contextlib.ExitStack() as stack:
             self._temporary = stack.enter_context(atomic_write(self.path))
-            self._temporary.touch()  # raises, where OpenCV would not say why it cannot write
+            self._temporary.touch()  # raises with the reason, which OpenCV would not tell
             self._encoder = self._open_encoder()
             self._renaming = stack.pop_all()
         return self
@@ -253,7 +248,7 @@ class VideoWriter:
     def _check_complete(self) -> None:
         if not self.frames_written:
             raise OutputError(f"no frames to write to {self.path}")
-        # OpenCV drops errors of writing, and the header may count frames that never arrived: only
+        # OpenCV ignores write errors, and the header may count frames that never arrived: only
         # the end of the file tells. One before the last, as seeking may be off by one.
         capture = cv2.VideoCapture(str(self._temporary))
         capture.set(cv2.CAP_PROP_POS_FRAMES, max(0, self.frames_written - 2))

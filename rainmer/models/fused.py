@@ -187,7 +187,7 @@ class _FusedHalf(_Folded):
         self.odd = count % 2
         self.part = -(-count // _CHANNEL_GROUP) * _CHANNEL_GROUP // 2
         self.middle = count // 2
-        own = slice(half * count, (half + 1) * count)
+        part = slice(half * count, (half + 1) * count)
         channels = _padded(range(0, count, 2), self.part) + _padded(range(1, count, 2), self.part)
         pairs = _padded(range(count - self.middle), self.part) + _padded(
             range(count - self.middle, count), self.part - self.odd
@@ -201,16 +201,16 @@ class _FusedHalf(_Folded):
         pair_conv = (feed_forward.pair3, feed_forward.pair5)[half]
         pair_filters = pair_conv.weight.flatten(0, 1).unsqueeze(1)
         for name, value, order in (
-            ("expand", expand.weight[own].flatten(1), channels),
-            ("expand_bias", None if expand.bias is None else expand.bias[own], channels),
-            ("fine", fine.weight[own], channels),
-            ("fine_bias", None if fine.bias is None else fine.bias[own], channels),
-            ("coarse", coarse.weight[own], channels),
-            ("coarse_bias", None if coarse.bias is None else coarse.bias[own], channels),
+            ("expand", expand.weight[part].flatten(1), channels),
+            ("expand_bias", None if expand.bias is None else expand.bias[part], channels),
+            ("fine", fine.weight[part], channels),
+            ("fine_bias", None if fine.bias is None else fine.bias[part], channels),
+            ("coarse", coarse.weight[part], channels),
+            ("coarse_bias", None if coarse.bias is None else coarse.bias[part], channels),
             ("fine_pairs", pair_filters[:count], channels),
             ("coarse_pairs", pair_filters[count:], channels),
             ("pairs_bias", pair_conv.bias, pairs),
-            ("reduce", feed_forward.reduce.weight[:, own].flatten(1).t(), pairs),
+            ("reduce", feed_forward.reduce.weight[:, part].flatten(1).t(), pairs),
         ):
             self.register_buffer(name, None if value is None else _take(value, order))
 

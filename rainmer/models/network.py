@@ -18,6 +18,7 @@ __all__ = [
     "Network",
     "RenamedNetwork",
     "clean_state_dict",
+    "count_modules",
     "refuse_mismatch",
     "rename",
     "translate_official",
@@ -149,6 +150,19 @@ def clean_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return cleaned
 
 
+def count_modules(weights: Mapping[str, Tensor], pattern: str) -> int:
+    """Return how many keys `pattern` names when 0, 1, 2, ... take the place of its `{}`.
+
+    Example:
+        >>> count_modules({"level.0.bias": torch.zeros(1)}, "level.{}.bias")
+        1
+    """
+    count = 0
+    while pattern.format(count) in weights:
+        count += 1
+    return count
+
+
 def refuse_mismatch(
     network: str,
     expected: Mapping[str, torch.Size],
@@ -177,13 +191,13 @@ def refuse_mismatch(
         if key in given and not _same_shape(given[key].shape, shape)
     ]
     problems = [
-        f"{len(found)} {kind} ({_first(found)})"
-        for kind, found in (
+        f"{len(entries)} {kind} ({_first(entries)})"
+        for kind, entries in (
             ("keys missing", missing),
             ("keys unexpected", unexpected),
             ("shapes differ", shapes),
         )
-        if found
+        if entries
     ]
     if problems:
         raise WeightsError(f"the weights do not fit {network}: {'; '.join(problems)}")
@@ -206,10 +220,10 @@ def translate_official(
     Raises:
         WeightsError: Keys are missing or of another network, or shapes differ.
     """
-    own = network.state_dict()
-    expected = {official: own[name].shape for name, official in names.items()}
+    ours = network.state_dict()
+    expected = {official: ours[name].shape for name, official in names.items()}
     refuse_mismatch(network.name, expected, weights, ignorable)
-    return {name: weights[key].reshape(own[name].shape) for name, key in names.items()}
+    return {name: weights[key].reshape(ours[name].shape) for name, key in names.items()}
 
 
 def _same_shape(a: torch.Size, b: torch.Size) -> bool:

@@ -8,10 +8,40 @@ from typing import Any
 from torch import Tensor
 
 from rainmer.errors import ConfigError, WeightsError
-from rainmer.models.network import rename
+from rainmer.models.network import count_modules, rename
 from rainmer.models.rainmer_config import RainmerConfig
 
-__all__ = ["backbone_options", "config_from_official", "official_name"]
+__all__ = [
+    "BLOCK_RENAMES",
+    "U_SHAPE_RENAMES",
+    "backbone_options",
+    "config_from_official",
+    "official_name",
+]
+
+U_SHAPE_RENAMES = (
+    (r"^embedding\.", "patch_embed.proj."),
+    (r"^(encoder|decoder)([123])\.", r"\1_level\2."),
+    (r"^bottleneck\.", "latent."),
+    (r"^down1\.conv\.", "down1_2.body.0."),
+    (r"^down2\.conv\.", "down2_3.body.0."),
+    (r"^down3\.conv\.", "down3_4.body.0."),
+    (r"^up3\.conv\.", "up4_3.body.0."),
+    (r"^up2\.conv\.", "up3_2.body.0."),
+    (r"^up1\.conv\.", "up2_1.body.0."),
+    (r"^reduce([23])\.", r"reduce_chan_level\1."),
+)
+"""Published names of the levels of a U-shaped network, by ours."""
+
+BLOCK_RENAMES = (
+    (r"\.(norm[12])\.", r".\1.body."),
+    (r"\.attention\.qkv_depthwise\.", ".attn.qkv_dwconv."),
+    (r"\.attention\.project\.", ".attn.project_out."),
+    (r"\.attention\.", ".attn."),
+    (r"\.feed_forward\.expand\.", ".ffn.project_in."),
+    (r"\.feed_forward\.reduce\.", ".ffn.project_out."),
+)
+"""Published names of the layers of its transformer blocks, by ours."""
 
 # Applied in this order to our keys.
 _RENAMES = (
@@ -25,13 +55,8 @@ _RENAMES = (
     (r"\.depthwise2\.weight$", ".op.3.weight"),
     (r"\.pointwise2\.weight$", ".op.4.weight"),
     # Transformer blocks.
-    (r"\.(norm[12])\.", r".\1.body."),
     (r"\.attention\.rate_weights$", ".attn.attns"),
-    (r"\.attention\.qkv_depthwise\.", ".attn.qkv_dwconv."),
-    (r"\.attention\.project\.", ".attn.project_out."),
-    (r"\.attention\.", ".attn."),
-    (r"\.feed_forward\.expand\.", ".ffn.project_in."),
-    (r"\.feed_forward\.reduce\.", ".ffn.project_out."),
+    *BLOCK_RENAMES,
     (r"\.feed_forward\.depthwise([35])\.", r".ffn.dwconv\1x\1."),
     (r"\.feed_forward\.pair([35])\.", r".ffn.dwconv\1x\1_1."),
     # A single prompt goes through the first branch, whichever view it is of.
@@ -48,21 +73,12 @@ _RENAMES = (
     (r"\.squeeze([12])\.expand\.", r".se\1.se.3."),
     (r"^encoder\.", "disentangle.encoder_q."),
     # The backbone.
-    (r"^embedding\.", "patch_embed.proj."),
     (r"^compensator\.", "encoder_level0."),
     (r"^interaction\.location_hidden\.", "cross_fuse.location_map.0."),
     (r"^interaction\.location_out\.", "cross_fuse.location_map.2."),
     (r"^interaction\.channel_hidden\.", "cross_fuse.channel_map.0."),
     (r"^interaction\.channel_out\.", "cross_fuse.channel_map.2."),
-    (r"^(encoder|decoder)([123])\.", r"\1_level\2."),
-    (r"^bottleneck\.", "latent."),
-    (r"^down1\.conv\.", "down1_2.body.0."),
-    (r"^down2\.conv\.", "down2_3.body.0."),
-    (r"^down3\.conv\.", "down3_4.body.0."),
-    (r"^up3\.conv\.", "up4_3.body.0."),
-    (r"^up2\.conv\.", "up3_2.body.0."),
-    (r"^up1\.conv\.", "up2_1.body.0."),
-    (r"^reduce([23])\.", r"reduce_chan_level\1."),
+    *U_SHAPE_RENAMES,
 )
 
 _PROMPT_DIRECTIONS = {"chromatic": "chr_z", "degradation": "detg_z"}
@@ -110,20 +126,15 @@ def backbone_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     hidden = [weights[f"{level}.0.ffn.project_in.weight"].shape[0] // 2 for level in _LEVELS]
     return {
         "dim": dim,
-        "num_blocks": tuple(_count_blocks(weights, level) for level in _LEVELS),
+        "num_blocks": tuple(
+            count_modules(weights, f"{level}.{{}}.attn.temperature") for level in _LEVELS
+        ),
         "heads": tuple(weights[f"{level}.0.attn.temperature"].shape[0] for level in _LEVELS),
         "ffn_expansion": _expansion(dim, hidden),
         "bias": "output.bias" in weights,
         "layer_norm": _layer_norm(weights),
         "sparse_rates": _sparse_rates(weights),
     }
-
-
-def _count_blocks(weights: Mapping[str, Tensor], level: str) -> int:
-    count = 0
-    while f"{level}.{count}.attn.temperature" in weights:
-        count += 1
-    return count
 
 
 def _layer_norm(weights: Mapping[str, Tensor]) -> str:

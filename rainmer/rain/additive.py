@@ -1,6 +1,6 @@
-"""Rain as early synthetic sets have it: white streaks of one direction, added to the picture.
+"""Rain as in early synthetic sets: white streaks of one direction, added to the picture.
 
-Kept for comparison and for training on Rain13K-like data; it follows no physics.
+Kept for comparison and for training on Rain13K-like data; not physically based.
 """
 
 from __future__ import annotations

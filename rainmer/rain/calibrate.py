@@ -1,7 +1,7 @@
 """`python -m rainmer.rain.calibrate IMAGES`: how the rain of each preset compares with real sets.
 
-Renders every preset into a folder of clean photos and prints the medians of the properties by which
-Rainmer's authors compare data sets, beside the published ones.
+Renders every preset into a folder of clean photos and prints the median properties by which
+Rainmer's authors compare data sets, beside the published medians.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TARGETS = {
     "streaks": "SynRain",
     "layers": "SynRain",
 }
-"""Which published set a preset is compared with."""
+"""The published set that each preset is compared with."""
 
 _LABELS = {
     "clean_luminance": "clean luminance (0..255)",

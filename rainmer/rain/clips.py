@@ -1,4 +1,4 @@
-"""Rain on videos and numbered frames: drops move on from frame to frame."""
+"""Rain on videos and numbered frames, with drops that move from frame to frame."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def render_input(
         renderer: The rain.
         options: Where results go, and the length of a still video.
         device: Where to compute.
-        failures: Gains a line for a video that ends early.
+        failures: A line is added for a video that ends early.
 
     Raises:
         ImageError: It cannot be read.
@@ -55,7 +55,7 @@ def render_input(
     if not is_video(item.path):
         assert options.video is not None
         frame = read_image(item.path)
-        height, width = (side - side % 2 for side in frame.shape[:2])  # as codecs want them
+        height, width = (side - side % 2 for side in frame.shape[:2])  # as codecs require
         count = max(1, round(options.video * options.fps))
         frames = itertools.repeat(frame[:height, :width], count)
         clip = _Clip(item.name, frames, count, (height, width), options.fps)

@@ -1,4 +1,4 @@
-"""What rain to render: one frozen configuration, and the presets that are calibrated."""
+"""The configuration of rendered rain, and its calibrated presets."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rainmer.rain.layers import MAX_LAYERS
 __all__ = ["MAX_RATE_MM_H", "PRESETS", "RainConfig", "Range", "rain_config"]
 
 Range = float | tuple[float, float]
-"""A number, or the least and the largest one: each image then draws its own, uniformly."""
+"""A number, or (smallest, largest): each image then gets a uniform random value between them."""
 
 MAX_RATE_MM_H = 300.0
-"""Largest rain rate. A cloudburst has 100 to 200 mm/h; the drop-size law is not known beyond."""
+"""Largest rain rate. Cloudbursts reach 100 to 200 mm/h, as far as the drop-size law is known."""
 
 _LIMITS: dict[str, tuple[float, float]] = {
     "rate_mm_h": (0.0, MAX_RATE_MM_H),
@@ -61,7 +61,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RainConfig:
-    """How rain is rendered. Fields of type `Range` are drawn for each image."""
+    """How rain is rendered. Fields of type `Range` may vary from image to image."""
 
     style: Literal["physical", "additive", "layers"] = "physical"
     """`physical`: drops in space; `additive`: the white streaks of early synthetic sets; `layers`:
@@ -71,11 +71,11 @@ class RainConfig:
 
     # Drops in the air.
     rate_mm_h: Range = (20.0, 60.0)
-    """Rain rate in mm/h, the one knob of severity: number, size, speed and veil follow from it."""
+    """Rain rate in mm/h: the number, size and speed of drops and the veil follow from it."""
     wind_m_s: Range = (-2.0, 2.0)
     """Wind across the view in m/s, to the right."""
     camera_m_s: Range = 0.0
-    """Forward speed of the camera in m/s: streaks then point away from where it goes."""
+    """Forward speed of the camera in m/s: streaks then point away from its direction."""
 
     # Camera.
     exposure_ms: Range = (3.0, 8.0)
@@ -87,9 +87,9 @@ class RainConfig:
     aperture_mm: Range = 1.5
     """Diameter of the lens opening in mm; 0: everything is sharp."""
     brightness: Range = 1.0
-    """Factor on the light of streaks; 1.0: as bright as the surroundings that a drop shows."""
+    """Factor on the light of streaks; 1.0: as bright as the surroundings seen through a drop."""
     min_opacity: float = 0.012
-    """Fainter streaks are not drawn one by one; at 640 pixels of frame width."""
+    """Smallest opacity of a streak that is drawn, at a frame width of 640 pixels."""
 
     # Veil.
     mist_per_km: Range = 0.0
@@ -119,13 +119,13 @@ class RainConfig:
 
     # Night.
     relight: Literal["auto", "always", "never"] = "auto"
-    """Whether to turn the image into night; `auto`: unless it is dark already."""
+    """Whether to relight the image as night; `auto`: unless it is dark already."""
     night_luminance: Range = (14.0, 40.0)
     """Mean level of a relit image, 0..255."""
     lamps: Range = (2.0, 7.0)
     """Number of lamps added when relighting."""
     headlights: Range = (0.3, 1.5)
-    """Strength of the own headlights, which near drops reflect; 0: none."""
+    """Strength of the vehicle's headlights, which near drops reflect; 0: none."""
     glow: Range = 1.0
     """Strength of halos around lamps; 0: none."""
     noise: Range = (0.002, 0.008)
@@ -141,25 +141,25 @@ class RainConfig:
     additive_width_px: Range = (1.0, 3.5)
     """Mean width of an image's streaks in pixels; frames wider than 640 pixels have wider ones."""
 
-    # Layers of noise; each layer draws its own density, strength, length, width and slant.
+    # Layers of noise, each with random density, strength, length, width and slant.
     layers: Range = (1.0, 5.0)
     """Number of layers that are summed, rounded."""
     layer_density: Range = (0.002, 0.1)
-    """Share of pixels that seed a streak; drawn evenly over its logarithm."""
+    """Share of pixels that seed a streak; log-uniform."""
     layer_strength: Range = (0.25, 1.1)
-    """Brightness of a layer's bright streaks; drawn evenly over its logarithm."""
+    """Brightness of a layer's bright streaks; log-uniform."""
     layer_length: Range = (0.025, 0.2)
-    """Length of streaks in longer sides of the frame; drawn evenly over its logarithm."""
+    """Length of streaks in longer sides of the frame; log-uniform."""
     layer_width_px: Range = (1.0, 2.2)
     """Width of streaks in pixels; frames wider than 640 pixels have wider ones."""
     layer_slant_deg: Range = (-25.0, 25.0)
     """Angle of streaks to the vertical in degrees."""
     layer_most: Range = (0.15, 0.35)
-    """Most light that layers add on average, 0..1: stronger sums are dimmed."""
+    """Maximum mean light that layers add, 0..1: stronger sums are dimmed."""
     layer_floor: Range = (0.0, 0.08)
-    """Light that is added everywhere, 0..1."""
+    """Uniform light added to the whole image, 0..1."""
     layer_screen: float = 0.25
-    """Share of the images whose streaks are screened, 1 - (1 - image)(1 - streaks), not added."""
+    """Share of images whose streaks are screened, 1 - (1 - image)(1 - streaks), not added."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in _LIMITS.items():
@@ -175,7 +175,7 @@ class RainConfig:
                 )
 
     def limits(self, name: str) -> tuple[float, float]:
-        """Return the least and the largest value of a field; equal if it is one number."""
+        """Return the smallest and largest value of a field; equal if it is a single number."""
         value = getattr(self, name)
         return tuple(map(float, value)) if isinstance(value, tuple) else (float(value),) * 2  # type: ignore[return-value]
 

@@ -25,17 +25,17 @@ REFERENCE_WIDTH = 640
 """Frame width in pixels at which `min_opacity` is meant: what is drawn must not depend on size."""
 
 _CLASSES = 48
-_LEAST_MM, _LARGEST_MM = 0.5, 6.0  # smaller drops are never seen alone, larger ones break up
+_LEAST_MM, _LARGEST_MM = 0.5, 6.0  # smaller drops are invisible alone, larger ones break up
 _NEAREST_M, _FARTHEST_M = 0.35, 40.0
 _LONGEST = 0.35  # of the frame width: longer streaks are cut
 _ROUNDS = 8
-_MOST_DROPS = 150_000  # around a frame of 4:3; where more could be seen, the faintest are left out
+_MOST_DROPS = 150_000  # for a 4:3 frame; beyond it the faintest are left out
 _TURBULENCE = 0.06  # sideways speed of single drops, relative to their fall
 _LEAST_SPEED_M_S = 0.1
 
 
 class Air(NamedTuple):
-    """What drops and camera do, for each image: tensors (B,)."""
+    """Rain and camera motion of each image: tensors (B,)."""
 
     rate_mm_h: Tensor
     wind_m_s: Tensor
@@ -65,7 +65,7 @@ class Streaks(NamedTuple):
     """Share of the exposure for which a covered point is covered, 0..1."""
     depth_m: Tensor
     brightness: Tensor
-    """Of this drop relative to others, about 1."""
+    """The drop's brightness relative to others, about 1."""
     waves: Tensor
     """Number of bright and dark periods along the streak: drops oscillate."""
     phase: Tensor
@@ -96,7 +96,7 @@ def sample_streaks(
     frame_width: int | None = None,
     time_s: Tensor,
 ) -> Streaks:
-    """Let drops fall through a batch of views and return the streaks that can be seen.
+    """Sample the visible streaks of falling drops for a batch of views.
 
     Args:
         air: Rain and camera of each image.
@@ -176,9 +176,9 @@ class _SizeClasses(NamedTuple):
 
 
 def _faintest(air: Air, frame_width: float) -> Tensor:
-    """Return the opacity from which streaks are drawn (B,), raised where they would be too many.
+    """Return the smallest opacity drawn (B,), raised where there would be too many streaks.
 
-    It depends on whole frames, so that crops show the same rain as the frame they are of.
+    It depends on the whole frame, so that a crop shows the same rain as its frame.
     """
     opacity = torch.full_like(air.focal, air.min_opacity)
     extent_hw = ((0.75 + _LONGEST) * frame_width, (1.0 + _LONGEST) * frame_width)
@@ -193,7 +193,7 @@ def _faintest(air: Air, frame_width: float) -> Tensor:
 def _size_classes(
     air: Air, min_opacity: Tensor, extent_hw: tuple[float, float], focal_px: Tensor
 ) -> _SizeClasses:
-    """Return for each class of size how far it is seen, and how many drops are that near."""
+    """Return the visible distance of each size class, and the mean number of drops within it."""
     device = air.rate_mm_h.device
     edges = torch.logspace(
         math.log10(_LEAST_MM), math.log10(_LARGEST_MM), _CLASSES + 1, device=device
@@ -237,7 +237,7 @@ def _positions(
     box: tuple[Tensor, Tensor, Tensor],
     time_s: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return where drops are. One that leaves its box comes in anew, somewhere else across."""
+    """Return the positions of drops. One that leaves its box re-enters at another lateral place."""
     y = uniform(key, index, 5) + velocity[1] * time_s / box[1]
     z = uniform(key, index, 6) + velocity[2] * time_s / box[2]
     rounds = (y.floor() + 7919 * z.floor()).long()

@@ -1,7 +1,7 @@
-"""Rendering rain into files: a folder with rainy images, their targets and masks, resumable.
+"""Render rain into a folder of rainy images, targets and masks; resumable.
 
 The folder holds `rainy/`, `clean/` and `alpha/` with one PNG per image each, and `rain.jsonl` with
-what was rendered. The same call goes on where an interrupted one stopped.
+what was rendered. The same call resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ RAINY, CLEAN, ALPHA = "rainy", "clean", "alpha"
 _KINDS = (RAINY, CLEAN, ALPHA)
 RECORD = "rain.jsonl"
 
-_VERSION = 2  # of what is rendered: raise it when the same configuration gives other pixels
+_VERSION = 2  # raise it when the same configuration gives other pixels
 _HEADER = "rain.json"
 _THREADS = 2
-_AHEAD = 4  # images decoded before their use, and results waiting to be written
+_AHEAD = 4  # images decoded ahead, and results waiting to be written
 
 Box = tuple[float, float, float, float]
 """Left, top, width, height in pixels."""
@@ -48,8 +48,8 @@ class RenderJob:
 
     Attributes:
         source: The clean image.
-        name: Its path below the folder it was found in, without suffix: names the results, and
-            decides with the seed what rain it gets.
+        name: Its path below the searched folder, without suffix: it names the results, and
+            determines the rain together with the seed.
         depth: Its depth map, if there is one.
         boxes: Objects whose occlusion is measured.
     """
@@ -103,12 +103,12 @@ def render_folder(
     yielded and not rendered again.
 
     Args:
-        jobs: The images, each with another name.
+        jobs: The images; their names differ.
         renderer: The rain.
         out: The folder.
         device: Where to compute.
         batch: Images of one size rendered at once; the pixels do not depend on it.
-        failures: Gains a line for each image that cannot be read; without it, the first one raises.
+        failures: A line is added for each unreadable image; None: the first one raises.
 
     Raises:
         ImageError: An image or depth map cannot be read, or they differ in size.

@@ -1,4 +1,4 @@
-"""Boxes of rendered images, as a COCO data set that tells how much rain hides of each object."""
+"""Boxes of rendered images as a COCO data set, with the share of each object that rain hides."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["RenderedScene", "rendered_instances"]
 
 
 class RenderedScene(NamedTuple):
-    """A rendered image with what the annotations say of its clean one.
+    """A rendered image with the annotations of its clean image.
 
-    `fields` are those of its COCO entry, at least `file_name`.
+    `fields` is its COCO entry, with at least `file_name`.
     """
 
     image: RenderedImage
@@ -29,8 +29,8 @@ def rendered_instances(
     """Return a COCO data set; the scenes are numbered from 1.
 
     Each box gets `rain_occlusion`, the mean share of its pixels that streaks and drops cover, and
-    `rain_transmission`, the mean share of light that comes through the veil, both 0..1: objects
-    that nobody could see can be left out. They are those of the jobs' boxes, in the same order.
+    `rain_transmission`, the mean share of light that comes through the veil, both 0..1, so that
+    invisible objects can be left out. The boxes of the jobs must have the same order.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -1,10 +1,10 @@
-"""Rain as the benchmarks draw it: sums of motion-blurred noise.
+"""Rain as in the benchmarks: sums of motion-blurred noise.
 
 Rain100H, Rain800 (Test100), Rain12600 and Test1200 were drawn by such recipes: random pixels are
-thresholded and blurred along a line, several layers of other lengths, widths, densities and slants
-are summed, and the sum is added to the picture or screened with it until it saturates. Unlike
-sticks of one width, the streaks of such a layer are soft at their ends, overlap, have every
-brightness at once, and stand on a raised floor.
+thresholded and blurred along a line, several layers of different lengths, widths, densities and
+slants are summed, and the sum is added to the picture or screened with it until it saturates.
+Unlike lines of one width, the streaks of such a layer have soft ends, overlap, vary in brightness,
+and lie on a raised floor.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def noise_layers(draw: Draw, keys: Tensor, size_hw: tuple[int, int], *, frame_wi
     """Draw streaks as sums of motion-blurred noise.
 
     Args:
-        draw: Gives each layer's own density, strength, length, width and slant.
+        draw: Returns the density, strength, length, width and slant of each layer.
         keys: Random keys (B,).
         size_hw: (height, width) in pixels.
         frame_width: Width of whole frames in pixels; streaks grow with it.
@@ -75,7 +75,7 @@ def _layer(
 def _blur(seeds: Tensor, kernel: Tensor) -> Tensor:
     """Convolve (H, W) with a kernel around pixel (0, 0), by Fourier transforms.
 
-    What leaves the frame on one side enters it on the other: noise has no edge.
+    The frame wraps around: noise has no edge.
     """
     product = torch.fft.rfft2(seeds) * torch.fft.rfft2(kernel)
     blurred: Tensor = torch.fft.irfft2(product, s=seeds.shape)

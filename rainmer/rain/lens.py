@@ -23,7 +23,7 @@ _TRAIL = 7  # small drops behind a running one
 _RUNNING = 0.18  # share of drops that run
 _SPEED = 0.12  # frame heights per second
 _WIDE = 3.2  # how much more a drop shows than the frame behind it, in radii
-_LEAST_RADIUS = 0.25  # of the largest
+_LEAST_RADIUS = 0.25  # of the largest drop
 _HEIGHT_STEPS = 256
 _SOFT_EDGE = 0.45  # height of a drop, relative to its middle, from which it is opaque
 _RIM = 0.6  # light lost at the rim
@@ -39,7 +39,7 @@ def wet_lens(
         count: Number of drops of each image (B,).
         largest_px: Radius of the largest drops in pixels (B,).
         keys: Random keys (B,).
-        time_s: For how long the drops that run have run (B,).
+        time_s: Time since running drops started (B,).
 
     Returns:
         The picture through the wet glass, and how much of each pixel drops cover (B, 1, H, W).
@@ -113,7 +113,7 @@ def _drops(
 
 
 def _topmost(drops: _Drops, batch: int, size_hw: tuple[int, int]) -> Tensor:
-    """Return for each pixel of the batch the number of the highest drop there, coded; 0: none.
+    """Return the coded number of the topmost drop at each pixel of the batch; 0: none.
 
     The code is height * N + number: the largest code wins, whatever the order of writing.
     """

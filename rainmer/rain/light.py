@@ -1,4 +1,4 @@
-"""Light: linear values, blurs that do not depend on the batch, what a drop sees, and night."""
+"""Light: linear values, airlight, lamp light, and blurs that do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LUMA = (0.2126, 0.7152, 0.0722)
 """Weights of linear red, green and blue in luminance (Rec. 709)."""
 
 _GRID = 24  # cells of the coarse picture that global light is taken from
-_BRIGHT_SHARE = 0.15  # of these cells, the brightest stand for the sky
-_LAMP_THRESHOLD = 0.45  # linear value from which a pixel of a night image shines itself
-_LAMP_LIMIT = 4.0  # linear value at which a lamp is cut: its halo must not depend on one pixel
+_BRIGHT_SHARE = 0.15  # share of these cells, the brightest, that stands for the sky
+_LAMP_THRESHOLD = 0.45  # linear value from which a pixel of a night image counts as a lamp
+_LAMP_LIMIT = 4.0  # linear value at which a lamp is clipped: its halo must not depend on one pixel
 _FALL_OFF = ((0.5, 0.012), (1.5, 0.035), (4.0, 0.1))  # weight, radius in frame widths
 
 
@@ -66,10 +66,10 @@ def blur(image: Tensor, radius: int) -> Tensor:
 
 
 def airlight(linear: Tensor) -> Tensor:
-    """Return the colour (B, 3, 1, 1) of the brightest part of a scene: its sky, if there is one.
+    """Return the colour (B, 3, 1, 1) of the brightest part of a scene, usually its sky.
 
-    The mean of the brightest cells of a coarse picture, half of the colour taken out: what lights
-    rain is more than what the frame shows.
+    The mean of the brightest cells of a coarse picture, half desaturated: more lights the rain
+    than the frame shows.
     """
     height, width = linear.shape[-2:]
     cells = F.adaptive_avg_pool2d(linear, (min(_GRID, height), min(_GRID, width))).flatten(2)
@@ -82,7 +82,7 @@ def airlight(linear: Tensor) -> Tensor:
 
 
 def lamp_light(linear: Tensor) -> Tensor:
-    """Return the light of lamps around them (B, 3, H, W), from the bright parts of a night image.
+    """Return the light around lamps (B, 3, H, W), from the bright parts of a night image.
 
     Sums of wide blurs fall off about as light does in the air near a lamp.
     """

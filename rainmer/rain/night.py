@@ -1,4 +1,4 @@
-"""Turning a day picture into night: dark sky, ambient light down, lamps in space, sensor noise.
+"""Relight a day picture as night: dark sky, less ambient light, lamps in space, sensor noise.
 
 A relit picture is not a photograph taken at night. What matters for rain is kept: light falls off
 around lamps, has their colour, and most of the scene is dark.
@@ -36,7 +36,7 @@ _SHOT_NOISE = 20.0  # variance grows by this factor from black to white
 
 
 class Night(NamedTuple):
-    """What relighting needs, for each image: tensors (B,)."""
+    """Parameters of relighting for each image: tensors (B,)."""
 
     level: Tensor
     """Mean level of the result, sRGB 0..1."""
@@ -49,7 +49,7 @@ class Night(NamedTuple):
 
 
 def is_day(image: Tensor) -> Tensor:
-    """Tell which images (B, 3, H, W), sRGB 0..1, are too bright for night: (B,) bool."""
+    """Return which images (B, 3, H, W), sRGB 0..1, are too bright for night: (B,) bool."""
     height, width = image.shape[-2:]
     cells = F.adaptive_avg_pool2d(image, (min(32, height), min(32, width)))
     return cells.flatten(1).mean(dim=1) > _DAY_LEVEL
@@ -61,7 +61,7 @@ def relight(linear: Tensor, depth_m: Tensor, night: Night, keys: Tensor) -> Tens
     Args:
         linear: Day image (B, 3, H, W), linear light.
         depth_m: (B, 1, H, W).
-        night: How dark, how many lamps.
+        night: Darkness and number of lamps.
         keys: Random keys (B,).
 
     Returns:
@@ -112,7 +112,7 @@ class _Lamps(NamedTuple):
 
 
 def _place_lamps(night: Night, size_hw: tuple[int, int], keys: Tensor) -> _Lamps:
-    """Put street lamps and signs at the sides of what would be a street."""
+    """Place street lamps and signs at the sides of an assumed street."""
     height, width = size_hw
     count = int(night.lamps.max().ceil().clamp(1, _MOST_LAMPS))
     number = torch.arange(count, device=keys.device)[None]
@@ -193,14 +193,14 @@ def _night_sky(size_hw: tuple[int, int], horizon: Tensor) -> Tensor:
 
 
 def _own_light(linear: Tensor, sky: Tensor) -> Tensor:
-    """Return the lights that are on by day: bright spots of a strong colour, such as signals."""
+    """Return the scene's own lights by day: bright spots of a strong colour, such as signals."""
     high, low = linear.amax(dim=1, keepdim=True), linear.amin(dim=1, keepdim=True)
     coloured = ((high - low) / (high + 1e-3) - 0.75).clamp_min(0.0) * 4.0
     return linear * coloured * ((high - 0.6) / 0.4).clamp_min(0.0) * (1.0 - sky)
 
 
 def _exposed(scene: Tensor, level: Tensor) -> Tensor:
-    """Scale a scene so that its mean sRGB value is `level`: what automatic exposure does."""
+    """Scale a scene so that its mean sRGB value is `level`, like automatic exposure."""
     height, width = scene.shape[-2:]
     cells = F.adaptive_avg_pool2d(scene, (min(64, height), min(64, width))).flatten(1)
     gain = torch.ones_like(level)

@@ -20,7 +20,7 @@ _EXAMPLE = """\
 
 @dataclass(frozen=True, kw_only=True)
 class RainOptions:
-    """Options of the command; `video` in seconds: images become clips. None: they do not."""
+    """Options of the command. `video`: seconds of a clip made of each image; None: no clips."""
 
     input: list[str]
     out: Path

@@ -1,8 +1,8 @@
-"""Random numbers without a state: each is a function of an image's key, an index and a purpose.
+"""Stateless random numbers: functions of an image's key, an index and a purpose.
 
-A generator gives numbers in the order they are asked for, so a picture would depend on the batch it
-is rendered in. A hash of (key, index, stream) does not, costs a few integer operations for a whole
-batch, and gives the same numbers on every device.
+With a stateful generator, a picture would depend on the batch it is rendered in. A hash of
+(key, index, stream) does not, costs a few integer operations for a whole batch, and gives the same
+numbers on every device.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def image_keys(seed: int, names: Sequence[str], device: torch.device | str = "cp
 
 
 def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """List the items of owners that have several: the owner of each, and its number there.
+    """Number the items of owners: return the owner of each item, and its index within the owner.
 
     Example:
         >>> expand(torch.tensor([2, 0, 1]))
@@ -44,7 +44,7 @@ def uniform(keys: Tensor, index: Tensor | int, stream: Tensor | int) -> Tensor:
     Args:
         keys: int64, 32-bit values, any shape.
         index: Which number, broadcast to `keys`.
-        stream: What the number is for: other streams are independent.
+        stream: What the number is for; streams are independent.
     """
     return (_mix(index + _mix(stream + _mix(keys))) >> 8).float() * 2.0**-24
 

@@ -23,7 +23,7 @@ from rainmer.rain.streaks import StreakMaps, draw_streaks
 
 __all__ = ["RainRenderer", "Rendering"]
 
-_TINT = 0.25  # most that a channel of additive streaks may lack: cameras are not neutral
+_TINT = 0.25  # largest tint of additive streaks: cameras are not neutral
 _OVER_LOGARITHM = frozenset({"layer_density", "layer_strength", "layer_length"})
 _LOCAL_LIGHT = 0.35  # share of the light of a drop that comes from the scene right behind it
 
@@ -34,8 +34,8 @@ class Rendering(NamedTuple):
     Attributes:
         rainy: (B, 3, H, W), RGB, 0..1.
         clean: The target: the given frames, at night relit, with the veil if it is kept.
-        alpha: How much of each pixel streaks and drops on the lens cover (B, 1, H, W), 0..1.
-        transmission: How much light of the scene comes through the veil (B, 1, H, W), 0..1.
+        alpha: Share of each pixel covered by streaks and lens drops (B, 1, H, W), 0..1.
+        transmission: Share of the scene's light that passes the veil (B, 1, H, W), 0..1.
         rate_mm_h: Rain rate of each image (B,).
     """
 
@@ -47,14 +47,14 @@ class Rendering(NamedTuple):
 
 
 class RainRenderer:
-    """Renders rain into clean frames, in linear light, the same for the same seed and name.
+    """Renders rain into clean frames in linear light; deterministic for a seed and a name.
 
-    Everything is computed per batch on the frames' device. What an image gets depends on the seed
-    and its name alone, not on the other images of the batch.
+    Everything is computed per batch on the frames' device. The rain of an image depends on the
+    seed and its name alone, not on the other images of the batch.
 
     Args:
-        config: What rain; see `rain_config` for the presets.
-        seed: Another seed, other rain.
+        config: The kind of rain; see `rain_config` for the presets.
+        seed: Random seed of the rain.
 
     Example:
         >>> from rainmer.rain import RainRenderer, rain_config
@@ -82,11 +82,10 @@ class RainRenderer:
 
         Args:
             clean: (B, 3, H, W), floating point, RGB, 0..1.
-            names: A name for each image; with the seed it decides all that is random.
+            names: A name for each image; together with the seed it determines everything random.
             depth_m: Depth of the scene (B, 1, H, W) in metres; None: guessed as configured.
             frame_width: Longer side in pixels of the whole frames, if the images are crops of them.
-            time_s: Time of the exposure in a video, one or for each image (B,); drops move on
-                with it.
+            time_s: Time of the exposure in a video, a scalar or (B,); drops move with it.
 
         Raises:
             ImageError: A shape does not fit.
@@ -95,59 +94,59 @@ class RainRenderer:
         keys = image_keys(self.seed, names, clean.device)
         size_hw = clean.shape[-2], clean.shape[-1]
         width = frame_width or max(size_hw)
-        drawn = _Draw(self.config, keys, width)
+        values = _Draw(self.config, keys, width)
         times = torch.as_tensor(time_s, dtype=torch.float32, device=clean.device).expand(len(clean))
         if self.config.style == "additive":
-            return _render_additive(clean, drawn, _at(keys, times))
+            return _render_additive(clean, values, _at(keys, times))
         if self.config.style == "layers":
             return _render_layers(clean, self.config, _at(keys, times), width)
         if depth_m is None:
-            depth_m = self._guess_depth(drawn, size_hw)
-        scene, clean = self._scene(clean, depth_m, drawn, keys, times)
+            depth_m = self._guess_depth(values, size_hw)
+        scene, clean = self._scene(clean, depth_m, values, keys, times)
         maps = draw_streaks(
-            sample_streaks(self._air(drawn), keys, size_hw, frame_width=width, time_s=times),
+            sample_streaks(self._air(values), keys, size_hw, frame_width=width, time_s=times),
             len(clean),
             size_hw,
             depth_m,
         )
-        extinction = extinction_per_m(drawn.map("rate_mm_h")) + 1e-3 * drawn.map("mist_per_km")
+        extinction = extinction_per_m(values.map("rate_mm_h")) + 1e-3 * values.map("mist_per_km")
         transmission = torch.exp(-extinction * depth_m)
-        veil, streak_light = self._light(scene, maps, drawn)
-        veiled = scene * transmission + (1.0 - transmission) * drawn.map("veil_light") * veil
+        veil, streak_light = self._light(scene, maps, values)
+        veiled = scene * transmission + (1.0 - transmission) * values.map("veil_light") * veil
         rainy = veiled + maps.opacity * (streak_light - veiled)
         alpha = maps.opacity
         if self.config.limits("lens_drops")[1] > 0:
-            sizes_px = drawn("lens_drop_size") * width
-            rainy, cover = wet_lens(rainy, drawn("lens_drops"), sizes_px, keys, times)
+            sizes_px = values("lens_drop_size") * width
+            rainy, cover = wet_lens(rainy, values("lens_drops"), sizes_px, keys, times)
             alpha = 1.0 - (1.0 - alpha) * (1.0 - cover)
         target = to_srgb(veiled) if self.config.target_veil == "keep" else clean
-        return Rendering(to_srgb(rainy), target, alpha, transmission, drawn("rate_mm_h"))
+        return Rendering(to_srgb(rainy), target, alpha, transmission, values("rate_mm_h"))
 
-    def _air(self, drawn: _Draw) -> Air:
+    def _air(self, values: _Draw) -> Air:
         return Air(
-            rate_mm_h=drawn("rate_mm_h"),
-            wind_m_s=drawn("wind_m_s"),
-            camera_m_s=drawn("camera_m_s"),
-            exposure_s=drawn("exposure_ms") * 1e-3,
-            focal=drawn("focal"),
-            focus_m=drawn("focus_m"),
-            aperture_m=drawn("aperture_mm") * 1e-3,
+            rate_mm_h=values("rate_mm_h"),
+            wind_m_s=values("wind_m_s"),
+            camera_m_s=values("camera_m_s"),
+            exposure_s=values("exposure_ms") * 1e-3,
+            focal=values("focal"),
+            focus_m=values("focus_m"),
+            aperture_m=values("aperture_mm") * 1e-3,
             min_opacity=self.config.min_opacity,
         )
 
-    def _guess_depth(self, drawn: _Draw, size_hw: tuple[int, int]) -> Tensor:
+    def _guess_depth(self, values: _Draw, size_hw: tuple[int, int]) -> Tensor:
         if self.config.depth == "constant":
-            return constant_depth(size_hw, drawn("depth_m"))
+            return constant_depth(size_hw, values("depth_m"))
         return ground_depth(
             size_hw,
-            horizon=drawn("horizon"),
-            camera_height_m=drawn("camera_height_m"),
-            focal_px=drawn.focal_px,
-            far_m=drawn("far_m"),
+            horizon=values("horizon"),
+            camera_height_m=values("camera_height_m"),
+            focal_px=values.focal_px,
+            far_m=values("far_m"),
         )
 
     def _scene(
-        self, clean: Tensor, depth_m: Tensor, drawn: _Draw, keys: Tensor, times: Tensor
+        self, clean: Tensor, depth_m: Tensor, values: _Draw, keys: Tensor, times: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the dry scene in linear light, and as the picture that is the target."""
         linear = to_linear(clean)
@@ -157,33 +156,33 @@ class RainRenderer:
         if self.config.relight == "auto":
             by_day = is_day(clean)
         night = Night(
-            level=drawn("night_luminance") / 255.0,
-            lamps=drawn("lamps").round(),
-            headlights=drawn("headlights"),
-            horizon=drawn("horizon"),
-            camera_height_m=drawn("camera_height_m"),
-            focal_px=drawn.focal_px,
+            level=values("night_luminance") / 255.0,
+            lamps=values("lamps").round(),
+            headlights=values("headlights"),
+            horizon=values("horizon"),
+            camera_height_m=values("camera_height_m"),
+            focal_px=values.focal_px,
         )
         relit = relight(linear, depth_m, night, keys)
-        relit = add_noise(relit, drawn("noise"), _at(keys, times))
+        relit = add_noise(relit, values("noise"), _at(keys, times))
         choice = by_day[:, None, None, None]
         return torch.where(choice, relit, linear), torch.where(choice, to_srgb(relit), clean)
 
-    def _light(self, scene: Tensor, maps: StreakMaps, drawn: _Draw) -> tuple[Tensor, Tensor]:
+    def _light(self, scene: Tensor, maps: StreakMaps, values: _Draw) -> tuple[Tensor, Tensor]:
         """Return the light of the veil and of streaks, (B, 3, H, W) or (B, 3, 1, 1).
 
-        By day the sky lights both. By night lamps do, near and in front of them, and the own
-        headlights light near drops.
+        By day the sky lights both. By night lamps light what is near and in front of them, and the
+        vehicle's headlights light near drops.
         """
-        brightness = maps.brightness * drawn.map("brightness")
+        brightness = maps.brightness * values.map("brightness")
         local = blur(scene.clamp_max(1.0), max(1, scene.shape[-1] // 8))
         if self.config.light == "day":
             sky = airlight(scene)
             return sky, brightness * ((1.0 - _LOCAL_LIGHT) * sky + _LOCAL_LIGHT * local)
         lamps = lamp_light(scene)
-        headlights = maps.nearness * _beam(scene) * drawn.map("headlights")
-        streaks = (local + lamps) * brightness + headlights * drawn.map("brightness")
-        return local + drawn.map("glow") * lamps, streaks
+        headlights = maps.nearness * _beam(scene) * values.map("headlights")
+        streaks = (local + lamps) * brightness + headlights * values.map("brightness")
+        return local + values.map("glow") * lamps, streaks
 
 
 class _Draw:
@@ -210,7 +209,7 @@ class _Draw:
 
 
 def _beam(scene: Tensor) -> Tensor:
-    """Return where the own headlights reach drops (1, 3, H, W): around and below the middle."""
+    """Return where the headlights reach drops (1, 3, H, W): around and below the centre."""
     height, width = scene.shape[-2:]
     rows = (torch.arange(height, device=scene.device) + 0.5) / height - 0.62
     columns = (torch.arange(width, device=scene.device) + 0.5) / width - 0.5
@@ -219,24 +218,24 @@ def _beam(scene: Tensor) -> Tensor:
 
 
 def _at(keys: Tensor, times: Tensor) -> Tensor:
-    """Return keys for what is new in every frame of a video, unlike drops, which move on."""
+    """Return keys for randomness that changes with every frame of a video, unlike drops."""
     return keys + (times * 1e4).round().long()
 
 
-def _render_additive(clean: Tensor, drawn: _Draw, keys: Tensor) -> Rendering:
+def _render_additive(clean: Tensor, values: _Draw, keys: Tensor) -> Rendering:
     size_hw = clean.shape[-2], clean.shape[-1]
     streaks = additive_streaks(
-        density=drawn("additive_density"),
-        strength=drawn("additive_strength"),
-        length=drawn("additive_length"),
-        width_px=drawn("additive_width_px"),
+        density=values("additive_density"),
+        strength=values("additive_strength"),
+        length=values("additive_length"),
+        width_px=values("additive_width_px"),
         keys=keys,
         size_hw=size_hw,
-        frame_width=drawn.frame_width,
+        frame_width=values.frame_width,
     )
     maps = draw_streaks(streaks, len(clean), size_hw)
     rainy = (clean + maps.opacity * _tint(keys)).clamp_max(1.0)
-    return Rendering(rainy, clean, maps.opacity, torch.ones_like(maps.opacity), drawn("rate_mm_h"))
+    return Rendering(rainy, clean, maps.opacity, torch.ones_like(maps.opacity), values("rate_mm_h"))
 
 
 def _render_layers(clean: Tensor, config: RainConfig, keys: Tensor, frame_width: int) -> Rendering:
@@ -258,7 +257,7 @@ def _render_layers(clean: Tensor, config: RainConfig, keys: Tensor, frame_width:
 
 
 def _tint(keys: Tensor) -> Tensor:
-    """Return what the channels keep of white streaks (B, 3, 1, 1)."""
+    """Return the colour of white streaks (B, 3, 1, 1)."""
     channel = torch.arange(3, device=keys.device)
     return 1.0 - _TINT * uniform(keys[:, None], channel, zlib.crc32(b"tint"))[:, :, None, None]
 

@@ -38,14 +38,14 @@ def render_stills(
     device: torch.device,
     failures: list[str],
 ) -> None:
-    """Render rain into images, write a set of them, and print how much rain covers.
+    """Render rain into images, write them as a set, and print how much of them rain covers.
 
     Args:
         inputs: The images.
         renderer: The rain.
         options: Where results go; boxes and depth maps, if there are any.
         device: Where to compute.
-        failures: Gains a line for each image that cannot be read.
+        failures: A line is added for each image that cannot be read.
     """
     out = make_folder(options.out)
     sizes = _sizes(inputs)

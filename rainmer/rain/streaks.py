@@ -1,4 +1,4 @@
-"""Drawing streaks: from segments to opacity and light, by adding up integers.
+"""Draw streaks: from segments to opacity and light, by adding integers.
 
 Sums of integers do not depend on their order, so a picture is the same on every run, in every
 batch, and with the parallel additions of a GPU.
@@ -31,13 +31,13 @@ class StreakMaps(NamedTuple):
     brightness: Tensor
     """Mean of the streaks at a pixel, weighted by opacity, about 1; 0 where there is none."""
     nearness: Tensor
-    """Mean of 1 / depth^2 in m^-2: how much of the own headlights comes back."""
+    """Mean of 1 / depth^2 in m^-2: how much light of the vehicle's headlights comes back."""
 
 
 def draw_streaks(
     streaks: Streaks, batch: int, size_hw: tuple[int, int], depth_m: Tensor | None = None
 ) -> StreakMaps:
-    """Draw streaks with smooth profiles; energy is kept however thin or blurred they are.
+    """Draw streaks with smooth profiles, preserving energy however thin or blurred they are.
 
     Args:
         streaks: Segments.
@@ -120,7 +120,7 @@ def _samples(streaks: Streaks) -> _Samples:
 
 
 def _sum(pixel: Tensor, values: Tensor, pixels: int) -> Tensor:
-    """Add up values of the same pixel; values beyond 2000 in sum do not fit."""
+    """Add the values of each pixel; the sum must stay below 2000."""
     units = (values * _UNIT).round().int()
     total = torch.zeros(pixels, dtype=torch.int32, device=values.device)
     return total.index_add_(0, pixel, units).float() / _UNIT

@@ -1,4 +1,4 @@
-"""Running a network under torch.compile, or as it is where compiling fails."""
+"""Run a network under torch.compile, or uncompiled if compiling fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class Compiled:
-    """A network that is compiled for each new shape, on CUDA with its kernels in one graph.
+    """A network compiled for each new input shape; on CUDA its kernels run as one graph.
 
     Batches are filled up to a power of two, so that there are few shapes. If compiling fails, the
     network runs as it is from then on, with one warning.
@@ -50,7 +50,7 @@ class Compiled:
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
-                # The network runs below: if the fault is its own, it raises there.
+                # Retried uncompiled below: an error of the network itself is raised there.
                 self._compiled = None
                 reason = str(error).strip().splitlines() or [type(error).__name__]
                 _log.warning("torch.compile failed, going on without: %s", reason[0])

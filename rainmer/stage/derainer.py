@@ -46,7 +46,7 @@ class Derainer:
         precision: `fp32`, or autocast to `bf16` / `fp16`.
         tile: Side of the tiles in pixels; None restores whole frames while they fit.
         overlap: Overlap of neighbouring tiles in pixels.
-        batch: Most frames (or tiles) of one network call.
+        batch: Maximum number of frames (or tiles) per network call.
         blend: How overlapping tiles are merged: `smooth`, or as in the paper's protocol: `mean`,
             and `score` for IDT.
         tile_by: The side of a frame that must exceed `tile` for the frame to be tiled: `long`, or
@@ -54,8 +54,8 @@ class Derainer:
         compiled: Whether networks run under torch.compile, on CUDA as graphs of kernels. The first
             frame of each size then takes up to minutes (see `warm_up`), and sides are padded to
             multiples of 32. Networks that cannot be compiled run as they are, with one warning.
-        truncate: Whether uint8 results are rounded down instead of to the nearest level. The
-            published numbers of PReNet and others of its time come from such images.
+        truncate: Round uint8 results down instead of to the nearest level. The published numbers
+            of PReNet and other networks of its time come from such images.
 
     Attributes:
         name: Short name for reports and file names.
@@ -108,7 +108,7 @@ class Derainer:
         )
         self._restorer = self._make_restorer(spec)
         self._restorer.prepare(self.device, dtype, compiled=compiled)
-        # On a GPU: a flag there, whether all results since the last `check` were finite.
+        # A flag on the GPU: whether all results since the last `check` were finite.
         self._finite: Tensor | None = None
         if tile is not None and self._restorer.tileable and tile % self._restorer.size_multiple:
             raise RainmerError(
@@ -151,9 +151,9 @@ class Derainer:
         """Derain black frames, so that kernels are loaded, chosen and compiled beforehand.
 
         Args:
-            height: Height of the frames to come, in pixels.
-            width: Their width in pixels.
-            batch: How many frames come at once; default: the batch of the stage.
+            height: Height of the expected frames in pixels.
+            width: Width of the expected frames in pixels.
+            batch: Frames per call; default: the batch of the stage.
         """
         count = batch or self.batch
         self(torch.zeros(count, 3, height, width, dtype=torch.uint8, device=self.device))
@@ -198,10 +198,10 @@ class Derainer:
         return self._derain_mixed([frames])[0]
 
     def check(self) -> None:
-        """Wait for the results of the calls so far and check them.
+        """Wait for the results of all calls so far and check that they are finite.
 
-        Calls with arrays, and all calls on the CPU, have done so already. Those with tensors on a
-        GPU do not wait for it.
+        Calls with arrays, and all calls on the CPU, are checked already. Calls with tensors on a
+        GPU return without waiting for it.
 
         Raises:
             RainmerError: The derainer gave NaN or infinity.

@@ -1,4 +1,4 @@
-"""Networks that are not of this project: exported files, and weights that spandrel recognises.
+"""Networks from other projects: exported files, and weights that spandrel recognises.
 
 Each is a function of a float batch (B, 3, H, W), RGB, 0..1. The libraries that run them are
 optional and imported here, inside the functions.
@@ -30,7 +30,7 @@ class Exported(NamedTuple):
     Attributes:
         function: Restores (B, 3, H, W); a module, if it has weights to move.
         name: For reports.
-        size_multiple: Both sides of what it gets must divide by it.
+        size_multiple: Both sides of the input must be multiples of it.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -67,12 +67,12 @@ def _onnx(path: Path) -> Exported:
 
 
 class _OnnxFunction:
-    """A session as a function; frames pass through the memory of the CPU."""
+    """An onnxruntime session as a function; frames pass through CPU memory."""
 
     def __init__(self, session: Any, path: Path) -> None:  # noqa: ANN401 (an optional package's)
         inputs = session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4:
-            shapes = ", ".join(str(one.shape) for one in inputs)
+            shapes = ", ".join(str(item.shape) for item in inputs)
             raise WeightsError(f"{path}: expected one input (B, 3, H, W), but it has {shapes}")
         self._session = session
         self._name = inputs[0].name
@@ -108,7 +108,7 @@ def _spandrel(path: Path) -> Exported:
 
 
 class _SpandrelModule(nn.Module):
-    """A descriptor as a module: it pads to the sizes that its network needs."""
+    """A spandrel descriptor as a module, which pads to the sizes its network needs."""
 
     def __init__(self, descriptor: Any) -> None:  # noqa: ANN401 (an optional package's)
         super().__init__()

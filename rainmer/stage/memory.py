@@ -1,4 +1,4 @@
-"""Restoring frames with as many pixels per call as fit into memory, in tiles if need be."""
+"""Restore frames with as many pixels per call as fit into memory, in tiles if necessary."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _log = logging.getLogger(__name__)
 
 
 class TiledRunner:
-    """Runs restorers in batches and tiles, with fewer pixels per call whenever memory runs out.
+    """Runs restorers in batches and tiles, halving the pixels per call when memory runs out.
 
     Args:
-        device: Where batches are.
+        device: Device of the batches.
         dtype: What autocast computes in; float32 leaves autocast as it is.
-        tile, overlap, batch, blend, tile_by: As of `rainmer.Derainer`.
+        tile, overlap, batch, blend, tile_by: See `rainmer.Derainer`.
 
     Raises:
         RainmerError: An option is out of range.
@@ -60,7 +60,7 @@ class TiledRunner:
         self.batch = batch
         self.blend = blend
         self.tile_by = tile_by
-        # Most pixels of one call; None until a call did not fit.
+        # Maximum pixels per call; None until a call has run out of memory.
         self._pixel_budget: int | None = None
 
     def restore(self, restorer: Restorer, batch: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class TiledRunner:
         # Tiles that shrank for lack of memory must still advance by at least half their side.
         overlap = self.overlap if tile == self.tile else min(self.overlap, tile // 2)
         tiles, places = split_tiles(batch, (tile, tile), overlap)
-        if prompts is not None:  # those of the whole frame, for each of its tiles
+        if prompts is not None:  # the whole frame's prompts, repeated for each tile
             prompts = prompts.repeat(len(places), *[1] * (prompts.ndim - 1))
         restored = self._call(restorer, tiles, prompts).clamp(0.0, 1.0)
         return merge_tiles(restored, places, (height, width), overlap=overlap, blend=self.blend)
@@ -145,10 +145,11 @@ class TiledRunner:
         return side
 
     def _lower_budget(self, restorer: Restorer, batch: Tensor, error: BaseException) -> None:
-        """Halve the pixels of a call, after one that did not fit.
+        """Halve the maximum pixels per call, after a call that did not fit.
 
         Raises:
-            RainmerError: That is less than the smallest tile, or than a frame that must run whole.
+            RainmerError: Less than the smallest tile remains, or less than a frame that must run
+                whole.
         """
         height, width = batch.shape[-2:]
         pixels = self._pixel_budget or min(len(batch), self.batch) * height * width

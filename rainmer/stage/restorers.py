@@ -43,9 +43,9 @@ class Restorer(Protocol):
     Attributes:
         name: Short name for reports and file names.
         fingerprint: Changes whenever the output may: the key of caches.
-        size_multiple: Both sides of what `restore` gets divide by it.
+        size_multiple: Both sides of the input of `restore` must be multiples of it.
         tileable: Whether a frame may be restored in tiles.
-        cacheable: Whether `fingerprint` tells all that the output depends on.
+        cacheable: Whether `fingerprint` covers everything that the output depends on.
     """
 
     name: str
@@ -88,7 +88,7 @@ class NetworkRestorer:
         self.network.to(memory_format=torch.channels_last)
         self.name = name
         self.fingerprint = models.weights_fingerprint(network)
-        if isinstance(network, SparseUNet):  # rounds in another way
+        if isinstance(network, SparseUNet):  # fused networks round differently
             self.fingerprint = digest("fused", self.fingerprint)
         self.size_multiple = network.size_multiple
         self._run: Callable[..., Tensor] = self.network
@@ -124,7 +124,7 @@ class NetworkRestorer:
 
 
 class FunctionRestorer:
-    """A function of one batch: the controls, or an exported network."""
+    """A function of one batch: a control such as `median`, or an exported network."""
 
     cacheable = True
 
@@ -194,15 +194,15 @@ class CallableRestorer(FunctionRestorer):
             raise
         except Exception as error:
             if "DefaultCPUAllocator" in str(error):
-                raise  # out of memory: the stage tries less at once
+                raise  # out of memory: the stage retries with less at once
             raise SpecError(f"{self.name} failed: {first_line(error)}") from error
 
 
 class BlendRestorer:
     """A weighted mean of another restorer's output and the rainy frame.
 
-    y = share * restored + (1 - share) * rainy: weakens the restorer's mistakes, and its benefit.
-    Otherwise it behaves like the restorer.
+    y = share * restored + (1 - share) * rainy, which weakens the restorer's mistakes and its
+    benefit.
 
     Args:
         share: Weight of the restored frame, 0..1.

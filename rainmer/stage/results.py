@@ -24,7 +24,7 @@ __all__ = ["PrecomputedResults", "make_derainer", "open_results"]
 
 
 class PrecomputedResults:
-    """A folder of derained images in place of a derainer: it looks frames up by their file names.
+    """A folder of derained images in place of a derainer; frames are looked up by file name.
 
     Names match by path without suffix; in a flat folder of results the file name alone decides.
     Where a command or `detection.attach` takes a derainer and knows file names, it takes this too.
@@ -36,7 +36,7 @@ class PrecomputedResults:
         batch: How many frames to look up at once.
 
     Attributes:
-        name: `results-FOLDER`, after the folder's own name.
+        name: `results-` and the folder's name.
         fingerprint: Changes whenever a file in the folder does.
 
     Raises:
@@ -44,7 +44,7 @@ class PrecomputedResults:
     """
 
     needs_names = True
-    """Tells `detection` to pass file names; see `detection.types.DerainCallable`."""
+    """Makes `detection` pass file names; see `detection.types.DerainCallable`."""
 
     def __init__(self, folder: Path, shares: Sequence[float] = (), batch: int = 8) -> None:
         if not folder.is_dir():
@@ -63,7 +63,7 @@ class PrecomputedResults:
         for share in reversed(self._shares):
             self.name = f"blend-{share:g}-{self.name}"
             fingerprint = digest("blend", share, fingerprint)
-        # As that of a `rainmer.Derainer` with its default options.
+        # The same batch as a `rainmer.Derainer` with default options.
         parts = (__version__, fingerprint, "fp32", None)
         self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

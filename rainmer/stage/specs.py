@@ -1,8 +1,8 @@
-"""Specs, which name derainers on the command line, and the restorers that they stand for.
+"""Specs, which name derainers on the command line, and how they become restorers.
 
 | spec | restorer |
 | --- | --- |
-| `none` | the frame as it is |
+| `none` | the unchanged frame |
 | `median` | a 5x5 median filter |
 | `rainmer-s`, ... | the shipped weights of that name |
 | `NETWORK:WEIGHTS` | a network of `rainmer.models` with a weights file |
@@ -53,8 +53,8 @@ def resolve(spec: str) -> Restorer:
         spec: One of `SPEC_HELP`.
 
     Raises:
-        SpecError: The spec is of no known form, what it names is missing, or it names results,
-            which only callers that know file names can use: see `rainmer.stage.results`.
+        SpecError: The spec has no known form, names something missing, or names results, which
+            only callers that know file names can use: see `rainmer.stage.results`.
         WeightsError: The weights file cannot be used.
     """
     kind, _, rest = spec.partition(":")

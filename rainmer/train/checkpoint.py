@@ -1,7 +1,7 @@
-"""Checkpoints: everything that a run needs to go on as if it had not stopped.
+"""Checkpoints: everything that a run needs to resume exactly.
 
 A checkpoint is a pickle of tensors and plain values, written by `torch.save` and read with
-`weights_only=True`. Weights to use are separate safetensors files.
+`weights_only=True`. Weights for inference are separate safetensors files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _full_disk_is_an_output_error(path: Path) -> Iterator[None]:
-    """Turn the RuntimeError by which torch.save reports a full disk into an OutputError."""
+    """Turn the RuntimeError that torch.save raises on a full disk into an OutputError."""
     try:
         yield
     except RuntimeError as error:
@@ -49,7 +49,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        WeightsError: The file is damaged, or is no checkpoint of this version.
+        WeightsError: The file is damaged, or not a checkpoint of this version.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

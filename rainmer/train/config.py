@@ -30,11 +30,11 @@ _BASE_KEY = "base"
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What is trained on: a mixture of sources.
+    """The training data: a mixture of sources.
 
     Attributes:
-        pairs: Pairs of files, by a name of your choice.
-        rendered: Photos that rain is rendered on, likewise.
+        pairs: Pairs of files by a name of your choice.
+        rendered: Photos that rain is rendered on, by a name of your choice.
         query: Side of the query image in pixels.
         negatives: Negatives of each view and frame.
         threads: Threads that load and render ahead.
@@ -73,14 +73,14 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """AdamW, which is Adam where nothing decays, with a schedule.
+    """AdamW (Adam if the weight decay is 0) with a schedule.
 
     Attributes:
         lr: Highest learning rate.
         cycles: Cosine cycles in optimiser steps; none: one over all stages, down to `lowest`.
         lowest: Learning rate at the end, if there are no cycles.
-        milestones: Optimiser steps after which the rate is multiplied by `decay` instead.
-        decay: See `milestones`.
+        milestones: Optimiser steps after which `decay` multiplies the rate, instead of cycles.
+        decay: Factor applied at each of the `milestones`.
         warmup: Optimiser steps over which the rate rises from 0, multiplying the schedule.
         betas: Of both optimisers.
         weight_decay: Of the backbone's parameters.
@@ -108,14 +108,14 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """Measuring while training.
+    """Validation during training.
 
     Attributes:
-        pairs: Sets with targets, by a name of your choice.
-        rendered: Photos with rendered rain, likewise; not those that are trained on.
+        pairs: Sets with targets by a name of your choice.
+        rendered: Photos with rendered rain by name; use other photos than for training.
         every: Optimiser steps between two validations; 0: none.
-        limit: Images of each set.
-        strips: Pictures of each set that are drawn.
+        limit: Images per set.
+        strips: Example pictures per set.
     """
 
     pairs: dict[str, PairsConfig] = field(default_factory=dict)
@@ -134,28 +134,25 @@ class TrainConfig:
         network: A name of `rainmer.models.network_names()`.
         model: The network's options.
         variant: A published variant of Rainmer, which `model` changes; None: the defaults.
-        data: What is trained on.
-        stages: How long, with which crops.
+        data: The training data.
+        stages: Lengths, crops and batches of the stages.
         accumulate: Forward passes of one optimiser step.
-        seed: Of weights, order, crops and rain.
-        pixel_loss: Loss of the restored crops; "own": that which the network brings along.
+        seed: Random seed of weights, order, crops and rain.
+        pixel_loss: Loss of the restored crops; "own": the network's own `training_loss`.
         contrast_weight: Factor on the contrastive losses; 0: none.
-        prompted: Whether the network restores with prompts; the published run without views does
-            not.
+        prompted: Restore with prompts; the published run without views does not.
         archive: Entries of the archives that negatives are chosen from.
-        optimiser: How weights are changed.
+        optimiser: Optimiser and learning rates.
         init: Weights to start from: a file, or a shipped name; None: fresh ones.
         precision: "bf16" computes the network in bfloat16 where that is safe (autocast).
         compile: Compile the network (`torch.compile`).
         checkpointing: Recompute activations in the backward pass: less memory, a third slower.
-        ema: Factor of the moving average of the weights, which is what is validated and shipped;
-            0: none.
+        ema: Factor of the moving average of the weights, which is validated and saved; 0: none.
         save_every: Optimiser steps between two checkpoints.
         keep_every: Optimiser steps between two sets of weights that are kept; 0: none.
         log_every: Optimiser steps between two lines of the log.
-        max_skipped: Steps with a loss that is not finite, one after the other, before the run
-            stops.
-        validation: Measuring while training.
+        max_skipped: Consecutive steps with a non-finite loss before the run stops.
+        validation: Validation during training.
     """
 
     name: str
@@ -221,7 +218,7 @@ class TrainConfig:
 def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     """Read a configuration.
 
-    A file may name another one as its `base`, relative to itself; what it sets itself goes before.
+    A file may name another file as its `base`, relative to itself, and overrides its values.
     Relative paths of data are relative to the working folder.
 
     Args:
@@ -281,7 +278,7 @@ def _apply(mapping: dict[str, Any], change: str) -> None:
 
 
 def _number(text: str) -> str | float:
-    """Turn 1e-4 into a number, which YAML 1.1 takes for text."""
+    """Turn a text such as 1e-4, which YAML 1.1 does not read as a number, into one."""
     try:
         return float(text)
     except ValueError:
@@ -303,7 +300,7 @@ def _position(items: Sequence[Any], name: str, key: str) -> int:
 
 
 def differing_keys(config: TrainConfig, stored: Mapping[str, Any]) -> list[str]:
-    """Return the dotted keys by which a stored configuration differs, sorted."""
+    """Return the sorted dotted keys in which a stored configuration differs."""
     own, other = _flat(to_mapping(config)), _flat(stored)
     return sorted(k for k in own.keys() | other.keys() if own.get(k) != other.get(k))
 

@@ -39,9 +39,9 @@ class ContrastiveRainmer(nn.Module):
     """A Rainmer with the momentum copy of its encoder, as training runs it.
 
     Args:
-        network: What is trained.
-        momentum: How much of itself the copy keeps at each forward pass.
-        contrastive: Whether views are compared; without that there is no copy.
+        network: The network to train.
+        momentum: Share of its weights that the copy keeps at each forward pass.
+        contrastive: Whether views are compared; otherwise there is no copy.
     """
 
     def __init__(
@@ -61,8 +61,7 @@ class ContrastiveRainmer(nn.Module):
     ) -> TrainingOutput:
         """Restore crops, and compare the views of their frames.
 
-        The momentum encoder moves towards the encoder in every call that has a contrast, before it
-        sees the keys.
+        With a contrast, the momentum encoder is updated before it encodes the keys.
 
         Args:
             image: Rainy crops (B, 3, H, W), RGB, 0..1; sides are multiples of the network's.

@@ -19,7 +19,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw losses, scores and learning rate over the steps.
 
     Args:
-        rows: Lines of the log, each with its `step`.
+        rows: Records of the log, each with its `step`.
         path: The picture; its suffix decides the format.
 
     Raises:

@@ -1,7 +1,7 @@
 """Batches in the order of the run, loaded ahead by threads.
 
-Threads, not processes: decoding, resizing and rendering release the interpreter, and all share one
-cache. The order and content of batches do not depend on how many there are.
+Threads, not processes: decoding, resizing and rendering release the GIL, and threads share one
+cache. The order and content of batches do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from rainmer.train.mixture import Batch, Mixture, Sample, SampleShape
 __all__ = ["Loader", "sample_shape"]
 
 _AHEAD = 3
-_LEAST_FAILURES = 3  # one broken file of a small set is no reason to stop
-_RESERVE = 1 << 40  # numbers from which samples come that stand in for unreadable ones
+_LEAST_FAILURES = 3  # a few broken files of a small set are tolerated
+_RESERVE = 1 << 40  # offset of the sample numbers that replace unreadable ones
 
 _log = logging.getLogger(__name__)
 
@@ -32,13 +32,13 @@ def sample_shape(stage: Stage, query: int, negatives: int) -> SampleShape:
 
 
 class Loader:
-    """Loads the batches of a run.
+    """Loads the batches of a training run.
 
     Args:
-        mixture: What to draw from.
-        threads: How many load at once; 0: none, batches are loaded when they are asked for.
-        rank: Which of the processes this is.
-        world: How many processes share every batch.
+        mixture: The mixture of sources.
+        threads: Number of loading threads; 0: batches are loaded in the calling thread.
+        rank: Rank of this process.
+        world: Number of processes that share every batch.
         max_unreadable: Share of samples that may be unreadable.
     """
 
@@ -53,13 +53,13 @@ class Loader:
     ) -> None:
         self.mixture = mixture
         self.failures: dict[str, str] = {}
-        """What could not be read, by image."""
+        """Errors by unreadable image."""
         self._rank, self._world = rank, world
         self._max_unreadable = max_unreadable
         self._pool = ThreadPoolExecutor(threads, initializer=_one_thread) if threads else None
 
     def batches(self, numbers: Iterable[range], shape: SampleShape) -> Iterator[Batch]:
-        """Load the batches of these sample numbers; each process loads its own part of each.
+        """Load the batches of these sample numbers; each process loads its part of every batch.
 
         Raises:
             DatasetError: Too many samples are unreadable.
@@ -90,7 +90,7 @@ class Loader:
         return Batch.of([future.result() for future in batch])
 
     def _load(self, number: int, shape: SampleShape) -> Sample:
-        """Load a sample, or another one in its place."""
+        """Load a sample, or a replacement if it is unreadable."""
         for attempt in range(100):
             try:
                 sample = self.mixture.sample(number + attempt * _RESERVE, shape)
@@ -117,5 +117,5 @@ class Loader:
 
 
 def _one_thread() -> None:
-    # Loading threads beside a training that has all cores must not have as many threads each.
+    # The training uses all CPUs: loading threads must not start teams of their own.
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
 """Losses of restoration and of contrast.
 
 Source: the training scripts of Rainmer (ACM MM 2024), section 2.3 of the training protocol, and of
-the methods that it compares with. Images are (B, C, H, W), 0..1; restored images are not clamped.
+the methods compared there. Images are (B, C, H, W), 0..1; restored images are not clamped.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class PixelLoss(NamedTuple):
     """A pixel loss of a batch.
 
     Attributes:
-        total: What is minimised, a scalar with gradient.
-        parts: Scalars to log, by name; no gradient is taken through them.
+        total: The loss to minimise, a scalar with gradient.
+        parts: Detached scalars to log, by name.
     """
 
     total: Tensor
@@ -51,10 +51,10 @@ def charbonnier(restored: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim(restored: Tensor, target: Tensor) -> Tensor:
-    """Return the structural similarity of each image as a loss uses it (B,).
+    """Return the structural similarity of each image, as used in losses (B,).
 
-    A Gaussian window of 11x11 pixels with a deviation of 1.5, zeros beyond the border, every
-    channel for itself, at full resolution. `rainmer.metrics.ssim` measures in other conventions.
+    A Gaussian window of 11x11 pixels with a standard deviation of 1.5, zero padding, each channel
+    separately, at full resolution. `rainmer.metrics.ssim` has the conventions for measuring.
     """
     x, y = restored.float(), target.float()
     mean_x, mean_y, square_x, square_y, product = _blur(
@@ -69,7 +69,7 @@ def ssim(restored: Tensor, target: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor) -> Tensor:
-    """Filter every channel with the window: the outer product of two vectors, one after another."""
+    """Filter every channel with the separable window."""
     batch, channels, height, width = images.shape
     window = _window(images.device)
     planes = images.reshape(batch * channels, 1, height, width)
@@ -111,7 +111,7 @@ def _l1(restored: Tensor, target: Tensor) -> PixelLoss:
 
 
 PixelLossName = Literal["charbonnier_ssim", "l1_ssim", "negative_ssim", "l1", "own"]
-"""Names of `PIXEL_LOSSES`; "own" is the `training_loss` that a network brings along."""
+"""Names of `PIXEL_LOSSES`; "own" is the `training_loss` of the network."""
 
 PIXEL_LOSSES: dict[str, Callable[[Tensor, Tensor], PixelLoss]] = {
     "charbonnier_ssim": _charbonnier_ssim,
@@ -123,7 +123,7 @@ PIXEL_LOSSES: dict[str, Callable[[Tensor, Tensor], PixelLoss]] = {
 
 
 def contrastive(logits: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the cross entropy of logits (B, 1 + N) whose first class is right.
+    """Return the cross entropy of logits (B, 1 + N) whose first class is the true one.
 
     Args:
         logits: Similarity with the positive, then with each negative.
@@ -143,7 +143,7 @@ class ContrastLosses(NamedTuple):
     degradation: Tensor | None
 
     def total(self) -> Tensor | None:
-        """Add up the losses that the network has."""
+        """Return the sum of the losses that the network has."""
         losses = [loss for loss in self if loss is not None]
         return torch.stack(losses).sum() if losses else None
 
@@ -152,7 +152,7 @@ def contrast_losses(logits: dict[str, Tensor]) -> ContrastLosses:
     """Return the losses of the views' logits, each (B, 1 + N), by the views' names.
 
     Degradation and detail share one map and one loss: their positive logits are added, their
-    negative ones listed together.
+    negative logits are concatenated.
     """
     chromatic, degradation, detail = (
         logits.get(view) for view in ("chromatic", "degradation", "detail")

@@ -1,8 +1,8 @@
-"""Drawing training samples from a mixture of sources, without any state.
+"""Draw training samples from a mixture of sources, without state.
 
-Sample n is decided by the seed and n alone: which source (by weight), which of its images (each
-once, in a new order, before any comes again), which crops, and how they are turned. A run that goes
-on from step n, or on several processes, therefore sees exactly what one uninterrupted process does.
+The seed and n alone determine sample n: its source (by weight), the image (each once per epoch, in
+a new order), the crops and their flips. A run that resumes at step n, or that has several
+processes, therefore sees exactly the samples of one uninterrupted process.
 
 Source of crops, flips and blurred negatives: section 1.1 of the training protocol of Rainmer.
 """
@@ -25,13 +25,13 @@ from rainmer.train.sources import FramePair, Source
 
 __all__ = ["Batch", "Draw", "Mixture", "Sample", "SampleShape", "make_sample"]
 
-_BLOCK = 1000  # draws in which every source comes as often as its weight says
+_BLOCK = 1000  # draws in which every source occurs in proportion to its weight
 _BLUR_KERNEL = (11, 11)
 _BLUR_SIGMA = (0.5, 2.0)
 
 
 class Draw(NamedTuple):
-    """What a sample is made of: an image of a source, drawn for the `visit`-th time (from 0)."""
+    """The origin of a sample: an image of a source, drawn for the `visit`-th time (from 0)."""
 
     source: int
     image: int
@@ -43,9 +43,9 @@ class SampleShape(NamedTuple):
 
     Attributes:
         crop: Side of the crops in pixels.
-        crops: Crops of one frame.
+        crops: Number of crops per frame.
         query: Side of the query in pixels.
-        negatives: Blurred clean pictures.
+        negatives: Number of blurred clean crops.
     """
 
     crop: int
@@ -55,7 +55,7 @@ class SampleShape(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Crops of one frame, and the frame itself at query size; uint8, RGB.
+    """Crops of one frame, and the whole frame at query size; uint8, RGB.
 
     Attributes:
         rainy: (K, 3, C, C).
@@ -91,7 +91,7 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Batch:
-        """Put samples of one shape together."""
+        """Stack samples of one shape."""
         return cls(
             torch.cat([sample.rainy for sample in samples]),
             torch.cat([sample.clean for sample in samples]),
@@ -103,11 +103,11 @@ class Batch(NamedTuple):
 
 
 class Mixture:
-    """Sources, and which of their images comes when.
+    """Sources, and the order in which their images are drawn.
 
     Args:
         sources: At least one.
-        seed: Another seed, another order.
+        seed: Random seed of the order and the crops.
 
     Raises:
         DatasetError: There are no sources, or no weight is above 0.
@@ -124,7 +124,7 @@ class Mixture:
         self._counts = _shares(weights, _BLOCK)
 
     def draw(self, number: int) -> Draw:
-        """Return what sample `number` (any integer, negative too) is made of."""
+        """Return the origin of sample `number` (any integer, also negative)."""
         block, position = divmod(number, _BLOCK)
         order, ranks = self._block(block)
         source = order[position]
@@ -159,13 +159,13 @@ class Mixture:
             raise ImageError(f"{self.describe(number)}: {error}") from error
 
     def describe(self, number: int) -> str:
-        """Name the image that sample `number` is made of."""
+        """Name the image of sample `number`."""
         source, image, _ = self.draw(number)
         return f"image {image} of {self.sources[source].name}"
 
 
 def _shares(weights: Sequence[float], total: int) -> list[int]:
-    """Split a total by weights into whole numbers; what is above 0 gets at least 1."""
+    """Split a total by weights into whole numbers; weights above 0 get at least 1."""
     exact = [weight / sum(weights) * total for weight in weights]
     counts = [max(int(share), 1 if share else 0) for share in exact]
     by_remainder = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
@@ -186,8 +186,8 @@ def _permutation(seed: int, source: int, epoch: int, length: int) -> list[int]:
 def make_sample(pair: FramePair, shape: SampleShape, chance: random.Random) -> Sample:
     """Cut a sample out of a pair of frames.
 
-    Crops are at random places, equal in both frames, and turned up-down or left-right or not at
-    all. The blurred negatives show the first crop's place, unturned, at query size.
+    Crops are at random places, the same in both frames, and flipped vertically, horizontally or
+    not at all. The blurred negatives show the first crop's place, not flipped, at query size.
 
     Raises:
         ImageError: The frames are smaller than a crop.
@@ -247,7 +247,7 @@ def _blurred(
 
 
 def _turn(crop: Frame, turn: int) -> Frame:
-    """Mirror a crop: 1 up-down, 2 left-right, 0 and 3 not at all."""
+    """Flip a crop: 1 vertically, 2 horizontally, 0 and 3 not at all."""
     if turn in (1, 2):
         return np.flip(crop, turn - 1)
     return crop

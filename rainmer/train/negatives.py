@@ -32,7 +32,7 @@ _OFFSET = 1e-5
 
 
 class Contrast(NamedTuple):
-    """What the momentum encoder sees, by the names of the views.
+    """Inputs of the momentum encoder, by view.
 
     Attributes:
         positives: (B, 3, S, S) each.
@@ -56,36 +56,36 @@ def rain_signature(rain: Tensor) -> Tensor:
 
 
 def select_most_different(current: Tensor, archive: Tensor, count: int) -> Tensor:
-    """Return the indices (B, count) of the archive's entries that differ most, in order.
+    """Return the indices (B, count) of the archive's most different entries, most different first.
 
     Args:
         current: Descriptions of the samples (B, ...).
         archive: Descriptions of the entries (N, ...), of the same trailing shape.
-        count: How many.
+        count: Number of entries to select.
     """
     distances = (current[:, None] - archive[None]).abs().flatten(2).sum(-1)
     return distances.topk(count, dim=1).indices
 
 
 def chromatic_negatives(query: Tensor, colours: Tensor) -> Tensor:
-    """Give queries the mean colours of others: (B, 3, S, S), (B, N, 3) to (B, N, 3, S, S)."""
+    """Give queries the mean colours of other images: (B, 3, S, S), (B, N, 3) to (B, N, 3, S, S)."""
     factors = (_OFFSET + colours) / (_OFFSET + mean_colour(query)[:, None])
     return (factors[..., None, None] * query[:, None]).clamp(0, 1)
 
 
 def degradation_negatives(clean: Tensor, rain: Tensor) -> Tensor:
-    """Give clean images the rain of others: (B, 3, S, S), (B, N, 3, S, S) to (B, N, 3, S, S)."""
+    """Add rain layers of other images: (B, 3, S, S), (B, N, 3, S, S) to (B, N, 3, S, S)."""
     return (rain + clean[:, None]).clamp(0, 1)
 
 
 class Archives:
-    """Ring buffers of what earlier batches held: mean colours, rain layers, their signatures.
+    """Ring buffers of the mean colours, rain layers and rain signatures of earlier batches.
 
     Args:
-        views: The views to keep anything for.
-        size: Entries.
+        views: The views that need entries.
+        size: Number of entries.
         side: Side S of the rain layers in pixels.
-        device: Where they are kept.
+        device: Device of the buffers.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Archives:
 
     @torch.no_grad()
     def add(self, query: Tensor, clean: Tensor) -> None:
-        """Store a batch in the next slot; slots are as long as a batch, and a rest stays zero."""
+        """Store a batch in the next slot. Slots are as long as a batch; a remainder stays zero."""
         batch = len(query)
         if batch > self.size:
             query, clean, batch = query[: self.size], clean[: self.size], self.size
@@ -146,16 +146,16 @@ def make_contrast(
 ) -> Contrast:
     """Make the positives and negatives of a batch.
 
-    Each use of `flip` is decided once for all samples. In the order of the published loop: detail,
+    Flips apply to all samples alike. They are drawn in the order of the published loop: detail,
     chromatic, degradation.
 
     Args:
         query: Whole rainy images at query size (B, 3, S, S).
         clean: Their targets.
         detail_negatives: Blurred clean pictures (B, N, 3, S, S).
-        archives: Where colours and rain of others come from; not changed.
-        views: Which views.
-        flips: Source of the flips; None: nothing is flipped.
+        archives: Colours and rain of earlier batches; not changed.
+        views: The views.
+        flips: Random generator of the flips; None: nothing is flipped.
     """
     count = detail_negatives.shape[1]
     positives: dict[str, Tensor] = {}
@@ -180,7 +180,7 @@ def make_contrast(
 
 
 def flip(images: Tensor, flips: random.Random | None) -> Tensor:
-    """Mirror all images, or none, first left-right, then up-down, each with probability 1/2."""
+    """Flip all images horizontally, then vertically, each with probability 1/2."""
     if flips is None:
         return images
     for axis in (-1, -2):

@@ -23,14 +23,14 @@ _log = logging.getLogger(__name__)
 
 
 class Record:
-    """Writes the log of a run, each line as soon as it is known.
+    """Writes the log of a run line by line.
 
-    The lines are kept as JSON while the run goes on and given as CSV too; lines beyond the step
-    that a run resumes from are dropped.
+    Lines are written as JSON during the run, and as CSV in between; lines beyond the step that a
+    run resumes from are dropped.
 
     Args:
         folder: The run's folder.
-        step: The step that the run starts or goes on from.
+        step: The step that the run starts or resumes from.
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:

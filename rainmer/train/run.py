@@ -1,4 +1,4 @@
-"""A whole run: from the configuration to weights, resuming where an earlier call stopped."""
+"""A training run: from the configuration to weights, resuming an earlier call."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import math
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -40,7 +41,7 @@ _CONFIG = "config.yaml"
 
 _log = logging.getLogger(__name__)
 
-# What may differ when a run resumes: it decides how, not what, is computed.
+# Keys that may differ when a run resumes: they change how it runs, not its results.
 _FREE_KEYS = (
     "data.threads",
     "save_every",
@@ -63,15 +64,15 @@ def train(
     """Train a network.
 
     The folder gets `last.safetensors` and `best.safetensors` (weights; averaged ones if the run
-    keeps an average), `last.pt` (all that is needed to go on), `log.csv`, `curves.png`, `strips/`.
-    If it has a checkpoint, the run goes on from there, as if it had never stopped.
+    keeps an average), `last.pt` (the checkpoint), `log.csv`, `curves.png`, `strips/`. If it has a
+    checkpoint already, the run resumes from there as if it had never stopped.
 
     Args:
-        config: What to do.
+        config: The configuration.
         out: The run's folder.
-        device: Where to compute.
+        device: Device of the network.
         quiet: Show no progress.
-        max_steps: Stop after so many steps of this call.
+        max_steps: Maximum number of steps of this call.
 
     Returns:
         The weights file.
@@ -80,9 +81,23 @@ def train(
         ConfigError: The folder has a run of another configuration.
         DatasetError: Data is missing, or too much of it is unreadable.
         OutputError: Results cannot be written.
-        RainmerError: The loss is not finite again and again.
+        RainmerError: The loss was not finite in too many consecutive steps.
     """
-    return _Run(config, make_folder(out), torch.device(device), quiet).go(max_steps)
+    # Fresh weights have gradients so small that CPUs compute with them many times slower.
+    with _denormals_flushed():
+        return _Run(config, make_folder(out), torch.device(device), quiet).go(max_steps)
+
+
+@contextlib.contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Let the CPU round denormal numbers to zero, and restore what the caller had."""
+    # torch has no function that tells the setting, but the interpreter's numbers follow it.
+    before = sys.float_info.min / 2 == 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 class _Run:
@@ -96,8 +111,6 @@ class _Run:
             _refuse_other_config(config, stored["config"], out)
         self._check_batches()
         seed_everything(config.seed)
-        # Fresh weights have gradients so small that CPUs compute with them many times slower.
-        torch.set_flush_denormal(True)
         network = _network(config).to(device)
         network.to(memory_format=torch.channels_last)
         if isinstance(network, models.SparseUNet):
@@ -143,7 +156,7 @@ class _Run:
                 )
 
     def go(self, max_steps: int | None) -> Path:
-        """Train to the end, or for some steps."""
+        """Train to the end, or for at most `max_steps` steps."""
         end = self.config.steps
         if max_steps is not None:
             end = min(end, self.step + max_steps)
@@ -224,7 +237,7 @@ class _Run:
                 yield [first, *rest]
 
     def _segments(self, end: int) -> Iterator[tuple[Stage, int, int]]:
-        """Yield the stages from the present step on: how many steps, and the first sample."""
+        """Yield the remaining stages, each with its number of steps and its first sample."""
         start = sample = 0
         for stage in self.config.stages:
             per_step = stage.batch * self.config.accumulate
@@ -247,7 +260,7 @@ class _Run:
         )
 
     def _after_step(self, result: StepResult, *, last: bool) -> None:
-        """Log, measure and save at the configured steps; the first process does it for all."""
+        """Log, validate and save at the configured steps, in the first process only."""
         if self.record is None:
             return
         config = self.config
@@ -334,10 +347,10 @@ def _finite_mean(values: Sequence[float]) -> float:
 
 
 def make_sources(config: DataConfig | ValidationConfig, *, seed: int) -> list[Source]:
-    """Open the sources that a configuration names; the seed decides the rain on photos.
+    """Open the sources of a configuration; `seed` determines the rain on photos.
 
     Raises:
-        DatasetError: One has nothing to train on.
+        DatasetError: A source has no usable images.
         ConfigError: A kind of rain is unknown.
     """
     pairs = [PairedSource(name, pairs) for name, pairs in config.pairs.items()]
@@ -346,7 +359,7 @@ def make_sources(config: DataConfig | ValidationConfig, *, seed: int) -> list[So
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch: fresh weights depend on it; samples have seeds of their own."""
+    """Seed Python, NumPy and torch for the initial weights; samples do not depend on it."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

@@ -21,7 +21,7 @@ class Cycle:
     Attributes:
         steps: Its length in optimiser steps.
         lowest: Learning rate at its end.
-        weight: Factor on how far above `lowest` it starts: 1 starts at the full rate.
+        weight: Factor on the amplitude above `lowest`: 1 starts at the full rate.
     """
 
     steps: int
@@ -43,8 +43,8 @@ def cyclic_cosine(
 ) -> float:
     """Return the learning rate of an iteration.
 
-    `lowest + weight (highest - lowest) (1 + cos(pi (t - start) / length)) / 2`. A cycle's last
-    iteration still belongs to it and has its lowest rate.
+    `lowest + weight (highest - lowest) (1 + cos(pi (t - start) / length)) / 2`. The last
+    iteration of a cycle has its lowest rate.
 
     Args:
         iteration: Count t of forward passes, from 1 on; 0 gives the rate before the first.
@@ -80,7 +80,7 @@ def step_decay(
         iteration: Count of forward passes, from 1 on.
         highest: Learning rate before the first milestone.
         milestones: Optimiser steps after which the rate falls.
-        factor: What it is multiplied by.
+        factor: Factor at each milestone.
         accumulate: Forward passes of an optimiser step.
 
     Example:

@@ -1,8 +1,8 @@
-"""Where training pairs come from: files on disk, or rain rendered on clean photos.
+"""Sources of training pairs: files on disk, or rain rendered on clean photos.
 
-A source has a number of images and loads one of them as a pair of frames (H, W, 3), uint8, RGB.
-What it loads is decided by the index and the visit (how often the image was drawn before) alone, so
-that training goes on after an interruption exactly as without one.
+A source loads one of its images as a pair of frames (H, W, 3), uint8, RGB. The pair depends only on
+the index and the visit (how often the image was drawn before), so that a resumed training sees
+exactly the pairs of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 DRY = "none"
-"""The kind of rain that leaves the photo as it is: a pair of equal frames."""
+"""The kind of rain that leaves the photo unchanged: a pair of equal frames."""
 
 
 class FramePair(NamedTuple):
@@ -72,12 +72,12 @@ class PairsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RainChoice:
-    """One kind of rain among those that a source renders.
+    """One of the kinds of rain that a source renders.
 
     Attributes:
         weight: How often it is chosen, relative to the others.
         preset: A preset of the renderer; None: the name of this entry. "none" renders no rain.
-        changes: Fields of `RainConfig` that differ from the preset.
+        changes: Fields of `RainConfig` that override the preset.
     """
 
     weight: float = 1.0
@@ -92,14 +92,14 @@ class RenderedConfig:
     Attributes:
         images: Folder of clean photos.
         rain: Kinds of rain by name.
-        depth: Folder of depth maps of the same names; None: depth is guessed.
+        depth: Folder of depth maps of the same names; None: depth is estimated.
         files: Only photos whose path below the folder matches this pattern.
         weight: Share of the mixture; None: the number of photos.
         window: Side of the square part of the photo that is rendered and that counts as the frame,
             in pixels; None: the whole photo. Smaller photos are taken as they are.
-        scale: Photos are resized by a factor of this range first.
-        frame_width: Rain is rendered as into frames of this width, in pixels.
-        reuse: Visits that one rendering serves before another one is made.
+        scale: Range of the random factor by which photos are resized first.
+        frame_width: Width in pixels of the frames that rain is rendered for.
+        reuse: Number of visits before rain is rendered anew.
     """
 
     images: str
@@ -122,14 +122,14 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def __len__(self) -> int:
-        """Return how many different images there are."""
+        """Return the number of different images."""
 
     @abc.abstractmethod
     def load(self, index: int, visit: int) -> FramePair:
         """Load a pair.
 
         Args:
-            index: Which image, 0 to length - 1.
+            index: Index of the image, 0 to length - 1.
             visit: How often it was drawn before.
 
         Raises:
@@ -142,10 +142,10 @@ class PairedSource(Source):
 
     Args:
         name: For messages.
-        config: Where they are.
+        config: Where the files are.
 
     Raises:
-        DatasetError: There are none, or one has no target.
+        DatasetError: There are no pairs, or a rainy image has no target.
     """
 
     def __init__(self, name: str, config: PairsConfig) -> None:
@@ -182,9 +182,9 @@ class RenderedSource(Source):
     """Photos with rendered rain.
 
     Args:
-        name: For messages, and part of what decides the rain.
+        name: For messages; the rain depends on it, too.
         config: Photos and rain.
-        seed: Another seed, other rain.
+        seed: Random seed of the rain.
 
     Raises:
         DatasetError: There are no photos, or depth maps are missing.
@@ -249,7 +249,7 @@ class RenderedSource(Source):
     def _window(
         self, photo: Frame, depth: npt.NDArray[np.float32] | None, chance: random.Random
     ) -> tuple[Frame, npt.NDArray[np.float32] | None]:
-        """Resize, and cut out the window that counts as the frame."""
+        """Resize a photo, and cut out the window that counts as the frame."""
         factor = _draw(self._config.scale, chance)
         if factor != 1.0:
             height, width = (max(1, round(side * factor)) for side in photo.shape[:2])

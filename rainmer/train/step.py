@@ -1,7 +1,7 @@
 """One step of training: batches in, weights changed, losses out.
 
 Source: section 2.2 of the training protocol of Rainmer; equal to the published loop on the golden
-trace. What that lacks is off by default: mixed precision, moving average, several processes.
+trace. Additions are off by default: mixed precision, moving average, several processes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class StepResult:
         losses: Means over the forward passes, by name.
         lr: Learning rate of the backbone.
         grad_norm: Norm of the backbone's gradient before clipping; NaN for a skipped step.
-        skipped: Whether the weights stayed as they were, because a loss was not finite.
+        skipped: Whether the weights were not changed because a loss was not finite.
     """
 
     losses: dict[str, float]
@@ -66,7 +66,7 @@ class _Plain(nn.Module):
 
 
 class _OwnLoss(nn.Module):
-    """The loss that a network brings along, of rainy and clean crops (B, 3, H, W), 0..1."""
+    """The network's own loss, of rainy and clean crops (B, 3, H, W), 0..1."""
 
     def __init__(self, network: models.Network) -> None:
         super().__init__()
@@ -81,9 +81,9 @@ class Trainer:
     """A network with its optimisers, archives and counters.
 
     Args:
-        network: What is trained, on its device.
-        config: The run.
-        flips: Whether positives and negatives are turned at random.
+        network: The network to train, on its device.
+        config: The configuration of the run.
+        flips: Whether positives and negatives are flipped at random.
     """
 
     def __init__(self, network: models.Network, config: TrainConfig, *, flips: bool = True) -> None:
@@ -120,7 +120,7 @@ class Trainer:
 
     @property
     def world(self) -> int:
-        """How many processes share each batch."""
+        """Number of processes that share each batch."""
         return dist.get_world_size() if dist.is_initialized() else 1
 
     def fill_archives(self, batches: Iterable[Batch]) -> None:
@@ -133,7 +133,7 @@ class Trainer:
         """Change the weights once.
 
         Args:
-            batches: One for each forward pass of the step, as the configuration accumulates.
+            batches: A batch for each forward pass of the step (`accumulate` of the configuration).
         """
         totals: dict[str, float] = {}
         finite = True
@@ -171,7 +171,7 @@ class Trainer:
                 )
             total, logged = self._losses(output, clean)
             torch.autograd.backward(total / parts)
-        # One transfer for all of them.
+        # One transfer for all losses.
         values = torch.stack([value.detach().float() for value in logged.values()])
         losses = dict(zip(logged, self._mean_over_processes(values).tolist(), strict=True))
         return losses, math.isfinite(losses["total"])
@@ -186,7 +186,7 @@ class Trainer:
     def _losses(
         self, output: TrainingOutput | Tensor, clean: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what is minimised, and what is logged."""
+        """Return the loss to minimise, and the losses to log."""
         if isinstance(output, Tensor):
             return output, {"total": output}
         pixel = PIXEL_LOSSES[self.config.pixel_loss](output.restored.float(), clean)
@@ -273,7 +273,7 @@ class Trainer:
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that decides the next steps."""
+        """Return everything that the next steps depend on."""
         return {
             "iteration": self.iteration,
             "model": self.model.state_dict(),
@@ -294,7 +294,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[models.Network]:
-        """Give the network its averaged weights within the block, if there are any."""
+        """Give the network its averaged weights within the block, if the run keeps an average."""
         if self.average is None:
             yield self.network
             return
@@ -307,7 +307,7 @@ class Trainer:
 
 
 class _MovingAverage:
-    """Exponential moving average of a network's weights; young averages forget faster."""
+    """Exponential moving average of a network's weights, with faster decay in early steps."""
 
     def __init__(self, network: models.Network, factor: float) -> None:
         self.weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
@@ -341,7 +341,7 @@ def is_encoder(name: str) -> bool:
 
 
 def _optimisers(network: models.Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Make one for the backbone, and one for the view encoder where there is one."""
+    """Make an optimiser for the backbone, and one for the view encoder if there is one."""
     options = config.optimiser
     parameters = list(network.named_parameters())
     backbone = [p for name, p in parameters if not is_encoder(name)]

@@ -1,4 +1,4 @@
-"""Measuring a network while it trains: PSNR and SSIM on sets with targets."""
+"""Validation of a network during training: PSNR and SSIM on sets with targets."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def validate(
     """Restore a set's images and score them.
 
     Args:
-        network: On its device; its mode is as before afterwards.
-        source: The set.
-        limit: Only the first images.
-        strips: How many pictures to return.
+        network: On its device; its mode is restored.
+        source: The source of pairs.
+        limit: Maximum number of images.
+        strips: Number of pictures to return.
         progress: Called after each image.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Views of whole data sets: what the encoder of a Rainmer network makes of their images.
+"""Views of whole data sets: their images as a Rainmer network's encoder embeds them.
 
-`embed_images` turns images into unit vectors, `project` lays these out in the plane, `mean_cosines`
-and `measure_separability` say in numbers whether the sets differ. The command is
+`embed_images` turns images into unit vectors, `project` maps these to the plane, `mean_cosines`
+and `measure_separability` measure whether the sets differ. The command is
 `python -m rainmer.views`.
 """
 

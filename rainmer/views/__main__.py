@@ -1,7 +1,7 @@
 """`python -m rainmer.views --derain SPEC --sets NAME:FOLDER ... --out DIR`: views of data sets.
 
 Embeds images of several sets with the encoder of a Rainmer network, draws a map of them for each
-view, and says in numbers whether the views separate the sets.
+view, and measures whether the views separate the sets.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _network(spec: str) -> tuple[Rainmer, str, str]:
     if not isinstance(restorer, NetworkRestorer):
         raise SpecError(f"{spec} has no views to embed images by: give rainmer:WEIGHTS")
     network = restorer.network
-    views_of(network)  # refuses other networks
+    views_of(network)  # raises for other networks
     assert isinstance(network, Rainmer)
     return network, restorer.name, restorer.fingerprint
 
@@ -199,15 +199,15 @@ def _method(asked: Method | None) -> Method:
 
 def _embed(sets: Sequence[ImageSet], network: Rainmer, options: ViewsOptions) -> list[EmbeddedSet]:
     network.to(resolve_device(options.device))
-    drawn = [
+    sampled = [
         draw_images(images, options.images, seed=options.seed, replace=options.replace)
         for images in sets
     ]
-    total = sum(len(set(paths)) for paths in drawn)
+    total = sum(len(set(paths)) for paths in sampled)
     with tqdm(total=total, unit="image", disable=options.quiet, delay=2) as bar:
         return [
             _embed_set(images, paths, network, options.batch, bar)
-            for images, paths in zip(sets, drawn, strict=True)
+            for images, paths in zip(sets, sampled, strict=True)
         ]
 
 
@@ -219,9 +219,9 @@ def _embed_set(
     )
     _check_count(images, len(embedded.paths), "gives", embedded.failures)
     row_of = {path: row for row, path in enumerate(embedded.paths)}
-    drawn = [path for path in paths if path in row_of]
-    vectors = embedded.vectors[[row_of[path] for path in drawn]]
-    return EmbeddedSet(images, drawn, vectors, embedded.vectors, embedded.failures)
+    sampled = [path for path in paths if path in row_of]
+    vectors = embedded.vectors[[row_of[path] for path in sampled]]
+    return EmbeddedSet(images, sampled, vectors, embedded.vectors, embedded.failures)
 
 
 def _view_result(
@@ -234,7 +234,7 @@ def _view_result(
         name=view,
         vectors=vectors,
         similarity=mean_cosines(per_set),
-        # Of distinct images: a classifier must not know what it is tested on.
+        # Distinct images only: a classifier must not be tested on images that it has seen.
         separability=measure_separability(distinct, seed=seed),
         projection=project(vectors, method),
     )

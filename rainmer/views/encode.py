@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rainmer.background import ordered_map
+from rainmer.device import usable_cpus
 from rainmer.errors import ImageError, SpecError, WeightsError
 from rainmer.frames.arrays import to_batch
 from rainmer.frames.images import read_image
@@ -21,7 +21,7 @@ from rainmer.stage.restorers import make_query
 
 __all__ = ["Embedded", "embed_images", "views_of"]
 
-_THREADS = min(4, os.cpu_count() or 1)
+_MOST_THREADS = 4
 _CHUNKS_AHEAD = 2
 
 _Loaded = tuple[Path, Tensor | ImageError]
@@ -42,10 +42,10 @@ class Embedded(NamedTuple):
 
 
 def views_of(network: Network) -> tuple[str, ...]:
-    """Return the names of the views that a network gives vectors of, in their order.
+    """Return the names of a network's views, in the order of its vectors.
 
     Raises:
-        SpecError: It gives none.
+        SpecError: The network has no views.
     """
     if not isinstance(network, Rainmer):
         raise SpecError(f"{network.name} has no views to embed images by: give a Rainmer network")
@@ -67,14 +67,14 @@ def embed_images(
 ) -> Embedded:
     """Embed images by the query path of the network's evaluation protocol.
 
-    Each whole image is resized to 128x128 on 8-bit levels, bilinear as OpenCV does it. The encoder
-    runs on the device that the network is on; files are read by a few threads beside it.
+    Each whole image is resized to 128x128 on 8-bit levels, bilinear as in OpenCV. The encoder runs
+    on the network's device, while a few threads read files.
 
     Args:
         network: A network with views, in eval mode.
         paths: Image files, each once.
-        batch: Images at once.
-        on_progress: Called with the number of images that were just done.
+        batch: Images per call.
+        on_progress: Called with the number of images just embedded.
 
     Raises:
         WeightsError: The vectors are not finite: the weights are damaged.
@@ -98,9 +98,10 @@ def embed_images(
 
 
 def _load(paths: Sequence[Path], batch: int) -> Iterator[list[_Loaded]]:
-    """Yield the queries of batches of files, read ahead of the encoder but not far."""
+    """Yield the queries of files in batches, read a few batches ahead of the encoder."""
     ahead = _CHUNKS_AHEAD * batch
-    reading = ordered_map(_query, paths, _THREADS, ahead, errors=(ImageError,))
+    threads = min(_MOST_THREADS, usable_cpus())
+    reading = ordered_map(_query, paths, threads, ahead, errors=(ImageError,))
     with contextlib.closing(reading):
         while chunk := list(itertools.islice(reading, batch)):
             yield chunk

@@ -33,7 +33,7 @@ def map_figure(
 
     Args:
         projection: Where the N points lie.
-        members: Index of the set of each point, (N,), integers.
+        members: Set index of each point, (N,), integers.
         names: Names of the sets.
         title: First line above the points.
         subtitle: Second line.
@@ -105,7 +105,7 @@ def _draw_legend(axes: Axes, names: Sequence[str], counts: Sequence[int]) -> Non
         handletextpad=0.3,
         alignment="left",
     )
-    # Set afterwards: what starts with "_" is left out of a legend.
+    # Set afterwards: a legend leaves out labels that start with "_".
     for text, name, count in zip(legend.get_texts(), names, counts, strict=True):
         text.set_text(f"{_short(name)} ({count})")
 
@@ -129,7 +129,7 @@ def similarity_figure(matrix: Tensor, names: Sequence[str], title: str) -> Figur
     bar = figure.colorbar(image, ax=axes, shrink=0.85, label="mean cosine")
     bar.outline.set_visible(False)
     low, high = float(matrix.min()), float(matrix.max())
-    # Above the whole figure: few sets make a heat map that is narrower than its title.
+    # Above the whole figure: with few sets, the heat map is narrower than its title.
     figure.suptitle(title, x=0.02, ha="left", fontweight="bold")
     axes.set_title(f"min {low:.3f}, max {high:.3f}", loc="left", fontsize=9)
     return figure
@@ -143,7 +143,7 @@ def _write_values(axes: Axes, matrix: Tensor, digits: int, font_size: float) -> 
             axes.text(
                 column,
                 row,
-                f"{round(value, digits) + 0.0:.{digits}f}",  # without a minus before zero
+                f"{round(value, digits) + 0.0:.{digits}f}",  # no minus before zero
                 ha="center",
                 va="center",
                 fontsize=font_size,
@@ -161,7 +161,7 @@ def _set_title(axes: Axes, title: str, subtitle: str) -> None:
         textcoords="offset points",
         fontsize=9,
     )
-    line.set_in_layout(False)  # it may reach beyond the axes, which then would shrink
+    line.set_in_layout(False)  # it may exceed the axes, which would shrink them
 
 
 def _short(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Numbers that say whether vectors of several sets of images differ by set."""
+"""Measures of whether the vectors of several sets of images differ by set."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Separability", "mean_cosines", "measure_separability"]
 _REPEATS = 20
 _RESAMPLES = 2000
 _INTERVAL = (0.025, 0.975)
-_SMALLEST_DISTANCE = 1e-12  # below, vectors are equal but for rounding
+_SMALLEST_DISTANCE = 1e-12  # below it, vectors are equal up to rounding
 
 
 def mean_cosines(sets: Sequence[Tensor]) -> Tensor:
-    """Average the dot products of all pairs of vectors of every two sets.
+    """Return the mean dot product of all pairs of vectors, for every two sets.
 
     The diagonal pairs a set with itself and includes each vector with itself, as in the published
     heat map.
@@ -43,17 +43,17 @@ def mean_cosines(sets: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Separability:
-    """How well the set of an image can be told from its vector.
+    """How well the vector of an image predicts its set.
 
     Attributes:
-        accuracy: Share of held-out images whose set a nearest-centroid classifier names, 0..1,
-            every set weighing the same.
+        accuracy: Share of held-out images that a nearest-centroid classifier assigns to their set,
+            0..1, all sets weighted equally.
         ci_low, ci_high: 95 % bootstrap interval of it over the images.
         chance: Accuracy of guessing: 1 / number of sets.
         confusion: (S, S), float64: share of the images of a set (row) that are taken for another
             (column); rows sum to 1.
-        silhouette: Mean silhouette, -1..1, by cosine distance, every set weighing the same: 0 for
-            sets that lie in each other, 1 for tight sets far apart.
+        silhouette: Mean silhouette, -1..1, by cosine distance, all sets weighted equally: 0 for
+            overlapping sets, 1 for tight sets far apart.
         silhouettes: Its mean over the images of each set, (S,), float64.
     """
 
@@ -69,24 +69,24 @@ class Separability:
 def measure_separability(sets: Sequence[Tensor], *, seed: int = 0) -> Separability | None:
     """Measure whether vectors separate sets.
 
-    The classifier knows the mean direction of one random half of each set and names the sets of
-    the other half by the largest cosine; halves are swapped, and all is repeated with 20 splits.
-    An image must not come twice in a set: it would be known and held out at once.
+    The classifier takes the mean direction of a random half of each set and assigns the images of
+    the other half by the largest cosine; halves are swapped, and this is repeated for 20 splits.
+    An image must not occur twice in a set: it would be in both halves.
 
     Args:
         sets: For each of S sets its unit vectors (N, C), N at least 2.
-        seed: Another seed, other splits and resamples.
+        seed: Random seed of the splits and resamples.
 
     Returns:
         The measures; None for fewer than two sets, where there is nothing to separate.
     """
     if len(sets) < 2:
         return None
-    # Again of unit length: float32 is off by 1e-7, more than some distances.
+    # Normalised again: float32 is off by 1e-7, more than some distances.
     sets = [F.normalize(vectors.double(), dim=1) for vectors in sets]
     chance = torch.Generator().manual_seed(seed)
-    named = _held_out_shares(sets, chance)
-    correct = [shares[:, index] for index, shares in enumerate(named)]
+    assigned = _held_out_shares(sets, chance)
+    correct = [shares[:, index] for index, shares in enumerate(assigned)]
     low, high = _interval(correct, chance)
     silhouettes = torch.stack([values.mean() for values in _silhouettes(sets)])
     return Separability(
@@ -94,14 +94,14 @@ def measure_separability(sets: Sequence[Tensor], *, seed: int = 0) -> Separabili
         ci_low=low,
         ci_high=high,
         chance=1 / len(sets),
-        confusion=torch.stack([shares.mean(0) for shares in named]),
+        confusion=torch.stack([shares.mean(0) for shares in assigned]),
         silhouette=float(silhouettes.mean()),
         silhouettes=silhouettes,
     )
 
 
 def _held_out_shares(sets: Sequence[Tensor], chance: torch.Generator) -> list[Tensor]:
-    """Return per set (N, S): how often each image, held out, was taken for each set."""
+    """Return per set (N, S): how often each held-out image was assigned to each set."""
     counts = [vectors.new_zeros(len(vectors), len(sets)) for vectors in sets]
     for _ in range(_REPEATS):
         orders = [torch.randperm(len(vectors), generator=chance) for vectors in sets]
@@ -134,7 +134,7 @@ def _silhouettes(sets: Sequence[Tensor]) -> list[Tensor]:
     silhouettes = []
     for index, vectors in enumerate(sets):
         distances = 1 - vectors @ means.T
-        inside = distances[:, index] * len(vectors) / (len(vectors) - 1)  # not to itself
+        inside = distances[:, index] * len(vectors) / (len(vectors) - 1)  # without itself
         distances[:, index] = torch.inf
         others = distances.min(1).values
         larger = torch.maximum(inside, others).clamp(min=_SMALLEST_DISTANCE)

@@ -1,4 +1,4 @@
-"""What the command writes: points, measures, figures and the verdicts in words."""
+"""The output of the command: points, measures, figures and verdicts in words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 SCHEMA = 1
-"""Of views.json: raised when a key changes its meaning."""
+"""Version of views.json: raised when a key changes its meaning."""
 
 _PACKAGES = ("torch", "umap-learn", "scikit-learn")
 _METHOD_TITLES: dict[Method, str] = {"umap": "UMAP on a sphere", "tsne": "t-SNE", "pca": "PCA"}
@@ -42,14 +42,14 @@ class EmbeddedSet:
 
     Attributes:
         images: The set.
-        drawn: The files that stand for it and could be read; with `--replace` some repeatedly.
+        sampled: The sampled files that could be read; with `--replace` some repeatedly.
         vectors: Their vectors, (N, P, C).
         distinct: The vectors of the distinct files, (M, P, C).
         failures: A line for each file that could not be read.
     """
 
     images: ImageSet
-    drawn: list[Path]
+    sampled: list[Path]
     vectors: Tensor
     distinct: Tensor
     failures: list[str]
@@ -64,7 +64,7 @@ class ViewResult:
         vectors: Of all sets, one after the other, (N, C).
         similarity: Mean cosines between sets, (S, S).
         separability: None for a single set.
-        projection: Where the N images lie in the map.
+        projection: The N images as points of the map.
     """
 
     name: str
@@ -76,7 +76,7 @@ class ViewResult:
 
 def write_points(path: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewResult]) -> None:
     """Write every image's point in the plane as CSV."""
-    images = [(embedded.images.name, file) for embedded in sets for file in embedded.drawn]
+    images = [(embedded.images.name, file) for embedded in sets for file in embedded.sampled]
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -88,7 +88,7 @@ def write_points(path: Path, sets: Sequence[EmbeddedSet], results: Sequence[View
             points = result.projection.points.float().numpy()
             rows = zip(images, points, result.vectors.numpy(), strict=True)
             for (name, image), point, vector in rows:
-                # The text of a float32 is the shortest that gives it back.
+                # The text of a float32 is the shortest that reads back as the same number.
                 writer.writerow([name, image, result.name, *map(str, point), *map(str, vector)])
 
 
@@ -133,7 +133,7 @@ def write_json(
                 "name": embedded.images.name,
                 "source": embedded.images.source,
                 "images": len(embedded.images.rainy),
-                "embedded": len(embedded.drawn),
+                "embedded": len(embedded.sampled),
                 "distinct": len(embedded.distinct),
                 "failures": embedded.failures,
             }
@@ -172,7 +172,7 @@ def draw_views(out: Path, sets: Sequence[EmbeddedSet], results: Sequence[ViewRes
     from rainmer.views.figures import map_figure, similarity_figure
 
     names = [embedded.images.name for embedded in sets]
-    members = torch.repeat_interleave(torch.tensor([len(embedded.drawn) for embedded in sets]))
+    members = torch.repeat_interleave(torch.tensor([len(embedded.sampled) for embedded in sets]))
     for result in results:
         title = f"{result.name.capitalize()} view, {_METHOD_TITLES[result.projection.method]}"
         figure = map_figure(result.projection, members, names, title, _short_verdict(result))
@@ -213,6 +213,6 @@ def print_results(sets: Sequence[EmbeddedSet], results: Sequence[ViewResult], ou
         for embedded, values in zip(sets, result.similarity.tolist(), strict=True):
             cells = " ".join(f"{round(value, 3) + 0.0:6.3f}" for value in values)
             print(f"  {embedded.images.name:{width}}  {cells}")
-    count = sum(len(embedded.drawn) for embedded in sets)
+    count = sum(len(embedded.sampled) for embedded in sets)
     noun = "set" if len(sets) == 1 else "sets"
     print(f"embedded {count} images of {len(sets)} {noun}; results in {out}")

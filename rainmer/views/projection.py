@@ -1,4 +1,4 @@
-"""Unit vectors laid out in the plane: UMAP on a sphere as published, t-SNE, or PCA."""
+"""Map unit vectors to the plane: UMAP on a sphere as published, t-SNE, or PCA."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Projection(NamedTuple):
 
     Attributes:
         points: (N, 2), float64: x and y.
-        method: How they were found.
+        method: The method that computed them.
         axes: What x and y are.
         settings: The method's settings as plain values, for records.
     """
@@ -49,11 +49,11 @@ def default_method() -> Method:
 
 
 def project(vectors: Tensor, method: Method) -> Projection:
-    """Lay out unit vectors in the plane; the same vectors give the same points.
+    """Map unit vectors to the plane; deterministic.
 
     Args:
         vectors: (N, C), unit length, on the CPU; N at least 3.
-        method: "umap": 50 neighbours, or all others of fewer, distance = angle, onto a sphere,
+        method: "umap": 50 neighbours (all, if there are fewer), distance = angle, onto a sphere,
             minimum distance 0, seed 42, as published; x is a longitude and y a polar angle.
             "tsne": scikit-learn's, perplexity 30 or a third of the others. "pca": the two
             directions of largest variance.
@@ -81,7 +81,7 @@ def _umap(vectors: Tensor) -> Projection:
             metric=_angle_metric(),
             output_metric="haversine",
             random_state=_SEED,
-            n_jobs=1,  # what the seed asks for
+            n_jobs=1,  # as the seed requires
             init="spectral" if len(vectors) >= _POINTS_FOR_SPECTRAL_START else "random",
         ).fit_transform(vectors.float().numpy())
     points = sphere_to_plane(torch.from_numpy(embedding).double())
@@ -91,7 +91,7 @@ def _umap(vectors: Tensor) -> Projection:
 
 @functools.cache
 def _angle_metric() -> Any:  # noqa: ANN401 (a compiled function)
-    """Compile the angle between two unit vectors, once: UMAP compiles what calls it anew."""
+    """Compile the angle between two unit vectors, once: UMAP compiles its callers again."""
     import numba
 
     def angle(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
@@ -128,7 +128,7 @@ def _tsne(vectors: Tensor) -> Projection:
     perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
     # Equal vectors have no principal axes: scikit-learn divides by zero and crashes on the NaN.
     start = "random" if bool((vectors == vectors[0]).all()) else "pca"
-    # Between unit vectors the chord grows with the angle: Euclidean distance will do.
+    # Between unit vectors the chord grows with the angle, so Euclidean distance serves.
     points = TSNE(perplexity=perplexity, init=start, random_state=_SEED).fit_transform(
         vectors.double().numpy()
     )

@@ -1,4 +1,4 @@
-"""What the README says must be true: files, options, imports, make targets."""
+"""What the README and the pages in docs/ say must be true: files, options, imports, targets."""
 
 import ast
 import contextlib
@@ -10,6 +10,7 @@ import re
 import runpy
 import subprocess
 import sys
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -18,17 +19,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXTS = [(ROOT / page).read_text(encoding="utf-8") for page in PAGES if page != "CONTRIBUTING.md"]
 
 # Commands of which another test starts a process: their errors, exit codes, or closed pipes.
 STARTED_ELSEWHERE = {"eval.detect", "eval.sets", "rainmer.derain", "rainmer.train", "rainmer.views"}
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language, *texts):
+    pattern = rf"```{language}\n(.*?)```"
+    return [block for text in texts for block in re.findall(pattern, text, flags=re.DOTALL)]
 
 
 @functools.cache
-def help_of(module):
+def help_of(module, *subcommand):
     """What `python -m module --help` prints, run in this process, which has torch already."""
     printed = io.StringIO()
     with (
@@ -36,33 +39,45 @@ def help_of(module):
         contextlib.redirect_stdout(printed),
         warnings.catch_warnings(),
     ):
-        patch.setattr(sys, "argv", [module, "--help"])
+        patch.setattr(sys, "argv", [module, *subcommand, "--help"])
         warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
         with pytest.raises(SystemExit) as end:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
     assert end.value.code in (None, 0)
-    return printed.getvalue()
+    # At its first import, ultralytics prints where it keeps its settings.
+    return printed.getvalue()[printed.getvalue().index("usage:") :]
 
 
-def commands():
-    for block in blocks("bash"):
+def commands(*texts):
+    """The modules and arguments of all commands in the texts, in a fixed order."""
+    found = set()
+    for block in blocks("bash", *texts):
         for line in block.replace("\\\n", " ").splitlines():
-            match = re.match(r"\s*python -m ([\w.]+)(.*)", line)
+            match = re.match(r"\s*(?:python|torchrun .*) -m ([\w.]+)(.*)", line)
             if match:
-                yield match.groups()
+                found.add(match.groups())
+    return sorted(found)
+
+
+def modules_in(*texts):
+    return {module for module, _ in commands(*texts)}
 
 
 def test_there_are_commands_to_check():
-    assert {module for module, _ in commands()} >= {"eval.detect", "rainmer.derain", "detection"}
+    assert modules_in(*TEXTS) >= {"eval.detect", "rainmer.derain", "detection", "benchmarks.memory"}
 
 
-@pytest.mark.parametrize(("module", "arguments"), list(commands()))
+@pytest.mark.parametrize(("module", "arguments"), commands(*TEXTS))
 def test_options_exist(module, arguments):
-    for option in re.findall(r"--[\w-]+", arguments):
-        assert option in help_of(module)
+    text = help_of(module)
+    subcommand = next(iter(arguments.split()), "")
+    if subcommand in re.findall(r"^    (\w+)\b", text, re.MULTILINE):
+        text = help_of(module, subcommand)
+    for option in re.findall(r"--[\w-]+", arguments.partition("#")[0]):
+        assert option in text
 
 
-@pytest.mark.parametrize("module", sorted({module for module, _ in commands()} - STARTED_ELSEWHERE))
+@pytest.mark.parametrize("module", sorted(modules_in(README) - STARTED_ELSEWHERE))
 def test_a_process_of_its_own_shows_the_same_help(module):
     command = [sys.executable, "-m", module, "--help"]
     environment = {**os.environ, "COLUMNS": "80"}
@@ -71,9 +86,9 @@ def test_a_process_of_its_own_shows_the_same_help(module):
     assert done.stdout.split() == help_of(module).split()
 
 
-@pytest.mark.parametrize("block", blocks("python"))
+@pytest.mark.parametrize("block", blocks("python", *TEXTS))
 def test_imports_exist(block):
-    for node in ast.walk(ast.parse(block)):
+    for node in ast.walk(ast.parse(textwrap.dedent(block))):
         if isinstance(node, ast.ImportFrom):
             module = importlib.import_module(node.module)
             assert all(hasattr(module, alias.name) for alias in node.names)

@@ -64,12 +64,25 @@ def test_without_cgroups_the_affinity_decides(tmp_path):
 
 @pytest.mark.usefixtures("threads")
 def test_threads_are_at_most_those_of_torch_and_the_cpus(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     torch.set_num_threads(3)
     use_threads()
     assert torch.get_num_threads() == cv2.getNumThreads() == min(3, usable_cpus())
     monkeypatch.setattr(device, "usable_cpus", lambda: 1)
     use_threads()
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_number_that_the_user_has_set_for_openmp_counts(monkeypatch):
+    monkeypatch.setattr(device, "usable_cpus", lambda: 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    torch.set_num_threads(5)  # as torch does when it is loaded
+    use_threads()
+    assert torch.get_num_threads() == cv2.getNumThreads() == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as ultralytics does when it is imported
+    use_threads()
+    assert torch.get_num_threads() == cv2.getNumThreads() == 2
 
 
 @pytest.mark.usefixtures("threads")

@@ -1,4 +1,4 @@
-"""Annotations of objects: one record, a reader for each format."""
+"""Annotations of objects: a common record type, and a reader for each format."""
 
 from rainmer.data.annotations.coco import read_coco
 from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, clip_to_image

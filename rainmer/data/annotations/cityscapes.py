@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rainmer.data.annotations.parsing import as_number, as_whole, bbox_of_corners, read_json
-from rainmer.data.annotations.records import Annotation, ImageRecord
+from rainmer.data.annotations.records import Annotation, ImageRecord, box_annotation
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 
@@ -23,7 +23,7 @@ def read_polygons(
 ) -> ImageRecord:
     """Read a `*_gtFine_polygons.json` file.
 
-    A label such as `cargroup` is a crowd of cars, which counts neither way. Labels that are not in
+    A label such as `cargroup` is a crowd of cars, ignored in scoring. Labels that are not in
     `ids` (road, sky, ...) are left out and counted in `other`.
 
     Args:
@@ -33,7 +33,7 @@ def read_polygons(
         defects: Where defects are recorded.
 
     Raises:
-        DatasetError: The file cannot be read or is no polygon file.
+        DatasetError: The file cannot be read or is not a polygon file.
     """
     content = read_json(path)
     objects = content.get("objects") if isinstance(content, dict) else None
@@ -69,13 +69,7 @@ def _boxes(
         if bbox is None:
             defects.error("malformed polygon", f"{where}: {label}")
             continue
-        yield {
-            "image_id": 1,
-            "category_id": ids[single],
-            "bbox": bbox,
-            "area": bbox[2] * bbox[3],
-            "iscrowd": int(single != label),
-        }
+        yield box_annotation(1, ids[single], bbox, is_crowd=single != label)
 
 
 def _around(polygon: object) -> list[float] | None:

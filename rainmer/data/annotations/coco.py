@@ -20,11 +20,11 @@ __all__ = ["read_coco"]
 def read_coco(path: Path, defects: Defects) -> Annotations:
     """Read a COCO instances file.
 
-    Ids may be whole numbers in any form of JSON, strings too. Annotation ids are given anew from 1:
+    Ids may be whole numbers in any JSON form, including strings. Annotations are renumbered from 1:
     COCOeval takes the id 0 for "no match".
 
     Raises:
-        DatasetError: The file is missing or is no COCO JSON, or an image or a category is broken.
+        DatasetError: The file is missing or not COCO JSON, or an image or a category is broken.
     """
     content = _load_json(path)
     images = _by_id(path, "image", content["images"], "file_name")
@@ -67,7 +67,7 @@ def _by_id(
     path: Path, kind: str, entries: Iterable[dict[str, Any]], label: str
 ) -> dict[int, dict[str, Any]]:
     """Return the images or the categories by id; an entry's `label` names it in errors."""
-    found: dict[int, dict[str, Any]] = {}
+    by_id: dict[int, dict[str, Any]] = {}
     for entry in entries:
         number = as_whole(entry["id"])
         if number is None:
@@ -75,12 +75,12 @@ def _by_id(
                 f"{path}: the id {reprlib.repr(entry['id'])} of {kind} "
                 f"{reprlib.repr(entry[label])} is no whole number"
             )
-        other = found.setdefault(number, entry)
+        other = by_id.setdefault(number, entry)
         if other is not entry:
             raise DatasetError(
                 f"{path}: {kind} id {number} is used twice ({other[label]}, {entry[label]})"
             )
-    return found
+    return by_id
 
 
 def _file_name(image: Mapping[str, Any], where: str) -> str:
@@ -150,7 +150,7 @@ def _check_annotation(
 
 
 def _box(bbox: object) -> list[float] | None:
-    """Return left, top, width, height of a box that covers something; None for anything else."""
+    """Return left, top, width, height of a valid box of positive area; None for anything else."""
     if not isinstance(bbox, list) or len(bbox) != 4:
         return None
     numbers = [number for number in map(as_number, bbox) if number is not None]

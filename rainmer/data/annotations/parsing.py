@@ -1,4 +1,4 @@
-"""Helpers of all readers of annotations: JSON files, and strict parsing of numbers and boxes."""
+"""Helpers for readers of annotations: JSON files, and strict parsing of numbers and boxes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_json(path: Path) -> object:
     """Read a JSON file, with or without a byte order mark.
 
     Raises:
-        DatasetError: The file cannot be read or is no JSON.
+        DatasetError: The file cannot be read or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -52,7 +52,7 @@ def as_whole(value: object) -> int | None:
 
 
 def number_in_text(text: str | None) -> float | None:
-    """Return the finite number that a text is; None for anything else, such as "nan" or "1_0".
+    """Return the finite number in a text; None for anything else, such as "nan" or "1_0".
 
     Example:
         >>> number_in_text(" 12.5 "), number_in_text("inf"), number_in_text(None)

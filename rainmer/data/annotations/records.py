@@ -1,7 +1,7 @@
 """Box annotations, whatever format they were read from.
 
-Boxes are COCO annotations of one form: `bbox` is left, top, width, height in
-pixels of the image, ids start at 1, `area` and `iscrowd` are filled.
+Boxes are COCO annotations: `bbox` is left, top, width, height in pixels of the image, ids start at
+1, `area` and `iscrowd` are present.
 """
 
 from __future__ import annotations
@@ -14,12 +14,25 @@ from typing import Any
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 
-__all__ = ["Annotation", "Annotations", "ImageRecord", "clip_to_image"]
+__all__ = ["Annotation", "Annotations", "ImageRecord", "box_annotation", "clip_to_image"]
 
 Annotation = dict[str, Any]
 
-# Annotators round outwards; only what exceeds the image by more than this is called a defect.
+# Annotators round outwards; only boxes that exceed the image by more than this are defects.
 _SLACK_PX = 1.0
+
+
+def box_annotation(
+    image_id: int, category_id: int, bbox: list[float], *, is_crowd: bool = False
+) -> Annotation:
+    """Return a COCO annotation, still without its id; its area is the box's."""
+    return {
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": bbox,
+        "area": bbox[2] * bbox[3],
+        "iscrowd": int(is_crowd),
+    }
 
 
 @dataclass(frozen=True)
@@ -49,11 +62,11 @@ class Annotations:
         return self.records.get(key) or (candidates[0] if len(candidates) == 1 else None)
 
     def match(self, keys: Iterable[str], defects: Defects) -> dict[str, ImageRecord]:
-        """Give images their records, see `find`.
+        """Find the records of images; see `find`.
 
         Args:
             keys: Match keys of the images.
-            defects: Gains a note for each image without record, and each record without image.
+            defects: A note is added for each image without record and each record without image.
 
         Raises:
             DatasetError: Several images match one record.

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rainmer.data.annotations.parsing import as_number, bbox_of_corners, read_json
-from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord
+from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, box_annotation
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
@@ -22,7 +22,7 @@ _CORNERS = ("x1", "y1", "x2", "y2")
 def read_scalabel(path: Path, defects: Defects) -> Annotations:
     """Read Scalabel frames: a JSON list, a JSON object with `frames`, or a folder of JSON files.
 
-    Understood are the releases of BDD100K: `bdd100k_labels_images_SPLIT.json` and `det_SPLIT.json`
+    This covers the releases of BDD100K: `bdd100k_labels_images_SPLIT.json` and `det_SPLIT.json`
     (lists of frames with `labels`), and the first one with a file for each image (`objects` inside
     `frames`). Labels without `box2d` (lanes, drivable areas) are left out and counted. Corners are
     positions (width = x2 - x1). Labels marked `crowd` become crowds. Categories get ids from 1 in
@@ -79,7 +79,7 @@ def _frames_of(content: object) -> list[Any]:
         return []
     if "name" not in content:
         return frames
-    # One image a file: its objects are inside, and its name has no suffix.
+    # One file per image: its objects are inside, and its name has no suffix.
     inner = [entry for frame in frames if isinstance(frame, dict) for entry in _objects_of(frame)]
     return [{**content, "labels": inner}]
 
@@ -131,13 +131,7 @@ def _boxes(
         if bbox is None:
             defects.error("malformed box", f"{where}: {reprlib.repr(corners)}")
             continue
-        yield {
-            "image_id": image_id,
-            "category_id": ids[category],
-            "bbox": bbox,
-            "area": bbox[2] * bbox[3],
-            "iscrowd": int(_is_crowd(label)),
-        }
+        yield box_annotation(image_id, ids[category], bbox, is_crowd=_is_crowd(label))
 
 
 def _is_crowd(label: Mapping[str, Any]) -> bool:

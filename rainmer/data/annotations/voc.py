@@ -1,7 +1,7 @@
 """Reading PASCAL VOC annotations: one XML file for each image.
 
-Files that declare a document type or entities are refused, so that none can make the reader expand
-or fetch anything.
+Files that declare a document type or entities are refused, so that parsing cannot expand or fetch
+anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from rainmer.data.annotations.parsing import bbox_of_corners, number_in_text
-from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord
+from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, box_annotation
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
@@ -28,7 +28,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class _RefusedError(Exception):
-    """An XML file is refused; the message says why."""
+    """An XML file that is refused; the message has the reason."""
 
 
 def voc_files(folder: Path) -> dict[str, Path]:
@@ -49,10 +49,10 @@ def voc_files(folder: Path) -> dict[str, Path]:
 def read_voc(files: Mapping[str, Path], defects: Defects) -> Annotations:
     """Read VOC annotations.
 
-    A file belongs to the image of its own name; its `filename` and `path` refer to the annotator's
-    disk, and are ignored. Corners are taken as positions (width = xmax -
-    xmin). Objects marked `difficult` become crowds, which count neither way. Categories get ids
-    from 1 in the order of their names.
+    A file belongs to the image of the same name; its `filename` and `path` refer to the annotator's
+    disk and are ignored. Corners are positions (width = xmax - xmin). Objects marked `difficult`
+    become crowds, which are ignored in scoring. Categories get ids from 1 in the order of their
+    names.
 
     Args:
         files: XML files by the key of their image, see `voc_files`.
@@ -129,10 +129,4 @@ def _boxes(
         if bbox is None:
             defects.error("malformed box", f"{where}: {reprlib.repr(texts)}")
             continue
-        yield {
-            "image_id": image_id,
-            "category_id": ids[name],
-            "bbox": bbox,
-            "area": bbox[2] * bbox[3],
-            "iscrowd": int(_text(item, "difficult") == "1"),
-        }
+        yield box_annotation(image_id, ids[name], bbox, is_crowd=_text(item, "difficult") == "1")

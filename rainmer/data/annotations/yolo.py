@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord
+from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, box_annotation
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
@@ -13,7 +13,7 @@ from rainmer.files import match_key
 __all__ = ["read_yolo"]
 
 
-# Labels are fractions of the image; what lies a million images away is no position.
+# Labels are fractions of the image; a coordinate of a million images is not a position.
 _FARTHEST = 1e6
 
 
@@ -26,12 +26,12 @@ def read_yolo(
     """Read a folder of YOLO label files (`class x_center y_center width height`, fractions).
 
     Lines with polygon points instead of a box give the box around the polygon. An image without a
-    label file has no objects, as in ultralytics; it is noted.
+    label file has no objects, as in ultralytics, which is noted in `defects`.
 
     Args:
         folder: Holds `<image path>.txt` for each image, in the same subfolders.
         names: Class names by id.
-        sizes_hw: (height, width) of each image by match key: which images there are.
+        sizes_hw: (height, width) of all images by match key.
         defects: Where defects are recorded.
 
     Raises:
@@ -83,13 +83,7 @@ def _yolo_boxes(
             defects.error("label of an unknown class", f"{where}: {category}")
             continue
         bbox = [left * width, top * height, (right - left) * width, (bottom - top) * height]
-        yield {
-            "image_id": image_id,
-            "category_id": category,
-            "bbox": bbox,
-            "area": bbox[2] * bbox[3],
-            "iscrowd": 0,
-        }
+        yield box_annotation(image_id, category, bbox)
 
 
 def _yolo_line(line: str) -> tuple[int, tuple[float, float, float, float]] | None:
@@ -100,7 +94,7 @@ def _yolo_line(line: str) -> tuple[int, tuple[float, float, float, float]] | Non
         return None
     if len(values) < 5 or not values[0].is_integer():
         return None
-    if not all(abs(value) < _FARTHEST for value in values):  # NaN is not either
+    if not all(abs(value) < _FARTHEST for value in values):  # also false for NaN
         return None
     if len(values) == 5:
         x, y, w, h = values[1:]

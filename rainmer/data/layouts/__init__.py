@@ -1,4 +1,4 @@
-"""How published training and test sets lie on the disk, and which of their files are pairs.
+"""The folder layouts of published training and test sets, and which of their files are pairs.
 
 `LAYOUTS` is the table, `find_pairs` reads a set by it, `check` counts what a copy holds:
 `python -m rainmer.data.layouts check NAME:ROOT`.

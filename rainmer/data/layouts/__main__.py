@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Raises:
-        ConfigError: A name is no layout's.
+        ConfigError: A name is not a known layout.
         DatasetError: A set has no pair, or not all of them can be used; all reports are printed.
     """
     options = _parse(argv)
@@ -88,7 +88,7 @@ def _lines(layout: Layout) -> Iterator[str]:
 
 
 class _Outcome(NamedTuple):
-    """The report on one NAME:ROOT, or why there is none."""
+    """The report on a NAME:ROOT, or the error that prevented it."""
 
     given: str
     report: Report | None

@@ -1,4 +1,4 @@
-"""Counting what a copy of a set holds, and comparing it with the published numbers."""
+"""Count the images of a copy of a set, and compare the counts with the published numbers."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Report:
     """A copy of a set in numbers.
 
     Attributes:
-        layout: Name of the layout; for `folders` the one that is there.
+        layout: Name of the layout; for `folders` the variant that was detected.
         mode: What it is for; None: training and test.
         root: The root.
-        pairs: Number of rainy images that can be used.
-        clean_images: Number of distinct clean images they have.
+        pairs: Number of usable rainy images.
+        clean_images: Number of their distinct clean images.
         skipped: Number of complete pairs that the layout leaves out.
         expected_pairs: Published number of rainy images, with those left out; None: not published.
         expected_clean_images: Published number of distinct clean images, likewise.
         sizes: Number of pairs by size, as "WIDTHxHEIGHT"; None: sizes were not read.
-        defects: Errors are rainy images that cannot be used, notes what else is worth knowing.
+        defects: Errors are unusable rainy images, notes whatever else is worth knowing.
     """
 
     layout: str
@@ -57,12 +57,12 @@ def check(
     sizes: bool = False,
     progress: bool = False,
 ) -> Report:
-    """Count what a copy of a set holds.
+    """Count the pairs and images of a copy of a set.
 
     Args:
         layout: Name or alias of a layout, or a layout.
         root: The folder that the layout's paths start from.
-        mode: For names that mean a training and a test set.
+        mode: For names of both a training and a test set.
         sizes: Compare the sizes of rainy and clean images too; reads their headers only.
         progress: Show a bar while sizes are read.
 
@@ -98,7 +98,7 @@ def _clean_count(pairs: Sequence[Pair]) -> int:
 
 
 def _compare(what: str, count: int, published: int | None, defects: Defects) -> None:
-    """Note a number that is not the published one: copies differ, and can still be used."""
+    """Note a number that differs from the published one; such copies are still usable."""
     if published not in (None, count):
         defects.note(f"other number of {what} than published", f"{count} instead of {published}")
 
@@ -106,12 +106,12 @@ def _compare(what: str, count: int, published: int | None, defects: Defects) -> 
 def pairs_of_equal_size(
     pairs: Sequence[Pair], root: Path, defects: Defects, *, progress: bool = False
 ) -> tuple[list[Pair], dict[str, int]]:
-    """Return the pairs of readable images of one size, and how many there are of each size.
+    """Return the pairs of readable images of equal size, and their counts by size.
 
     Args:
         pairs: Pairs; of each image only the header is read.
         root: Folder of the set, which messages leave out.
-        defects: Gains an error for every other pair, with the names of its files.
+        defects: An error is added for every other pair, with the names of its files.
         progress: Show a bar.
     """
     size_of = functools.lru_cache(maxsize=None)(image_size_hw)  # many share one clean image

@@ -1,7 +1,7 @@
 """The pair finder: which clean image belongs to each rainy one, in any set of pairs.
 
-`match_pairs` is the one place where images become pairs. `pair_by_key` applies it to folders whose
-images share names, `scan` to a layout of the table, with everything written down that does not fit.
+`match_pairs` is the only place where images become pairs. `pair_by_key` applies it to folders whose
+images share names, `scan` to a layout of the table, recording everything that does not fit.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Pair:
         name: Path of the rainy image below the folder of the rainy images, with `/` and suffix.
         rainy: The rainy image.
         clean: The clean image, which several rainy ones may share; None: there is no reference.
-        clean_name: Path of the clean image below the folder of the clean images; empty without.
-        scene: What rainy images of one clean scene share; None: each has its own.
+        clean_name: Path of the clean image below the folder of the clean images; empty without one.
+        scene: Key shared by the rainy images of one clean scene; None: each has its own.
     """
 
     name: str
@@ -77,10 +77,10 @@ class ImageSet:
 
     Attributes:
         name: What tables, files and plots call it.
-        source: Where it was found, as the user wrote it.
+        source: Its location as the user wrote it.
         pairs: Rainy images with their clean partners.
         unpaired: Rainy images without a partner; all images where there are no clean ones.
-        lone_clean: Clean images that no rainy one belongs to.
+        lone_clean: Clean images without a rainy partner.
     """
 
     name: str
@@ -103,12 +103,12 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Matching(Generic[_Rainy]):
-    """What `match_pairs` returns, everything in the order in which it was given.
+    """The result of `match_pairs`, in the order of its arguments.
 
     Attributes:
         pairs: Rainy images with their clean partners.
         unpaired: Rainy images without a partner.
-        lone_clean: Clean images that are nobody's partner.
+        lone_clean: Clean images without a rainy partner.
     """
 
     pairs: list[tuple[_Rainy, Path]]
@@ -118,15 +118,15 @@ class Matching(Generic[_Rainy]):
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """What lies below a root in a layout.
+    """The files of a layout below a root.
 
     Attributes:
-        layout: The layout; for `folders` the one that is there.
+        layout: The layout; for `folders` the variant that was detected.
         root: The root.
         images: The set: its pairs are those that count, in natural order of their paths.
         skipped: Complete pairs that the layout leaves out.
-        listed: Number of rainy images that are there or should be, with those left out.
-        defects: Errors are images that should be there, notes what else is worth knowing.
+        listed: Number of rainy images that exist or should exist, including skipped ones.
+        defects: Errors are missing images, notes whatever else is worth knowing.
     """
 
     layout: Layout
@@ -138,7 +138,7 @@ class Scan:
 
 
 class _Listed(NamedTuple):
-    """A rainy image that is there or should be, and the name of its partner by the rules."""
+    """A rainy image that exists or should exist, and the name of its partner by the rules."""
 
     name: str
     rainy: Path | None
@@ -176,7 +176,7 @@ def images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, Path]:
     Args:
         folder: The folder.
         role: What the images are, for messages: rainy or clean.
-        defects: Gains an error for each image whose key an earlier one has; it is left out.
+        defects: An error is added for each image with the key of an earlier one; it is left out.
 
     Raises:
         DatasetError: The folder does not exist.
@@ -204,8 +204,8 @@ def pair_by_key(
     Args:
         rainy: Rainy images by key.
         clean: Clean images by key; None: there are none, and every rainy image stays alone.
-        defects: Gains an error for each rainy image without partner, which is left out, and a note
-            for each clean image without.
+        defects: An error is added for each rainy image without partner, which is left out, and a
+            note for each clean image without partner.
         bases: Folders of the rainy and of the clean images, which these messages leave out.
         clean_key: Returns the key of the partner of a rainy image's key; default: the same key.
     """
@@ -234,8 +234,8 @@ def find_pairs(
     Args:
         layout: Name or alias of a layout, see `LAYOUTS`; or a `Layout`.
         root: The folder that the layout's paths start from.
-        mode: For names that mean a training and a test set.
-        partial: Take the complete pairs of a copy in which files are missing.
+        mode: For names of both a training and a test set.
+        partial: Accept a copy with missing files, and return its complete pairs.
 
     Raises:
         ConfigError: No layout has this name, or several have.
@@ -254,12 +254,11 @@ def find_pairs(
 
 
 def scan(layout: str | Layout, root: str | os.PathLike[str], *, mode: Mode | None = None) -> Scan:
-    """Find everything that a layout describes below a root. For arguments see `find_pairs`.
+    """Find all files of a layout below a root. For arguments see `find_pairs`.
 
     Raises:
         ConfigError: No layout has this name, or several have.
-        DatasetError: There is no pair, a folder cannot be listed, or two files cannot be told
-            apart.
+        DatasetError: There is no pair, a folder cannot be listed, or two files are ambiguous.
     """
     chosen = find_layout(layout, mode) if isinstance(layout, str) else layout
     root = Path(root)
@@ -346,7 +345,7 @@ def _match(listed: Sequence[_Listed], layout: Layout, tree: Tree, defects: Defec
     """Return the complete pairs and the images left over, which become defects.
 
     Raises:
-        DatasetError: Two rainy images have one name but for suffix and case.
+        DatasetError: The names of two rainy images differ in suffix or case only.
     """
     for image in listed:
         if image.rainy is None:
@@ -395,7 +394,7 @@ def _without_suffix(name: str) -> str:
 
 
 def _below(name: str, pattern: str) -> str:
-    """Return a path below those folders of its pattern that are the same for all images."""
+    """Return a path relative to the fixed folders of its pattern."""
     *folders, _ = pattern.split("/")
     fixed = itertools.takewhile(lambda folder: "*" not in folder and "{" not in folder, folders)
     return "/".join(name.split("/")[len(list(fixed)) :])
@@ -417,7 +416,7 @@ def _partner(name: str, *, layout: Layout, tree: Tree) -> Path | None:
 def _note_extras(
     layout: Layout, tree: Tree, listed: Sequence[_Listed], images: ImageSet, defects: Defects
 ) -> None:
-    """Note images beside those of the layout, which do no harm."""
+    """Note images that are not part of the layout; they do no harm."""
     for path in images.lone_clean:
         defects.note("clean image without rainy partner", tree.name(path))
     known = {image.rainy for image in listed} | set(images.clean)
@@ -457,7 +456,7 @@ def _nothing(layout: Layout, tree: Tree, listed: Sequence[_Listed], defects: Def
 
 
 def _places(layout: Layout, root: Path) -> str:
-    """Return where the images should be."""
+    """Return the places where the images should be."""
     if isinstance(layout.clean, OneOf):
         return f"one of these pairs of folders in it: {_choices(layout.clean)}"
     rainy = f"rainy images {root / layout.describe_rainy()}"
@@ -466,7 +465,7 @@ def _places(layout: Layout, root: Path) -> str:
 
 
 def _hint(layout: Layout, tree: Tree) -> str:
-    """Return a hint at what was probably meant: a folder above, or files of other names."""
+    """Return a hint at the likely mistake: a folder above or below, or files of other names."""
     parts = [part.casefold() for part in PurePosixPath(layout.rainy).parts[:-1]]
     above = [part.casefold() for part in tree.root.resolve().parts]
     for depth in range(len(parts), 0, -1):

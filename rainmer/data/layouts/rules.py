@@ -1,4 +1,4 @@
-"""Where the clean partner of a rainy image is: rules as data, about names only.
+"""Rules for the clean partner of a rainy image, as data; they concern names only.
 
 A name is a path below the root of the data, with forward slashes. `pairing` looks for the files.
 """
@@ -38,7 +38,7 @@ def without_token(stem: str) -> str:
 
 @dataclass(frozen=True)
 class NameRule(ABC):
-    """A rule that takes the name of the partner from that of the rainy image.
+    """A rule that derives the partner's name from the name of the rainy image.
 
     Attributes:
         files: Glob of all clean images, see `Tree.match`.
@@ -53,10 +53,10 @@ class NameRule(ABC):
 
     @abstractmethod
     def partner(self, rainy: PurePosixPath) -> str:
-        """Return the name of the clean image, or a glob whose first match it is."""
+        """Return the name of the clean image, or a glob; its first match is the clean image."""
 
     def scene(self, rainy: PurePosixPath) -> str | None:
-        """Return what the rainy images of one clean image share; None if each has its own."""
+        """Return the key that rainy images of one clean image share; None if each has its own."""
         return None
 
     @abstractmethod
@@ -161,7 +161,7 @@ class TextBefore(NameRule):
 
 @dataclass(frozen=True)
 class Prefixed(NameRule):
-    """The name with a prefix before it, in the folder above that of the rainy image."""
+    """The name with a prefix, in the parent of the rainy image's folder."""
 
     prefix: str
 
@@ -176,7 +176,7 @@ class Prefixed(NameRule):
 
 @dataclass(frozen=True)
 class NoReference:
-    """There is no clean image: the rainy one stands for it where a pair is needed."""
+    """There is no clean image; the rainy image takes its place where a pair is needed."""
 
     def describe(self) -> str:
         """Return the rule in words."""
@@ -187,13 +187,13 @@ class NoReference:
 class Numbered:
     """A listed set: names from templates in which `{i}` and `{j}` run through numbers.
 
-    The rainy template is that of the layout.
+    The layout holds the template of the rainy images.
 
     Attributes:
         clean: Template of the clean images; None: there are none.
-        i: Numbers, or a glob: as many numbers from 0 as it has matches.
-        j: Numbers that run fastest.
-        scene: Template of what the rainy images of one scene share; None: each has its own.
+        i: Numbers, or a glob: numbers from 0, as many as it has matches.
+        j: Numbers of the inner loop.
+        scene: Template of the key shared by the rainy images of a scene; None: each has its own.
     """
 
     clean: str | None
@@ -222,7 +222,7 @@ def _span(numbers: range) -> str:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Whichever of several layouts has both of its folders here."""
+    """The first of several layouts whose folders both exist."""
 
     layouts: tuple[str, ...]
 

@@ -1,4 +1,4 @@
-"""From what a user writes to a set of images: folders, globs, layouts and trees of scenes."""
+"""Turn command-line texts into sets of images: folders, globs, layouts and trees of scenes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 PairingRule = Literal["auto", "same-name", "second-token", "first-token"]
-"""How the clean image's name follows from the rainy one's; see `clean_keys`."""
+"""How the clean image's name follows from the rainy image's; see `clean_keys`."""
 
 _NO_FILE_NAME = re.compile(r"[/\\\0\n\r]|^\.*$")
 
@@ -75,7 +75,7 @@ def read_sets(texts: Sequence[str], rule: PairingRule) -> list[ImageSet]:
     """Read sets, see `read_set`.
 
     Raises:
-        DatasetError: A text is wrong, a set is empty, or two have one name.
+        DatasetError: A text is wrong, a set is empty, or two sets have the same name.
         ImageError: A folder does not exist.
     """
     sets = [read_set(text, rule) for text in texts]
@@ -90,7 +90,7 @@ def read_sets(texts: Sequence[str], rule: PairingRule) -> list[ImageSet]:
 
 
 def read_set(text: str, rule: PairingRule = "auto") -> ImageSet:
-    """Find the rainy and clean images of a set by what a user writes.
+    """Find the rainy and clean images of a set.
 
     Args:
         text: `NAME:RAINY:CLEAN` (two folders), `NAME:ROOT` or `ROOT`: a folder with one of
@@ -134,7 +134,7 @@ def pair_folders(
     """Pair the images of two folders by their paths below them, suffixes left out.
 
     Raises:
-        DatasetError: A rainy image may belong to several clean ones, alike but for their suffix.
+        DatasetError: A rainy image has several clean partners, which differ in suffix only.
         ImageError: A folder does not exist.
     """
     by_key: dict[str, list[Path]] = {}
@@ -155,7 +155,7 @@ def pair_folders(
 
 
 def scene_folders(images: Iterable[Path]) -> dict[Path, SceneFolder]:
-    """Sort the images of GT-Rain, which keeps each scene in a folder of its own, by folder."""
+    """Group the images of GT-Rain by folder, one for each scene."""
     folders: dict[Path, SceneFolder] = {}
     for path in images:
         scene = folders.setdefault(path.parent, SceneFolder([], [], []))
@@ -198,14 +198,14 @@ def unpaired_lines(images: ImageSet) -> list[str]:
 
 
 def find_set(text: str, *, mode: Mode | None = None, out: Path | None = None) -> ImageSet:
-    """Find the rainy images of a set; here, a plain folder is a set as it is.
+    """Find the rainy images of a set; a plain folder counts as a set of rainy images.
 
     Args:
         text: `NAME:IMAGES`, where IMAGES is a folder (with its subfolders), a file or a glob; or
             `NAME:LAYOUT:ROOT` with a layout of `rainmer.data.layouts`, of which the rainy images
             are taken.
-        mode: Which is meant by the name of a training and a test set; other names ignore it.
-        out: Folder of results; what lies in it is no input.
+        mode: Chooses between the training and the test set of a name that has both.
+        out: Folder of results; files in it are not inputs.
 
     Raises:
         ConfigError: The text is of another form, or there is no such layout.
@@ -228,7 +228,7 @@ def _layout(name: str, mode: Mode | None) -> Layout:
     try:
         return find_layout(name, mode)
     except ConfigError:
-        return find_layout(name)  # not of this mode, but perhaps of the other
+        return find_layout(name)  # not in this mode, but perhaps in the other
 
 
 def _images(source: str, out: Path | None) -> list[Path]:
@@ -242,15 +242,14 @@ def _images(source: str, out: Path | None) -> list[Path]:
 
 
 def draw_images(images: ImageSet, count: int, *, seed: int, replace: bool = False) -> list[Path]:
-    """Draw rainy images of a set at random, the same ones on every machine.
+    """Draw random rainy images of a set, the same ones on every machine.
 
     Args:
         images: The set.
-        count: How many.
-        seed: Another seed, other images.
-        replace: Draw `count` images one by one, each from the whole set, as the published
-            visualisation does; some then come several times. Otherwise no image comes twice, and
-            all are taken when there are no more than `count`.
+        count: Number of images.
+        seed: Random seed of the draw.
+        replace: Draw `count` images with replacement, as the published visualisation does.
+            Otherwise without, and all images if there are no more than `count`.
 
     Returns:
         Files in the order of the set; with `replace` in the order they were drawn.

@@ -1,4 +1,4 @@
-"""The table of layouts: how the sets that derainers are trained and tested on lie on the disk.
+"""The table of layouts: folders and names of the sets that derainers are trained and tested on.
 
 The folders are those of Rainmer's released loaders, so that one tree of data serves both. Counts
 are the published ones, before what training skips.
@@ -31,22 +31,22 @@ Mode = Literal["train", "test"]
 
 RAINY_FOLDERS = ("rainy", "input", "rain")
 CLEAN_FOLDERS = ("clean", "gt", "target", "norain")
-"""Names of the two folders of a set of pairs, in any case of letters, the first choice first."""
+"""Names of the two folders of a set of pairs in order of preference; case does not matter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How one set lies below its root.
+    """Where the files of a set are, below its root.
 
     Attributes:
-        name: What people call it here.
-        mode: What it is for; None: for both.
+        name: Name on the command line.
+        mode: "train" or "test"; None: both.
         rainy: Glob of the rainy images below the root (see `Tree.match`), a template if numbered.
-        clean: Where their partners are.
+        clean: Rule for their clean partners.
         pairs: Published number of rainy images; None: not published.
         clean_images: Published number of distinct clean images; None: not published.
         skip: Rainy images with this text in their name are left out.
-        aliases: Other names of it. They need not be unique, as long as the mode decides.
+        aliases: Other names, which need not be unique if the mode differs.
     """
 
     name: str
@@ -277,7 +277,7 @@ def find_layout(name: str, mode: Mode | None = None) -> Layout:
 
     Args:
         name: The name, such as "synrain" or "Rain-100L".
-        mode: Which of several to take; None: there must be one, or one spelt exactly so.
+        mode: Chooses between several; None: there must be only one, or one of exactly this name.
 
     Raises:
         ConfigError: There is no such layout, not in this mode, or several.

@@ -1,4 +1,4 @@
-"""A tree of data on the disk: each folder is listed once, names are found in any case."""
+"""A tree of folders: each is listed once, and names are found whatever their case."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Tree", "natural_key", "subfolder"]
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:
-    """Return the first visible subfolder that has one of these names, in any case of letters."""
+    """Return the first visible subfolder with one of these names; case does not matter."""
     if not folder.is_dir():
         return None
     visible = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
@@ -36,9 +36,9 @@ class _Listing(NamedTuple):
 class Tree:
     """Finds files below a root by names and globs with forward slashes.
 
-    Copies of one set differ in the case of names, so a name that is not there as written is looked
-    for in any case. Hidden files and other files than images are ignored. Each folder is listed
-    once: a tree does not notice later changes.
+    Copies of a set differ in the case of names, so a name without an exact match is looked up
+    regardless of case. Hidden files and files other than images are ignored. Each folder is listed
+    once: later changes go unnoticed.
 
     Args:
         root: The folder; it exists.
@@ -88,10 +88,10 @@ class Tree:
         return [p for inner in images for name, p in inner.items() if _fits(name, last)]
 
     def with_stem(self, folder: str, name: str) -> Path | None:
-        """Return the image of a folder whose path in it is `name` but for its suffix and case.
+        """Return the image whose path in a folder equals `name` up to suffix and case.
 
         Raises:
-            DatasetError: There are two.
+            DatasetError: There are two such images.
         """
         base = self.folder(folder)
         if base is None:
@@ -136,7 +136,7 @@ def _list(folder: Path) -> _Listing:
             seen = [entry for entry in entries if not entry.name.startswith(".")]
             for entry in sorted(seen, key=lambda entry: natural_key(entry.name)):
                 path = folder / entry.name
-                # A link may lead in a circle, which is an error to DirEntry.
+                # A circular link raises in DirEntry.
                 is_link = entry.is_symlink()
                 if os.path.isdir(entry) if is_link else entry.is_dir():
                     listing.folders[entry.name] = path
@@ -158,18 +158,18 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def natural_key(name: str) -> tuple[str, str]:
-    """Return the key by which names sort as people count: folder by folder, 2 before 10.
+    """Return a sort key for natural order: folder by folder, 2 before 10.
 
     Example:
         >>> sorted(["b/1.png", "a/10.png", "a/2.png", "a/02.png"], key=natural_key)
         ['a/02.png', 'a/2.png', 'a/10.png', 'b/1.png']
     """
-    # What is inside a folder goes before what merely begins with the folder's name.
+    # Files inside a folder sort before names that merely begin with the folder's name.
     parted = name.casefold().replace("/", "\0")
     return re.sub("[0-9]+", _with_length, parted), name
 
 
 def _with_length(number: re.Match[str]) -> str:
-    """Put the number of digits before a number, so that texts of numbers sort as numbers."""
+    """Prefix a number with its number of digits, so that it sorts numerically as text."""
     digits = number[0].lstrip("0")
     return f"{len(digits):03d}{digits}"

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer.errors import SpecError
-from rainmer.models.baselines.published import PublishedNetwork, check_counts, count_modules
+from rainmer.models.baselines.published import PublishedNetwork, check_counts
 from rainmer.models.layers import LEAKY_SLOPE, channel_conv, conv3x3
+from rainmer.models.network import count_modules
 
 __all__ = ["AirNet", "AirNetConfig"]
 

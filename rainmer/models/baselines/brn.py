@@ -6,17 +6,21 @@ Processing 2020.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rainmer.config import check_integer
-from rainmer.models.baselines.recurrent import GATES, ResidualUnit, lstm_step, stack_gates
+from rainmer.models.baselines.recurrent import (
+    GATES,
+    RecurrentNetwork,
+    ResidualUnit,
+    lstm_step,
+)
 from rainmer.models.layers import conv3x3
-from rainmer.models.network import ConfiguredNetwork, clean_state_dict, refuse_mismatch
+from rainmer.models.network import ConfiguredNetwork
 
 __all__ = ["BRN", "BRNConfig"]
 
@@ -24,10 +28,6 @@ _CHANNELS = 3
 _WIDTH = 32
 _RAIN_UNITS = 3
 _BACKGROUND_UNITS = 5
-_SUFFIXES = {"rain": "_r", "background": ""}
-"""What the published keys have after the name of a layer, by branch."""
-
-_AnyBRN = TypeVar("_AnyBRN", bound="BRN")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class _Branch(nn.Module):
         return _State(self.output(features), hidden, cell)
 
 
-class BRN(ConfiguredNetwork):
+class BRN(RecurrentNetwork, ConfiguredNetwork):
     """The bilateral recurrent network (section 2 of the baselines' specification).
 
     The rain branch goes first in each iteration; its new image and state steer the background
@@ -101,6 +101,10 @@ class BRN(ConfiguredNetwork):
     size_multiple = 1
     takes_query = False
     config_class = BRNConfig
+    branches = {  # noqa: RUF012 (declared as ClassVar in the base class)
+        "rain.": ("_r", _RAIN_UNITS),
+        "background.": ("", _BACKGROUND_UNITS),
+    }
     config: BRNConfig
 
     def __init__(self, config: BRNConfig | None = None) -> None:
@@ -119,51 +123,3 @@ class BRN(ConfiguredNetwork):
             images = (image, background.image, rain.image)
             background = self.background(images, background, rain.hidden)
         return background.image
-
-    @classmethod
-    def from_official(cls: type[_AnyBRN], state_dict: Mapping[str, Any]) -> _AnyBRN:
-        """Build the network, with eight iterations, with published weights; raises WeightsError."""
-        model = cls()
-        model.load_official(state_dict)
-        return model
-
-    def load_official(self, state_dict: Mapping[str, Any]) -> None:
-        """Load published weights.
-
-        Raises:
-            WeightsError: Keys are missing or of another network, or shapes differ.
-        """
-        weights = clean_state_dict(state_dict)
-        refuse_mismatch(self.name, self.official_shapes(), weights)
-        own = {ours: weights[theirs] for ours, theirs in self._official_names().items()}
-        for branch, suffix in _SUFFIXES.items():
-            stacked = stack_gates(weights, suffix)
-            own.update({f"{branch}.gates.{kind}": value for kind, value in stacked.items()})
-        self.load_state_dict(own)
-
-    def official_shapes(self) -> dict[str, torch.Size]:
-        """Return the keys and shapes of published weights."""
-        own = self.state_dict()
-        shapes = {theirs: own[ours].shape for ours, theirs in self._official_names().items()}
-        for branch, suffix in _SUFFIXES.items():
-            for kind in ("weight", "bias"):
-                stacked = own[f"{branch}.gates.{kind}"]
-                for gate, part in zip(GATES, stacked.chunk(len(GATES)), strict=True):
-                    shapes[f"conv_{gate}{suffix}.0.{kind}"] = part.shape
-        return shapes
-
-    def _official_names(self) -> dict[str, str]:
-        """Return the published key by ours, for all layers but the gates."""
-        layers = {}
-        for branch, suffix in _SUFFIXES.items():
-            layers[f"{branch}.entry"] = f"conv0{suffix}.0"
-            layers[f"{branch}.output"] = f"conv{suffix}.0"
-            for unit in range(_RAIN_UNITS if branch == "rain" else _BACKGROUND_UNITS):
-                for conv, position in (("conv1", 0), ("conv2", 2)):
-                    ours = f"{branch}.residuals.{unit}.{conv}"
-                    layers[ours] = f"res_conv{unit + 1}{suffix}.{position}"
-        return {
-            f"{ours}.{kind}": f"{theirs}.{kind}"
-            for ours, theirs in layers.items()
-            for kind in ("weight", "bias")
-        }

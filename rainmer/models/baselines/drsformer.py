@@ -61,9 +61,9 @@ class DRSformerConfig:
     topk_ties: TopkTies = "lowest"
 
     def __post_init__(self) -> None:
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        checked = RainmerConfig(**own, views=(), spatial_channel=False)
-        for name in own:  # lists have become tuples
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        checked = RainmerConfig(**options, views=(), spatial_channel=False)
+        for name in options:  # lists have become tuples
             object.__setattr__(self, name, getattr(checked, name))
 
     @functools.cached_property

@@ -14,9 +14,13 @@ from torch import Tensor, nn
 
 from rainmer.config import refuse_unknown_options
 from rainmer.errors import ConfigError
-from rainmer.models.baselines.recurrent import GATES, ResidualUnit, lstm_step, stack_gates
+from rainmer.models.baselines.recurrent import (
+    GATES,
+    RecurrentNetwork,
+    ResidualUnit,
+    lstm_step,
+)
 from rainmer.models.layers import conv3x3
-from rainmer.models.network import Network, clean_state_dict, refuse_mismatch
 
 __all__ = ["PReNet"]
 
@@ -27,7 +31,7 @@ _RESIDUAL_UNITS = 5
 _AnyPReNet = TypeVar("_AnyPReNet", bound="PReNet")
 
 
-class PReNet(Network):
+class PReNet(RecurrentNetwork):
     """The recurrent network: the same layers refine the image in every iteration.
 
     Where no gradient is wanted, results overwrite what they are computed from: on a CPU, fresh
@@ -40,6 +44,7 @@ class PReNet(Network):
     name = "prenet"
     size_multiple = 1
     takes_query = False
+    branches = {"": ("", _RESIDUAL_UNITS)}  # noqa: RUF012 (declared as ClassVar in the base class)
 
     def __init__(self, iterations: int = 6) -> None:
         super().__init__()
@@ -86,45 +91,3 @@ class PReNet(Network):
         """Build the network from plain values; raises ConfigError."""
         refuse_unknown_options("PReNet", mapping, ["iterations"])
         return cls(**mapping)
-
-    @classmethod
-    def from_official(cls: type[_AnyPReNet], state_dict: Mapping[str, Any]) -> _AnyPReNet:
-        """Build the network, with six iterations, with published weights; raises WeightsError."""
-        model = cls()
-        model.load_official(state_dict)
-        return model
-
-    def load_official(self, state_dict: Mapping[str, Any]) -> None:
-        """Load published weights.
-
-        Raises:
-            WeightsError: Keys are missing or of another network, or shapes differ.
-        """
-        weights = clean_state_dict(state_dict)
-        refuse_mismatch(self.name, _official_shapes(), weights)
-        own = {ours: weights[theirs] for ours, theirs in _official_names().items()}
-        own.update({f"gates.{kind}": value for kind, value in stack_gates(weights).items()})
-        self.load_state_dict(own)
-
-
-def _official_names() -> dict[str, str]:
-    """Return the published key by ours, for all layers but the gates."""
-    layers = {"entry": "conv0.0", "output": "conv.0"}
-    for unit in range(_RESIDUAL_UNITS):
-        layers[f"residuals.{unit}.conv1"] = f"res_conv{unit + 1}.0"
-        layers[f"residuals.{unit}.conv2"] = f"res_conv{unit + 1}.2"
-    return {
-        f"{ours}.{kind}": f"{theirs}.{kind}"
-        for ours, theirs in layers.items()
-        for kind in ("weight", "bias")
-    }
-
-
-def _official_shapes() -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        own = PReNet().state_dict()
-    shapes = {theirs: own[ours].shape for ours, theirs in _official_names().items()}
-    for gate in GATES:
-        shapes[f"conv_{gate}.0.weight"] = torch.Size((_WIDTH, 2 * _WIDTH, 3, 3))
-        shapes[f"conv_{gate}.0.bias"] = torch.Size((_WIDTH,))
-    return shapes

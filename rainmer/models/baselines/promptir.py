@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rainmer.errors import ConfigError
 from rainmer.frames.tiling import pad_to_multiple
 from rainmer.models.attention import SparseChannelAttention
-from rainmer.models.baselines.published import PublishedNetwork, check_counts, count_modules
+from rainmer.models.baselines.published import PublishedNetwork, check_counts
 from rainmer.models.layers import (
     ChannelNorm,
     Downsample,
@@ -28,6 +28,8 @@ from rainmer.models.layers import (
     depthwise_conv,
     global_average,
 )
+from rainmer.models.network import count_modules
+from rainmer.models.rainmer_official import BLOCK_RENAMES, U_SHAPE_RENAMES
 
 __all__ = ["PromptIR", "PromptIRConfig"]
 
@@ -196,28 +198,14 @@ class PromptIR(PublishedNetwork):
     config_class = PromptIRConfig
     without_effect = r"(chnl_reduce|reduce_noise_channel_)[123]\.weight"
     renames = (
-        (r"^embedding\.", "patch_embed.proj."),
-        (r"^(encoder|decoder)([123])\.", r"\1_level\2."),
-        (r"^bottleneck\.", "latent."),
-        (r"^down1\.conv\.", "down1_2.body.0."),
-        (r"^down2\.conv\.", "down2_3.body.0."),
-        (r"^down3\.conv\.", "down3_4.body.0."),
-        (r"^up3\.conv\.", "up4_3.body.0."),
-        (r"^up2\.conv\.", "up3_2.body.0."),
-        (r"^up1\.conv\.", "up2_1.body.0."),
-        (r"^reduce([23])\.", r"reduce_chan_level\1."),
+        *U_SHAPE_RENAMES,
         (r"^interaction([123])\.prompt\.components$", r"prompt\1.prompt_param"),
         (r"^interaction([123])\.prompt\.choose\.", r"prompt\1.linear_layer."),
         (r"^interaction([123])\.prompt\.conv\.", r"prompt\1.conv3x3."),
         (r"^interaction([123])\.block\.", r"noise_level\1."),
         (r"^interaction([123])\.reduce\.", r"reduce_noise_level\1."),
-        (r"\.norm([12])\.", r".norm\1.body."),
-        (r"\.attention\.qkv_depthwise\.", ".attn.qkv_dwconv."),
-        (r"\.attention\.project\.", ".attn.project_out."),
-        (r"\.attention\.", ".attn."),
-        (r"\.feed_forward\.expand\.", ".ffn.project_in."),
         (r"\.feed_forward\.depthwise\.", ".ffn.dwconv."),
-        (r"\.feed_forward\.reduce\.", ".ffn.project_out."),
+        *BLOCK_RENAMES,
     )
     config: PromptIRConfig
 

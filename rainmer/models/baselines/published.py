@@ -14,7 +14,7 @@ from torch import Tensor
 from rainmer.errors import ConfigError
 from rainmer.models.network import RenamedNetwork, clean_state_dict, rename, translate_official
 
-__all__ = ["PublishedNetwork", "check_counts", "count_modules", "published_weights"]
+__all__ = ["PublishedNetwork", "check_counts", "published_weights"]
 
 _CONTAINERS = ("state_dict", "params", "net")
 """Where training checkpoints have the weights, besides "model"."""
@@ -111,19 +111,6 @@ def published_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     if all(key.startswith(_WRAPPER) for key in weights):
         return {key.removeprefix(_WRAPPER): value for key, value in weights.items()}
     return weights
-
-
-def count_modules(weights: Mapping[str, Tensor], pattern: str) -> int:
-    """Return how many keys `pattern` names when 0, 1, 2, ... take the place of its `{}`.
-
-    Example:
-        >>> count_modules({"level.0.bias": torch.zeros(1)}, "level.{}.bias")
-        1
-    """
-    count = 0
-    while pattern.format(count) in weights:
-        count += 1
-    return count
 
 
 def check_counts(config: Any) -> None:  # noqa: ANN401 (any dataclass)

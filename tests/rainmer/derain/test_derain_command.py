@@ -8,10 +8,12 @@ import os
 import re
 import subprocess
 import sys
+import types
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from rainmer import Derainer
@@ -50,6 +52,22 @@ def rainy(tmp_path):
     write_image(folder / "b.png", picture(2, (30, 20)))
     write_image(folder / "night/a.png", picture(3))
     return folder
+
+
+def test_the_derainer_computes_with_the_threads_asked_for(rainy, tmp_path, monkeypatch):
+    monkeypatch.setattr("rainmer.device._let_idle_threads_sleep", lambda: None)
+    threads = set()
+    module = types.ModuleType("counting")
+    module.derain = lambda frames: (
+        threads.add((torch.get_num_threads(), cv2.getNumThreads())) or frames
+    )
+    monkeypatch.setitem(sys.modules, "counting", module)
+    before = cv2.getNumThreads()
+    try:
+        derain(rainy, "--out", tmp_path / "out", "--threads", 3, spec="python:counting:derain")
+    finally:
+        cv2.setNumThreads(before)
+    assert threads == {(3, 3)}
 
 
 @pytest.mark.parametrize("batch", [1, 2, 8])

@@ -97,6 +97,14 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path, run_mapping):
     assert same(weights(whole), weights(killed))
 
 
+@pytest.mark.parametrize("flushed", [False, True])
+def test_the_callers_denormals_are_as_before(tmp_path, run_mapping, flushed):
+    torch.set_flush_denormal(flushed)
+    run(run_mapping, tmp_path / "run", max_steps=1)
+    smallest = sys.float_info.min
+    assert (smallest / 2 == 0.0) is flushed
+
+
 def test_threads_do_not_change_what_is_trained(tmp_path, run_mapping):
     run(run_mapping, tmp_path / "none")
     run_mapping["data"]["threads"] = 3
