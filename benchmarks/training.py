@@ -3,7 +3,7 @@
 python -m benchmarks.training --crop 64 --batch 2
 
 Both take turns in one process: the same initial weights, the same random crops, the whole step of
-`rainmer.train.Trainer` (forward, losses, backward, clipping, Adam). With views, the momentum
+`rainmer.train.step.Trainer` (forward, losses, backward, clipping, Adam). With views, the momentum
 encoder also encodes positives and negatives, with the same blocks. Medians over rounds.
 """
 

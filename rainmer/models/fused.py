@@ -390,8 +390,8 @@ class _FusedStep(_Folded):
             for operation, matrix in zip(self.operations, matrices[images].unbind(1), strict=True):
                 total = _project(operation(pixels, seen, rows), matrix, total)
             assert total is not None
-            place = images, rows.in_image
-            torch.add(total.relu_(), state[place], out=result[place])
+            strip = images, rows.in_image
+            torch.add(total.relu_(), state[strip], out=result[strip])
         return result
 
 
