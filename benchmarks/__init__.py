@@ -1,1 +1,1 @@
-"""Speed and memory, as ratios measured in one process. Run by hand, never as tests."""
+"""Benchmarks of speed and memory, mostly as ratios measured in one process; run by hand."""

@@ -1,12 +1,12 @@
-"""What mAP and its intervals cost: eval.scores.coco beside plain pycocotools, and the bootstrap.
+"""The cost of mAP and its intervals: eval.scores.coco against pycocotools, and the bootstrap.
 
 python -m benchmarks.detection_metrics --images 5000 --boxes 40
 
-Objects and detections are drawn at random: as many detections as objects in each image, each an
-object moved a little, 80 classes of unequal frequency. Both ways to mAP take turns on the same
-results in one process; medians over rounds. The last part adds low-scored detections, because a
-detector at confidence 0.001 gives far more of them than there are objects. Times are seconds of
-this process on the CPU, so that what else the machine does counts little.
+Objects and detections are random: each image has as many detections as objects, each a slightly
+moved object, of 80 classes of unequal frequency. Both implementations of mAP take turns on the same
+results in one process; medians over rounds. The last part adds low-scored detections, because at
+confidence 0.001 a detector gives far more detections than there are objects. Times are CPU seconds
+of this process, so other load on the machine has little effect.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _verdict(value: float, limit: float) -> str:
 
 
 def draw_case(images: int, boxes: int, detections: int, seed: int) -> tuple[GroundTruth, Results]:
-    """Draw objects, and detections of which as many as there are objects lie near one."""
+    """Generate objects, a detection near each object, and low-scored detections elsewhere."""
     rng = np.random.default_rng(seed)
     share = 1.0 / np.arange(1, _CLASSES + 1)
     annotations: list[dict[str, Any]] = []
@@ -129,13 +129,13 @@ def draw_case(images: int, boxes: int, detections: int, seed: int) -> tuple[Grou
 
 
 def _draw_boxes(rng: np.random.Generator, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Draw boxes (left, top, width, height) of all sizes, small ones most often."""
+    """Generate boxes (left, top, width, height) of all sizes, mostly small ones."""
     sides = np.exp(rng.uniform(np.log(8.0), np.log(_SIDE / 2), (count, 2)))
     return np.concatenate([rng.uniform(0, 1, (count, 2)) * (_SIDE - sides), sides], axis=1)
 
 
 def _compare(truth: GroundTruth, results: Results, rounds: int) -> tuple[list[float], list[float]]:
-    """Return seconds of each round of ours and of pycocotools, once their mAP is the same."""
+    """Return the seconds per round of both implementations, after checking that mAP is equal."""
     ours, plain = [], []
     for _ in range(rounds):
         seconds, reference = _timed(lambda: _plain_map(truth, copy.deepcopy(results)))
@@ -160,7 +160,7 @@ def _plain_map(truth: GroundTruth, results: Results) -> float:
 
 
 def _time_rest(truth: GroundTruth, results: Results) -> tuple[float, float, float]:
-    """Return seconds of the matching, of one bootstrapped difference, and of the breakdown."""
+    """Return the seconds of matching, of one bootstrapped difference, and of the breakdown."""
     match_s, evaluation = _timed(lambda: Evaluation(truth, results))
     classes = evaluation.class_matches()
     weights = draw_weights(len(truth.image_ids), _RESAMPLES, seed=0)

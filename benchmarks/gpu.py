@@ -1,12 +1,12 @@
-"""All that is to be measured on a GPU, in one command for a machine that is lent for minutes.
+"""All GPU measurements in one command that keeps a time limit.
 
 python -m benchmarks.gpu --minutes 8 --out gpu
 
-The most important part comes first. Each part is guarded: one that fails leaves a line with its
-error, and the next one runs. Every number is appended to DIR/gpu.jsonl as soon as it is measured,
-and a table of all goes to DIR/gpu.md at the end. When the minutes are over, the process ends with
-what it has, in the middle of a part too. Without a GPU the same parts run in miniature, which shows
-that they work and nothing else.
+The most important part comes first. A part that fails leaves a line with its error, and the next
+part runs. Every number is appended to DIR/gpu.jsonl as soon as it is measured, and a table of all
+numbers goes to DIR/gpu.md at the end. When the time is over, the process ends with the results so
+far, even in the middle of a part. Without a GPU the same parts run in miniature, which only shows
+that they work.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ _PRECISIONS = ("bf16", "fp32", "fp16")
 
 @dataclass(frozen=True)
 class Bench:
-    """What all parts share.
+    """Settings that all parts share.
 
     Attributes:
-        device: Where everything runs.
+        device: Device of all parts.
         out: Folder of the results.
-        deadline_s: Clock time (`time.monotonic`) at which everything must be over.
+        deadline_s: Time (`time.monotonic`) at which the process ends.
         images: Folder of clean photos for the training part; None: drawn street scenes.
     """
 
@@ -71,7 +71,7 @@ class Bench:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether this is no miniature."""
+        """Whether this is a full run rather than a miniature."""
         return self.device.type == "cuda"
 
     @property
@@ -81,22 +81,22 @@ class Bench:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """What the stage computes in; half precision is very slow on CPUs."""
+        """Precisions of the stage; half precision is very slow on CPUs."""
         return _PRECISIONS if self.on_gpu else _PRECISIONS[:2]
 
     def record(self, part: str, **values: object) -> None:
-        """Append a line to the records and show it. Raises OutputError."""
+        """Append a line to the records and print it. Raises OutputError."""
         line = {"part": part, **values}
         append_line(self.out / RECORDS, line)
         print(json.dumps(line), flush=True)
 
     def time_ms(self, function: Callable[[], object], rounds: int = _ROUNDS) -> float:
-        """Return the median milliseconds of a call; a first one is not counted."""
+        """Return the median milliseconds of a call, after an uncounted first call."""
         taken = alternate({"call": function}, rounds, self.device)["call"]
         return round(1e3 * statistics.median(taken), 3)
 
     def first_ms(self, function: Callable[[], object]) -> float:
-        """Return the milliseconds of one call, the first."""
+        """Return the milliseconds of a single call, for functions that have not run before."""
         started = time.perf_counter()
         function()
         synchronize(self.device)
@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
             continue
         try:
             part(bench)
-        except Exception as error:  # noqa: BLE001 (whatever one part meets, the others run)
+        except Exception as error:  # noqa: BLE001 (the other parts run after any error)
             bench.record(name, error=f"{type(error).__name__}: {error}"[:300])
         if bench.on_gpu:
             torch.cuda.empty_cache()
@@ -149,14 +149,14 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _end_now(bench: Bench) -> None:
-    """End the process at once, whatever a kernel or a compiler is doing."""
+    """End the process at once, even inside a kernel or a compiler."""
     bench.record("end", reason="the minutes are over")
     _write_table(bench)
     os._exit(0)
 
 
 def _write_table(bench: Bench) -> None:
-    """Write all records as a Markdown table: the part, and what was measured."""
+    """Write all records as a Markdown table: part and measurements."""
     lines = ["| part | what | measured |", "| --- | --- | --- |"]
     for text in (bench.out / RECORDS).read_text(encoding="utf-8").splitlines():
         record = json.loads(text)
@@ -219,7 +219,7 @@ def _equality(bench: Bench) -> None:
 
 
 def _training(bench: Bench) -> None:
-    """Time steps on batches that are there already, and on batches that are rendered beside."""
+    """Time steps on prepared batches, and on batches rendered while training."""
     shapes = ((128, 32, 4), (256, 32, 1)) if bench.on_gpu else ((32, 2, 2),)
     network = models.load(DEFAULT_DERAINER).to(bench.device).train()
     network.to(memory_format=torch.channels_last)
@@ -269,7 +269,7 @@ def _time_training(bench: Bench, trainer: Trainer, batches: object, crop: int) -
 
 
 def _pipeline(bench: Bench) -> None:
-    """Run the pipeline with the embedded detector from a decoded video."""
+    """Time the pipeline with the embedded detector on a decoded video."""
     from benchmarks.pipeline import measure, write_rainy_video
     from detection import YoloDetector
     from eval.street.detector import detector_weights
@@ -288,7 +288,7 @@ def _pipeline(bench: Bench) -> None:
 
 
 def _kernels(bench: Bench) -> None:
-    """Record the kernels (on a CPU: operators) that take longest in a batch of four."""
+    """Record the slowest kernels (on a CPU: operators) for a batch of four."""
     from torch.profiler import ProfilerActivity, profile
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if bench.on_gpu else [])]
@@ -337,7 +337,7 @@ def _time_network(bench: Bench, name: str, call: Callable[[], object], dtype: to
 
 
 def _rendering(bench: Bench) -> None:
-    """Time rendering of rain into windows of 224 pixels on the device."""
+    """Time rain rendering into 224-pixel windows on the device."""
     count = 64 if bench.on_gpu else 2
     windows = torch.rand(count, 3, 224, 224, device=bench.device)
     names = [str(i) for i in range(count)]
@@ -348,7 +348,7 @@ def _rendering(bench: Bench) -> None:
 
 
 def _peaks(bench: Bench) -> None:
-    """Measure what the device reaches: matrix products and copies."""
+    """Measure the peak rates of the device: matrix products and copies."""
     dtype = torch.bfloat16 if bench.on_gpu else torch.float32
     bench.record(
         "peaks",
@@ -364,16 +364,16 @@ def _tests(bench: Bench) -> None:
         return
     left_s = bench.deadline_s - time.monotonic()
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    done = subprocess.run(
+    tests = subprocess.run(
         [*command, "tests/rainmer", "tests/detection"],
         capture_output=True,
         text=True,
         timeout=max(1.0, left_s - 2.0),
         check=False,
     )
-    write_text(bench.out / "tests.txt", done.stdout + done.stderr)
-    last = (done.stdout.strip().splitlines() or ["no output"])[-1]
-    bench.record("tests", code=done.returncode, summary=last)
+    write_text(bench.out / "tests.txt", tests.stdout + tests.stderr)
+    last = (tests.stdout.strip().splitlines() or ["no output"])[-1]
+    bench.record("tests", code=tests.returncode, summary=last)
 
 
 def _compiled(bench: Bench) -> None:
@@ -399,7 +399,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "tests": _tests,
     "compiled": _compiled,
 }
-"""What is measured, in this order."""
+"""The parts, in the order in which they run."""
 
 
 def _random_frames(count: int, size_hw: tuple[int, int], device: torch.device) -> Tensor:
@@ -414,7 +414,7 @@ def _size(size_hw: tuple[int, int]) -> str:
 
 
 def _source(bench: Bench, folder: Path) -> Source:
-    """Return photos under rain, or drawn scenes where none are given."""
+    """Return photos in rain, or drawn scenes if no photos are given."""
     from eval.street import draw_scene
     from rainmer.frames.images import write_image
 

@@ -1,12 +1,12 @@
-"""How fast the network derains: fused, as it is trained, and as the specification reads.
+"""Speed of the network: fused, as trained, and as a plain reading of the specification.
 
 python -m benchmarks.inference --networks published rainmer-s --sizes 128x128 256x256
 
 The variants take turns in one process with the same weights and frames; medians over rounds, as
-ratios to the plain reading (`benchmarks.plain`). The floor is what the fused network would take if
-its products ran at the rate of a large matrix product, or if its operators' bytes moved at the
-rate of a large copy, both measured here; caches may beat the second one. On a GPU two variants in
-bfloat16 are added, and the times are of the device, which each call is waited for.
+ratios to the plain reading (`benchmarks.plain`). The floor is the time of the fused network if its
+products ran at the rate of a large matrix product, or if its operators' bytes moved at the rate of
+a large copy, both measured here; caches may beat the second floor. On a GPU there are two more
+variants in bfloat16, and each call is timed until the device has finished.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from rainmer.stage.compiling import Compiled
 
 VARIANTS = ("plain", "network", "fused")
 GPU_VARIANTS = ("bf16", "compiled")
-"""Besides, on a GPU: the fused network in bfloat16, without and with torch.compile."""
+"""Additional variants on a GPU: fused in bfloat16, without and with torch.compile."""
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
                 row |= _measure(networks, image, options.rounds, rates)
                 rows.append(row)
                 print(_format(row), flush=True)
-                if options.out:  # what is measured is kept when the rest is interrupted
+                if options.out:  # keeps the measurements so far if the run is interrupted
                     result = {
                         "environment": describe_environment(device),
                         "rates": rates,
@@ -93,7 +93,7 @@ def _parse() -> argparse.Namespace:
 
 
 def make_variant(network: Rainmer, variant: str) -> Callable[[Tensor], Tensor]:
-    """Return a variant of a network, see `VARIANTS` and `GPU_VARIANTS`."""
+    """Return a variant of a network; see `VARIANTS` and `GPU_VARIANTS`."""
     if variant == "plain":
         return plain(network)
     if variant == "network":
@@ -139,7 +139,7 @@ def _measure(
 
 
 def _format(row: dict[str, Any]) -> str:
-    """Put a row into two lines."""
+    """Format a row as two lines."""
     seconds = row["seconds"]
     columns = []
     for name, taken in seconds.items():

@@ -1,4 +1,4 @@
-"""What the benchmarks of the network share: taking turns, counting work, peaks of the machine."""
+"""Shared by the benchmarks: alternating runs, counting work, peak rates of the machine."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _COPIED_BYTES = 1 << 28
 
 
 def build(name: str) -> Rainmer:
-    """Return the published network, or that of a spec.
+    """Build the published network or load the network of a spec.
 
     Raises:
         SpecError, WeightsError: The spec cannot be resolved.
-        SystemExit: It is no Rainmer.
+        SystemExit: The network is not a Rainmer.
     """
-    # Random weights make numbers so small that CPUs compute with them many times slower.
+    # Random weights lead to numbers so small that CPUs slow down many times.
     torch.set_flush_denormal(True)
     if name == PUBLISHED:
         torch.manual_seed(0)
@@ -61,7 +61,7 @@ def build(name: str) -> Rainmer:
 def add_network_options(
     parser: argparse.ArgumentParser, sizes_hw: Sequence[tuple[int, int]]
 ) -> None:
-    """Add which networks are measured, at which sizes (default given), and where that is kept."""
+    """Add the options for networks, sizes (with this default) and the output file."""
     parser.add_argument("--networks", nargs="+", default=[PUBLISHED], metavar="SPEC")
     parser.add_argument("--sizes", nargs="+", type=parse_size, default=sizes_hw, metavar="WxH")
     parser.add_argument("--out", type=Path, metavar="JSON")
@@ -74,7 +74,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for a GPU."""
+    """Wait until a GPU has finished; do nothing on other devices."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -86,16 +86,16 @@ def alternate(
     *,
     warm: bool = False,
 ) -> dict[str, list[float]]:
-    """Time functions in turns, so that what else the machine does meets all of them.
+    """Time functions in turns, so that other load on the machine affects all of them.
 
     Args:
-        functions: What is timed, by name.
-        rounds: How often.
-        device: Where they run.
-        warm: They have run before; otherwise a first round is not counted.
+        functions: Functions to time, by name.
+        rounds: Number of timed rounds.
+        device: Device on which they run.
+        warm: Whether they have run before; if not, a first round is not counted.
 
     Returns:
-        Seconds of each, round by round.
+        Seconds of each function, round by round.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(int(warm), rounds + 1):
@@ -110,7 +110,7 @@ def alternate(
 
 
 class _ByteCounter(TorchDispatchMode):
-    """Sums up what operators read and write, were each of them to do so once."""
+    """Adds up the bytes that operators read and write, each tensor once per operator."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,17 +126,17 @@ class _ByteCounter(TorchDispatchMode):
         kwargs = kwargs or {}
         results = function(*args, **kwargs)
         read = {name: value for name, value in kwargs.items() if name != "out"}
-        given, made = _tensors((args, read)), _tensors(results)
-        storages = {_storage(tensor) for tensor in given}
-        is_view = all(_storage(tensor) in storages for tensor in made)
+        inputs, outputs = _tensors((args, read)), _tensors(results)
+        storages = {_storage(tensor) for tensor in inputs}
+        is_view = all(_storage(tensor) in storages for tensor in outputs)
         only_allocates = "empty" in function._schema.name
         if not only_allocates and (function._schema.is_mutable or not is_view):
-            self.bytes += sum(t.numel() * t.element_size() for t in (*given, *made))
+            self.bytes += sum(t.numel() * t.element_size() for t in (*inputs, *outputs))
         return results
 
 
 def _storage(tensor: Tensor) -> int:
-    """Identify a tensor's memory; those of the device "meta" have no address."""
+    """Identify a tensor's memory; tensors on the device "meta" have no address."""
     return tensor.untyped_storage()._cdata
 
 
@@ -147,8 +147,8 @@ def _tensors(tree: object) -> list[Tensor]:
 def count_work(function: Callable[[], Any]) -> tuple[int, int]:
     """Return the FLOPs of a call (matrix products and convolutions), and the bytes it moves.
 
-    Bytes are counted operator by operator: what a cache spares is not subtracted. Tensors may be on
-    the device "meta", where nothing is computed.
+    Bytes are counted operator by operator, without regard to caches. Tensors may be on the device
+    "meta", where nothing is computed.
     """
     with FlopCounterMode(display=False) as flops, _ByteCounter() as moved:
         function()
@@ -156,14 +156,14 @@ def count_work(function: Callable[[], Any]) -> tuple[int, int]:
 
 
 def gemm_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
-    """Measure FLOP/s of a large matrix product, the best of some."""
+    """Measure the FLOP/s of a large matrix product, the best of several runs."""
     a = torch.rand(_PEAK_SIDE, _PEAK_SIDE, device=device, dtype=dtype)
     taken = alternate({"product": lambda: a @ a}, 5, device)["product"]
     return float(2 * _PEAK_SIDE**3 / min(taken))
 
 
 def read_rate(device: torch.device) -> float:
-    """Measure bytes/s, read and written, of a large copy, the best of some."""
+    """Measure bytes/s (read plus written) of a large copy, the best of several runs."""
     source = torch.zeros(_COPIED_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     taken = alternate({"copy": lambda: target.copy_(source)}, 5, device)["copy"]
@@ -171,5 +171,5 @@ def read_rate(device: torch.device) -> float:
 
 
 def median_ratio(slow: list[float], fast: list[float]) -> float:
-    """Return how many times as fast one is as the other, by medians."""
+    """Return the ratio of the medians: how many times as fast the second function is."""
     return statistics.median(slow) / statistics.median(fast)

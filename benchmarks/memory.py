@@ -1,10 +1,10 @@
-"""How much memory the network needs: fused, as it is trained, and as the specification reads.
+"""Memory of the network: fused, as trained, and as a plain reading of the specification.
 
 python -m benchmarks.memory --sizes 256x256
 
-Each variant derains one frame in a process of its own. On a CPU the figure is how far its resident
-memory rises above what it held with the network loaded, as Linux tells it; on a GPU it is the peak
-of what torch allocated, less the weights.
+Each variant derains one frame in its own process. On a CPU the figure is the rise of resident
+memory above that with the network loaded, as reported by Linux; on a GPU it is torch's peak
+allocation minus the weights.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ def _in_own_process(
 def _peak_bytes(
     name: str, variant: str, size_hw: tuple[int, int], threads: int, device: str
 ) -> int:
-    """Derain a random frame, and return how much memory that took."""
+    """Derain a random frame and return the bytes of memory that this took."""
     torch.set_num_threads(threads)
     chosen = resolve_device(device)
     network = make_variant(build(name).requires_grad_(False).to(chosen), variant)
     with torch.inference_mode():
-        network(torch.rand(1, 3, 16, 16, device=chosen))  # libraries are loaded on first use
+        network(torch.rand(1, 3, 16, 16, device=chosen))  # loads libraries that load on first use
         image = torch.rand(1, 3, *size_hw, device=chosen)
         if chosen.type == "cuda":
             torch.cuda.reset_peak_memory_stats(chosen)
@@ -94,7 +94,7 @@ def _peak_bytes(
 
 
 def _status(field: str) -> int:
-    """Return a field of this process's memory in bytes."""
+    """Return a memory field of `/proc/self/status` in bytes."""
     match = re.search(rf"^{field}:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
     assert match is not None
     return int(match[1]) * 1024

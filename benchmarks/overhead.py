@@ -1,8 +1,8 @@
-"""What eval.detect costs beside deraining, detecting and decoding.
+"""The overhead of eval.detect over deraining, detecting and decoding.
 
 Runs the whole command in this process with the cache of derained frames switched off, and compares
-its wall time with the seconds spent inside the derainers, inside the detector and in decoding. The
-command reads ahead, so the ratio can be below 1.
+its wall time with the seconds spent in derainers, in the detector and in decoding. The command
+reads ahead, so the ratio can be below 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LIMIT = 1.1
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print wall time over the time of the parts, the median of some runs."""
+    """Print the ratio of wall time to the time of the parts, the median of several runs."""
     parser = make_parser(
         "python -m benchmarks.overhead",
         "Compare the time of eval.detect with the time of its parts.",

@@ -1,21 +1,21 @@
-"""What the pipeline makes of its two networks, from a video that is decoded to one that is encoded.
+"""How close the pipeline comes to the speed of its two networks, from video to video.
 
 python -m benchmarks.pipeline --limit 32 --rounds 3
 
 Deraining alone, detecting alone and the whole pipeline (decode, derain, detect, draw, encode) take
 turns in one process on the same frames; medians over rounds. The ratio says how much of
-1 / (t_derain + t_detect) the pipeline reaches; at least 0.9 is wanted, as decoding and encoding go
-on beside the networks. The video is drawn street scenes in rendered rain. On CUDA the networks
-alone are timed on frames that are there already.
+1 / (t_derain + t_detect) the pipeline reaches; the target is 0.9, because decoding and encoding
+overlap with the networks. The video shows drawn street scenes in rendered rain. On CUDA the
+networks alone are timed on frames that are already on the device.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,15 @@ from eval.street import draw_scene
 from eval.street.detector import detector_weights
 from rainmer import Derainer
 from rainmer.background import consume
-from rainmer.cli import add_stage_options, make_parser, positive_int, run_command, stage_options
+from rainmer.cli import (
+    StageOptions,
+    add_stage_options,
+    make_parser,
+    parse_options,
+    positive_int,
+    run_command,
+    stage_options,
+)
 from rainmer.files import write_text
 from rainmer.frames.arrays import Frame, to_batch, to_frames, upload
 from rainmer.frames.video import VideoWriter, open_video
@@ -38,6 +46,18 @@ from rainmer.stage.specs import DEFAULT_DERAINER
 WANTED = 0.9
 _FPS = 25.0
 _RENDERED = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options(StageOptions):
+    """The options of the benchmark."""
+
+    derain: str
+    detector: str | None
+    sizes: list[tuple[int, int]]
+    limit: int
+    rounds: int
+    out: Path | None
 
 
 def main() -> None:
@@ -64,7 +84,7 @@ def main() -> None:
                 write_text(options.out, json.dumps(result, indent=2) + "\n")
 
 
-def _parse() -> argparse.Namespace:
+def _parse() -> _Options:
     parser = make_parser(
         "python -m benchmarks.pipeline",
         "Time the pipeline beside its networks.",
@@ -77,11 +97,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=positive_int, default=5)
     parser.add_argument("--out", type=Path, metavar="JSON")
     add_stage_options(parser)
-    return parser.parse_args()
+    return parse_options(parser, _Options, None)
 
 
 def write_rainy_video(path: Path, size_hw: tuple[int, int], count: int) -> None:
-    """Write a video of street scenes in rain, few of them over and over: rendering takes long.
+    """Write a video that repeats a few street scenes in rain, because rendering is slow.
 
     Args:
         path: The video.
@@ -144,10 +164,12 @@ def measure(
         "derain_ms": median["derain"] * 1e3,
         "detect_ms": median["detect"] * 1e3,
         "pipeline_fps": 1 / median["pipeline"],
-        # Of the same round: what else the machine does changes slowly.
+        # Parts of one round are compared, because other load on the machine changes slowly.
         "ratio": statistics.median(
-            (one + other) / whole
-            for one, other, whole in zip(*(taken[name] for name in functions), strict=True)
+            (derain_s + detect_s) / pipeline_s
+            for derain_s, detect_s, pipeline_s in zip(
+                *(taken[name] for name in functions), strict=True
+            )
         ),
         "ratio_of_medians": networks_s / median["pipeline"],
         "seconds": taken,
@@ -163,7 +185,7 @@ def _counted(function: Callable[[], None], bar: tqdm[Any]) -> Callable[[], None]
 
 
 def run_pipeline(video: Path, pipeline: Pipeline, names: dict[int, str], batch: int) -> None:
-    """Derain a video, detect in it, and write what was found beside it."""
+    """Derain a video, detect objects, and write the frames with boxes to a video beside it."""
     with (
         open_video(video) as reader,
         VideoWriter(video.with_name("found.mp4"), fps=reader.fps, size_hw=reader.size_hw) as writer,

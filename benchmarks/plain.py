@@ -1,7 +1,7 @@
-"""Rainmer as its specification reads, to compare with: the same weights, nothing merged.
+"""Rainmer as a plain reading of its specification, for comparison: same weights, nothing merged.
 
-Maps stay in the default memory order, every operation of the specification is one of torch, and
-every intermediate result is a tensor. `plain` exchanges the forward functions only, so that the
+Maps stay in the default memory order, every operation of the specification is a torch operation,
+and every intermediate result is a tensor. `plain` replaces only the forward functions, so the
 parameters, and a training step on them, are those of the network itself.
 """
 
@@ -34,10 +34,10 @@ _NORM_EPSILON = 1e-5
 
 
 def plain(network: _Network) -> _Network:
-    """Return a copy of a network, in the default memory order, that computes step by step."""
+    """Return a copy of a network in the default memory order that computes step by step."""
     copied = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     for name, module in copied.named_modules():
-        if name.endswith("embedding"):  # the network orders what it gives to these channels-last
+        if name.endswith("embedding"):  # the network passes channels-last maps to these
             module.__class__ = _Entry
         else:
             module.__class__ = _PLAIN.get(type(module), type(module))

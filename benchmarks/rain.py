@@ -1,7 +1,7 @@
-"""`python -m benchmarks.rain`: how many images a second the rain renderer makes.
+"""`python -m benchmarks.rain`: images per second of the rain renderer.
 
-Frames are embedded street scenes resized to 640x480. Presets take turns, so that what else the
-machine does meets all of them; medians over rounds. With a GPU also batches of 128-px crops there.
+Frames are embedded street scenes resized to 640x480. Presets take turns, so that other load on the
+machine affects all of them; medians over rounds. On a GPU, batches of 128-px crops are timed too.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What two derainers cost that share the CPUs: both at once, and one after the other.
+"""The cost of two derainers sharing the CPUs: at the same time, and one after the other.
 
 python -m benchmarks.together --cpus 2 --frames 8
 
-Both are `python -m rainmer.derain` on the same frames, on the same few CPUs, with a thread per CPU
-each. Rounds alternate between the two ways. The ratio of their wall times is 1 where sharing is
-free; threads that spin while they wait drive it up.
+Both run `python -m rainmer.derain` on the same frames and the same few CPUs, each with a thread per
+CPU. Rounds alternate between the two modes. The ratio of wall times is 1 if sharing is free;
+threads that spin while they wait raise it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a training step costs: the network as it is trained beside a plain reading of its blocks.
+"""The cost of a training step: the network as trained against a plain reading of its blocks.
 
 python -m benchmarks.training --crop 64 --batch 2
 
 Both take turns in one process: the same initial weights, the same random crops, the whole step of
-`rainmer.train.Trainer` (forward, losses, backward, clipping, Adam). With views the momentum
-encoder encodes positives and negatives too, by the same blocks. Medians over rounds.
+`rainmer.train.step.Trainer` (forward, losses, backward, clipping, Adam). With views, the momentum
+encoder also encodes positives and negatives, with the same blocks. Medians over rounds.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _parse() -> argparse.Namespace:
 def _measure(
     options: argparse.Namespace, device: torch.device, contrast_weight: float
 ) -> dict[str, list[float]]:
-    """Return the seconds of the steps of both networks."""
+    """Return the seconds per step of both networks."""
     config = TrainConfig(
         name="benchmark",
         variant="detgalpha",

@@ -1,11 +1,11 @@
-"""What a frame costs on any device: FLOPs and bytes, counted without computing.
+"""The work per frame on any device: FLOPs and bytes, counted without computing.
 
 python -m benchmarks.work --networks published rainmer-s --sizes 640x360 1280x720
 
-The networks run on torch's device "meta", which knows shapes only, as they would on a GPU: whole
-maps at once, no strips. Bytes are those that the operators read and write one by one; a compiler
-that merges operators saves some. With the rates of a device there is a floor beside them, the
-longer of the times that FLOPs and bytes would take.
+The networks run on torch's device "meta", which tracks only shapes. As on a GPU, whole maps are
+processed at once, without strips. Bytes are what each operator reads and writes; a compiler that
+merges operators saves some. Given the rates of a device, the output also has a floor: the longer of
+the times for the FLOPs and for the bytes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def main() -> None:
-    """Count and print."""
+    """Count the work and print it."""
     options = _parse()
     rows = []
     for name in options.networks:
         network = build(name).requires_grad_(False)
         for variant in VARIANTS:
-            # Only the fused network has rules of its own for lower precision.
+            # Only the fused network handles lower precision itself.
             for dtype in options.dtypes if variant == "fused" else ["fp32"]:
                 runnable = make_variant(network, variant)
                 assert isinstance(runnable, nn.Module)

@@ -137,7 +137,7 @@ class _UseThreads(argparse.Action):
         use_threads(values)
 
 
-def stage_options(options: argparse.Namespace | StageOptions) -> dict[str, Any]:
+def stage_options(options: StageOptions) -> dict[str, Any]:
     """Return the options of `add_stage_options` as arguments of `rainmer.Derainer`."""
     return {item.name: getattr(options, item.name) for item in dataclasses.fields(StageOptions)}
 

@@ -1,1 +1,1 @@
-"""Relating restoration gain to detection gain: the parts of `python -m eval.relation`."""
+"""`python -m eval.relation`: how restoration gains relate to detection gains."""

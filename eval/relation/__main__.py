@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Raises:
-        RainmerError: The user's input cannot be used, or parts of it could not be measured.
+        RainmerError: The input is invalid, or parts of it could not be measured.
     """
     options = parse_options(_parser(), RelationOptions, argv)
     if options.quiet:
@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         "--derain",
         nargs="*",
         metavar="SPEC",
-        help=f"derainers to compare: {SPEC_HELP}; {PLACEHOLDER} in a spec stands for the name of "
-        f"each set; alone: {DEFAULT_DERAINER}",
+        help=f"derainers to compare: {SPEC_HELP}; LABEL=SPEC names one, {PLACEHOLDER} in it is the "
+        f"set's name; alone: {DEFAULT_DERAINER}",
     )
     parser.add_argument(
         "--sets",
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _result_lines(relation: Relation) -> Iterator[str]:
-    """Yield what is printed of a result."""
+    """Yield the lines that are printed after a run."""
     yield gain_table(relation.rows)
     yield from summary_lines(relation.correlations)
     for measured in relation.sets:
@@ -104,7 +104,7 @@ def _result_lines(relation: Relation) -> Iterator[str]:
 
 
 def _raise_defects(relation: Relation, folder: Path) -> None:
-    """Say at the end what is missing from the results, with exit code 2.
+    """Raise an error that lists what is missing from the results, so the exit code is 2.
 
     Raises:
         DatasetError: A set could not be measured, or has defects.

@@ -1,4 +1,4 @@
-"""Correlation coefficients: of points by scipy, and of all resamples of a bootstrap at once.
+"""Correlation coefficients of points (by scipy), and of all resamples of a bootstrap at once.
 
 | kind | what it asks | definition |
 | --- | --- | --- |
@@ -7,8 +7,8 @@
 | `kendall` | in how many pairs do the orders agree? | tau-b, which corrects for ties |
 
 tau-b is (C - D) / sqrt(A B), with C and D the pairs in equal and in opposite order, A and B the
-pairs that are no tie in x and in y (M. G. Kendall, The treatment of ties in ranking problems,
-Biometrika 1945). The numbers are those of scipy.stats and of `pandas.DataFrame.corr`.
+pairs that are not tied in x and in y (M. G. Kendall, The treatment of ties in ranking problems,
+Biometrika 1945). The results equal those of scipy.stats and `pandas.DataFrame.corr`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Kind = Literal["pearson", "spearman", "kendall"]
 
 KINDS: tuple[Kind, ...] = ("pearson", "spearman", "kendall")
 
-_SAME = 1e-9  # of the largest value: differences below are rounding, not gain
-_CHUNK = 250  # resamples or points at once: bounds the memory
+_SAME = 1e-9  # relative to the largest value: smaller differences are rounding, not gain
+_CHUNK = 250  # resamples or points processed at once, to bound memory
 
 
 def is_constant(values: FloatArray) -> bool:
-    """Tell whether values (N,) differ by nothing but rounding; a constant correlates with nothing.
+    """Tell whether values (N,) are equal up to rounding, so that no correlation is defined.
 
     >>> is_constant(np.array([0.1 + 0.2, 0.3, 0.3]))
     True
@@ -41,7 +41,7 @@ def is_constant(values: FloatArray) -> bool:
 
 
 def coefficient(x: FloatArray, y: FloatArray, kind: Kind) -> float:
-    """Return one coefficient of points, -1..1.
+    """Return a correlation coefficient of points, -1..1.
 
     Args:
         x: (N,) finite values.
@@ -63,7 +63,7 @@ def coefficient(x: FloatArray, y: FloatArray, kind: Kind) -> float:
 
 
 def resampled_points(x: FloatArray, y: FloatArray, kind: Kind) -> FloatArray:
-    """Return the coefficient of each row of points whose values themselves were resampled.
+    """Return the coefficient of each row, where the values of the points were resampled.
 
     Args:
         x: (R, N): the N points' values in each of R resamples.
@@ -81,7 +81,7 @@ def _points(x: FloatArray, y: FloatArray, kind: Kind) -> FloatArray:
     if kind == "kendall":
         return _kendall_of_points(x, y)
     if kind == "spearman":
-        # scipy gives NaN to a whole row that holds one, as wanted here.
+        # scipy returns NaN for a row that contains NaN, as wanted here.
         x, y = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
     scale_x, scale_y = np.abs(x).max(axis=1), np.abs(y).max(axis=1)
     x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
@@ -98,18 +98,18 @@ def _kendall_of_points(x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def resampled_weights(x: FloatArray, y: FloatArray, weights: FloatArray, kind: Kind) -> FloatArray:
-    """Return the coefficient of points that count a different number of times in each resample.
+    """Return the coefficient in each resample of the points, given as weights.
 
-    The same as repeating each point as often as its weight says, without doing so.
+    The result equals that of repeating each point as often as its weight, without the copies.
 
     Args:
         x: (N,) finite values.
         y: (N,) finite values.
-        weights: (R, N) whole numbers: how often each point is in each resample.
+        weights: (R, N) whole numbers: how often each resample contains each point.
         kind: Which coefficient.
 
     Returns:
-        (R,); NaN where x or y is constant among the points drawn.
+        (R,); NaN where x or y is constant among the resampled points.
     """
     compute = {"pearson": _pearson, "spearman": _spearman, "kendall": _kendall}[kind]
     parts = [weights[start : start + _CHUNK] for start in range(0, len(weights), _CHUNK)]
@@ -125,14 +125,14 @@ def _spearman(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def _mid_ranks(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return each value's mean rank (R, N) within each resample, counted from its middle."""
+    """Return each value's mean rank (R, N) within each resample, relative to the middle rank."""
     group, counts = _grouped(values, weights)
     ranks = counts.cumsum(axis=1) - 0.5 * counts - 0.5 * counts.sum(axis=1, keepdims=True)
     return np.asarray(ranks[:, group])
 
 
 def _grouped(values: FloatArray, weights: FloatArray) -> tuple[npt.NDArray[np.intp], FloatArray]:
-    """Return each value's place (N,) among the V distinct ones, and the weights (R, V) of these."""
+    """Return each value's index (N,) among the V distinct values, and their weights (R, V)."""
     distinct, group = np.unique(values, return_inverse=True)
     order = np.argsort(group, kind="stable")
     starts = np.searchsorted(group[order], np.arange(len(distinct)))
@@ -140,26 +140,26 @@ def _grouped(values: FloatArray, weights: FloatArray) -> tuple[npt.NDArray[np.in
 
 
 def _weighted_pearson(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
-    """Correlate (1, N) or (R, N) values, near 0 in the mean, under weights (R, N)."""
+    """Correlate values (1, N) or (R, N) with mean near 0 under weights (R, N)."""
     total = weights.sum(axis=1)
     mean_x, mean_y = (weights * x).sum(axis=1) / total, (weights * y).sum(axis=1) / total
     square_x = (weights * x * x).sum(axis=1) / total - mean_x**2
     square_y = (weights * y * y).sum(axis=1) / total - mean_y**2
     product = (weights * x * y).sum(axis=1) / total - mean_x * mean_y
-    # Differences of large sums leave rounding where there is no variance.
+    # Where the variance is zero, differences of large sums leave rounding errors.
     varied = (square_x > 1e-12 * (x * x).max()) & (square_y > 1e-12 * (y * y).max())
     return _ratio(product, square_x, square_y, varied)
 
 
 def _kendall(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
-    """Sum the orders of all pairs, each pair counted as often as both its points are drawn.
+    """Return tau-b (R,) over all pairs, each weighted by the product of its points' weights.
 
-    `scipy.stats.kendalltau` takes no weights. Called for every resample on repeated points it gives
-    the same numbers, but takes 60 times as long for 200 points.
+    `scipy.stats.kendalltau` takes no weights. Called for each resample on repeated points, it gives
+    the same numbers but takes 60 times as long for 200 points.
     """
     agreement = np.zeros(len(weights))
-    counts = weights.astype(np.float32)  # exact: a sum of counts is at most N
-    for start in range(0, len(x), _CHUNK):  # all pairs at once would fill the memory
+    counts = weights.astype(np.float32)  # exact: sums of counts are at most N
+    for start in range(0, len(x), _CHUNK):  # all pairs at once would exhaust memory
         part = slice(start, start + _CHUNK)
         orders = np.sign(x[:, None] - x[part]) * np.sign(y[:, None] - y[part])
         agreement += 0.5 * ((counts @ orders.astype(np.float32)) * weights[:, part]).sum(axis=1)

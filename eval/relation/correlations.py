@@ -1,14 +1,14 @@
 """Correlation of restoration gain with detection gain: over derainers, over sets, over images.
 
-| scope | a point is | resampled are |
+| scope | a point is | the bootstrap resamples |
 | --- | --- | --- |
 | `set` | a derainer on one set | the images of the set |
 | `pooled` | a derainer on a set, all sets | the images of each set, independently |
 | `images` | an image of one set, one derainer | the images |
 
-An interval says how much a coefficient hangs on which images were drawn, not on which derainers
-were chosen. Controls are points of their own population: the identity has both gains zero by
-construction, so it draws every relation through the origin.
+An interval shows how much a coefficient depends on the sample of images, not on the choice of
+derainers. Controls form a separate population: both gains of the identity are zero by construction,
+which pulls every relation through the origin.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ FloatArray = npt.NDArray[np.float64]
 Scope: TypeAlias = Literal["pooled", "set", "images"]
 
 FEWEST = 3
-"""Fewest points of a correlation: two always lie on a line."""
+"""Fewest points for a correlation, because two always lie on a line."""
 
 POPULATIONS = ("derainers", "derainers and controls")
-"""Which points a correlation over derainers takes."""
+"""Which points enter a correlation over derainers."""
 
 _NO_RESAMPLES = "no interval: no resamples, or a set with a single image"
 _TOO_FEW_RESAMPLES = "no interval: fewer than 95 % of the resamples define a coefficient"
@@ -61,16 +61,16 @@ def _undefined() -> dict[Kind, Score]:
 
 @dataclass(frozen=True, kw_only=True)
 class Correlation:
-    """One gain of restoration against one gain of detection.
+    """The correlation of a restoration gain with a detection gain.
 
     Attributes:
         scope: What a point is.
         set_name: The set; empty for all sets together.
-        condition: The condition; `all` are all images.
-        derainer: Whose images are the points; empty where derainers are.
+        condition: The condition; `all` means all images.
+        derainer: The derainer whose images are the points; empty where the points are derainers.
         points: One of `POPULATIONS`, or `images`.
-        restoration: The gain of restoration, such as `delta_psnr`.
-        detection: The gain of detection, such as `delta_mAP`.
+        restoration: The restoration gain, such as `delta_psnr`.
+        detection: The detection gain, such as `delta_mAP`.
         count: Number of points.
         coefficients: -1..1, with their intervals.
         note: Why a coefficient or an interval is undefined; else empty.
@@ -88,7 +88,7 @@ class Correlation:
     note: str = ""
 
     def as_record(self) -> dict[str, object]:
-        """Return the correlation as metrics.json and correlations.csv hold it."""
+        """Return the fields that metrics.json and correlations.csv hold."""
         record: dict[str, object] = {
             "scope": self.scope,
             "set": self.set_name,
@@ -106,7 +106,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class _Point:
-    """A derainer on a set: its row, and its gains in each resample (none: no interval)."""
+    """A derainer on a set: its row, and its gains in each resample (empty: no interval)."""
 
     row: GainRow
     samples: Mapping[str, FloatArray]
@@ -117,12 +117,12 @@ def correlate(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda steps, total: None,
 ) -> list[Correlation]:
-    """Return every correlation, pooled ones first, those over images last.
+    """Return every correlation: pooled ones first, then per set, and over images last.
 
     Args:
         sets: The gains of each set.
-        seed: Resamples of different sets are joined in an order that depends on it.
-        progress: Called with the number of steps done and of all steps.
+        seed: Determines the order in which the resamples of different sets are joined.
+        progress: Called with the number of finished steps and the total.
     """
     steps = [*_pooled(sets, seed)]
     for gains in sets:
@@ -132,13 +132,13 @@ def correlate(
         steps += [_over_images(gains, name, members) for name, members in gains.conditions.items()]
     table: list[Correlation] = []
     for number, step in enumerate(steps, start=1):
-        table += step  # steps are generators: the work is done here
+        table += step  # a step is a generator, so it computes here
         progress(number, len(steps))
     return table
 
 
 def _pooled(sets: Sequence[SetGains], seed: int) -> Iterator[Iterator[Correlation]]:
-    """Yield the correlations of each condition that several sets have."""
+    """Yield the pooled correlations of each condition that at least two sets share."""
     for condition in dict.fromkeys(name for gains in sets for name in gains.conditions):
         members = [gains for gains in sets if condition in gains.conditions]
         if len(members) > 1:
@@ -150,10 +150,10 @@ def _points(gains: ConditionGains) -> list[_Point]:
 
 
 def _joined(sets: Sequence[SetGains], condition: str, seed: int) -> list[_Point]:
-    """Put the points of several sets together, their resamples in independent order.
+    """Pool the points of several sets, with the resamples of each set in independent order.
 
-    All sets are resampled with one seed. Sets of equal size would then draw the same positions in
-    the same resample; shuffling whole resamples per set takes away what they have in common.
+    All sets are resampled with the same seed, so sets of equal size draw the same positions in each
+    resample. Shuffling the order of the resamples within each set removes this dependence.
     """
     joined = []
     for index, gains in enumerate(sets):
@@ -243,7 +243,7 @@ def _correlated(
     y: FloatArray,
     resampled: Callable[[Kind], FloatArray] | None,
 ) -> Correlation:
-    """Fill in what points (N,) give, with intervals if their resampled coefficients are known."""
+    """Return the correlation with the coefficients of points (N,), and intervals if resampled."""
     note = _obstacle(x, y)
     if note:
         return replace(correlation, count=len(x), note=note)
@@ -259,7 +259,7 @@ def _correlated(
 
 
 def _obstacle(x: FloatArray, y: FloatArray) -> str:
-    """Say why points have no correlation; empty if they have one."""
+    """Return why the points have no correlation; empty if they have one."""
     if len(x) < FEWEST:
         return f"{len(x)} point{'' if len(x) == 1 else 's'}: a correlation needs {FEWEST}"
     if is_constant(x):

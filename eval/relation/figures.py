@@ -1,6 +1,6 @@
-"""The figures: gains per derainer with one line per set, and one gain against the other.
+"""The figures: gains per derainer with a line per set, and detection against restoration gains.
 
-Sets have a colour and a marker each. Controls are hollow.
+Each set has a colour and a marker. Controls are hollow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FEW_POINTS = 60
 
 
 def order_derainers(rows: Sequence[GainRow]) -> list[str]:
-    """Order derainers for the axis: controls, then by their mean gain of PSNR over the sets."""
+    """Order derainers for the axis: controls first, then by mean PSNR gain over the sets."""
     gains: dict[tuple[bool, str], list[float]] = {}
     for row in rows:
         key = (not row.control, row.derainer)
@@ -36,7 +36,7 @@ def order_derainers(rows: Sequence[GainRow]) -> list[str]:
 
 @styled
 def relation_figure(rows: Sequence[GainRow]) -> Figure:
-    """Draw gains per derainer (PSNR, mAP), and the gain of mAP against PSNR and SSIM.
+    """Draw gains per derainer (PSNR, mAP), and the mAP gain against the PSNR and SSIM gains.
 
     Args:
         rows: Rows of one condition, at least one.
@@ -62,7 +62,7 @@ def relation_figure(rows: Sequence[GainRow]) -> Figure:
 
 @styled
 def condition_scatters(groups: Sequence[tuple[str, Sequence[GainRow]]]) -> Figure:
-    """Draw the gain of mAP against the gain of PSNR, conditions side by side on equal axes.
+    """Draw the mAP gain against the PSNR gain, conditions side by side on equal axes.
 
     Args:
         groups: Name and rows of each condition, at least one.
@@ -90,9 +90,9 @@ def _sets(rows: Sequence[GainRow]) -> list[str]:
 def _draw_lines(
     axes: Axes, rows: Sequence[GainRow], gain: str, names: Sequence[str], sets: Sequence[str]
 ) -> None:
-    """Draw a gain per derainer, one line per set, with intervals as whiskers."""
+    """Draw a gain per derainer: a line per set, with intervals as whiskers."""
     for index, set_name in enumerate(sets):
-        # Sets side by side, so that their whiskers do not cover each other.
+        # The sets are offset, so that their whiskers do not overlap.
         shift = 0.09 * (index - (len(sets) - 1) / 2)
         points = sorted(
             (
@@ -118,9 +118,9 @@ def _draw_lines(
 def _draw_scatter(
     axes: Axes, rows: Sequence[GainRow], gain: str, names: Sequence[str], sets: Sequence[str]
 ) -> None:
-    """Draw the gain of mAP against a gain of restoration; numbers are those of the derainers.
+    """Draw the mAP gain against a restoration gain; points carry the numbers of their derainers.
 
-    Lines join the points of a set in order of the restoration gain, as in the paper.
+    Lines join the points of a set in the order of restoration gains, as in the paper.
     """
     count = sum(len(_points(rows, name, gain)) for name in sets)
     for index, set_name in enumerate(sets):
@@ -144,7 +144,7 @@ def _draw_scatter(
 def _points(
     rows: Sequence[GainRow], set_name: str, gain: str
 ) -> list[tuple[float, float, GainRow]]:
-    """Return a set's points (restoration gain, detection gain, row), sorted, as they are shown."""
+    """Return a set's points (restoration gain, detection gain, row), sorted, in axes units."""
     points = [
         (x, y, row)
         for row in rows
@@ -156,7 +156,7 @@ def _points(
 
 
 def _shown(row: GainRow, gain: str) -> float | None:
-    """Return a gain in the unit of the axes."""
+    """Convert a gain to the unit of the axes."""
     value = row.gains[gain].value
     return None if value is None else MEASURES[gain].factor * value
 
@@ -191,7 +191,7 @@ def _draw_number(axes: Axes, x: float, y: float, value: int, color: str) -> None
 
 
 def _legend(rows: Sequence[GainRow], sets: Sequence[str]) -> list[Line2D]:
-    """Return the legend's entries: the sets, and what hollow markers are."""
+    """Return the legend's entries: the sets, and the meaning of hollow markers."""
     entries = [
         Line2D([], [], color=color_of(i), marker=marker_of(i), label=shorten(name, 34))
         for i, name in enumerate(sets)

@@ -1,8 +1,8 @@
-"""Gains of one set: what each derainer adds in restoration and in detection, resample by resample.
+"""Gains of a set: what each derainer adds in restoration and in detection, per resample.
 
-Every gain is a difference to the rainy input on the same images. One draw of images per condition
-serves all derainers and all measures, so gains of one resample belong together, and a correlation
-of gains can be taken within each resample. With one seed the intervals are those of eval.detect.
+Every gain is a difference to the rainy input on the same images. All derainers and all measures of
+a condition share the same resamples of images, so correlations of gains can be computed within each
+resample. With the same seed, the intervals equal those of eval.detect.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 
 RESTORATION: tuple[str, ...] = tuple(f"delta_{score}" for score in SCORES)
-"""Gains of restoration: differences of PSNR in dB and of SSIM, in two conventions."""
+"""Restoration gains: differences of PSNR in dB and of SSIM, in two conventions."""
 
 DETECTION = ("delta_mAP", "relative_mAP", "recovered")
-"""Gains of detection: difference of mAP, its share of the rainy mAP, and of what the rain took."""
+"""Detection gains: mAP difference, and that relative to the rainy mAP and to the loss by rain."""
 
-_LEAST_DEFINED = 0.95  # of the resamples; with fewer an interval would be of the lucky ones
+_LEAST_DEFINED = 0.95  # share of resamples that an interval needs, or it would be biased
 
 _RowKey: TypeAlias = tuple[str, str]
 """Input and derainer of a row."""
@@ -61,20 +61,20 @@ class Levels:
 
 @dataclass(frozen=True, kw_only=True)
 class GainRow:
-    """What one derainer gains on one condition of a set.
+    """The gains of a derainer on a condition of a set.
 
     Attributes:
         set_name: The set.
         condition: The condition; `all` is the whole set.
         derainer: Its name.
         control: Whether it is a control, the identity or the median filter.
-        truth: What detections were scored against, in words.
+        truth: Description of what detections were scored against.
         images: Number of images.
         boxes: Number of true boxes.
         mean_ap: mAP.
         clean_mean_ap: mAP of the clean images.
         images_scored: Number of images that have a PSNR before and after.
-        levels: Each restoration score, mean over images.
+        levels: Each restoration score, averaged over images.
         gains: Each of `DETECTION` and `RESTORATION`, with its interval.
     """
 
@@ -92,7 +92,7 @@ class GainRow:
     gains: Mapping[str, Score]
 
     def as_record(self) -> dict[str, object]:
-        """Return the row as metrics.json and relation.csv hold it."""
+        """Return the fields that metrics.json and relation.csv hold."""
         record: dict[str, object] = {
             "set": self.set_name,
             "condition": self.condition,
@@ -116,11 +116,11 @@ class GainRow:
 
 @dataclass(frozen=True)
 class ImageGains:
-    """One derainer's gains image by image, in the order of `SetGains.image_ids`.
+    """A derainer's scores image by image, in the order of `SetGains.image_ids`.
 
     Attributes:
-        scores: Name of a restoration score to (rainy, derained), each (I,); NaN where there is
-            none or where an image equals its clean partner, so that its PSNR has no end.
+        scores: Name of a restoration score to (rainy, derained), each (I,); NaN where
+            there is none, or where the PSNR is infinite because an image equals its clean partner.
         counts: (I, 2, 3): tp, fp and fn, rainy and derained, at the fixed confidence.
     """
 
@@ -134,19 +134,20 @@ class ImageGains:
 
     @property
     def detection(self) -> FloatArray:
-        """The gain of F1 of each image; see `f1_score`."""
+        """Return the F1 gain of each image; see `f1_score`."""
         return f1_score(self.counts[:, 1]) - f1_score(self.counts[:, 0])
 
 
 @dataclass(frozen=True)
 class ConditionGains:
-    """Gains of one condition of a set.
+    """Gains on a condition of a set.
 
     Attributes:
-        positions: Which images belong to it, as positions in `SetGains.image_ids`.
-        weights: (R, I) how often each of them is in each resample; None: no intervals.
-        rows: One row per derainer.
-        samples: Derainer to gain to its value in each resample (R,); empty without weights.
+        positions: Images of the condition, as positions in `SetGains.image_ids`.
+        weights: (R, I) how often each resample contains each image; None: no intervals.
+        rows: A row per derainer.
+        samples: Gains in each resample (R,), by derainer and name of the gain; empty without
+            weights.
     """
 
     positions: npt.NDArray[np.intp]
@@ -157,12 +158,12 @@ class ConditionGains:
 
 @dataclass(frozen=True)
 class SetGains:
-    """Everything that one set says about restoration and detection.
+    """All gains on a set.
 
     Attributes:
         name: The set.
-        truth: What detections were scored against, in words.
-        image_ids: Its images.
+        truth: Description of what detections were scored against.
+        image_ids: The ids of its images.
         conditions: Gains by condition; the whole set (`all`) comes first.
         images: Gains by derainer, image by image.
     """
@@ -177,10 +178,10 @@ class SetGains:
 def f1_score(counts: npt.NDArray[np.int64]) -> FloatArray:
     """Return F1 = 2 TP / (2 TP + FP + FN) of each image.
 
-    F1 serves as the detection score of a single image. An image's AP hangs on the order of a
-    handful of boxes and is undefined without objects; recall alone would reward inventing boxes.
-    F1 counts missed and false boxes alike, at the confidence that a user of the detector sets. An
-    image without objects in which nothing is found is answered rightly: 1.
+    F1 serves as the detection score of a single image. The AP of an image depends on the order of a
+    handful of boxes and is undefined without objects; recall alone would reward false boxes. F1
+    counts missed and false boxes alike, at the confidence that a user of the detector sets. An
+    image without objects and without detections scores 1.
 
     Args:
         counts: (I, 3) tp, fp, fn.
@@ -192,8 +193,8 @@ def f1_score(counts: npt.NDArray[np.int64]) -> FloatArray:
         >>> f1_score(np.array([[2, 1, 1], [0, 3, 0], [0, 0, 0]])).round(3).tolist()
         [0.667, 0.0, 1.0]
     """
-    found, wrong = 2.0 * counts[:, 0], counts[:, 1] + counts[:, 2]
-    return np.where(found + wrong > 0, found / np.maximum(found + wrong, 1.0), 1.0)
+    hits, errors = 2.0 * counts[:, 0], counts[:, 1] + counts[:, 2]
+    return np.where(hits + errors > 0, hits / np.maximum(hits + errors, 1.0), 1.0)
 
 
 def with_ends(name: str, score: Score) -> dict[str, float | None]:
@@ -204,7 +205,7 @@ def with_ends(name: str, score: Score) -> dict[str, float | None]:
 def interval_of(samples: FloatArray) -> tuple[float, float] | None:
     """Return the 95 % percentile interval of resampled values (R,).
 
-    None where fewer than 95 % of the resamples define a value, or fewer than two.
+    None where fewer than 95 % of the resamples, or fewer than two, define a value.
     """
     defined = np.isfinite(samples)
     if not samples.size or defined.mean() < _LEAST_DEFINED:
@@ -219,7 +220,7 @@ def measure_gains(
 
     Args:
         comparison: Of rainy, clean and derained rows.
-        truth: What it was scored against, in words.
+        truth: Description of what it was scored against.
         conf: Confidence of the counts per image, 0..1.
         resamples: Bootstrap resamples; 0 leaves intervals out.
         seed: Seed of the bootstrap.
@@ -246,7 +247,7 @@ def measure_gains(
 
 @dataclass(frozen=True)
 class _Material:
-    """What all conditions of a set are made from; matches by input and derainer."""
+    """Inputs shared by the conditions of a set; matches are keyed by input and derainer."""
 
     comparison: Comparison
     truth: str
@@ -346,30 +347,30 @@ def _detection_samples(
 
 
 def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
-    """Return part / whole; NaN where the whole is nothing or less."""
+    """Return part / whole; NaN where the whole is not positive."""
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), np.nan)
 
 
 def _paired(pair: tuple[FloatArray, FloatArray], positions: npt.NDArray[np.intp]) -> FloatArray:
-    """Return (2, I): rainy and derained scores, undefined where either of them is."""
+    """Return rainy and derained scores (2, I); both are NaN where either is undefined."""
     scores = np.stack(pair)[:, positions]
     return np.where(np.isfinite(scores).all(axis=0), scores, np.nan)
 
 
 def _means(pair: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return the mean gain in each resample; NaN in one without any image that has a gain."""
+    """Return the mean gain in each resample; NaN where none of its images has a gain."""
     gains = pair[1] - pair[0]
     defined = np.isfinite(gains)
     return _share(weights[:, defined] @ gains[defined], weights[:, defined].sum(axis=1))
 
 
 def _mean(values: FloatArray) -> float | None:
-    """Return the mean of the values that are defined; None without any."""
+    """Return the mean of the defined values; None if there are none."""
     defined = values[np.isfinite(values)]
     return float(defined.mean()) if defined.size else None
 
 
 def _scored(value: float | None, samples: FloatArray | None) -> Score:
-    """Return a value with the interval of its resamples, where both are defined."""
+    """Return a value with the interval of its resamples, as far as they are defined."""
     ends = interval_of(samples) if value is not None and samples is not None else None
     return Score(value, *(ends or ()))

@@ -1,9 +1,9 @@
-"""Pseudo-labels by another detector than the one that is measured.
+"""Pseudo-labels from a detector other than the measured one.
 
-The paper takes the detector's own detections on the clean images as the truth. A derainer is then
-rewarded for what looks clean to that very detector, errors included. Labels of a stronger detector
-of another family are nearer to the truth, and the measured detector's clean row becomes a ceiling
-that is not 100 % by construction.
+The paper takes the measured detector's detections on the clean images as the truth. This rewards a
+derainer for what looks clean to that detector, errors included. Labels from a stronger detector of
+another family are closer to the truth, and the measured detector's score on clean images is no
+longer 100 % by construction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REMARK = (
     "truth, as in the paper. That is agreement, not accuracy, and it rewards images that look "
     "clean to this very detector; --labeller with a stronger detector is recommended."
 )
-"""What a reader must know of sets whose truth is the detector's own."""
+"""Remark on sets whose truth comes from the measured detector."""
 
 
 def label_set(
@@ -37,14 +37,14 @@ def label_set(
     times: StageTimes,
     progress: Callable[[int], None] = lambda images: None,
 ) -> DetectionSet:
-    """Give a set the labeller's confident detections on its clean images as boxes.
+    """Label a set with the labeller's confident detections on its clean images.
 
     Args:
         data: A set with clean images.
         labeller: The detector that labels; its classes become the set's categories.
         conf: Confidence from which a detection is a label, 0..1.
         folder: Where the labeller's row is kept, for resuming.
-        times: Decoding and detecting add their time to it, see `run_row`.
+        times: Receives the times of decoding and detecting; see `run_row`.
         progress: Called with the number of images done.
 
     Raises:

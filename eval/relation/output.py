@@ -32,9 +32,9 @@ class MeasuredSet:
 
     Attributes:
         gains: Its gains.
-        data: Its images.
-        notes: What a reader must know about its data.
-        self_labelled: Whether its truth is the measured detector's own view of the clean images.
+        data: The detection set.
+        notes: Remarks on its data for readers of the report.
+        self_labelled: Whether its truth is the measured detector's detections on clean images.
     """
 
     gains: SetGains
@@ -51,8 +51,8 @@ class Relation:
         detector: Name of the detector that was measured.
         sets: The sets that were measured, at least one.
         correlations: All correlations; see `eval.relation.correlations.correlate`.
-        failures: Set to the reason why it could not be measured.
-        facts: How the numbers came about.
+        failures: Reasons why sets could not be measured, by set.
+        facts: Command, configuration and environment of the run.
     """
 
     detector: str
@@ -63,7 +63,7 @@ class Relation:
 
     @property
     def rows(self) -> list[GainRow]:
-        """The gains by set, condition and derainer."""
+        """The rows of all sets and conditions, in this order."""
         return [
             row
             for measured in self.sets
@@ -73,15 +73,15 @@ class Relation:
 
     @property
     def truths(self) -> dict[str, str]:
-        """Set to what its detections were scored against, in words."""
+        """Descriptions of what detections were scored against, by set."""
         return {measured.gains.name: measured.gains.truth for measured in self.sets}
 
 
 def write_relation(folder: Path, relation: Relation) -> None:
-    """Write everything but the report into a run's folder.
+    """Write everything but the report into the folder of a run.
 
-    relation.csv holds the gains, images.csv each image of each derainer, correlations.csv the
-    coefficients, metrics.json all but the images, relation.svg and relation.png the figure.
+    relation.csv holds the gains, images.csv the images of each derainer, correlations.csv the
+    coefficients, metrics.json everything but the images, relation.svg and relation.png the figure.
 
     Raises:
         OutputError: A file cannot be written.
@@ -122,7 +122,7 @@ def _describe(measured: MeasuredSet) -> dict[str, object]:
 
 
 def _image_records(measured: MeasuredSet) -> Iterator[dict[str, object]]:
-    """Yield each image of each derainer; equal images have no PSNR gain, hence an empty field."""
+    """Yield a record per image and derainer; equal images have an empty PSNR gain."""
     keys = {sample.image_id: sample.name for sample in measured.data.samples}
     members = _memberships(measured.gains)
     for derainer, images in measured.gains.images.items():
@@ -148,7 +148,7 @@ def _image_records(measured: MeasuredSet) -> Iterator[dict[str, object]]:
 
 
 def _memberships(gains: SetGains) -> list[list[str]]:
-    """Return the conditions that each image belongs to."""
+    """Return the conditions of each image."""
     names: list[list[str]] = [[] for _ in gains.image_ids]
     for condition, content in gains.conditions.items():
         for position in content.positions:

@@ -1,4 +1,4 @@
-"""The report of a relation run: one HTML file made of the parts that all reports share."""
+"""The report of a relation run: an HTML file built from the parts that all reports share."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _tiles(correlations: Sequence[Correlation]) -> list[Tile]:
 
 
 def _charts(rows: Sequence[GainRow], conditions: Sequence[str]) -> list[Chart]:
-    """Draw the main figure, and one of the single conditions if there are any."""
+    """Draw the main figure, and a figure of the conditions if there are any."""
     by_condition = [(name, [row for row in rows if row.condition == name]) for name in conditions]
     alt = "Gains of restoration and of detection per derainer, and one against the other"
     main = to_svg(relation_figure(by_condition[0][1]), "relation", alt)

@@ -1,4 +1,4 @@
-"""A run of the command: sets and derainers, measured set by set."""
+"""A run of the command: it measures all derainers, set by set."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ class RelationOptions(StageOptions, DetectorOptions, RunOptions):
 
 @dataclass
 class Bench:
-    """What all sets share, and what has been measured so far.
+    """What all sets share, and the measurements so far.
 
     Attributes:
         options: The options of the command.
         detector_name: Name or file of the detector's weights.
         detector: The detector that is measured.
         labeller: The detector that labels sets without boxes; None: `detector`.
-        derainers: What is compared.
-        sets: The sets that are to be measured.
-        folder: Where results go.
-        failures: Set to the reason why it cannot be measured.
-        measured: The sets that were measured.
-        times: Milliseconds of decoding and detecting.
-        derain_s: Seconds inside derainers.
+        derainers: The derainers to compare.
+        sets: The sets to measure.
+        folder: Folder of the results.
+        failures: Reasons why sets cannot be measured, by set.
+        measured: The sets measured so far.
+        times: Times of decoding and detecting, in milliseconds.
+        derain_s: Seconds spent in derainers.
         started: `time.perf_counter` when the run began.
     """
 
@@ -91,10 +91,10 @@ class Bench:
 
 
 def set_up(options: RelationOptions) -> Bench:
-    """Load detectors, derainers and sets, so that mistakes end the run before the work.
+    """Load detectors, derainers and sets, so that mistakes end the run early.
 
     Raises:
-        RainmerError: A spec, a file of weights, or every set cannot be used.
+        RainmerError: A spec or a weights file is unusable, or all sets are.
     """
     started = time.perf_counter()
     device = resolve_device(options.device)
@@ -130,7 +130,7 @@ def set_up(options: RelationOptions) -> Bench:
 
 
 def _load_sets(options: RelationOptions) -> tuple[list[DetectionSet], dict[str, str]]:
-    """Read every set; those that cannot be used are returned with the reason."""
+    """Read every set; also return the reason for each set that cannot be used."""
     files: Sequence[str | Path] = options.sets or [
         street_set(processes=usable_cpus(), quiet=options.quiet)
     ]
@@ -163,7 +163,7 @@ def _run_name(sets: Sequence[str], detector: str) -> str:
 
 
 def measure_sets(bench: Bench) -> None:
-    """Measure every set; one that fails is kept as a failure, and the others go on.
+    """Measure every set; a set that fails is recorded, and the run continues.
 
     Raises:
         DatasetError: No set could be measured.
@@ -174,7 +174,7 @@ def measure_sets(bench: Bench) -> None:
             try:
                 bench.measured.append(_measure(bench, data, bar))
             except OutputError:
-                raise  # a full disk concerns all sets
+                raise  # a full disk affects all sets
             except RainmerError as error:
                 bench.failures[data.name] = str(error)
     if not bench.measured:
@@ -183,7 +183,7 @@ def measure_sets(bench: Bench) -> None:
 
 
 def _progress(bench: Bench) -> tqdm[Any]:
-    """Create the bar over all frames that are to be derained and detected."""
+    """Create the progress bar over all frames to derain and detect."""
     rows = len(bench.derainers.names) + 2
     total = sum(
         len(data.samples) * (rows + (bench.labeller is not None and data.annotations is None))
@@ -193,7 +193,7 @@ def _progress(bench: Bench) -> tqdm[Any]:
 
 
 def _measure(bench: Bench, data: DetectionSet, bar: tqdm[Any]) -> MeasuredSet:
-    """Run one set through the comparison of eval.detect, and turn it into gains."""
+    """Run a set through the comparison of eval.detect and compute its gains."""
     options = bench.options
     rows_folder = bench.folder / "rows" / data.name
 
@@ -208,7 +208,7 @@ def _measure(bench: Bench, data: DetectionSet, bar: tqdm[Any]) -> MeasuredSet:
         bench.detector,
         _row_specs(derainers),
         rows_folder,
-        # Intervals are made with the gains.
+        # `measure_gains` computes the intervals.
         Settings(count_conf=options.conf, pseudo_conf=options.pseudo_conf, resamples=0),
         times=bench.times,
         progress=count,
@@ -228,7 +228,7 @@ def _measure(bench: Bench, data: DetectionSet, bar: tqdm[Any]) -> MeasuredSet:
 def _with_truth(
     bench: Bench, data: DetectionSet, folder: Path, progress: Callable[[int], None]
 ) -> tuple[DetectionSet, str]:
-    """Return a set, labelled if it has no boxes and there is a labeller, and its truth in words."""
+    """Return a set and a description of its truth; without boxes, the labeller labels it."""
     options = bench.options
     if data.annotations is not None:
         return data, "the set's boxes"
@@ -246,7 +246,7 @@ def _with_truth(
 
 
 def _row_specs(derainers: Sequence[RowDerainer]) -> list[RowSpec]:
-    """List the rows; what derainers do to clean images is not needed for gains."""
+    """List the rows; gains do not need derained clean images."""
     derained = [RowSpec("derained", derainer) for derainer in derainers]
     return [RowSpec("rainy"), RowSpec("clean"), *derained]
 
@@ -255,8 +255,8 @@ def relate(bench: Bench, command: str) -> Relation:
     """Relate gains in restoration to gains in mAP, over all sets measured.
 
     Args:
-        bench: With at least one set measured.
-        command: The command line, as it could be typed again.
+        bench: A bench with at least one measured set.
+        command: The command line, ready to be run again.
     """
     started = time.perf_counter()
     correlations = _correlations(bench)

@@ -37,10 +37,10 @@ class Measure:
     Attributes:
         title: Its heading.
         name: Its name in a sentence.
-        factor: What its value is multiplied with.
+        factor: Factor on the value.
         digits: Number of decimals.
-        unit: What follows the number.
-        sign: `+` where a gain above zero shows its sign.
+        unit: Text after the number.
+        sign: `+` if positive gains show their sign.
     """
 
     title: str
@@ -61,11 +61,11 @@ MEASURES: Mapping[str, Measure] = {
     "recovered": Measure("recovered", "recovered share", 100.0, 0, " %", sign=""),
     "delta_f1": Measure("ΔF1", "F1 of the image"),
 }
-"""Every gain: of restoration, of detection, and of the detection in a single image."""
+"""All gains: of restoration, of detection, and of detection in single images."""
 
 
 def format_gain(score: Score, gain: str, *, interval: bool = False) -> str:
-    """Format a gain with its sign, and with its interval if asked for.
+    """Format a gain with its sign, and optionally with its interval.
 
     >>> format_gain(Score(0.187, 0.1, 0.25), "delta_mAP", interval=True)
     '+18.7 [10.0, 25.0]'
@@ -89,7 +89,7 @@ def format_coefficient(correlation: Correlation | None, kind: Kind) -> str:
 
 
 def find_correlation(correlations: Iterable[Correlation], **wanted: str) -> Correlation | None:
-    """Return the first correlation whose fields are as wanted."""
+    """Return the first correlation with these values of its fields; None without a match."""
     for correlation in correlations:
         if all(getattr(correlation, name) == value for name, value in wanted.items()):
             return correlation
@@ -99,10 +99,9 @@ def find_correlation(correlations: Iterable[Correlation], **wanted: str) -> Corr
 def main_correlation(
     correlations: Sequence[Correlation], restoration: str = "delta_psnr", condition: str = ALL
 ) -> Correlation | None:
-    """Return the correlation with the gain of mAP that a report starts with.
+    """Return the main correlation with the mAP gain, which a report shows first.
 
-    All sets together if there are several, else the one set; derainers alone if they are enough,
-    else with the controls.
+    It pools all sets if there are several. It leaves controls out if there are enough derainers.
     """
     pooled = any(correlation.scope == "pooled" for correlation in correlations)
     candidates = [
@@ -124,7 +123,7 @@ def main_correlation(
 
 
 def headline(correlations: Sequence[Correlation]) -> str:
-    """Say the main result in one line: does a gain of PSNR come with a gain of mAP?"""
+    """Return the main result as a sentence: does a PSNR gain come with an mAP gain?"""
     main = main_correlation(correlations)
     if main is None:
         return "No derainer was measured"
@@ -143,7 +142,7 @@ def headline(correlations: Sequence[Correlation]) -> str:
 
 
 def caution(correlations: Sequence[Correlation]) -> str:
-    """Say how little a correlation over few derainers means; empty when there are more."""
+    """Warn that a correlation over few derainers means little; empty for more derainers."""
     main = main_correlation(correlations)
     if main is None or main.coefficients["spearman"].value is None or main.count >= _FEW_POINTS:
         return ""
@@ -154,7 +153,7 @@ def caution(correlations: Sequence[Correlation]) -> str:
 
 
 def agreement_sentence(rows: Sequence[GainRow]) -> str:
-    """Say on how many sets the best derainer by PSNR is the best by mAP; empty without a choice."""
+    """Say on how many sets the best derainer by PSNR is best by mAP; empty if none has two."""
     sets = dict.fromkeys(row.set_name for row in rows)
     answers = [_best_agree([row for row in rows if row.set_name == name]) for name in sets]
     agreeing = [answer for answer in answers if answer is not None]
@@ -170,7 +169,7 @@ def agreement_sentence(rows: Sequence[GainRow]) -> str:
 
 
 def _best_agree(rows: Iterable[GainRow]) -> bool | None:
-    """Tell whether a set's best derainer by PSNR is the best by mAP; None without a choice."""
+    """Tell whether the best derainer by PSNR is best by mAP; None if there are fewer than two."""
     gains = {
         row.derainer: (psnr, mean_ap)
         for row in rows
@@ -201,7 +200,7 @@ def gain_table(rows: Sequence[GainRow]) -> str:
 
 
 def summary_lines(correlations: Sequence[Correlation]) -> list[str]:
-    """Say the main correlations in plain lines: PSNR and SSIM with mAP in points."""
+    """Return lines with the main correlations: PSNR and SSIM gains with the mAP gain."""
     lines = [headline(correlations)]
     for restoration in ("delta_psnr", "delta_ssim"):
         main = main_correlation(correlations, restoration)

@@ -1,1 +1,1 @@
-"""The parts of `python -m eval.restore`: test sets, runs over them, and tables of PSNR and SSIM."""
+"""`python -m eval.restore`: test sets, runs over them, and tables of PSNR and SSIM."""

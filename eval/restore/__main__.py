@@ -1,4 +1,4 @@
-"""PSNR and SSIM of derainers on test sets, in the conventions that published numbers come in.
+"""PSNR and SSIM of derainers on test sets, in the conventions of published numbers.
 
 python -m eval.restore --derain prenet:prenet.pth --sets rain100H:/data rain100L:/data
 """
@@ -35,6 +35,7 @@ from eval.restore.scores import CONVENTIONS
 from eval.restore.sets import RestorationSet, load_sets
 from eval.restore.strips import Strips, select_strips
 from eval.restore.tables import format_text
+from eval.rows.derainers import PLACEHOLDER
 from rainmer.cli import (
     StageOptions,
     add_stage_options,
@@ -85,7 +86,7 @@ class _Options(RunOptions, StageOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class _Bench:
-    """What a run measures, and with what."""
+    """What a run measures, and how."""
 
     folder: Path
     sets: Sequence[RestorationSet]
@@ -95,7 +96,7 @@ class _Bench:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises RainmerError for mistakes of the user."""
+    """Run the command. Raises RainmerError for invalid input."""
     started = time.perf_counter()
     options = _parse(argv)
     if options.quiet:
@@ -138,13 +139,14 @@ def _parse(argv: Sequence[str] | None) -> _Options:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that no other command has."""
+    """Add the options that are specific to this command."""
     parser.add_argument(
         "--derain",
         nargs="+",
         required=True,
         metavar="SPEC",
-        help=f"derainers to compare: {SPEC_HELP}; results of several sets lie in FOLDER/LABEL",
+        help=f"derainers to compare: {SPEC_HELP}; LABEL=SPEC names one, {PLACEHOLDER} in it is the "
+        "set's label; results of several sets lie in FOLDER/LABEL",
     )
     parser.add_argument(
         "--sets",
@@ -193,7 +195,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _set_up(options: _Options) -> _Bench:
-    """Load sets, derainers and metrics, so that mistakes show before anything is measured."""
+    """Load sets, derainers and metrics, so that mistakes end the run early."""
     device = resolve_device(options.device)
     metrics = None
     if options.metrics:
@@ -223,7 +225,7 @@ def _set_up(options: _Options) -> _Bench:
 
 
 def _measure(bench: _Bench, *, quiet: bool) -> tuple[Comparison, Strips]:
-    """Run all rows, and derain the images that the report shows."""
+    """Measure all rows, and derain the images that the report shows."""
 
     def derain(row: RowResult, frame: Frame, name: str) -> Frame:
         assert row.method is not None
@@ -255,14 +257,14 @@ def _run_name(sets: Sequence[RestorationSet]) -> str:
 
 
 def _total(bench: _Bench) -> int:
-    """Return the number of images of all rows together."""
+    """Return the total number of images over all rows."""
     missing = sum(len(names) for method in bench.methods for names in method.missing.values())
     images = sum(len(image_set.images) for image_set in bench.sets)
     return images * (1 + len(bench.methods)) - missing
 
 
 def _resolved(options: _Options, bench: _Bench) -> dict[str, object]:
-    """Return what was run, in full: options, and digests of derainers and of metrics' weights."""
+    """Return the full configuration: options, and digests of derainers and metrics' weights."""
     derainers = {
         method.name: {label: derainer.fingerprint for label, derainer in method.derainers.items()}
         for method in bench.methods
@@ -273,7 +275,7 @@ def _resolved(options: _Options, bench: _Bench) -> dict[str, object]:
 
 
 def _protocol(options: _Options, bench: _Bench) -> dict[str, object]:
-    """Return what the report tells of the measurement."""
+    """Return the facts that the report states about the measurement."""
     tiles = "none, whole frames"
     if options.tile:
         side = "both sides are" if options.protocol == "paper" else "a side is"

@@ -1,4 +1,4 @@
-"""From the scores of images to rows: rainy and derained, set by set, on the same images."""
+"""Rows of scores: rainy and derained, set by set, on the same images."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = ["Comparison", "RowResult", "SceneRow", "Settings", "TableRow", "compa
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How scores of images become numbers of sets.
+    """How images are scored and the scores averaged over sets.
 
     Attributes:
         conventions: How images are scored; the first is the main one.
         resamples: Bootstrap resamples of the intervals; 0 leaves intervals out.
         seed: Seed of the bootstrap.
-        metrics: What is measured beside PSNR and SSIM.
+        metrics: Metrics to measure besides PSNR and SSIM.
     """
 
     conventions: Sequence[Convention]
@@ -58,13 +58,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class RowResult:
-    """The scores of a set's images: of one method, or of the rainy images themselves.
+    """The scores of a set's images, derained by a method or as they are.
 
     Attributes:
         image_set: The set.
-        method: What derained; None for the rainy images.
-        scores: By the image's name, of the images that could be read; with `error` where a result
-            does not fit.
+        method: The method; None for the rainy images.
+        scores: Scores of the readable images, by name; with `error` where a result does not match
+            its image.
     """
 
     image_set: RestorationSet
@@ -78,12 +78,12 @@ class RowResult:
 
     @property
     def input(self) -> Literal["rainy", "derained"]:
-        """What was scored."""
+        """Which images were scored."""
         return "derained" if self.method else "rainy"
 
     @property
     def usable(self) -> list[Pair]:
-        """The images that count in this row."""
+        """The images that count in this row: those without an error."""
         return [
             image
             for image in self.image_set.images
@@ -91,12 +91,12 @@ class RowResult:
         ]
 
     def values(self, key: str) -> list[float]:
-        """Return the scores of one measure, of the usable images that have one."""
+        """Return the scores of a measure over the usable images that have it."""
         scores = (self.scores[image.name].scores for image in self.usable)
         return [values[key] for values in scores if key in values]
 
     def pairs(self, rainy: RowResult, key: str) -> list[tuple[Pair, float, float]]:
-        """Return the images that have a score in both rows, each with that in rain and in here."""
+        """Return the images scored in both rows, with their rainy scores and those of this row."""
         return [
             (image, before[key], after[key])
             for image in self.usable
@@ -112,10 +112,10 @@ class TableRow:
     Attributes:
         set: The set's label.
         layout: Name of the set's layout.
-        input: What was scored.
+        input: Which images were scored.
         derainer: Name of the method; empty for the rainy images.
-        scores: By name of the measure; all rows of a run have the same measures.
-        ms_per_image: Mean time of the derainer; None where it is unknown.
+        scores: Scores by name of the measure; all rows of a run have the same measures.
+        ms_per_image: Mean time of the derainer in milliseconds; None where it is unknown.
         images: Number of images that count.
         set_images: Number of images of the set in this run.
         scenes: Number of scenes; None for a set without scenes.
@@ -141,7 +141,7 @@ class SceneRow:
     Attributes:
         set: The set's label.
         scene: The scene's name.
-        input: What was scored.
+        input: Which images were scored.
         derainer: Name of the method; empty for the rainy images.
         means: Mean score by name of the measure.
         images: Number of images of the scene that count.
@@ -160,11 +160,11 @@ class Comparison:
     """A finished comparison.
 
     Attributes:
-        sets: The sets, with all defects that reading them showed.
-        rows: Scores of images by set; of each set the rainy images first.
+        sets: The sets, with all defects found while reading them.
+        rows: Rows of image scores by set, rainy images first.
         table: Rows of metrics.json.
         scenes: Rows of scenes.csv, of sets with scenes.
-        notes: What a reader must know about the data.
+        notes: Remarks on the data for readers of the report.
     """
 
     sets: Sequence[RestorationSet]
@@ -186,11 +186,11 @@ def compare_sets(
     settings: Settings,
     progress: Callable[[str, int], None] = lambda label, images: None,
 ) -> Comparison:
-    """Run every row and score it.
+    """Run and score every row.
 
     Args:
-        sets: What is to be restored.
-        methods: What derains.
+        sets: The sets to restore.
+        methods: The methods to compare.
         runner: Runs a row.
         settings: Conventions and bootstrap.
         progress: Called with a row's label and the number of images just finished.
@@ -217,7 +217,7 @@ def compare_sets(
 
 
 def _without_unreadable(rows: Sequence[RowResult]) -> list[RowResult]:
-    """Leave images that cannot be read out of all rows; report these and results that do not fit.
+    """Drop unreadable images from all rows, and report them and mismatched results.
 
     Args:
         rows: All rows of one set, the rainy images first.
@@ -275,17 +275,17 @@ def _change(row: RowResult, rainy: RowResult, key: str, settings: Settings) -> S
 
 
 def _difference(before: float, after: float) -> float:
-    """Return what a score gained; that of two infinite scores is undefined."""
+    """Return the difference of two scores; NaN if both are infinite."""
     return after - before if math.isfinite(after) or math.isfinite(before) else math.nan
 
 
 def _unit(image: Pair) -> Hashable:
-    """Return what the bootstrap resamples as a whole."""
+    """Return the unit that the bootstrap resamples: the scene, or the image if there is none."""
     return ("image", image.name) if image.scene is None else ("scene", image.scene)
 
 
 def _scene_rows(row: RowResult, settings: Settings) -> Iterable[SceneRow]:
-    """Yield the means of each scene in a row."""
+    """Yield the mean scores of each scene in a row."""
     by_scene: dict[str, list[ImageScore]] = {}
     for image in row.usable:
         by_scene.setdefault(str(image.scene), []).append(row.scores[image.name])
@@ -306,7 +306,7 @@ def _scene_rows(row: RowResult, settings: Settings) -> Iterable[SceneRow]:
 def _notes(
     image_set: RestorationSet, rows: Sequence[RowResult], settings: Settings
 ) -> Iterable[str]:
-    """Yield what a reader must know about a set.
+    """Yield remarks on a set for readers of the report.
 
     Args:
         image_set: The set.
@@ -336,7 +336,7 @@ def _notes(
 
 
 def _undefined_notes(row: RowResult, settings: Settings) -> Iterable[str]:
-    """Yield how many images lack a metric that could have been measured."""
+    """Yield notes on images that lack a metric although their set allows it."""
     for metric in settings.metrics:
         if metric.needs_clean and not row.image_set.has_reference:
             continue
@@ -349,7 +349,7 @@ def _undefined_notes(row: RowResult, settings: Settings) -> Iterable[str]:
 
 
 def _equal_notes(row: RowResult, settings: Settings) -> Iterable[str]:
-    """Yield how many images equal the clean ones."""
+    """Yield notes on images that equal their clean partners."""
     for convention in settings.conventions:
         equal = sum(map(math.isinf, row.values(key_of("psnr", convention))))
         if equal:

@@ -1,4 +1,4 @@
-"""The methods of a run: derainers, and folders of results that others made, one for each set."""
+"""The methods of a run: derainers, and folders of precomputed results for each set."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Method:
     """A way of deraining.
 
     Attributes:
-        name: What it is called in tables.
-        derainers: What derains each set, by the set's label.
+        name: Its name in tables.
+        derainers: The derainer of each set, by the set's label.
         missing: Names of the images without a result, by the set's label.
     """
 
@@ -43,18 +43,17 @@ def build_methods(
 ) -> list[Method]:
     """Build the methods of specs.
 
-    Results of several sets lie in a folder for each of them, named as the set: with
-    `results:theirs`, those of Rain100H in `theirs/rain100H`. Of a single set they may also lie in
-    `theirs` itself.
+    Results of several sets need a folder for each set, named as the set: with `results:theirs`,
+    those of Rain100H are in `theirs/rain100H`. For a single set, `theirs` itself may hold them.
 
     Args:
-        specs: What derains; see `eval.rows.derainers.Derainers`.
-        sets: What is to be derained.
+        specs: `[LABEL=]SPEC` of each method; see `eval.rows.derainers.Derainers`.
+        sets: The sets to derain.
         stage: Further arguments of `rainmer.Derainer`, by name.
-        allow_missing: Take results that are not there for all images.
+        allow_missing: Accept results that lack images.
 
     Raises:
-        SpecError: A spec cannot be resolved, or two have one name.
+        SpecError: A spec cannot be resolved, or two methods have the same name.
         DatasetError: Results lack images, unless `allow_missing`.
     """
     derainers = Derainers(specs, stage)
@@ -73,7 +72,7 @@ def build_methods(
 def _results_by_set(
     folder: Path, sets: Sequence[RestorationSet]
 ) -> dict[str, Derainer | PrecomputedResults]:
-    """Open the folder of results of each set that has one, by the set's label."""
+    """Open the folder of results of each set that has one; keys are labels of sets."""
     subfolders = {path.name.casefold(): path for path in folder.iterdir() if path.is_dir()}
     places = {image_set.label: subfolders.get(image_set.label.casefold()) for image_set in sets}
     if not any(places.values()):
@@ -89,7 +88,7 @@ def _results_by_set(
 def _missing(
     by_set: Mapping[str, Derainer | PrecomputedResults], sets: Sequence[RestorationSet]
 ) -> dict[str, frozenset[str]]:
-    """Return the names of images without a result, by the set's label; all without a folder."""
+    """Return the names of images without a result, by label of the set."""
     missing = {}
     for image_set in sets:
         names = [image.name for image in image_set.images]
@@ -103,7 +102,7 @@ def _missing(
 
 
 def _check_missing(method: Method, sets: Sequence[RestorationSet], *, allow_missing: bool) -> None:
-    """Say which results are missing, as an error or as notes on the sets."""
+    """Report missing results, as an error or as notes on the sets."""
     problems = []
     for image_set in sets:
         lacking = [

@@ -1,7 +1,7 @@
 """Perceptual and no-reference metrics, computed by the optional package piq (Apache-2.0).
 
-This module lists them, and fetches their weights: only when asked to, and only files that load as
-data.
+This module lists them and fetches their weights: only on request, and only files that can be loaded
+without running code.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Metric(Measure):
 
     Attributes:
         about: Its source and what it measures, for the report.
-        build: Takes the package, returns a function of one image or of two, (1, 3, H, W), 0..1.
-        needs_clean: Whether it compares with the clean image.
-        least_side: Images with a shorter side, in pixels, have no score.
-        weights: Addresses of the files that piq loads for it.
+        build: Takes the package and returns a function of one or two images (1, 3, H, W), 0..1.
+        needs_clean: Whether it compares an image with the clean one.
+        least_side: Shortest side in pixels; smaller images have no score.
+        weights: URLs of the files that piq loads for it.
     """
 
     about: str
@@ -66,7 +66,7 @@ METRICS: Mapping[str, Metric] = {
             lower_is_better=True,
             about="Zhang et al., CVPR 2018: distance of VGG16 features, weighted as people judge",
             build=lambda piq: piq.LPIPS(),
-            # piq looks for the files of the table by these names in torch's folder.
+            # piq looks for the files under these names in torch's cache folder.
             weights=(f"{_RELEASES}/v0.4.0/lpips_weights.pt", _VGG),
         ),
         Metric(
@@ -110,7 +110,7 @@ METRICS: Mapping[str, Metric] = {
         ),
     )
 }
-"""All metrics by name; metrics.json has the same names."""
+"""All metrics by name, as in metrics.json."""
 
 
 class ExtraMetrics:
@@ -129,13 +129,13 @@ class ExtraMetrics:
         self.digests = dict(digests)
         self.version = str(piq.__version__)
         with warnings.catch_warnings():
-            # piq 0.8 calls torchvision in a deprecated way.
+            # piq 0.8 uses a deprecated torchvision interface.
             warnings.simplefilter("ignore", UserWarning)
             self._measures = {metric.key: metric.build(piq) for metric in metrics}
 
     @property
     def fingerprint(self) -> list[object]:
-        """Plain data that changes with everything that scores depend on."""
+        """Everything that scores depend on, as plain data."""
         return [sorted(self._measures), self.version, sorted(self.digests.items())]
 
     @torch.no_grad()
@@ -153,8 +153,8 @@ class ExtraMetrics:
             device: Where scores are computed.
 
         Returns:
-            Scores by name. Images that are too small have none; constant and striped images have no
-            BRISQUE.
+            Scores by name. Images that are too small lack scores; constant and striped images have
+            no BRISQUE.
         """
         images = [
             unit_range(upload([image], device)) for image in (restored, clean) if image is not None
@@ -180,7 +180,7 @@ def _without_reference(measure: Callable[..., Any], image: Tensor) -> float:
         return math.nan
     try:
         return float(measure(image))
-    except AssertionError:  # piq raises it for stripes, for instance
+    except AssertionError:  # raised by piq for stripes, for example
         return math.nan
 
 
@@ -189,9 +189,9 @@ def load_metrics(
 ) -> ExtraMetrics:
     """Load metrics and their weights, before anything is measured.
 
-    piq itself downloads missing files without asking, and unpickles them. So files are fetched
-    here, only if allowed, and each must load with `weights_only=True`: then it runs no code when
-    piq loads it.
+    piq itself downloads missing files without asking, and unpickles them. Therefore files are
+    fetched here, only if allowed, and each must load with `weights_only=True`, which shows that it
+    runs no code when piq loads it.
 
     Args:
         names: Names in `METRICS`.
@@ -226,12 +226,12 @@ def load_metrics(
 
 
 def _place(address: str) -> Path:
-    """Return where torch, and so piq, keeps the file of an address."""
+    """Return the path where torch, and thus piq, keeps the file of a URL."""
     return Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(address).path).name)
 
 
 def _fetch(address: str, *, progress: bool) -> None:
-    """Download a file to its place, checking the SHA-256 that its name may hold the start of."""
+    """Download a file; if its name holds a prefix of its SHA-256, check that."""
     place = _place(address)
     make_folder(place.parent)
     digest = re.search(r"-([0-9a-f]{8,})\.\w+$", place.name)
@@ -245,7 +245,7 @@ def _fetch(address: str, *, progress: bool) -> None:
 
 
 def _check_is_data(file: Path) -> None:
-    """Raise WeightsError for a file that would run code when it is loaded."""
+    """Raise WeightsError for a file that would run code when loaded."""
     try:
         torch.load(file, map_location="cpu", weights_only=True)
     except LOAD_ERRORS as error:

@@ -1,4 +1,4 @@
-"""The files of a restoration run, beside its report."""
+"""The files of a restoration run, besides its report."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def write_comparison(
 ) -> None:
     """Write everything but the report of a comparison into a run's folder.
 
-    metrics.json and metrics.csv hold the rows (equal images have PSNR "inf"), images.csv each image
-    of each row, scenes.csv the scenes of sets that have some, table.md and table.tex the paper's
-    tables, config.yaml the resolved configuration.
+    metrics.json and metrics.csv hold the rows (equal images have PSNR "inf"), images.csv the images
+    of each row, scenes.csv the scenes of sets that have scenes, table.md and table.tex the tables
+    in the form of the paper, config.yaml the resolved configuration.
 
     Raises:
         OutputError: A file cannot be written.
@@ -45,7 +45,7 @@ def write_comparison(
     if comparison.scenes:
         write_table(folder / "scenes.csv", map(_flat_scene, comparison.scenes))
     else:
-        (folder / "scenes.csv").unlink(missing_ok=True)  # of a run with other sets
+        (folder / "scenes.csv").unlink(missing_ok=True)  # left by a run with other sets
     tables = paper_tables(comparison.table, settings.conventions, settings.metrics)
     write_text(folder / "table.md", "\n".join(map(to_markdown, tables)))
     write_text(folder / "table.tex", "\n".join(map(to_latex, tables)))
@@ -53,7 +53,7 @@ def write_comparison(
 
 
 def flat_row(row: TableRow, settings: Settings) -> dict[str, object]:
-    """Return a row as metrics.json has it: one level of plain values."""
+    """Return a row of metrics.json: a flat mapping of plain values."""
     scores: dict[str, object] = {}
     for convention in settings.conventions:
         psnr, ssim = measures_of(convention)
@@ -110,7 +110,7 @@ def _describe(image_set: RestorationSet) -> dict[str, object]:
 
 
 def _image_rows(rows: Sequence[RowResult]) -> Iterable[Mapping[str, object]]:
-    """Yield the rows of images.csv: each image of each row, those that failed included."""
+    """Yield the rows of images.csv: each image of each row, including failures."""
     for row in rows:
         for image in row.image_set.images:
             if image.name in row.scores:

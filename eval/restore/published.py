@@ -1,4 +1,4 @@
-"""Scores that others published, shown beside measured ones and never mixed with them."""
+"""Published scores, shown next to measured ones and never mixed with them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["PUBLISHED", "Published", "PublishedScore", "published_for"]
 
 
 class PublishedScore(NamedTuple):
-    """Scores of a set as printed.
+    """Scores on a set as printed.
 
     Attributes:
         psnr: In dB.
         ssim: 0..1.
-        images: Number of images that were averaged; None: unknown.
-        digits: Decimals with which the SSIM was printed.
+        images: Number of averaged images; None: unknown.
+        digits: Printed decimals of the SSIM.
     """
 
     psnr: float
@@ -34,9 +34,9 @@ class Published:
 
     Attributes:
         method: Name of the method.
-        conventions: In whose tables the row is shown: those of its scores, and those so close that
-            `note` can state the difference.
-        scores: By name of the set's layout.
+        conventions: Conventions whose tables show the row: that of its scores, and any so close
+            that `note` can state the difference.
+        scores: Scores by name of the set's layout.
         note: Source of the scores, and how they compare with measured ones.
     """
 
@@ -46,7 +46,7 @@ class Published:
     note: str
 
     def score(self, *names: str) -> PublishedScore | None:
-        """Return the scores of a set known by any of these names, if there are some."""
+        """Return the scores on the set known by any of these names; None without any."""
         plain = {_plain(name): score for name, score in self.scores.items()}
         return next((plain[_plain(name)] for name in names if _plain(name) in plain), None)
 
@@ -79,10 +79,10 @@ PUBLISHED: tuple[Published, ...] = (
 
 
 def published_for(convention: Convention, sets: Sequence[Sequence[str]]) -> list[Published]:
-    """Return the published rows of a convention that have scores of at least one set.
+    """Return the published rows of a convention that have scores on at least one set.
 
     Args:
-        convention: Whose table it is.
+        convention: Convention of the table.
         sets: The names of each set: its layout and its label.
     """
     return [

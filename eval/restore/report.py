@@ -1,4 +1,4 @@
-"""The report of a restoration run: one page with the paper's tables, gains, and the worst cases."""
+"""The report of a restoration run: a page with the paper's tables, gains, and the worst cases."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ class Report:
     """Everything that a report shows.
 
     Attributes:
-        comparison: Rows and scenes, with the scores of each image for the scatter plot.
+        comparison: Rows, scenes and the scores of each image.
         settings: How images were scored; the first convention is the main one.
-        facts: How the numbers came about.
-        strips: Pictures to show.
+        facts: Command, configuration and environment of the run.
+        strips: Strips of pictures.
     """
 
     comparison: Comparison
@@ -132,12 +132,12 @@ def render_report(report: Report) -> str:
 def headline(
     rows: Sequence[TableRow], convention: Convention, metrics: Sequence[Metric] = ()
 ) -> str:
-    """Say the main result in one line: the method with the largest mean gain of PSNR.
+    """Return the main result as a sentence: the method with the largest mean PSNR gain.
 
     Args:
         rows: The rows of a comparison.
-        convention: Whose PSNR decides.
-        metrics: What else was measured.
+        convention: Convention of the PSNR that decides.
+        metrics: Other metrics that were measured.
     """
     psnr = measures_of(convention)[0]
     best = _best_rows(rows, psnr.key)
@@ -165,7 +165,7 @@ def headline(
 
 
 def _best_rows(rows: Sequence[TableRow], key: str) -> list[TableRow]:
-    """Return the rows of the derainer with the largest mean change; empty without a change.
+    """Return the rows of the derainer with the largest mean change; empty without changes.
 
     Derainers with changes on more sets come first, controls last.
     """
@@ -185,7 +185,7 @@ def _mean_change(rows: Sequence[TableRow], key: str) -> float:
 
 
 def _tiles(rows: Sequence[TableRow], convention: Convention) -> list[Tile]:
-    """Return the large numbers: those of the best method on the first set that it has."""
+    """Return the large numbers: the best method's on the first of its sets."""
     psnr, ssim = measures_of(convention)
     best = _best_rows(rows, psnr.key)
     if not best:
@@ -208,7 +208,7 @@ def _tiles(rows: Sequence[TableRow], convention: Convention) -> list[Tile]:
 
 
 def _shown_table(table: PaperTable) -> Table:
-    """Show a table as papers print it, with a rule above each kind of row."""
+    """Show a table as papers print it, with a rule above each group of rows."""
     lines: list[Line] = []
     kind = "rainy"
     for line in table.lines:
@@ -276,14 +276,14 @@ def _gain_line(row: TableRow, measures: Sequence[Measure], *, with_scenes: bool)
 
 
 def _equal(score: MeanScore) -> str:
-    """Say how many images equal the clean ones, and the mean PSNR of the others."""
+    """Return how many images equal the clean ones, and the mean PSNR of the others, as text."""
     text = f"{score.infinite} equal"
     others = score.mean_of_others
     return text if others is None else f"{text}, the others {others:.2f}"
 
 
 def _scene_table(scenes: Sequence[SceneRow], measures: Sequence[Measure]) -> Table | None:
-    """Return the mean scores of scenes; None without scenes and with too many for a page."""
+    """Return the mean scores of scenes; None if there are none, or too many for a page."""
     if not 0 < len(scenes) <= _MOST_SCENE_LINES:
         return None
     lines = [
@@ -309,10 +309,10 @@ def _scatter(rows: Sequence[RowResult], convention: Convention) -> Chart | None:
 
 
 def gain_points(rainy: RowResult, row: RowResult, key: str) -> list[tuple[float, float]]:
-    """Return the score of each rainy image and what deraining adds to it.
+    """Return the score of each rainy image and its change by deraining.
 
-    Images with an infinite score are left out. Of more than `MOST_POINTS` images, evenly spread
-    ones are returned.
+    Images with an infinite score are left out. More than `MOST_POINTS` images are thinned out
+    evenly.
     """
     points = [
         (before, after - before)
@@ -325,14 +325,14 @@ def gain_points(rainy: RowResult, row: RowResult, key: str) -> list[tuple[float,
 
 @styled
 def image_scatter(rows: Sequence[RowResult], key: str) -> Figure | None:
-    """Draw the gain of PSNR of each image against its PSNR in the rain.
+    """Draw the PSNR gain of each image against its PSNR in the rain.
 
     Args:
-        rows: Rows of a comparison; of each set the rainy images first.
-        key: Name of the score, a PSNR.
+        rows: Rows of a comparison by set, rainy images first.
+        key: Name of the PSNR measure.
 
     Returns:
-        The figure, with a colour for each method and a marker for each set; None without a point.
+        The figure, with a colour for each method and a marker for each set; None without points.
     """
     rainy = {row.image_set.label: row for row in rows if row.method is None}
     series = [

@@ -1,4 +1,4 @@
-"""Running one row: every image of a set through one method, resumable image by image."""
+"""Running a row: each image of a set through a method, resumable image by image."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["ImageScore", "Restored", "RowRunner", "restore_frames"]
 
-_RAINY_BATCH = 8  # images that are read at once where nothing is derained
+_RAINY_BATCH = 8  # images read at once where nothing is derained
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """What one row measured on one image.
+    """The measurements of a row on an image.
 
     Attributes:
         name: The image's name.
-        fingerprint: Changes when the rainy or the clean file does.
-        scores: By name of the measure. Without a clean image, measures that need one are missing.
-        elapsed_ms: Time of the derainer; None where nothing was derained, or the time is unknown.
-        error: Why the image could not be read or restored; None: it could.
+        fingerprint: Changes when the rainy or the clean file changes.
+        scores: Scores by name of the measure; without a clean image, only no-reference ones.
+        elapsed_ms: Time of the derainer in milliseconds; None if nothing was derained, or the time
+            is unknown.
+        error: Why the image could not be read or restored; None on success.
     """
 
     name: str
@@ -63,12 +64,12 @@ class RowRunner:
     """Runs the rows of a comparison.
 
     Attributes:
-        folder: Where the files of rows are kept, for resuming.
+        folder: Folder of the rows' files, for resuming.
         conventions: How images are scored.
-        unrounded: Score the derainer's output as it is, not rounded to 8 bits as in a file.
+        unrounded: Score the derainer's output unrounded, instead of rounded to 8 bits as in a file.
         cache: Root of the cache of derained frames; None: no cache. Unused with `unrounded`.
-        device: Where scores are computed.
-        metrics: What is measured beside PSNR and SSIM, if anything.
+        device: Device that computes scores.
+        metrics: Metrics besides PSNR and SSIM, or None.
         derain_s: Seconds spent in derainers so far.
     """
 
@@ -86,19 +87,19 @@ class RowRunner:
         method: Method | None = None,
         progress: Callable[[int], None] = lambda images: None,
     ) -> dict[str, ImageScore]:
-        """Run one row; resume it where an interrupted run stopped.
+        """Run a row; resume it where an interrupted run stopped.
 
         Each finished image is appended to a file in `folder`. The file's name holds a digest of
         everything that the row depends on except the images; each line holds the fingerprint of
-        its image. So a larger `--limit` only adds lines, and a changed image is scored again.
+        its image. Thus a larger `--limit` only adds lines, and a changed image is scored again.
 
         Args:
             image_set: The set.
-            method: What derains; None scores the rainy images.
+            method: The method; None scores the rainy images.
             progress: Called with the number of images just finished.
 
         Returns:
-            The score of each image that the method has, by name.
+            The scores of all images that the method has, by name.
 
         Raises:
             OutputError: The file cannot be written.
@@ -130,7 +131,7 @@ class RowRunner:
         return {image.name: scores[image.name] for image in wanted}
 
     def derained_frame(self, label: str, method: Method, frame: Frame, name: str) -> Frame:
-        """Derain one frame of a set for a picture: rounded to 8 bits, from the cache if there."""
+        """Derain a frame of a set for a picture: rounded to 8 bits, from the cache if present."""
         derainer = method.derainers[label]
         if isinstance(derainer, PrecomputedResults):
             return derainer([frame], [name])[0]
@@ -139,7 +140,7 @@ class RowRunner:
     def _records(
         self, image_set: RestorationSet, name: str, derainer: Derainer | PrecomputedResults | None
     ) -> RecordFile[ImageScore]:
-        """Return the file of a row, named by all that its numbers depend on but the images."""
+        """Return the file of a row, named by everything its numbers depend on except the images."""
         parts: list[object] = [
             image_set.layout,
             image_set.height,
@@ -157,9 +158,9 @@ class RowRunner:
         derainer: Derainer | PrecomputedResults | None,
         cached: CachedDerainer | None,
     ) -> list[Restored | ImageError]:
-        """Restore one chunk of images.
+        """Restore a chunk of images.
 
-        An image that could not be read, or whose result has another size, gives an error.
+        Images that could not be read, or whose results have another size, get an error.
         """
         frames = [item.rainy for item in loaded if item.rainy is not None]
         names = [item.image.name for item in loaded if item.rainy is not None]
@@ -198,7 +199,7 @@ def restore_frames(
     *,
     unrounded: bool,
 ) -> list[Restored]:
-    """Derain frames: rounded to 8 bits and cached, or unrounded as the derainer returns them."""
+    """Derain frames: rounded to 8 bits and cached, or unrounded as returned by the derainer."""
     if not frames:
         return []
     if not unrounded:
@@ -211,7 +212,7 @@ def restore_frames(
 
 
 def _read_result(derainer: PrecomputedResults, frame: Frame, name: str) -> Restored | ImageError:
-    """Read a result that was computed elsewhere, so its time is unknown."""
+    """Read a precomputed result, whose time is unknown."""
     try:
         return Restored(derainer([frame], [name])[0], None)
     except ImageError as error:
@@ -220,7 +221,7 @@ def _read_result(derainer: PrecomputedResults, frame: Frame, name: str) -> Resto
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A decoded image with its clean partner, or the error of reading them."""
+    """A decoded image and its clean partner, or the error of reading them."""
 
     image: Pair
     rainy: Frame | None = None
@@ -239,7 +240,7 @@ def _load(images: Sequence[Pair], height: int | None) -> list[_Loaded]:
 
 
 def _is_complete(record: ImageScore) -> bool:
-    """Tell whether a record read from a file is whole; failed images are tried again."""
+    """Tell whether a record from a file is complete; failed images are tried again."""
     return (
         isinstance(record.name, str)
         and isinstance(record.fingerprint, str)

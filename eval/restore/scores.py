@@ -1,4 +1,4 @@
-"""PSNR and SSIM of images and sets: plain means, and how certain a difference is."""
+"""PSNR and SSIM of images and sets: plain means, and intervals of differences."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A score, and how tables print it.
+    """A measure, and how tables print its scores.
 
     Attributes:
         key: Its name in metrics.json and in the files of rows.
         title: Its name for readers.
         digits: Decimals.
-        lower_is_better: Whether a lower score is the better one.
-        unit: Its unit; empty: it has none.
+        lower_is_better: Whether lower scores are better.
+        unit: Its unit; empty: none.
     """
 
     key: str
@@ -56,12 +56,12 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class MeanScore:
-    """The score of a row: one measure over the images of a set.
+    """The score of a row: a measure averaged over the images of a set.
 
     Attributes:
-        mean: Plain mean over the images; infinite if one score is, None without any score.
+        mean: Plain mean over the images; infinite if any score is, None without scores.
         change: Mean difference to the rainy images; undefined for the rainy images themselves.
-        infinite: How many images have an infinite score: those that equal the clean ones.
+        infinite: Number of images with an infinite score, because they equal the clean ones.
         mean_of_others: Mean over the images with a finite score, where some are infinite.
     """
 
@@ -72,7 +72,7 @@ class MeanScore:
 
 
 def key_of(metric: str, convention: Convention) -> str:
-    """Return a score's name in metrics.json; `psnr` and `ssim` alone are those of `matlab`.
+    """Return a score's name in metrics.json; plain `psnr` and `ssim` mean convention `matlab`.
 
     Example:
         >>> key_of("psnr", "matlab"), key_of("ssim", "official")
@@ -95,17 +95,17 @@ def score_image(
     conventions: Sequence[Convention],
     device: torch.device,
 ) -> dict[str, float]:
-    """Score one image against its clean partner.
+    """Score an image against its clean partner.
 
     Args:
         restored: (H, W, 3), RGB, uint8 of 0..255 or float32 of 0..1.
         clean: (H, W, 3), RGB, uint8.
-        conventions: What PSNR and SSIM compare; see `rainmer.metrics`.
-        device: Where scores are computed.
+        conventions: Conventions of PSNR and SSIM; see `rainmer.metrics`.
+        device: Device that computes scores.
 
     Returns:
         Scores by name (`key_of`). Equal images have an infinite PSNR. An image smaller than the
-        window of SSIM has no SSIM.
+        SSIM window has no SSIM.
     """
     preds, target = upload([restored], device), upload([clean], device)
     scores = {}
@@ -118,7 +118,7 @@ def score_image(
 
 
 def mean_score(values: Sequence[float]) -> float | None:
-    """Return the plain mean; infinite if one value is, None without values."""
+    """Return the plain mean; infinite if any value is, None without values."""
     return float(np.mean(values)) if values else None
 
 
@@ -127,17 +127,17 @@ def compare_scores(
 ) -> Score:
     """Return the mean of paired differences with its 95 % bootstrap interval.
 
-    The bootstrap resamples units. Images of one scene are not independent, so where a set has
-    scenes, a scene with all its images is one unit.
+    The bootstrap resamples units. Images of a scene are not independent, so in a set with scenes a
+    unit is a scene with all its images.
 
     Args:
-        differences: Derained minus rainy, one for each image.
+        differences: Derained minus rainy score of each image.
         units: The unit of each image: its scene, or the image itself.
         resamples: Bootstrap resamples; 0 leaves the interval out.
         seed: Seed of the bootstrap.
 
     Returns:
-        The mean, undefined without images and where a difference is infinite or NaN. There is no
+        The mean, undefined without images or if a difference is infinite or NaN. There is no
         interval with fewer than two units.
 
     Example:

@@ -28,17 +28,17 @@ __all__ = [
     "resize_to_height",
 ]
 
-_RESIZED = "set3"  # what the released test code looks for in a set's name
+_RESIZED = "set3"  # what the released test code looks for in the name of a set
 _RESIZED_HEIGHT = 512
 
 
 class SetSpec(NamedTuple):
-    """A set as it is asked for.
+    """A set as given on the command line.
 
     Attributes:
-        label: What it is called in tables.
-        layout: How it lies on the disk.
-        root: The folder that the layout's paths start from.
+        label: Its name in tables.
+        layout: Its layout on disk.
+        root: The folder that the layout's paths are relative to.
     """
 
     label: str
@@ -48,15 +48,15 @@ class SetSpec(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RestorationSet:
-    """A set that is to be restored.
+    """A set to restore.
 
     Attributes:
-        label: What it is called in tables.
-        layout: Name of its layout; of `folders` the one that is there.
-        images: What is evaluated, in natural order.
-        available: Number of images that the copy holds, with those that a limit left out.
-        height: Height in pixels to which both images are resized first; None: as they are.
-        defects: Errors are images that were left out, notes what else is worth knowing.
+        label: Its name in tables.
+        layout: Name of its layout; for `folders`, the variant that matched.
+        images: The images to evaluate, in natural order.
+        available: Number of images in the copy, including those left out by a limit.
+        height: Height in pixels to which both images are resized first; None: not resized.
+        defects: Errors are images that were left out; notes are other remarks.
     """
 
     label: str
@@ -68,7 +68,7 @@ class RestorationSet:
 
     @property
     def has_reference(self) -> bool:
-        """Whether there are clean images; a layout has them for all rainy images or for none."""
+        """Whether there are clean images; a layout has them for all rainy images or none."""
         return any(image.clean is not None for image in self.images)
 
     @property
@@ -81,11 +81,11 @@ class RestorationSet:
 def parse_set(text: str) -> SetSpec:
     """Parse NAME:ROOT or LABEL=NAME:ROOT.
 
-    Without a label, a set is called as its layout, and two plain folders as the folder they are in.
+    The default label is the layout's name, or for two plain folders that of their parent folder.
 
     Raises:
-        ConfigError: The text has another form, no test set has this name, or the label would not
-            do as a file's name.
+        ConfigError: The text has another form, no test set has this name, or the label is not
+            usable as a file name.
 
     Example:
         >>> parse_set("mine=folders:data/pairs").label
@@ -108,15 +108,15 @@ def parse_set(text: str) -> SetSpec:
 def load_sets(
     texts: Sequence[str], *, limit: int | None = None, progress: bool = False
 ) -> list[RestorationSet]:
-    """Find the pairs of sets.
+    """Find the image pairs of sets.
 
     Args:
         texts: The sets; see `parse_set`.
-        limit: Most images of each set, evenly spread over its names.
-        progress: Show a bar while sizes are read.
+        limit: Maximum number of images per set, evenly spread over the sorted names.
+        progress: Show a progress bar while sizes are read.
 
     Raises:
-        ConfigError: A text is wrong, or two sets have one label.
+        ConfigError: A text is invalid, or two sets have the same label.
         DatasetError: A set has no complete pair.
     """
     specs = [parse_set(text) for text in texts]
@@ -147,14 +147,14 @@ def _load(spec: SetSpec, limit: int | None, *, progress: bool) -> RestorationSet
 
 
 def load_pair(image: Pair, height: int | None) -> tuple[Frame, Frame | None]:
-    """Read an image and its clean partner, if there is one.
+    """Read an image and its clean partner, if any.
 
     Args:
         image: The pair.
         height: As in `RestorationSet`.
 
     Raises:
-        ImageError: One cannot be read, or their sizes differ.
+        ImageError: An image cannot be read, or the sizes differ.
     """
     rainy = read_image(image.rainy)
     clean = None if image.clean is None else read_image(image.clean)
@@ -171,9 +171,9 @@ def load_pair(image: Pair, height: int | None) -> tuple[Frame, Frame | None]:
 
 
 def resize_to_height(frame: Frame, height: int) -> Frame:
-    """Resize a frame (H, W, 3) bilinearly on 8 bits, as the released test code does for `set3`.
+    """Resize an 8-bit frame (H, W, 3) bilinearly, as the released test code does for `set3`.
 
-    The width is int(W / H * height), in this order of operations.
+    The width is int(W / H * height), evaluated in this order.
     """
     width = max(1, int(frame.shape[1] / frame.shape[0] * height))
     resized: Frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -1,4 +1,4 @@
-"""The choice of picture strips: the images on which a derainer does worst, and best."""
+"""Selection of picture strips: the images on which a derainer does worst and best."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ DerainFrame = Callable[[RowResult, Frame, str], Frame]
 
 
 class Strips(NamedTuple):
-    """Strips of one page, in groups.
+    """The strips of a report, in groups.
 
     Attributes:
-        worst: The images that gain least.
-        lowest: Others with the lowest PSNR after deraining.
-        best: The images that gain most.
+        worst: The images with the smallest gains.
+        lowest: Other images with the lowest PSNR after deraining.
+        best: The images with the largest gains.
         unscored: Images of sets without clean images, evenly spread.
     """
 
@@ -44,7 +44,7 @@ class Strips(NamedTuple):
 
 
 class _Gain(NamedTuple):
-    """An image with its gain of PSNR and its PSNR after deraining, both in dB."""
+    """An image with its PSNR gain and its PSNR after deraining, both in dB."""
 
     image: Pair
     gain: float
@@ -59,13 +59,13 @@ def select_strips(
 ) -> Strips:
     """Build strips (rainy | derained | clean) of the extremes of each method on each set.
 
-    Controls get strips only when there is no other derainer. Of many rows, only the first ones do.
+    Controls get strips only if there is no other derainer. With many rows, only the first get some.
 
     Args:
-        rows: Rows of a comparison; of each set the rainy images first.
-        convention: Whose PSNR decides.
+        rows: Rows of a comparison by set, rainy images first.
+        convention: Convention of the PSNR that decides.
         derain: Derains a frame as its row did; the text is the image's name.
-        metrics: Other metrics in the captions.
+        metrics: Other metrics for the captions.
     """
     rainy = {row.image_set.label: row for row in rows if row.method is None}
     derained = [row for row in rows if row.method and row.usable]
@@ -82,7 +82,7 @@ def select_strips(
 
 
 def _groups(rainy: RowResult, row: RowResult, convention: Convention) -> list[list[_Gain]]:
-    """Choose the images of each group; none is in two."""
+    """Choose the images of each group; no image is in two groups."""
     if not row.image_set.has_reference:
         images = row.usable
         shown = min(len(images), _MOST_UNSCORED)
@@ -98,7 +98,7 @@ def _groups(rainy: RowResult, row: RowResult, convention: Convention) -> list[li
 
 
 def _gains(rainy: RowResult, row: RowResult, convention: Convention) -> list[_Gain]:
-    """Return the gain of each image, without images that have an infinite score."""
+    """Return the gain of each image, leaving out images with an infinite score."""
     return [
         _Gain(image, after - before, after)
         for image, before, after in row.pairs(rainy, key_of("psnr", convention))
@@ -121,7 +121,7 @@ def _strip(
 
 
 def _caption(row: RowResult, name: str, measures: Sequence[Measure]) -> str:
-    """Return the scores that an image has, as text."""
+    """Return the scores of an image as text."""
     scores = row.scores[name].scores
     texts = [
         _score_text(measure, scores[measure.key]) for measure in measures if measure.key in scores

@@ -1,7 +1,7 @@
 """Tables of scores as papers print them: methods by sets, for reports, Markdown and LaTeX.
 
-The best value of a column is bold, the second underlined. Only derainers of this run that were
-measured on all images of the set compete: published rows may come from other images.
+The best value of a column is bold, the second best underlined. Only derainers of this run that were
+measured on all images of the set are ranked, because published rows may come from other images.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 RAINY = "rainy input"
-"""How tables call the row of the rainy images."""
+"""Title of the row of rainy images."""
 
 _AVERAGE = "average"
 _PARTIAL = "†"
@@ -68,7 +68,7 @@ Rank = Literal["best", "second", ""]
 
 @dataclass(frozen=True)
 class _Markup:
-    """How a format writes ranks, infinity, and footnote marks."""
+    """How an output format writes ranks, infinity, and footnote marks."""
 
     best: str
     second: str
@@ -89,7 +89,7 @@ _LATEX = _Markup(
 
 @dataclass(frozen=True)
 class CellScore:
-    """One number of a cell: its text, its value, and its rank in the column."""
+    """A number in a cell: its text, its value, and its rank in the column."""
 
     text: str
     value: float | None
@@ -98,11 +98,11 @@ class CellScore:
 
 @dataclass(frozen=True)
 class PaperCell:
-    """The scores of a method on a set.
+    """The cell of a method and a set.
 
     Attributes:
-        scores: PSNR and SSIM, or the score of another metric alone.
-        mark: Sign of a footnote; empty for scores measured on all images of the set.
+        scores: PSNR and SSIM, or the score of another metric.
+        mark: Footnote sign; empty for scores measured on all images of the set.
     """
 
     scores: Sequence[CellScore]
@@ -111,7 +111,7 @@ class PaperCell:
 
 @dataclass(frozen=True)
 class PaperLine:
-    """A method's cells, None where it has no score."""
+    """The cells of a method; None where it has no score."""
 
     name: str
     kind: Literal["rainy", "derained", "published"]
@@ -124,10 +124,10 @@ class PaperTable:
 
     Attributes:
         title: A short heading.
-        caption: What the table shows.
-        columns: The sets, followed by the average where there are several.
+        caption: Describes what the table shows.
+        columns: The sets, then the average if there are several.
         lines: Rainy first, then published rows, then derainers.
-        footnotes: Sign and sentence of each footnote.
+        footnotes: Sign and text of each footnote.
     """
 
     title: str
@@ -138,7 +138,7 @@ class PaperTable:
 
 
 def format_score(value: float | None, digits: int) -> str:
-    """Format a score with a fixed number of decimals; infinity is the PSNR of equal images.
+    """Format a score with a fixed number of decimals; the PSNR of equal images is infinite.
 
     Example:
         >>> format_score(29.456, 2), format_score(math.inf, 2), format_score(None, 2)
@@ -150,7 +150,7 @@ def format_score(value: float | None, digits: int) -> str:
 
 
 def format_change(change: Score, digits: int) -> str:
-    """Format the difference of a score to the rainy images with its 95 % interval.
+    """Format the change of a score against the rainy images with its 95 % interval.
 
     Example:
         >>> format_change(Score(1.234, -0.5, 2.0), 2)
@@ -160,7 +160,7 @@ def format_change(change: Score, digits: int) -> str:
 
 
 def format_images(row: TableRow) -> str:
-    """Format how many images count in a row, and of how many where some are missing."""
+    """Format the number of images of a row, and the total if some are missing."""
     images = format_count(row.images)
     if row.images == row.set_images:
         return images
@@ -168,14 +168,14 @@ def format_images(row: TableRow) -> str:
 
 
 def paper_table(rows: Sequence[TableRow], convention: Convention) -> PaperTable | None:
-    """Arrange rows as papers do: one line for each method, one column for each set.
+    """Arrange rows as papers do: a line for each method, a column for each set.
 
     Args:
         rows: The rows of a comparison.
-        convention: Whose scores are shown.
+        convention: Convention of the scores to show.
 
     Returns:
-        The table; None when no set has clean images.
+        The table; None if no set has clean images.
     """
     scored = [row for row in rows if row.has_reference]
     if not scored:
@@ -186,14 +186,14 @@ def paper_table(rows: Sequence[TableRow], convention: Convention) -> PaperTable 
 
 
 def metric_table(rows: Sequence[TableRow], metric: Measure) -> PaperTable | None:
-    """Arrange the scores of one metric the same way.
+    """Arrange the scores of a metric in the same way.
 
     Args:
         rows: The rows of a comparison.
-        metric: Whose scores are shown.
+        metric: The metric to show.
 
     Returns:
-        The table; None when no row has a score.
+        The table; None if no row has a score.
     """
     sets = {row.set for row in rows if number(row.scores[metric.key].mean) is not None}
     if not sets:
@@ -205,7 +205,7 @@ def metric_table(rows: Sequence[TableRow], metric: Measure) -> PaperTable | None
 def paper_tables(
     rows: Sequence[TableRow], conventions: Sequence[Convention], metrics: Sequence[Measure] = ()
 ) -> list[PaperTable]:
-    """Return the tables of all conventions and metrics that have one."""
+    """Return the tables of all conventions and metrics, without empty ones."""
     tables = [paper_table(rows, convention) for convention in conventions]
     tables += [metric_table(rows, metric) for metric in metrics]
     return [table for table in tables if table is not None]
@@ -291,7 +291,7 @@ def _with_average(line: PaperLine, measures: Sequence[Measure]) -> PaperLine:
 def _ranked(
     lines: Sequence[PaperLine], columns: int, measures: Sequence[Measure]
 ) -> list[PaperLine]:
-    """Mark the best and the second best score of each column among comparable cells."""
+    """Mark the best and the second-best score of each column among comparable cells."""
     cells = [list(line.cells) for line in lines]
     for column in range(columns):
         rivals = {
@@ -323,7 +323,7 @@ def _ranks(scores: Sequence[CellScore], measure: Measure) -> list[CellScore]:
 
 
 def _printed(score: CellScore) -> float | None:
-    """Return the value as printed, that is rounded; None where it is undefined."""
+    """Return the value rounded as printed; None where it is undefined."""
     if score.value is None or math.isnan(score.value):
         return None
     return score.value if math.isinf(score.value) else float(score.text)
@@ -400,18 +400,18 @@ def _escape_latex(text: str) -> str:
 
 
 def _ascii(sign: str) -> str:
-    """Spell a sign of a footnote in ASCII, for a comment."""
+    """Spell a footnote sign in ASCII, for a comment."""
     return sign.replace(_PARTIAL, "dagger").replace(_OTHER_COUNT, "ddagger")
 
 
 def format_text(
     rows: Sequence[TableRow], convention: Convention, metrics: Sequence[Measure] = ()
 ) -> str:
-    """Format rows as a plain text table for a terminal, in one convention.
+    """Format rows as a plain text table for a terminal, in a single convention.
 
     Args:
         rows: The rows of a comparison.
-        convention: Whose scores are shown.
+        convention: Convention of the scores to show.
         metrics: Other metrics to show.
     """
     measures = [*measures_of(convention), *metrics]

@@ -26,7 +26,7 @@ class _Options:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises RainmerError for mistakes of the user."""
+    """Run the command. Raises RainmerError for invalid input."""
     options = _parse(argv)
     scenes = train_scenes(options.scenes, options.first)
     for name, night in (("day", False), ("night", True)):

@@ -1,8 +1,8 @@
 """The embedded detector: a nano YOLO trained on clean Rainy Street scenes.
 
-Its weights are in this package as safetensors, which run no code when they are read. ultralytics
-loads `.pt` files only, so one is built on first use, in the user's cache folder, from these weights
-and ultralytics' description of the network.
+Its weights come with this package as safetensors, which run no code when read. ultralytics loads
+`.pt` files only, so a `.pt` file is built on first use, in the user's cache folder, from these
+weights and ultralytics' description of the network.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ __all__ = ["SHIPPED", "build_network", "detector_weights", "save_detector", "wri
 SHIPPED = Path(__file__).with_name("detector.safetensors")
 """The weights in the package."""
 
-_INPUT = 640  # long side of the pictures it was trained on, in pixels
+_INPUT = 640  # long side of its training images, in pixels
 
 
 def detector_weights(folder: Path | None = None, *, source: Path = SHIPPED) -> Path:
     """Return a `.pt` file of the embedded detector that ultralytics loads, built on first use.
 
     Args:
-        folder: Where the file is kept; None: the user's cache folder.
-        source: The weights.
+        folder: Folder of the file; None: the user's cache folder.
+        source: The safetensors file of the weights.
 
     Raises:
         WeightsError: The weights are missing or damaged.
@@ -67,10 +67,10 @@ def _read_network(source: Path) -> Any:  # noqa: ANN401 (a network of ultralytic
 
 
 def build_network(architecture: str, names: list[str]) -> Any:  # noqa: ANN401
-    """Build a network of ultralytics with random weights.
+    """Build an ultralytics network with random weights.
 
     Args:
-        architecture: A description that ultralytics has, such as `yolo11n.yaml`.
+        architecture: Name of a description in ultralytics, such as `yolo11n.yaml`.
         names: Names of its classes.
     """
     from ultralytics.cfg import get_cfg
@@ -84,7 +84,7 @@ def build_network(architecture: str, names: list[str]) -> Any:  # noqa: ANN401
 
 
 def write_checkpoint(network: Any, path: Path) -> None:  # noqa: ANN401
-    """Write a network as a `.pt` file of ultralytics, in half precision.
+    """Write a network as a `.pt` file for ultralytics, in half precision.
 
     Raises:
         OutputError: The file cannot be written.
@@ -95,7 +95,7 @@ def write_checkpoint(network: Any, path: Path) -> None:  # noqa: ANN401
 
     plain = copy.deepcopy(network).eval()
     options = {"task": "detect", "imgsz": _INPUT, "model": str(plain.yaml.get("yaml_file", ""))}
-    plain.args = options  # the rest of ultralytics' configuration was not used in training
+    plain.args = options  # training used nothing else of ultralytics' configuration
     plain.criterion = None
     for parameter in plain.parameters():
         parameter.requires_grad = False
@@ -108,7 +108,7 @@ def save_detector(
     state: Mapping[str, Tensor], path: Path, *, architecture: str, names: list[str],
     facts: Mapping[str, str],
 ) -> None:  # fmt: skip
-    """Write a network's state as safetensors in half precision, with what `build_network` needs.
+    """Write weights as half-precision safetensors, with the arguments of `build_network`.
 
     Args:
         state: The network's `state_dict()`.

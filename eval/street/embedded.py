@@ -1,4 +1,4 @@
-"""The embedded set, for runs without a data set: drawn on first use, in the user's cache folder."""
+"""The embedded set for runs without a data set, drawn on first use into the user's cache folder."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def street_set(
     """Draw the clean images of Rainy Street, unless an earlier run did.
 
     Args:
-        folder: Where they are kept; None: the user's cache folder, by the version of the scenes.
-        scenes: What to draw.
-        processes: Number of processes. More than one needs a main module that may be imported
-            again, as the documentation of `multiprocessing` explains.
+        folder: Folder of the images; None: a versioned folder in the user's cache folder.
+        scenes: The scenes to draw.
+        processes: Number of processes. More than one needs a main module that is safe to import,
+            as the documentation of `multiprocessing` explains.
         quiet: Show no progress.
 
     Returns:

@@ -32,8 +32,8 @@ __all__ = ["SKY_M", "Painted", "Seen", "paint_stage"]
 SKY_M = 1000.0
 """Depth of the sky in metres."""
 
-_SCALE = 2  # canvas pixels per picture pixel along a side; they are averaged in the end
-_NOTHING = 0.0  # polygon number of the sky; those of polygons start at 1
+_SCALE = 2  # canvas pixels per picture pixel along a side; averaged at the end
+_NOTHING = 0.0  # number of the sky; polygons are numbered from 1
 
 
 class Seen(NamedTuple):
@@ -58,14 +58,14 @@ def paint_stage(stage: Stage, houses: Sequence[House], trees: Sequence[Tree]) ->
 
 
 class _Painting:
-    """The canvas of a stage, and what is known of its pixels."""
+    """The canvas of a stage, with the depth and the polygon of each pixel."""
 
     def __init__(self, stage: Stage, houses: Sequence[House], trees: Sequence[Tree]) -> None:
         self.stage, self.houses, self.trees = stage, houses, trees
         height, width = stage.camera.size_hw
         self.canvas: Canvas = np.empty((height * _SCALE, width * _SCALE, 4), np.float32)
         sky = backdrop.sky_colours(stage.rng, stage.camera, stage.light)
-        # Negative values are emitted light, see `_light_background`.
+        # Negative values are emitted light; see `_light_background`.
         self.canvas[..., :3] = cv2.resize(-sky, (width * _SCALE, height * _SCALE))
         self.canvas[..., 3] = _NOTHING
         self._rays = stage.camera.rays()
@@ -73,7 +73,7 @@ class _Painting:
         self.items = [stage.items[i] for i in _back_to_front(stage.items, stage.camera)]
 
     def paint(self) -> Painted:
-        """Paint everything; to be called once."""
+        """Paint everything; call it only once."""
         camera = self.stage.camera
         things = gather([item.mesh for item in self.items])
         ground = self._paint_background(things)
@@ -95,7 +95,7 @@ class _Painting:
         return Painted(picture, depth, seen)
 
     def _paint_background(self, things: Soup) -> Soup:
-        """Draw ground and houses with their albedo, then multiply each pixel by its light."""
+        """Draw ground and houses in their albedo, then multiply each pixel by its light."""
         stage = self.stage
         parts = [(backdrop.draw_skyline(stage.rng, stage.night), backdrop.PLAIN)]
         parts += backdrop.draw_ground(stage.rng, stage.road)
@@ -122,7 +122,7 @@ class _Painting:
         surface, across = surfaces[index], (np.abs(soup.normals[:, 0]) > 0.5)[index]
         sunlit = self._sunlit(surface, across, things)
         normals = soup.normals.astype(np.float32)
-        # Divided by the albedo, because all light is multiplied by it below.
+        # Divide by the albedo, because all light is multiplied by it below.
         shown = light.reflected(soup.centres, soup.normals, camera.position)
         shown *= soup.gloss[:, None] / np.maximum(soup.albedo, 0.02)
         flat = (light.without_lamps(normals, np.zeros(len(normals))) + shown)[index]
@@ -138,15 +138,15 @@ class _Painting:
         factor = np.ones((*flat.shape[:2], 4), np.float32)
         np.multiply(flat, (pattern * self._contact(surface))[..., None], out=factor[..., :3])
         large = cv2.resize(factor, self.canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        for top in range(0, len(large), 32):  # 32 rows at a time stay in the processor's cache
+        for top in range(0, len(large), 32):  # 32 rows fit into the CPU's cache
             rows, light_on = self.canvas[top : top + 32], large[top : top + 32]
-            # Negative values are emitted light, which takes no other light. The fourth channel,
-            # the polygon's number, is multiplied by 1.
+            # Negative values are emitted light, which is not multiplied by other light. The fourth
+            # channel, the polygon's number, is multiplied by 1.
             light_on *= rows
             np.maximum(light_on, -rows, out=rows)
 
     def _sunlit(self, surface: Singles, across: npt.NDArray[np.bool_], things: Soup) -> Singles:
-        """Return where the sun reaches the ground and the fronts, (H, W), 0..1."""
+        """Return the share of sun that reaches ground and house fronts, (H, W), 0..1."""
         light, camera = self.stage.light, self.stage.camera
         shape = surface.shape
         if light.sun_rgb.max() <= 0:
@@ -175,7 +175,7 @@ class _Painting:
         return np.asarray(1 - soft / 255, dtype=np.float32)
 
     def _contact(self, surface: Singles) -> Singles:
-        """Return how objects darken the ground beneath them, (H, W), as a factor."""
+        """Return the factor by which objects darken the ground beneath them, (H, W)."""
         mask = np.zeros(surface.shape, np.uint8)
         prints = [item.footprint for item in self.items if item.footprint is not None]
         if prints:
@@ -188,7 +188,7 @@ class _Painting:
         return np.asarray(1 - np.float32(0.72) * soft)
 
     def _paint_things(self, soup: Soup, first: int) -> list[tuple[str, tuple[int, int], _Extent]]:
-        """Draw the items; return name, polygon numbers and extent of the annotated ones."""
+        """Draw the items; return names, polygon numbers and extents of annotated items."""
         stage = self.stage
         eye = stage.camera.position
         seen = soup.facing(eye)
@@ -220,7 +220,7 @@ class _Painting:
     def _extent(
         self, span: tuple[int, int], chosen: npt.NDArray[np.intp], soup: Soup, projected: Projected
     ) -> _Extent | None:
-        """Measure an object that was just drawn, so that nothing hides it yet."""
+        """Measure an object right after drawing it, when nothing hides it yet."""
         height, width = self.canvas.shape[:2]
         if any(int(i) in projected.cut for i in chosen):
             low, high = np.array([0, 0]), np.array([width, height])
@@ -258,7 +258,7 @@ class _Painting:
 
 
 class _Extent(NamedTuple):
-    """Box in canvas pixels and number of pixels of an object when nothing hides it."""
+    """Box in canvas pixels and pixel count of an object that nothing hides."""
 
     box: tuple[int, int, int, int]
     pixels: int
@@ -279,7 +279,7 @@ def _depths(soup: Soup, index: npt.NDArray[np.intp], rays: Singles, camera: Came
 
 
 def _flat_indices(soup: Soup, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Return the positions of the chosen polygons' points in `soup.points`."""
+    """Return the indices in `soup.points` of the points of the chosen polygons."""
     counts = soup.counts[chosen]
     ends = np.cumsum(counts)
     within = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
@@ -310,7 +310,7 @@ def _points_of(soup: Soup, chosen: npt.NDArray[np.bool_]) -> tuple[Floats, npt.N
 
 
 def _back_to_front(items: Sequence[Item], camera: Camera) -> list[int]:
-    """Sort items for painting: where a plane separates two, the one beyond it comes first."""
+    """Sort items for painting: of two items separated by a plane, the farther comes first."""
     low = np.array([item.box[0] for item in items])
     high = np.array([item.box[1] for item in items])
     eye = camera.position
@@ -320,7 +320,7 @@ def _back_to_front(items: Sequence[Item], camera: Camera) -> list[int]:
         middle = (low[:, None, axis] + high[None, :, axis]) / 2
         upper_first = apart & (eye[axis] < middle)
         lower_first = apart & (eye[axis] >= middle)
-        # Depth is the last axis and overrules the others.
+        # Depth is the last axis and overrides the others.
         before[upper_first | lower_first.T] = True
         before[upper_first.T | lower_first] = False
     far = np.linalg.norm((low + high) / 2 - eye, axis=1)

@@ -17,8 +17,8 @@ from rainmer.frames.arrays import Frame
 __all__ = ["CLASSES", "SCENES_VERSION", "SKY_M", "StreetObject", "StreetScene", "draw_scene"]
 
 SCENES_VERSION = 1
-"""Version of how scenes look. Raise it when a change to the drawing changes any pixel: the embedded
-set is kept in the user's cache folder by this number."""
+"""Version of the scenes. Increase it when a change to the drawing changes any pixel, because the
+embedded set is cached under this number."""
 
 CLASSES = ("person", "bicycle", "car", "bus", "truck", "traffic light")
 """The annotated classes, by their COCO names."""
@@ -35,7 +35,7 @@ class StreetObject:
         name: One of `CLASSES`.
         box_xyxy: Tight box around the whole object, hidden parts included, clipped to the picture;
             pixels.
-        visibility: Share of its pixels inside the picture that nothing hides, 0..1.
+        visibility: Unhidden share of its pixels inside the picture, 0..1.
     """
 
     name: str
@@ -51,8 +51,8 @@ class StreetScene:
         image: (H, W, 3), uint8, RGB.
         depth_m: (H, W), float32, metres along the viewing direction; the sky is at `SKY_M`.
         objects: The annotated objects.
-        night: Whether it is night.
-        seed: The seed that it was drawn from.
+        night: Whether it is a night scene.
+        seed: The seed of the scene.
     """
 
     image: Frame
@@ -63,11 +63,11 @@ class StreetScene:
 
 
 def draw_scene(seed: int, *, night: bool, size_hw: tuple[int, int] = (384, 640)) -> StreetScene:
-    """Draw a street scene; the same arguments give the same scene.
+    """Draw a street scene; equal arguments give equal scenes.
 
     Args:
         seed: Determines everything else.
-        night: Draw it by night.
+        night: Draw a night scene.
         size_hw: Height and width in pixels.
     """
     rng = np.random.default_rng([seed, int(night)])

@@ -1,4 +1,4 @@
-"""The fixed test split, the unlimited training scenes, and writing scenes as files."""
+"""The fixed test split, the unlimited training scenes, and writing scenes to files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CLEAR_SIDE_PX = 10.0  # of the shorter side of a box, in a picture 640 pixels w
 
 
 class SceneId(NamedTuple):
-    """A scene: the name of its files, and what it is drawn from."""
+    """A scene: the name of its files, its seed, and day or night."""
 
     name: str
     seed: int
@@ -45,10 +45,10 @@ class SceneId(NamedTuple):
 
 
 TEST_DAY = tuple(range(64))
-"""Seeds of the test split's scenes by day."""
+"""Seeds of the day scenes of the test split."""
 
 TEST_NIGHT = tuple(range(100, 164))
-"""Seeds of the test split's scenes by night."""
+"""Seeds of the night scenes of the test split."""
 
 TEST = tuple(
     [SceneId(f"day-{i:03d}", seed, False) for i, seed in enumerate(TEST_DAY)]
@@ -58,14 +58,14 @@ TEST = tuple(
 
 
 def train_seed(index: int) -> int:
-    """Return the seed of training scene `index` >= 0; no scene of the test split has it."""
+    """Return the seed of training scene `index` >= 0, which differs from all test seeds."""
     if index < 0:
         raise ValueError(f"a training scene's index is 0 or more, not {index}")
     return _FIRST_TRAIN_SEED + index
 
 
 def train_scenes(count: int, first: int = 0) -> tuple[SceneId, ...]:
-    """Return `count` training scenes from index `first` on, day and night in turn."""
+    """Return `count` training scenes from index `first` on, alternating day and night."""
     return tuple(
         SceneId(f"train-{i:06d}", train_seed(i), bool(i % 2)) for i in range(first, first + count)
     )
@@ -82,15 +82,15 @@ def write_split(
     """Draw scenes into files: `images/NAME.png`, `depth/NAME.png`, `instances.json`.
 
     Images are clean; depth is in the format of `rainmer.data.depth.write_depth`. Annotations are in
-    COCO's format: category ids are 1-based in the order of `CLASSES`, each annotation has its
+    COCO format: category ids are 1-based in the order of `CLASSES`, each annotation has its
     `visibility`, small and hidden objects are crowds, and each image has
     `attributes: {time: day|night}`. `instances.json` is written last.
 
     Args:
         folder: Created if needed; files in it are replaced.
-        scenes: What to draw.
+        scenes: The scenes to draw.
         size_hw: Height and width in pixels.
-        processes: Number of processes; None: one for each CPU that may be used.
+        processes: Number of processes; None: one per usable CPU.
         quiet: Show no progress.
 
     Returns:
@@ -116,12 +116,12 @@ def write_split(
 def _write_scenes(
     root: Path, scenes: Sequence[SceneId], size_hw: tuple[int, int], processes: int
 ) -> Iterator[tuple[StreetObject, ...]]:
-    """Write scenes in one or several processes; yield the objects of each, in order."""
+    """Write scenes in one or more processes; yield the objects of each scene, in order."""
     write = partial(_write_scene, root, size_hw)
     if processes == 1:
         yield from map(write, scenes)
         return
-    # A forked child of a process with threads may hang; a spawned one starts afresh.
+    # A child forked from a process with threads may hang; spawned children do not.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         yield from pool.map(write, scenes, chunksize=4)
@@ -136,9 +136,10 @@ def _write_scene(root: Path, size_hw: tuple[int, int], scene: SceneId) -> tuple[
 
 
 def _is_doubtful(thing: StreetObject, width: int) -> bool:
-    """Tell whether an object is too small or too hidden to be counted.
+    """Tell whether an object is too small or too hidden to count.
 
-    As a COCO crowd it is neither a false detection nor a miss, like the DontCare regions of KITTI.
+    It becomes a COCO crowd, so that neither detecting nor missing it counts as an error, like the
+    DontCare regions of KITTI.
     """
     x0, y0, x1, y1 = thing.box_xyxy
     side = min(x1 - x0, y1 - y0) * 640 / width

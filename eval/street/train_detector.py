@@ -1,7 +1,7 @@
 """`python -m eval.street.train_detector`: train the embedded detector on clean scenes.
 
-The scenes, day and night in turn, are kept in memory. Most epochs use small images, which is many
-times cheaper, and the last ones full size. Training starts from random weights.
+The scenes, alternating day and night, are kept in memory. Most epochs use small images, which is
+many times cheaper; the last epochs use full size. Training starts from random weights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ from eval.scores.coco import Evaluation, GroundTruth
 from eval.street.detector import build_network, save_detector, write_checkpoint
 from eval.street.scene import CLASSES
 from eval.street.splits import TEST, SceneId, train_scenes, write_split
-from rainmer.cli import make_parser, non_negative_int, parse_options, positive_int, run_command
+from rainmer.cli import (
+    add_threads_option,
+    make_parser,
+    non_negative_int,
+    parse_options,
+    positive_int,
+    run_command,
+)
 from rainmer.files import atomic_write, make_folder
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image
@@ -39,24 +46,24 @@ from rainmer.frames.images import read_image
 __all__ = ["Recipe", "measure", "train"]
 
 _STAGES = ((320, 5 / 7), (480, 1 / 7), (640, 1 / 7))  # width of the input, share of the epochs
-_KEPT_SHARE = 0.3  # smaller parts of an object that remain after cropping are left out
-_LEAST_SIDE = 3.0  # pixels of the input; smaller boxes are left out
+_KEPT_SHARE = 0.3  # least share of an object that must remain after cropping
+_LEAST_SIDE = 3.0  # pixels of the input; smaller boxes are dropped
 _PAD = 114  # grey level around images, as in ultralytics
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """Options of the training.
 
     Attributes:
         images: Number of training scenes.
-        epochs: How often each is used.
+        epochs: Number of epochs.
         batch: Images per step.
         seed: Seed of the weights, the order and the augmentation.
-        architecture: A description that ultralytics has.
-        learning_rate: Highest rate of AdamW; it rises, then falls as half a cosine.
-        extra: More epochs at full size with little augmentation, in which the rate falls again,
-            from `extra_rate`.
+        architecture: Name of a description in ultralytics.
+        learning_rate: Peak learning rate of AdamW, reached by a warm-up and followed by a cosine.
+        extra: Further epochs at full size with little augmentation, with a second cosine that
+            starts from `extra_rate`.
         extra_rate: Learning rate at the start of the extra epochs.
         weight_decay: Weight decay of the kernels.
     """
@@ -90,7 +97,6 @@ class _Options:
     epochs: int
     extra: int
     seed: int
-    threads: int | None
     quiet: bool
 
 
@@ -99,7 +105,7 @@ class Scenes(NamedTuple):
 
     Attributes:
         images: (N, H, W, 3), uint8, RGB.
-        boxes: Of each image (n, 5): class, x1, y1, x2, y2 in pixels.
+        boxes: For each image (n, 5): class, x1, y1, x2, y2 in pixels.
     """
 
     images: npt.NDArray[np.uint8]
@@ -107,7 +113,7 @@ class Scenes(NamedTuple):
 
 
 def load_scenes(folder: Path, count: int, *, quiet: bool = False) -> Scenes:
-    """Draw the training scenes into a folder, unless they are in it, and read them.
+    """Draw the training scenes into a folder unless it holds them, and read them.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -136,14 +142,14 @@ def augmented(
     """Flip, zoom, shift and tint an image.
 
     Args:
-        rng: Chooses how.
+        rng: Source of the random choices.
         image: (H, W, 3), uint8, RGB.
         boxes: (n, 5): class, x1, y1, x2, y2 in pixels.
-        size_hw: Size of the result.
-        gentle: Change images little, and only flip and tint half of them.
+        size_hw: Height and width of the result in pixels.
+        gentle: Zoom and shift only half of the images, by a quarter of the usual range.
 
     Returns:
-        The image (H, W, 3), and the boxes (m, 5) that are still inside.
+        The image (H, W, 3), and the boxes (m, 5) that remain inside.
     """
     height, width = size_hw
     strength = (0.25 if rng.random() < 0.5 else 0.0) if gentle else 1.0
@@ -153,7 +159,7 @@ def augmented(
     centre = np.array([image.shape[1], image.shape[0]]) / 2
     scale = np.array([flip * zoom, zoom])
     offset = np.array([width, height]) / 2 + shift - scale * centre
-    # OpenCV's pixel centres are whole numbers.
+    # OpenCV has pixel centres at whole numbers.
     matrix = np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]])
     matrix[:, 2] += 0.5 * scale - 0.5
     moved = cv2.warpAffine(image, matrix, (width, height), borderValue=(_PAD, _PAD, _PAD))
@@ -175,7 +181,7 @@ def batches(
     scenes: Scenes, rng: np.random.Generator, batch: int, size_hw: tuple[int, int], *,
     gentle: bool = False,
 ) -> Iterator[dict[str, Tensor]]:  # fmt: skip
-    """Yield an epoch's batches in random order; a thread prepares the next two."""
+    """Yield the batches of an epoch in random order; a thread prepares the next two."""
     order = rng.permutation(len(scenes.images))
     starts = range(0, len(order) - batch + 1, batch)
     make = partial(_batch, scenes, rng, size_hw, gentle)
@@ -191,7 +197,7 @@ def _batch(
     scenes: Scenes, rng: np.random.Generator, size_hw: tuple[int, int], gentle: bool,
     chosen: npt.NDArray[np.intp],
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Return a batch as ultralytics' losses take it: boxes as centre and size, 0..1."""
+    """Return a batch in the form of ultralytics' losses: boxes as centre and size, 0..1."""
     pairs = [
         augmented(rng, scenes.images[i], scenes.boxes[i], size_hw, gentle=gentle) for i in chosen
     ]
@@ -213,7 +219,7 @@ def _batch(
 
 
 class Training:
-    """A network in training, its averaged weights, and the state that resuming needs."""
+    """A network in training, its averaged weights, and the state for resuming."""
 
     def __init__(self, recipe: Recipe) -> None:
         torch.manual_seed(recipe.seed)
@@ -266,7 +272,7 @@ class Training:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimizer.step()
         self.step += 1
-        # The average of ultralytics is too slow for a training this short.
+        # ultralytics' moving average is too slow for such a short training.
         keep = min(0.998, self.step / (self.step + 30))
         with torch.no_grad():
             torch._foreach_lerp_(self._averaged, self._current, 1 - keep)
@@ -282,7 +288,7 @@ class Training:
         return recipe.extra_rate * _fall((self.step - self.steps) / max(further, 1))
 
     def save(self, path: Path) -> None:
-        """Write the state that `load` reads."""
+        """Save the state to a file for `load`."""
         content = {
             "network": self.network.state_dict(), "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(), "step": self.step, "epoch": self.epoch,
@@ -291,7 +297,7 @@ class Training:
             torch.save(content, temporary)
 
     def load(self, path: Path) -> None:
-        """Resume from a file of `save`."""
+        """Resume from a file written by `save`."""
         content = torch.load(path, weights_only=True)
         self.network.load_state_dict(content["network"])
         self.average.load_state_dict(content["average"])
@@ -300,12 +306,12 @@ class Training:
 
 
 def _fall(share: float) -> float:
-    """Return the factor of a learning rate after a share of the steps: half a cosine to 0.02."""
+    """Return the learning rate factor after a share of the steps: a half cosine, 1 to 0.02."""
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
 def measure(weights: Path, folder: Path, *, imgsz: int = 640) -> dict[str, dict[str, float | None]]:
-    """Measure a detector on scenes of `write_split`.
+    """Measure a detector on scenes written by `write_split`.
 
     Args:
         weights: A `.pt` file.
@@ -313,8 +319,8 @@ def measure(weights: Path, folder: Path, *, imgsz: int = 640) -> dict[str, dict[
         imgsz: Long side of the detector's input in pixels.
 
     Returns:
-        Under `all`, `day` and `night` the fractions of `eval.scores.coco.Evaluation.summary`; under
-        `classes` the AP of each class.
+        The fractions of `eval.scores.coco.Evaluation.summary` under `all`, `day` and `night`; the
+        AP of each class under `classes`.
     """
     from detection.yolo.harness import ValidationHarness
 
@@ -347,8 +353,8 @@ def measure(weights: Path, folder: Path, *, imgsz: int = 640) -> dict[str, dict[
 def train(recipe: Recipe, work: Path, *, quiet: bool = False) -> Training:
     """Train, or resume an interrupted training in the same folder.
 
-    The folder gets the scenes (`train`, `held-out`), `state.pt`, and `epochs.csv` with the loss,
-    and with the mAP on 96 scenes that are neither trained on nor in the test split.
+    The folder gets the scenes (`train`, `held-out`), `state.pt`, and `epochs.csv` with the loss and
+    the mAP on 96 held-out scenes, which are not in the test split either.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -375,7 +381,7 @@ def train(recipe: Recipe, work: Path, *, quiet: bool = False) -> Training:
 
 
 def _draw_into(folder: Path, scenes: Sequence[SceneId], *, quiet: bool) -> Path:
-    """Draw scenes into a folder, unless they are in it; return the folder."""
+    """Draw scenes into a folder unless it holds them; return the folder."""
     if not (folder / "instances.json").is_file():
         write_split(folder, scenes, quiet=quiet)
     return folder
@@ -409,13 +415,13 @@ def _parse(argv: Sequence[str] | None) -> _Options:
     parser.add_argument("--extra", type=non_negative_int, default=defaults.extra, metavar="E",
                         help="further epochs at full size (default: %(default)s)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=defaults.seed, metavar="S")
-    parser.add_argument("--threads", type=positive_int, metavar="T", help="of torch on the CPU")
+    add_threads_option(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     return parse_options(parser, _Options, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises RainmerError for mistakes of the user."""
+    """Run the command. Raises RainmerError for invalid input."""
     options = _parse(argv)
     os.environ.setdefault("YOLO_AUTOINSTALL", "False")
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())
@@ -423,8 +429,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         images=options.images, epochs=options.epochs, extra=options.extra, seed=options.seed
     )
     work = options.work or options.out.with_name(f"{options.out.stem}-work")
-    if options.threads:
-        torch.set_num_threads(options.threads)
     started = time.perf_counter()
     training = train(recipe, work, quiet=options.quiet)
     test = _draw_into(work / "test", TEST, quiet=options.quiet)

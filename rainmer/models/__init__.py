@@ -85,7 +85,7 @@ def build(name: str, **config: Any) -> Network:  # noqa: ANN401
 
     Args:
         name: One of `network_names()`.
-        **config: The network's options, as plain values; what is left out has its default.
+        **config: The network's options, as plain values; omitted ones keep their defaults.
 
     Raises:
         SpecError: There is no network of that name.
@@ -98,14 +98,14 @@ def load(spec: str) -> Network:
     """Load a network with its weights, ready for inference (eval mode, on the CPU).
 
     Args:
-        spec: A name of `shipped_names()`, or `NAME:FILE`, the name one of `network_names()`. The
-            file is one of ours or a published checkpoint, whose options are read off its keys and
-            shapes. Options that leave no trace there get the defaults of the network's
-            `from_official`: for such an ablation, call that with a configuration.
+        spec: A name of `shipped_names()`, or `NAME:FILE` with a name of `network_names()`. The
+            file comes from this project or is a published checkpoint, whose options are inferred
+            from its keys and shapes. Options that cannot be inferred get the defaults of
+            the network's `from_official`: for such an ablation, call that with a configuration.
 
     Raises:
-        SpecError: The spec is of another form, or there is no network of that name.
-        WeightsError: The file is missing, damaged, unsafe, or of another network.
+        SpecError: The spec has another form, or there is no network of that name.
+        WeightsError: The file is missing, damaged, unsafe, or belongs to another network.
     """
     if spec in shipped_names():
         spec = f"{read_weights_file(shipped_weights(spec)).network}:{shipped_weights(spec)}"

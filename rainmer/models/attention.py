@@ -71,8 +71,8 @@ class SparseChannelAttention(nn.Module):
         q, k, v = self.qkv_depthwise(self.qkv(x)).chunk(3, dim=1)
         with autocast_off(x.device):
             attention = self.combine_maps(self.similarities(q, k))
-            # Maps are small matrices per head. Multiplied into the output projection first, they
-            # cost one product with the pixels instead of two.
+            # The maps are small matrices per head. Multiplying them into the output projection
+            # first leaves one product with the pixels instead of two.
             weight = self.multiply_into_projection(attention)
         return per_image_projection(v, weight, self.project.bias)
 
@@ -103,23 +103,23 @@ class SparseChannelAttention(nn.Module):
         return total
 
     def multiply_into_projection(self, attention: Tensor) -> Tensor:
-        """Turn maps (B, heads, C/h, C/h) and the output projection into matrices (B, C, C)."""
+        """Multiply the output projection by maps (B, heads, C/h, C/h); returns (B, C, C)."""
         weight = float32_at_least(self.project.weight)
         weight = weight.view(weight.shape[0], self.heads, -1)
         return torch.einsum("ohi,bhij->bohj", weight, attention).flatten(2)
 
 
 def kept_entries(row_length: int, rate: Fraction) -> int:
-    """Return how many entries of a row a rate keeps: the product rounded down, exactly."""
+    """Return how many entries of a row a rate keeps: rate * length, rounded down exactly."""
     return row_length * rate.numerator // rate.denominator
 
 
 def sparse_cascade(logits: Tensor, counts: Sequence[int], *, ties: TopkTies) -> list[Tensor]:
-    """Apply `sparse_softmax` with each count to the result of the one before.
+    """Apply `sparse_softmax` repeatedly, each count to the result of the previous round.
 
-    From the second round on, rows contain zeros. With the lowest index among ties, a round that
-    keeps at least as many entries as the one before keeps all that are above zero and the first
-    zeros. One running count of the zeros serves all these rounds: only the first one sorts.
+    From the second round on, rows contain zeros. With `ties="lowest"`, a round that keeps at least
+    as many entries as the previous one keeps every positive entry and the first zeros. If the
+    counts ascend, one running count of the zeros serves all rounds, and only the first round sorts.
 
     Args:
         logits: Tensor (..., N).
@@ -127,7 +127,7 @@ def sparse_cascade(logits: Tensor, counts: Sequence[int], *, ties: TopkTies) -> 
         ties: Which of equal entries stay, see `TopkTies`.
 
     Returns:
-        The maps of all rounds, each of the shape of the logits.
+        The map of each round, with the shape of the logits.
     """
     maps = [sparse_softmax(logits, counts[0], ties=ties)]
     nested = ties == "lowest" and list(counts) == sorted(counts)

@@ -1,4 +1,4 @@
-"""The transformer block, and how prompts enter it."""
+"""The transformer block, and the layers that bring prompts into it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class PromptTerm(nn.Module):
         return share * chromatic + (1 - share) * degradation
 
     def chromatic_share(self, prompts: Tensor) -> Tensor:
-        """Weigh the chromatic term by a cosine: (B or 1,). No gradient reaches the prompts here.
+        """Return the weight of the chromatic term, a cosine: (B or 1,). Prompts get no gradient.
 
         Only for two prompts with a gate other than "sum".
         """

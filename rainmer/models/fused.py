@@ -1,9 +1,9 @@
-"""The blocks of `rainmer.models.blocks` and `layers` for inference, linear maps merged.
+"""Inference versions of the blocks in `rainmer.models.blocks` and `layers`, linear maps merged.
 
-Same numbers up to rounding, fewer operations and less memory. Neighbouring linear maps become one
-matrix, nothing is concatenated, and a map that does not fit into a CPU's cache is processed in
-horizontal strips. Blocks take and return (B, C, H, W) like those they are made from; inside, a map
-is (B, H, W, C), which is the same memory in channels-last order.
+They give the same numbers up to rounding, with fewer operations and less memory. Adjacent linear
+maps become one matrix, nothing is concatenated, and a map that does not fit into a CPU's cache is
+processed in horizontal strips. Blocks take and return (B, C, H, W) like the originals; inside, a
+map is (B, H, W, C), which is the same memory in channels-last order.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _CHANNEL_GROUP = 16  # fast depthwise kernels work on groups of this many channe
 
 
 def _project(pixels: Tensor, matrices: Tensor, total: Tensor | None = None) -> Tensor:
-    """Multiply the pixels (B, H, W, C) of each image with its matrix (B, C, D).
+    """Multiply the pixels (B, H, W, C) of each image by its matrix (B, C, D).
 
-    The products are added to a contiguous `total` (B, H, W, D) in place, if there is one.
+    The products are added in place to a contiguous `total` (B, H, W, D), if given.
     """
     flat = pixels.flatten(1, 2)  # B, HW, C
     if total is None:
@@ -55,7 +55,7 @@ def _norm(norm: ChannelNorm, pixels: Tensor) -> Tensor:
 
 
 def _matrix(conv: nn.Conv2d) -> Tensor:
-    """Return a 1x1 convolution as the matrix (in, out) that pixels are multiplied with, float64."""
+    """Return the weights of a 1x1 convolution as a float64 matrix (in, out)."""
     return conv.weight.flatten(1).t().double()
 
 
@@ -63,7 +63,7 @@ class _Folded(nn.Module):
     """A module without parameters, whose merged weights are buffers."""
 
     def _keep(self, name: str, value: Tensor | None, dtype: torch.dtype) -> None:
-        """Register a merged weight, or None where the layers have none, as a buffer."""
+        """Register a merged weight as a buffer; None where the layers have none."""
         self.register_buffer(name, None if value is None else value.detach().to(dtype).contiguous())
 
 
@@ -91,9 +91,9 @@ class _StripwiseAttention(nn.Module):
         filters = attention.qkv_depthwise
         for images, rows in strips(pixels, 3 * channels):
             seen = rows.grown(1)
-            qkv = _pointwise(_norm(self.norm, pixels[images, seen.own]), attention.qkv)
+            qkv = _pointwise(_norm(self.norm, pixels[images, seen.in_image]), attention.qkv)
             qkv = filter_rows(qkv, seen, rows, filters.weight, filters.bias)
-            values[images, rows.own] = qkv[..., 2 * channels :]
+            values[images, rows.in_image] = qkv[..., 2 * channels :]
             both = qkv[..., : 2 * channels].flatten(1, 2).float()  # B, HW, 2C: q and k
             squares[images] += (both * both).sum(1)
             # (B, HW, 2, heads, C/h) to q and k, each (B, heads, HW, C/h).
@@ -218,10 +218,10 @@ class _FusedHalf(_Folded):
         """Write the mixed channels of `rows` into (B, H, W, D).
 
         Args:
-            normalized: Normed pixels (B, h, W, C) of the rows `given`.
-            given: `rows` and those around them that the filters reach.
+            normalized: Normalised pixels (B, h, W, C) of the rows `given`.
+            given: `rows` and the rows around them that the filters reach.
             rows: Rows to compute.
-            mixed: Where the result goes.
+            mixed: Receives the result.
         """
         part, odd = self.part, self.odd
         between = rows.grown(self.fine_pairs.shape[-1] // 2)
@@ -241,7 +241,7 @@ class _FusedHalf(_Folded):
 
 
 def _add_into(target: Tensor, a: Tensor, b: Tensor) -> None:
-    """Write a + b into a slice of a map. torch.compile cannot trace `out=` there, but a copy."""
+    """Write a + b into a slice of a map. torch.compile traces a copy there, but not `out=`."""
     if torch.compiler.is_compiling():
         target.copy_(a + b)
     else:
@@ -249,7 +249,7 @@ def _add_into(target: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 def _padded(indices: range, length: int) -> list[int]:
-    """Fill indices up with -1, see `_take`."""
+    """Pad indices with -1; see `_take`."""
     return [*indices, *[-1] * (length - len(indices))]
 
 
@@ -277,7 +277,7 @@ class _FusedFeedForward(nn.Module):
         self.reduce_bias = feed_forward.reduce.bias
 
     def forward(self, pixels: Tensor, given: Rows, rows: Rows, out: Tensor) -> None:
-        """Write `rows` of the given pixels (B, h, W, C), with the result added, to (B, H, W, C)."""
+        """Write `rows` of the given pixels (B, h, W, C) plus the result to (B, H, W, C)."""
         normalized = _norm(self.norm, pixels)
         kept = pixels[:, rows.within(given)]
         mixed = kept.new_empty(*kept.shape[:3], 2 * self.width)
@@ -318,14 +318,14 @@ class FusedTransformerBlock(nn.Module):
         restored = torch.empty_like(pixels)
         for images, rows in strips(pixels, self.feed_forward.width):
             seen = rows.grown(self.feed_forward.margin)
-            attended = _project(values[images, seen.own], matrices[images])
+            attended = _project(values[images, seen.in_image], matrices[images])
             if bias is not None:
                 attended += bias
-            total = pixels[images, seen.own] + attended
+            total = pixels[images, seen.in_image] + attended
             if self.prompts is not None and steering:
                 source = attended if self.prompt_position == "attention" else total.clone()
                 self.prompts(source, total, [(v[images], s[images]) for v, s in steering])
-            self.feed_forward(total, seen, rows, restored[images, rows.own])
+            self.feed_forward(total, seen, rows, restored[images, rows.in_image])
         return maps_of(restored)
 
 
@@ -356,7 +356,7 @@ class FusedCompensator(nn.Module):
 
 
 class _FusedStep(_Folded):
-    """`CompensatorStep`: every operation ends in one matrix, which also takes its weight."""
+    """`CompensatorStep`: each operation ends in one matrix, scaled by its weight."""
 
     margin = 6  # rows needed above and below those computed: two filters of 7x7, or one dilated
     merges: Tensor  # 8, C, C
@@ -385,12 +385,13 @@ class _FusedStep(_Folded):
         result = torch.empty_like(state)
         for images, rows in strips(state, state.shape[-1]):
             seen = rows.grown(self.margin)
-            pixels = state[images, seen.own]
+            pixels = state[images, seen.in_image]
             total = None
             for operation, matrix in zip(self.operations, matrices[images].unbind(1), strict=True):
                 total = _project(operation(pixels, seen, rows), matrix, total)
             assert total is not None
-            torch.add(total.relu_(), state[images, rows.own], out=result[images, rows.own])
+            strip = images, rows.in_image
+            torch.add(total.relu_(), state[strip], out=result[strip])
         return result
 
 
@@ -418,8 +419,8 @@ class _FusedSeparable(_Folded):
             self._keep(name, None if pointwise else conv.weight, dtype)
 
     def forward(self, pixels: Tensor, given: Rows, rows: Rows) -> Tensor:
-        """Map the given pixels (B, h, W, C) to rows among them (B, H, W, C)."""
-        if self.first is None or self.last is None:  # of size 1, and merged into the matrices
+        """Compute `rows` (B, H, W, C) from the pixels of the rows `given` (B, h, W, C)."""
+        if self.first is None or self.last is None:  # size 1: merged into the matrices
             return F.linear(pixels[:, rows.within(given)], self.matrix).relu_()
         between = rows.grown(self.last.shape[-1] // 2)
         hidden = F.linear(filter_rows(pixels, given, between, self.first), self.matrix).relu_()
@@ -437,15 +438,15 @@ class _FusedDilated(_Folded):
         self._keep("filters", operation.depthwise.weight, operation.depthwise.weight.dtype)
 
     def forward(self, pixels: Tensor, given: Rows, rows: Rows) -> Tensor:
-        """Map the given pixels (B, h, W, C) to rows among them (B, H, W, C)."""
+        """Compute `rows` (B, H, W, C) from the pixels of the rows `given` (B, h, W, C)."""
         return filter_rows(pixels, given, rows, self.filters, dilation=self.dilation)
 
 
 class _Average(nn.Module):
-    """Average over 3x3 pixels, without those beyond the border."""
+    """Average over 3x3 pixels, ignoring those beyond the border."""
 
     def forward(self, pixels: Tensor, given: Rows, rows: Rows) -> Tensor:
-        """Map the given pixels (B, h, W, C) to rows among them (B, H, W, C)."""
+        """Compute `rows` (B, H, W, C) from the pixels of the rows `given` (B, h, W, C)."""
         needed = rows.grown(1)
         x = maps_of(pixels[:, needed.within(given)])  # B, C, h, W
         averaged = F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)

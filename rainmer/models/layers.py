@@ -1,8 +1,8 @@
 """Layers that the networks share: convolutions, norm, feed-forward, compensator.
 
 Feature maps are (B, C, H, W). The layers give the same numbers in any memory order, but are written
-for channels-last, where a map is a matrix of pixels by channels without copying. Section numbers
-are those of the model specification of Rainmer. Sparse attention (`rainmer.models.attention`),
+for channels-last, where a map is a matrix of pixels by channels without a copy. Section numbers
+refer to the model specification of Rainmer. Sparse attention (`rainmer.models.attention`),
 feed-forward and compensator come from DRSformer (Chen et al., CVPR 2023).
 """
 
@@ -40,11 +40,11 @@ __all__ = [
 
 LEAKY_SLOPE = 0.1
 COMPENSATOR_STEPS = 4
-"""Steps of a feature compensator as published."""
+"""Published number of steps of a feature compensator."""
 
 _NORM_EPSILON = 1e-5
 _SQUEEZE_REDUCTION = 16
-# Beyond this horizontal padding, oneDNN leaves its fast depthwise kernel on CPUs with AVX2.
+# With more horizontal padding, oneDNN falls back to a slow depthwise kernel on CPUs with AVX2.
 _WIDEST_PADDING = 4
 _SEPARABLE_KERNELS = (1, 3, 5, 7)
 _DILATED_KERNELS = (3, 5, 7)
@@ -105,7 +105,7 @@ def _divides(x: Tensor, dilation: int) -> bool:
 def _depthwise_by_phases(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     """Convolve with dilation n as n * n undilated convolutions, each of every n-th pixel.
 
-    The sums are the same, and CPUs have a fast kernel for their gradients, too.
+    The sums are the same, and CPUs have a fast kernel for the gradients too.
     """
     batch, channels, height, width = x.shape
     rows, columns = height // dilation, width // dilation
@@ -228,7 +228,7 @@ def _pair_conv(channels: int, kernel: int, *, bias: bool) -> nn.Conv2d:
 
 
 def _convolve_pairs(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Run a pair convolution as a depthwise one and a sum: backends are faster at these."""
+    """Run a pair convolution as a depthwise one and a sum: backends run these faster."""
     weight = conv.weight.flatten(0, 1).unsqueeze(1)  # 2C, 1, k, k
     products = F.conv2d(x, weight, padding=conv.padding, groups=len(weight))
     summed = products[:, 0::2] + products[:, 1::2]

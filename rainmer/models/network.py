@@ -63,7 +63,7 @@ class Network(nn.Module, abc.ABC):
         """Build the network that a published checkpoint describes, with its weights.
 
         Raises:
-            WeightsError: The checkpoint is of another network.
+            WeightsError: The checkpoint belongs to another network.
         """
 
 
@@ -107,7 +107,7 @@ class RenamedNetwork(ConfiguredNetwork):
         """Load the weights of a published checkpoint of the same configuration.
 
         Raises:
-            WeightsError: Keys are missing or of another network, or shapes differ.
+            WeightsError: Keys are missing or unexpected, or shapes differ.
         """
         weights = clean_state_dict(state_dict)
         self.load_state_dict(translate_official(self, self.official_names(), weights))
@@ -127,8 +127,8 @@ def rename(name: str, patterns: Iterable[tuple[str, str]]) -> str:
 def clean_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """Take the weights out of a published checkpoint, under bare keys.
 
-    A training checkpoint has them under "model". Wrappers (data parallel, compiled module) leave
-    `module.` and `_orig_mod.` in the keys, repeatedly and in the middle too; both go.
+    A training checkpoint has them under "model". Wrappers (data parallel, compiled module) put
+    `module.` and `_orig_mod.` into the keys, also repeatedly and in the middle; both are removed.
 
     Raises:
         WeightsError: The checkpoint holds something other than tensors by name.
@@ -151,7 +151,7 @@ def clean_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def count_modules(weights: Mapping[str, Tensor], pattern: str) -> int:
-    """Return how many keys `pattern` names when 0, 1, 2, ... take the place of its `{}`.
+    """Count the keys that match `pattern` with 0, 1, 2, ... in place of its `{}`.
 
     Example:
         >>> count_modules({"level.0.bias": torch.zeros(1)}, "level.{}.bias")
@@ -171,17 +171,18 @@ def refuse_mismatch(
 ) -> None:
     """Check that a state dict has exactly the keys and shapes of a network.
 
-    Sizes of 1 do not count in the comparison of shapes: a 1x1 convolution and a linear layer hold
-    the same numbers.
+    Dimensions of size 1 are ignored when shapes are compared: a 1x1 convolution and a linear layer
+    hold the same numbers.
 
     Args:
-        network: Name for the message.
-        expected: Key to shape.
+        network: The network's name, for the error message.
+        expected: The network's shapes by key.
         given: The state dict.
-        ignorable: Keys that may be there without being expected.
+        ignorable: Keys that the state dict may hold in addition.
 
     Raises:
-        WeightsError: Lists the first missing and unexpected keys and differing shapes, and counts.
+        WeightsError: Something differs; lists the first missing and unexpected keys and differing
+            shapes, and counts them.
     """
     missing = [key for key in expected if key not in given]
     unexpected = sorted(given.keys() - expected.keys() - set(ignorable))
@@ -212,13 +213,13 @@ def translate_official(
     """Check published weights and convert them to the keys and shapes of one of our networks.
 
     Args:
-        network: What the weights are for.
+        network: The network that the weights are for.
         names: The published key of every weight, by ours.
         weights: The published weights under bare keys.
-        ignorable: Published keys that may be there without being taken.
+        ignorable: Published keys that may be present and are left out.
 
     Raises:
-        WeightsError: Keys are missing or of another network, or shapes differ.
+        WeightsError: Keys are missing or unexpected, or shapes differ.
     """
     ours = network.state_dict()
     expected = {official: ours[name].shape for name, official in names.items()}

@@ -1,7 +1,7 @@
 """Rainmer: a sparse transformer for deraining, steered by learned views of the rain.
 
 "Learning multi-view representations for comprehensive image deraining and beyond", ACM MM 2024.
-Section numbers in the texts are those of the model specification. One class with options covers
+Section numbers refer to the model specification. One class with options covers
 the published network and all its ablations: see `RainmerConfig`.
 """
 
@@ -60,7 +60,7 @@ class ViewEncoder(nn.Module):
 
     Args:
         config: The network's options. The location map is `dim` wide, the view maps `base_dim`;
-            the views that prompt get a head each, in the order of the prompts.
+            each prompting view has a head, in the order of the prompts.
     """
 
     def __init__(self, config: RainmerConfig) -> None:
@@ -77,7 +77,7 @@ class ViewEncoder(nn.Module):
         return cast(Tensor, self.compensator(_embed(self.embedding, image, self.stride)))
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Return the maps (B, base_dim, H/s, W/s) of an image (B, 3, H, W) by the views' names.
+        """Return maps (B, base_dim, H/s, W/s) of an image (B, 3, H, W), by name of the view.
 
         The global average of a map is the view's contrastive feature, the average scaled to unit
         length its prompt; the detail view is the degradation map at a lower resolution.
@@ -127,7 +127,7 @@ class SparseUNet(Network):
     """The U-shape of sparse transformer blocks, which Rainmer shares with DRSformer (section 3)."""
 
     checkpointing = False
-    """Whether training computes the blocks' activations twice instead of keeping them."""
+    """Whether training recomputes the blocks' activations instead of storing them."""
 
     def _build(self, config: RainmerConfig) -> None:
         """Make the layers, in the order of the published networks."""
@@ -159,9 +159,9 @@ class SparseUNet(Network):
     def fuse(self: _AnySparseUNet) -> _AnySparseUNet:
         """Return a copy for inference only: the same function up to rounding, faster and smaller.
 
-        Linear maps that follow each other are merged (`rainmer.models.fused`), so its weights have
-        other names and shapes. It is on the same device, has no gradients, and cannot be trained
-        or saved. A fused network is returned as it is.
+        Consecutive linear maps are merged (`rainmer.models.fused`), so its weights have other names
+        and shapes. It is on the same device, has no gradients, and cannot be trained or saved. A
+        network that is already fused is returned unchanged.
         """
         if self.fused:
             return self
@@ -180,7 +180,7 @@ class SparseUNet(Network):
         return features
 
     def _restore(self, image: Tensor, prompts: Tensor | None = None) -> Tensor:
-        """Run the U-shape, in training, too; both sides are multiples of `size_multiple`."""
+        """Run the U-shape, also in training; both sides must be multiples of `size_multiple`."""
         image = _channels_last(image)
         features = self.compensator(_embed(self.embedding, image, self.stride))
         level1 = self._run(self.encoder1, self._interact(image, features))
@@ -216,8 +216,8 @@ def _level(
 class Rainmer(SparseUNet):
     """The network of sections 1 to 4.
 
-    The momentum copy of the encoder, which contrastive training needs, is no part of it: the
-    training loop has that, and it is ignored in checkpoints.
+    The momentum encoder of contrastive training is not part of it: the training loop holds one, and
+    the copy in published checkpoints is ignored.
 
     Args:
         config: The options; default: the published size of the variant "sum".
@@ -254,14 +254,14 @@ class Rainmer(SparseUNet):
                 `size_multiple` at the bottom and right, by reflection, and cropped again.
             query: The whole frames, resized to about 128x128: (B, 3, h, w), or one for all,
                 (1, 3, h, w). Default: `image` resized, which is right when `image` is the frame.
-            prompts: What `prompts` returned for the query, instead of it: (B or 1, P, base_dim).
+            prompts: Result of `prompts`, used in place of the query: (B or 1, P, base_dim).
                 P = 0 restores without prompts.
 
         Returns:
             Restored images (B, 3, H, W), not clamped to 0..1.
 
         Raises:
-            ImageError: The shapes do not fit each other.
+            ImageError: The shapes do not match.
         """
         check_image("image", image)
         if prompts is None:
@@ -279,7 +279,7 @@ class Rainmer(SparseUNet):
         return F.interpolate(image, QUERY_SIZE_HW, mode="bilinear", align_corners=False)
 
     def prompts(self, query: Tensor) -> Tensor:
-        """Compute the prompts that a query gives.
+        """Compute the prompts of a query.
 
         Args:
             query: Whole frames resized to about 128x128: (B, 3, h, w), RGB, 0..1.
@@ -331,16 +331,16 @@ class Rainmer(SparseUNet):
 
         Args:
             state_dict: A state dict, or a training checkpoint that has one under "model".
-            config: The options. By default they are read off the keys and shapes; what leaves no
-                trace there is then as in the variant "sum" (the files of its ablations "wochr",
-                "wodetg", "wolocf" and "baseline" are of the same form), or "chralpha",
-                "detgalpha", "detgalpha_resprompt" as the keys tell.
+            config: The options. By default they are inferred from the keys and shapes. Options that
+                cannot be inferred get the values of the variant that the keys show: "sum" (whose
+                ablations "wochr", "wodetg", "wolocf" and "baseline" have the same kind of keys),
+                "chralpha", "detgalpha" or "detgalpha_resprompt".
 
         Raises:
-            WeightsError: The keys or shapes are of another network or configuration.
+            WeightsError: The keys or shapes belong to another network or configuration.
         """
         weights = clean_state_dict(state_dict)
-        with torch.device("meta"):  # a wrong file is refused before memory is taken
+        with torch.device("meta"):  # refuse a wrong file before allocating memory
             model = cls(config or config_from_official(weights))
         translated = model._translate_official(weights)
         model.to_empty(device="cpu").load_state_dict(translated)
@@ -353,7 +353,7 @@ class Rainmer(SparseUNet):
         accepted and left out.
 
         Raises:
-            WeightsError: Keys are missing or of another network, or shapes differ.
+            WeightsError: Keys are missing or unexpected, or shapes differ.
         """
         self.load_state_dict(self._translate_official(clean_state_dict(state_dict)))
 
@@ -379,7 +379,7 @@ class Rainmer(SparseUNet):
 
 
 def _embed(embedding: nn.Module, image: Tensor, stride: int) -> Tensor:
-    """Turn an image into features, in the type of the weights."""
+    """Turn an image into features, in the dtype of the weights."""
     image = image.to(next(embedding.parameters()).dtype)
     entering = image if stride == 1 else _channels_last(F.pixel_unshuffle(image, stride))
     return cast(Tensor, embedding(entering))
@@ -394,6 +394,6 @@ def _channels_last(image: Tensor) -> Tensor:
 
 
 def check_image(role: str, image: Tensor) -> None:
-    """Refuse other shapes than (B, 3, H, W). Raises ImageError."""
+    """Raise ImageError unless the shape is (B, 3, H, W)."""
     if image.ndim != 4 or image.shape[1] != _CHANNELS:
         raise ImageError(f"the {role} has shape {tuple(image.shape)}, expected (B, 3, H, W)")

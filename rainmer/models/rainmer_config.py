@@ -41,7 +41,7 @@ OFFICIAL_VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "wolocf": {"spatial_channel": False},
     "baseline": {"views": (), "spatial_channel": False},
 }
-"""What each published file sets apart from the defaults (specification, section 4)."""
+"""Options in which each published file differs from the defaults (specification, section 4)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +66,9 @@ class RainmerConfig:
         prompt_position: Whether the prompt term is computed from the attention's output, or from
             the features after the attention's residual.
         spatial_channel: Whether the location map is fused into the first level.
-        topk_ties: Which of equal attention entries are kept: "lowest" index (equal on every device
-            and to the official network on CUDA), or "native" as `torch.topk` picks on the device.
-        entry_stride: The network works at this fraction of the resolution: images enter by
+        topk_ties: Which of equal attention entries are kept: "lowest" index (the same on every
+            device, and as the official network on CUDA), or "native": what `torch.topk` picks.
+        entry_stride: The network works at 1/entry_stride of the resolution: images enter by
             pixel-unshuffle and leave by pixel-shuffle. 1, as published, or a power of two; each
             doubling divides the cost by about four.
         compensator_steps: Steps of the two feature compensators and of the encoder's, 1 to 4;
@@ -191,10 +191,11 @@ class RainmerConfig:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> RainmerConfig:
-        """Build a configuration from plain values (YAML, JSON); fields left out have defaults.
+        """Build a configuration from plain values (YAML, JSON); omitted fields keep their defaults.
 
         Raises:
-            ConfigError: A key is no field (names the most similar one), or a value is wrong.
+            ConfigError: A key is unknown (the message suggests the closest field), or a value is
+                wrong.
         """
         # Values are checked by the constructor, for code that calls it directly too.
         names = (field.name for field in dataclasses.fields(cls))

@@ -1,4 +1,4 @@
-"""Published checkpoints of Rainmer: what the keys are called, and what they tell of the options."""
+"""Published checkpoints of Rainmer: their keys, and the options inferred from them."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ def official_name(name: str, config: RainmerConfig) -> str:
 def config_from_official(weights: Mapping[str, Tensor]) -> RainmerConfig:
     """Read the options off the keys and shapes of a published state dict with bare keys.
 
-    Options that leave no trace have the values of the variant "sum". Where keys are missing it is
-    the published size, so that loading can list what differs.
+    Options that leave no trace get the values of the variant "sum". Where keys are missing, the
+    published size is assumed, and loading then lists the differences.
 
     Raises:
-        WeightsError: An option cannot be told; says which.
+        WeightsError: An option cannot be inferred; the message names it.
     """
     try:
         base_dim = weights["disentangle.encoder_q.Atom.degra_enc.0.weight"].shape[0]
@@ -120,7 +120,7 @@ def backbone_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
     Raises:
         KeyError, IndexError: Weights are missing, or have other shapes.
-        WeightsError: An option cannot be told; says which.
+        WeightsError: An option cannot be inferred; the message names it.
     """
     dim = weights["patch_embed.proj.weight"].shape[0]
     hidden = [weights[f"{level}.0.ffn.project_in.weight"].shape[0] // 2 for level in _LEVELS]
@@ -142,9 +142,9 @@ def _layer_norm(weights: Mapping[str, Tensor]) -> str:
 
 
 def _expansion(dim: int, hidden: list[int]) -> float:
-    """Find the factor of two decimals that gives all hidden widths; the published one if it does.
+    """Find a factor, to two decimals, that gives all hidden widths; the published one if it fits.
 
-    Widths are rounded down, so several factors may give the same network: any of them is right.
+    Widths are rounded down, so several factors may give the same network, and any of them will do.
     """
     scale = 10**_EXPANSION_DECIMALS
     first = hidden[-1] * scale // (dim << (len(hidden) - 1))
@@ -159,7 +159,7 @@ def _expansion(dim: int, hidden: list[int]) -> float:
 
 
 def _sparse_rates(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Tell the sparse rates by their number; only the published list and none can be told."""
+    """Infer the sparse rates from their number: only the published list or none."""
     key = "encoder_level1.0.attn.attns"
     if key not in weights:
         return ()

@@ -1,4 +1,4 @@
-"""Processing large maps in horizontal strips, so that intermediate results stay in a CPU's cache.
+"""Processing large maps in horizontal strips that keep intermediate results in the CPU's cache.
 
 Maps are (B, H, W, C): the memory of a (B, C, H, W) map in channels-last order.
 """
@@ -17,35 +17,35 @@ __all__ = ["Rows", "filter_rows", "maps_of", "pixels_of", "strips"]
 
 _STRIP_BYTES = 4 << 20
 """Size of the widest map of a strip on a CPU."""
-_LEAST_ROWS = 8  # of a strip, as rows of its neighbours are computed twice
+_LEAST_ROWS = 8  # in a strip, because rows at its borders are computed twice
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows `first` to `last` (exclusive) of images of some height."""
+    """Rows `first` to `last` (exclusive) of images `height` rows high."""
 
     first: int
     last: int
     height: int
 
     def grown(self, margin: int) -> Rows:
-        """Return these rows and the `margin` rows above and below, as far as there are any."""
+        """Return these rows and `margin` rows above and below, clipped to the image."""
         return Rows(max(self.first - margin, 0), min(self.last + margin, self.height), self.height)
 
     def within(self, outer: Rows) -> slice:
-        """Return where these rows lie in a map of the outer rows."""
+        """Return the slice of these rows in a map that holds only the outer rows."""
         return slice(self.first - outer.first, self.last - outer.first)
 
     @property
-    def own(self) -> slice:
-        """Where these rows lie in a whole map."""
+    def in_image(self) -> slice:
+        """The slice of these rows in a map of the whole image."""
         return slice(self.first, self.last)
 
 
 def strips(pixels: Tensor, channels: int) -> Iterator[tuple[slice, Rows]]:
     """Cut (B, H, W, C) into images and rows whose maps of `channels` channels fit into the cache.
 
-    Small images stay whole, as many together as fit. A GPU gets everything at once, as small strips
+    Small images stay whole and are grouped. On a GPU everything is one strip, because small strips
     would not keep it busy.
     """
     count, height, width = pixels.shape[:3]
@@ -84,11 +84,11 @@ def filter_rows(
 
     Args:
         pixels: The given rows (B, h, W, C).
-        given: Which rows these are: the wanted ones and all that the filters reach from them.
-        wanted: Rows of the result; beyond the image are zeros.
+        given: The rows that `pixels` holds: those wanted and all that the filters reach.
+        wanted: Rows to compute; the image is padded with zeros.
         weight: Filters (C, 1, k, k), k odd.
         bias: (C,).
-        dilation: Of the filters.
+        dilation: Dilation of the filters.
 
     Returns:
         The wanted rows (B, H, W, C).

@@ -1,4 +1,4 @@
-"""Reading and writing weights files without running foreign code, and their fingerprints."""
+"""Reading and writing weights files without running code from them, and their fingerprints."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = [
     "weights_fingerprint",
 ]
 
-_FOLDER = Path(__file__).resolve().parents[1] / "weights"  # of the shipped files
+_FOLDER = Path(__file__).resolve().parents[1] / "weights"  # where the shipped files are
 _SUFFIX = ".safetensors"
 _FORMAT = "rainmer"
 _FORMAT_VERSION = "1"
 _PICKLE_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt")
 _RAINMER_PARTS = frozenset({"embedding", "bottleneck", "refinement"})
-"""Modules that every Rainmer of ours has under these names, and no published one."""
+"""Names of modules in our Rainmer that no published checkpoint uses."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class WeightsFile:
 
     Attributes:
         state_dict: Tensors by key; for a training checkpoint, entries that contain them.
-        network: Name of the network, if its keys are as in this project.
-        config: Plain configuration values, likewise.
+        network: Name of the network; None for a published checkpoint.
+        config: Its configuration as plain values; None for a published checkpoint.
     """
 
     state_dict: Mapping[str, Any]
@@ -57,14 +57,14 @@ class WeightsFile:
 
 
 def read_weights_file(path: str | os.PathLike[str]) -> WeightsFile:
-    """Read a weights file of ours, or a published one, onto the CPU.
+    """Read a weights file, written by this project or published, onto the CPU.
 
     Args:
         path: `.safetensors`, or a pickle of tensors (`.pth`, `.pt`, `.tar`, `.ckpt`).
 
     Raises:
         WeightsError: The file is missing, empty, damaged, of another kind, or a pickle that would
-            run code; or the network is one of ours, and the file does not tell its configuration.
+            run code; or it holds one of our networks without its configuration.
     """
     file = Path(path)
     _check_readable(file)
@@ -88,7 +88,7 @@ def load_state_dict_file(path: str | os.PathLike[str]) -> Mapping[str, Any]:
 
 
 def save_weights(path: str | os.PathLike[str], model: Network) -> None:
-    """Write a network to a safetensors file whose metadata name and configure it; all or nothing.
+    """Write a network to a safetensors file atomically, its name and options in the metadata.
 
     Args:
         path: Ends in `.safetensors`.
@@ -114,7 +114,7 @@ def save_weights(path: str | os.PathLike[str], model: Network) -> None:
 
 
 def weights_fingerprint(model: Network) -> str:
-    """Return the SHA-256 of all that determines a network's results: name, options and weights.
+    """Return the SHA-256 of everything that determines results: name, options and weights.
 
     It does not depend on the device, the memory order, or where the weights came from.
     """
@@ -153,10 +153,10 @@ def _read_safetensors(file: Path) -> WeightsFile:
         ) from error
     if metadata.get("format") != _FORMAT:
         return _interpret_plain(file, tensors)
-    return _interpret_own(file, metadata, tensors)
+    return _interpret_metadata(file, metadata, tensors)
 
 
-def _interpret_own(
+def _interpret_metadata(
     file: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
 ) -> WeightsFile:
     version = metadata.get("format_version")
@@ -193,7 +193,7 @@ def _prenet_keys() -> Set[str]:
 def _read_pickle(file: Path) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that the file is not as torch writes it
+            warnings.simplefilter("ignore", UserWarning)  # about files that torch did not write
             content = torch.load(file, map_location="cpu", weights_only=True)
     except LOAD_ERRORS as error:
         raise WeightsError(_explain(file, error)) from error
@@ -206,7 +206,7 @@ def _read_pickle(file: Path) -> Mapping[str, Any]:
 
 
 def _explain(file: Path, error: Exception) -> str:
-    """Say in one line why torch.load failed. Its own messages advise to load the file unsafely."""
+    """Explain in one line why torch.load failed; its messages advise loading files unsafely."""
     code = re.search(r"GLOBAL (\S+)", str(error))
     if code:
         return (
@@ -217,7 +217,7 @@ def _explain(file: Path, error: Exception) -> str:
         return f"cannot read the weights {file}: {error.strerror}"
     if type(error) is RuntimeError:
         return f"the weights {file} are damaged: {first_sentence(str(error))}"
-    # The errors of the unpickler speak of its insides: bytes, stacks, seeks.
+    # Errors of the unpickler describe its internals: bytes, stacks, seeks.
     return f"{file} holds no weights: damaged, or a file of another kind"
 
 
@@ -232,5 +232,5 @@ def shipped_names() -> list[str]:
 
 
 def shipped_weights(name: str) -> Path:
-    """Return the weights file of a name of `shipped_names()`."""
+    """Return the path of shipped weights by a name of `shipped_names()`."""
     return _FOLDER / f"{name}{_SUFFIX}"

@@ -1,1 +1,1 @@
-"""How scenes are drawn: camera, raster, paint and light."""
+"""Drawing tools for scenes: camera, raster, light, and the finish of the picture."""

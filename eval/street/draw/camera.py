@@ -72,7 +72,7 @@ class Camera:
         return np.asarray((flat + np.array([width / 2, height / 2])) * scale)
 
     def rays(self, step: int = 1) -> npt.NDArray[np.float32]:
-        """Return world directions (H/step, W/step, 3) through pixel centres, 1 m deep each."""
+        """Return world vectors (H/step, W/step, 3) through pixel centres, each 1 m deep."""
         height, width = self.size_hw
         xs = (np.arange(0, width, step, dtype=np.float32) + step / 2 - width / 2) / self.focal
         ys = (np.arange(0, height, step, dtype=np.float32) + step / 2 - height / 2) / self.focal

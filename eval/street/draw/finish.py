@@ -15,7 +15,7 @@ __all__ = ["add_glows", "add_haze", "develop"]
 
 
 def add_haze(picture: Singles, depth_m: Singles, light: Lighting, sky_m: float) -> Singles:
-    """Fade linear RGB (H, W, 3) with the distance; the sky, at `sky_m`, already has haze."""
+    """Fade linear RGB (H, W, 3) with distance; the sky, at `sky_m`, already includes haze."""
     clear = np.exp(-depth_m * np.float32(light.haze))
     clear[depth_m >= sky_m] = 1.0
     clear = clear[..., None]
@@ -29,7 +29,7 @@ def add_glows(picture: Singles, depth_m: Singles, camera: Camera, glows: Sequenc
         picture: Linear RGB.
         depth_m: (H, W), metres.
         camera: Projects their positions.
-        glows: What shines.
+        glows: Points of light.
     """
     height, width = depth_m.shape
     for position, colour, strength in glows:
@@ -53,7 +53,7 @@ def add_glows(picture: Singles, depth_m: Singles, camera: Camera, glows: Sequenc
 
 
 def develop(rng: np.random.Generator, picture: Singles, night: bool) -> Frame:
-    """Expose linear RGB (H, W, 3) as a small camera does.
+    """Expose linear RGB (H, W, 3) like a small camera.
 
     Args:
         rng: Chooses exposure, vignette, blur and noise.
@@ -78,7 +78,7 @@ def develop(rng: np.random.Generator, picture: Singles, night: bool) -> Frame:
 
 
 def _bloom(picture: Singles, share: float) -> None:
-    """Spread a share of the light around bright spots, as lenses do; in place."""
+    """Spread a share of the light around bright spots, as a lens does; in place."""
     height, width = picture.shape[:2]
     small = cv2.resize(picture, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     near = cv2.GaussianBlur(small, (0, 0), 1.2 * width / 640)

@@ -1,4 +1,4 @@
-"""Light by day and by night, in linear units where 1 is a white wall that is well lit."""
+"""Light by day and by night, in linear units: 1 is a well-lit white wall."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Singles = npt.NDArray[np.float32]
 
 
 class Glow(NamedTuple):
-    """A point of light that is seen itself, with a halo around it.
+    """A visible point of light with a halo.
 
     Attributes:
         position: (3,), metres.
@@ -35,7 +35,7 @@ class Lamp(NamedTuple):
 
     Attributes:
         position: (3,), metres.
-        direction: (3,), unit vector, where it shines strongest.
+        direction: (3,), unit vector, the direction of its strongest light.
         colour: (3,), linear: the light on a surface 1 m away.
         focus: Exponent of the cosine to `direction`; 0 shines equally in all directions.
     """
@@ -53,13 +53,13 @@ class Lighting:
     Attributes:
         sun: (3,), unit vector towards the sun.
         sun_rgb: (3,), the sun's light on a surface that faces it.
-        sky_rgb: (3,), light from above, also what glossy surfaces reflect from there.
+        sky_rgb: (3,), light from above, which glossy surfaces also reflect.
         bounce_rgb: (3,), light from below.
-        haze_rgb: (3,), the colour that distant things fade to.
-        haze: Share that fades per metre.
+        haze_rgb: (3,), the colour that distant objects fade to.
+        haze: Share of the light lost per metre.
         zenith_rgb: (3,), the sky overhead.
         horizon_rgb: (3,), the sky above the houses.
-        clouds: Share of the sky, 0..1.
+        clouds: Clouded share of the sky, 0..1.
         lamps: Street lamps, headlights and lit windows.
     """
 
@@ -105,7 +105,7 @@ class Lighting:
             dx, dy, dz = (np.float32(p) - q for p, q in zip(lamp.position, (x, y, z), strict=True))
             square = dx * dx + dy * dy + dz * dz + np.float32(0.3)
             inverse = 1 / np.sqrt(square)
-            # Some light reaches surfaces that just face away, as if the lamp were large.
+            # Surfaces that barely face away get some light, as from a large lamp.
             facing = np.clip(((dx * a + dy * b + dz * c) * inverse + 0.15) / 1.15, 0, None)
             if lamp.focus:
                 u, v, w = (np.float32(-d) for d in lamp.direction)
@@ -117,7 +117,7 @@ class Lighting:
         return np.ascontiguousarray(light.T)
 
     def reflected(self, points: Floats, normals: Floats, eye: Floats) -> Singles:
-        """Return what glossy surfaces reflect, with Fresnel's factor, (n, 3)."""
+        """Return the light that glossy surfaces reflect, with the Fresnel factor, (n, 3)."""
         sight = points - eye
         sight = sight / np.linalg.norm(sight, axis=1, keepdims=True)
         cosine = np.abs((sight * normals).sum(axis=1))

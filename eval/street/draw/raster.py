@@ -1,7 +1,7 @@
-"""Convex polygons with flat materials, and how they are painted on a canvas.
+"""Convex polygons with flat materials, and painting them on a canvas.
 
 The canvas has four channels of float32: linear RGB, and the number of the visible polygon. That
-number and the polygon's plane give depth, position and object of every pixel.
+number and the polygon's plane determine the depth, position and object of every pixel.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 NEAR = 0.4
 """Metres in front of the camera where polygons are cut off."""
 
-_SHIFT = 4  # fractional bits of the coordinates that OpenCV gets
+_SHIFT = 4  # fractional bits of coordinates passed to OpenCV
 _FAR_PIXEL = 20000.0  # beyond this OpenCV's integers would overflow
 
 Canvas = npt.NDArray[np.float32]
@@ -53,7 +53,7 @@ def cross(a: Floats, b: Floats) -> Floats:
 
 
 class Chunk(NamedTuple):
-    """Polygons with equally many points, (n, k, 3); other arrays have n rows, or one for all."""
+    """Polygons with the same number of points, (n, k, 3); other arrays have n rows or one."""
 
     points: Floats
     normals: Floats | None
@@ -67,7 +67,7 @@ class Chunk(NamedTuple):
 
 @dataclass
 class Mesh:
-    """An object made of convex polygons."""
+    """An object that consists of convex polygons."""
 
     chunks: list[Chunk] = field(default_factory=list)
 
@@ -90,10 +90,10 @@ class Mesh:
             albedo: (3,) or (n, 3), linear, 0..1.
             emission: Emitted light, (3,) or (n, 3), linear.
             gloss: 0..1, strength of the reflection of the surroundings.
-            core: A point inside the object; only the sides facing away from it are drawn. None:
+            core: A point inside the object; only sides that face away from it are drawn. None:
                 both sides are drawn.
-            normals: (n, 3) or (3,), outwards, instead of those of the planes.
-            order: (n,) or a number: within an object, polygons with higher ones are drawn later.
+            normals: (n, 3) or (3,), outward normals; None: those of the planes.
+            order: (n,) or a number; within an object, polygons are drawn in ascending order.
             casts: Whether they cast shadows.
         """
         corners = np.asarray(points, dtype=np.float64)
@@ -119,7 +119,7 @@ class Mesh:
         albedo: Any,  # noqa: ANN401
         **options: Any,  # noqa: ANN401
     ) -> None:
-        """Add the six sides of a box from `low` to `high`, (3,) each; options as of `add`."""
+        """Add the six sides of a box from `low` to `high`, (3,) each; options as for `add`."""
         (x0, y0, z0), (x1, y1, z1) = low, high
         sides = [
             [(x0, y0, z0), (x0, y1, z0), (x0, y1, z1), (x0, y0, z1)],
@@ -163,7 +163,7 @@ class Mesh:
         corners: int = 14,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        """Add a disc that is seen from the side `axis` points to; options as of `add`."""
+        """Add a disc visible from the side that `axis` points to; options as for `add`."""
         normal = np.asarray(axis, dtype=np.float64)
         helper = np.array([0.0, 1.0, 0.0]) if abs(normal[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
         first = cross(normal, helper)
@@ -342,7 +342,7 @@ def project(
 
 
 def _fixed(pixels: Floats) -> npt.NDArray[np.int32]:
-    # OpenCV has pixel centres at whole numbers, we have them half a pixel further.
+    # OpenCV has pixel centres at whole numbers; here they are half a pixel further.
     bounded = np.clip(pixels - 0.5, -_FAR_PIXEL, _FAR_PIXEL)
     return np.rint(bounded * (1 << _SHIFT)).astype(np.int32)
 
@@ -355,7 +355,7 @@ class Brush:
         soup: The polygons.
         colours: (n, 3), for the first three channels.
         projected: Their pixels, from `project`.
-        first: Number of the soup's first polygon, for the fourth channel.
+        first: Number of the soup's first polygon in the fourth channel.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""What stands in a scene: streets, buildings, vehicles, people."""
+"""The contents of a scene: streets, buildings, vehicles, people."""

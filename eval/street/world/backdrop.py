@@ -27,7 +27,7 @@ class Road(NamedTuple):
 
     Attributes:
         lane: Width of a lane.
-        lanes: Per direction.
+        lanes: Number of lanes per direction.
         parking: Width of the strip of parked cars on each side, 0: none.
         pavement: Width of each pavement, left and right.
         verge: Width of the grass between kerb and pavement, 0: none.
@@ -45,7 +45,7 @@ class Road(NamedTuple):
 
     @property
     def edge(self) -> float:
-        """Where the lanes end."""
+        """Distance of the outer edge of the lanes from the middle."""
         return self.lane * self.lanes
 
     @property
@@ -63,7 +63,7 @@ def _strip(x0: float, x1: float, z0: float, z1: float, y: float = 0.0) -> Floats
 
 
 def draw_ground(rng: np.random.Generator, road: Road) -> list[tuple[Mesh, int]]:
-    """Draw ground, kerbs and markings; return meshes with their surface, in drawing order."""
+    """Draw ground, kerbs and markings; return meshes with their surfaces in drawing order."""
     base, asphalt, kerbs, paving, grass, paint = (Mesh() for _ in range(6))
     base.add(_strip(-300, 300, -5, _FAR), srgb(104, 108, 92), normals=np.array([0, 1.0, 0]))
     tone = float(rng.uniform(66, 98))
@@ -158,7 +158,7 @@ def _pane(x: float, y: float, z: float) -> Floats:
 
 
 def draw_skyline(rng: np.random.Generator, night: bool) -> Mesh:
-    """Draw the blocks beyond the end of the street and their few lit windows."""
+    """Draw the blocks beyond the end of the street, with a few lit windows."""
     mesh = Mesh()
     for z in (420.0, 330.0, 260.0):
         x = -260.0
@@ -179,7 +179,7 @@ def draw_skyline(rng: np.random.Generator, night: bool) -> Mesh:
 
 @functools.cache
 def noise_tile(seed: int, coarse: int) -> Singles:
-    """Return a tile of noise that repeats, (512, 512), mean 0, deviation 1, several octaves.
+    """Return a repeating tile of noise (512, 512) with several octaves, mean 0, deviation 1.
 
     Args:
         seed: Chooses the tile.
@@ -255,7 +255,7 @@ def surface_pattern(
 
 
 def _grain(z: Singles) -> Singles:
-    """Return how much fine texture remains: it averages out where a pixel covers much ground."""
+    """Return the strength of fine texture, which averages out where pixels cover much ground."""
     return np.clip(16.0 / np.maximum(z, 1.0), 0.1, 1.0)
 
 

@@ -35,7 +35,7 @@ _WARM = ((255, 196, 120), (255, 214, 150), (255, 236, 200), (236, 240, 255), (25
 
 @dataclass
 class House:
-    """A house's mesh, its box (2, 3) for shadows, and the lamps of its shop windows."""
+    """A house: its mesh, its box (2, 3) for shadows, and the lamps of its shop windows."""
 
     mesh: Mesh
     box: Floats
@@ -77,15 +77,15 @@ def draw_house(
     rng: np.random.Generator, side: float, distance: float, span: tuple[float, float], *,
     night: bool, detailed: bool,
 ) -> House:  # fmt: skip
-    """Draw one house.
+    """Draw a house.
 
     Args:
         rng: Chooses its style.
         side: -1 left, 1 right of the street.
         distance: Metres from the middle of the road to its front.
         span: z of its ends in metres.
-        night: Windows are lit.
-        detailed: With frames and sills, as it is near.
+        night: Light some windows.
+        detailed: Add frames and sills, for near houses.
     """
     floors = int(rng.choice([2, 3, 4, 5, 6, 8], p=[0.16, 0.24, 0.26, 0.18, 0.1, 0.06]))
     ground, storey = float(rng.uniform(3.6, 4.4)), float(rng.uniform(2.9, 3.4))
@@ -135,7 +135,7 @@ def _add_roof(
 
 
 def _lit_panes(rng: np.random.Generator, count: int, share: float) -> Floats:
-    """Return the light of windows, (n, 3): most are dark."""
+    """Return the light of windows, (n, 3); most are dark."""
     lit = rng.random(count) < share
     colours = np.array([srgb(*levels) for levels in _WARM])[rng.integers(len(_WARM), size=count)]
     strength = rng.uniform(0.12, 0.85, count) ** 1.5

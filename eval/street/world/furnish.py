@@ -33,7 +33,7 @@ _SIGNALS = {"red": (1.0, 0.1, 0.05), "amber": (1.0, 0.5, 0.05), "green": (0.1, 1
 
 
 def build_houses(stage: Stage) -> list[House]:
-    """Line both sides with houses, with gaps, from far to near."""
+    """Line both sides of the street with houses and gaps, from far to near."""
     rng, road = stage.rng, stage.road
     houses = []
     for side in (-1.0, 1.0):
@@ -95,7 +95,7 @@ def place_lamps(stage: Stage) -> None:
 
 
 def _clear(stage: Stage, z: float) -> bool:
-    """Tell whether there is a kerb at z, and not a cross street."""
+    """Tell whether there is a kerb at z rather than a cross street."""
     junction = stage.road.junction
     return junction is None or not junction[0] - 0.5 < z < junction[1] + 0.5
 
@@ -145,7 +145,7 @@ def place_furniture(stage: Stage) -> None:
 
     for _ in range(int(rng.integers(1, 5))):
         side = float(rng.choice([-1, 1]))
-        # A sign on the left faces oncoming traffic, so its back is seen.
+        # A sign on the left faces oncoming traffic, so only its back is visible.
         put(
             draw_sign(rng),
             0.5,
@@ -188,7 +188,7 @@ def place_furniture(stage: Stage) -> None:
 
 
 def place_signals(stage: Stage) -> None:
-    """Put traffic lights where the street is crossed."""
+    """Put traffic lights at crossings."""
     rng, road = stage.rng, stage.road
     if road.crossing is None or rng.random() < 0.12:
         return

@@ -54,7 +54,7 @@ def _add_hull(mesh: Mesh, low: Floats, high: Floats, albedo: Floats) -> None:
 
 
 def draw_bus(rng: np.random.Generator, *, lit: bool, night: bool) -> Vehicle:
-    """Draw a city bus, with single deck or, rarely, two. See `draw_car`."""
+    """Draw a city bus, rarely a double-decker. See `draw_car`."""
     length, width = float(rng.uniform(9.5, 12.0)), 2.5
     decks = 2 if rng.random() < 0.15 else 1
     height = 4.2 if decks == 2 else float(rng.uniform(2.95, 3.2))

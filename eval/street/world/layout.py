@@ -1,4 +1,4 @@
-"""Where things are in a street: the road, the camera, traffic, people and furniture."""
+"""The layout of a street: road, camera, traffic and people."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Item:
     Attributes:
         mesh: Its polygons in world axes.
         name: Its class; None: not annotated.
-        box: (2, 3), bounds in metres, by which objects are sorted for painting.
+        box: (2, 3), bounds in metres, used to sort objects for painting.
         footprint: (4, 3), the ground that it darkens, or None.
         glows: Points of light at night.
     """
@@ -46,13 +46,13 @@ class Stage:
     """A street to which objects are added.
 
     Attributes:
-        rng: Makes every choice.
+        rng: Source of all random choices.
         road: The street's cross-section.
-        camera: Where the picture is taken from.
-        light: Sun, sky and lamps; objects add theirs.
+        camera: The camera.
+        light: Sun, sky and lamps; objects add their lamps.
         night: Whether it is night.
         items: The objects so far.
-        occupied: Ground areas that are taken: lowest x, highest x, lowest z, highest z; metres.
+        occupied: Occupied areas of ground: lowest x, highest x, lowest z, highest z; metres.
     """
 
     rng: np.random.Generator
@@ -64,7 +64,7 @@ class Stage:
     occupied: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     def occupy(self, x: float, z: float, half_x: float, half_z: float) -> bool:
-        """Occupy an area unless part of it is occupied, or it is right before the camera.
+        """Occupy an area, unless part of it is occupied or directly in front of the camera.
 
         Args:
             x: Centre, metres.
@@ -86,7 +86,7 @@ class Stage:
         return True
 
     def level(self, x: float, z: float) -> float:
-        """Return the height of the ground: pavements lie above the road."""
+        """Return the height of the ground in metres; pavements lie above the road."""
         junction = self.road.junction
         on_cross_street = junction is not None and junction[0] < z < junction[1]
         return 0.12 if abs(x) > self.road.kerb and not on_cross_street else 0.0
@@ -98,7 +98,7 @@ class Stage:
         Args:
             mesh: Its polygons in world axes.
             name: Its class; None: not annotated.
-            shade: Half sides along x and z of the ground that it darkens, metres.
+            shade: Half the sides along x and z of the ground that it darkens, metres.
             glows: Points of light at night.
         """
         box = mesh.bounds()
@@ -126,7 +126,7 @@ def choose_road(rng: np.random.Generator) -> Road:
 
 
 def choose_camera(rng: np.random.Generator, road: Road, size_hw: tuple[int, int]) -> Camera:
-    """Choose where the picture is taken from: a car, a pavement or a mast."""
+    """Choose the position of the camera: in a car, on a pavement or on a mast."""
     height, width = size_hw
     focal = float(rng.uniform(560, 840)) * width / 640
     kind = str(rng.choice(["car", "pavement", "mast"], p=[0.5, 0.25, 0.25]))
@@ -215,7 +215,7 @@ def _choose_vehicle(rng: np.random.Generator, night: bool) -> tuple[str, Vehicle
 
 
 def _drive(stage: Stage, named: tuple[str, Vehicle], x: float, z: float, heading: float) -> None:
-    """Put a vehicle with its rear or nose nearest at z, if there is room."""
+    """Place a vehicle whose near end is at z, if there is room."""
     name, vehicle = named
     length, width, _ = vehicle.size
     across = abs(math.sin(heading)) > 0.7
@@ -239,7 +239,7 @@ def _drive(stage: Stage, named: tuple[str, Vehicle], x: float, z: float, heading
 
 
 def _glow(stage: Stage, bulb: Bulb, position: Floats, heading: float) -> list[Glow]:
-    """Return the glow of a bulb; none by day and where it faces away from the camera."""
+    """Return the glow of a bulb; empty by day, or if it faces away from the camera."""
     sin, cos = math.sin(heading), math.cos(heading)
     x, y, z = bulb.position
     place = position + np.array([x * cos + z * sin, y, z * cos - x * sin])
@@ -328,7 +328,7 @@ def _ride(stage: Stage) -> None:
         shift = np.array([math.sin(heading), 0.0, math.cos(heading)]) * (0.5 if front else -0.5)
         lamp = place + shift + [0, 0.85, 0]
         glows.append(Glow(lamp, _HEAD, 0.5) if front else Glow(lamp, _TAIL, 0.35))
-    # The bicycle is painted before its rider, from whichever side they are seen.
+    # The bicycle is painted before its rider, whichever side is visible.
     stage.add(bicycle, "bicycle", shade=(0.3, 0.3), glows=glows)
     stage.add(rider, "person")
     stage.items[-1].box = stage.items[-2].box + np.array([[0, 0, -1e-3], [0, 0, -1e-3]])

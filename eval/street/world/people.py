@@ -1,4 +1,4 @@
-"""Pedestrians and cyclists: limbs as shaded capsules that are turned to the camera."""
+"""Pedestrians and cyclists: limbs as shaded capsules that face the camera."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Figure:
 
         Args:
             ends: (n, 6): two points each, in the figure's axes.
-            radii: (n, 2): at these two points, metres.
+            radii: (n, 2), radii at these two points, metres.
             albedo: (3,) or (n, 3).
             order: See `Mesh.add`.
         """
@@ -66,7 +66,7 @@ class Figure:
         )
 
     def finished(self) -> Mesh:
-        """Turn the limbs added so far into polygons and return the mesh."""
+        """Turn the limbs into polygons and return the mesh."""
         if self._limbs:
             ends, radii, albedo, order = (
                 np.concatenate(part) for part in zip(*self._limbs, strict=True)
@@ -86,7 +86,7 @@ class Figure:
         axis /= np.maximum(np.linalg.norm(axis, axis=1, keepdims=True), 1e-9)
         side = cross(axis, sight)
         length = np.linalg.norm(side, axis=1, keepdims=True)
-        # Seen along its axis, a limb is a disc, and any direction serves as its side.
+        # Seen along its axis, a limb is a disc, and any direction can serve as its side.
         side = np.where(length > 0.05, side / np.maximum(length, 1e-9), np.array([1.0, 0.0, 0.0]))
         along = cross(sight, side)
         depth = order + 0.01 * (1.0 - far[:, 0] / 200)
@@ -130,12 +130,12 @@ def _choose(rng: np.random.Generator, levels: Sequence[tuple[int, int, int]]) ->
 def draw_pedestrian(
     rng: np.random.Generator, position: Floats, heading: float, eye: Floats
 ) -> tuple[Mesh, Mesh | None]:
-    """Draw someone who walks or stands, and an umbrella if there is one.
+    """Draw a person who walks or stands, possibly with an umbrella.
 
     Args:
-        rng: Chooses age, clothes, pose and what is carried.
+        rng: Chooses age, clothes, pose and what the person carries.
         position: (3,), metres.
-        heading: Radians, as of `Figure`.
+        heading: Radians, as in `Figure`.
         eye: (3,), the camera.
     """
     figure = Figure(position, heading, eye)
@@ -255,7 +255,7 @@ def _add_umbrella(figure: Figure, s: float, cloth: Floats) -> None:
 
 
 def draw_bicycle(rng: np.random.Generator, position: Floats, heading: float, eye: Floats) -> Mesh:
-    """Draw a bicycle; arguments as of `draw_pedestrian`."""
+    """Draw a bicycle; arguments as for `draw_pedestrian`."""
     figure = Figure(position, heading, eye)
     frame = _choose(rng, _TOPS)
     rubber, metal = srgb(22, 22, 24), srgb(120, 122, 126)
@@ -276,7 +276,7 @@ def draw_bicycle(rng: np.random.Generator, position: Floats, heading: float, eye
 
 
 def draw_rider(rng: np.random.Generator, position: Floats, heading: float, eye: Floats) -> Mesh:
-    """Draw someone who sits on a bicycle; see `draw_pedestrian`."""
+    """Draw a person who rides a bicycle; see `draw_pedestrian`."""
     figure = Figure(position, heading, eye)
     top, cloth, skin = _choose(rng, _TOPS), _choose(rng, _TROUSERS), _choose(rng, _SKINS)
     turn = float(rng.uniform(0, 2 * np.pi))

@@ -29,7 +29,7 @@ _DARK = srgb(34, 36, 40)
 
 
 class Tree(NamedTuple):
-    """A tree's mesh and its crown: centre (3,) and radius in metres."""
+    """A tree: its mesh and its crown, centre (3,) and radius in metres."""
 
     mesh: Mesh
     centre: Floats
@@ -46,7 +46,7 @@ def draw_tree(
         position: (3,), the foot of the trunk.
         eye: (3,), the camera.
         tint: (3,), albedo of the leaves.
-        detail: 0..1, how many leaves.
+        detail: 0..1, share of the leaves to draw.
     """
     height = float(rng.uniform(5.0, 9.5))
     radius = height * float(rng.uniform(0.24, 0.33))
@@ -107,7 +107,7 @@ def draw_lamp_post(height: float, reach: float, lit: bool, tint: Floats) -> tupl
 
 
 def signal_head(state: str, size: float) -> Mesh:
-    """Draw the head of a traffic light that shows its lenses towards -z.
+    """Draw the head of a traffic light with its lenses towards -z.
 
     Args:
         state: `red`, `amber` or `green`.
@@ -209,7 +209,7 @@ def draw_post_box(rng: np.random.Generator) -> Mesh:
 
 
 def draw_bench(rng: np.random.Generator) -> Mesh:
-    """Draw a bench whose seat looks to -x."""
+    """Draw a bench that faces -x."""
     mesh = Mesh()
     wood = srgb(132, 96, 62) * rng.uniform(0.7, 1.2)
     for z in (-0.7, 0.65):
@@ -241,7 +241,7 @@ def draw_shelter(rng: np.random.Generator, lit: bool) -> Mesh:
 
 
 def draw_billboard(rng: np.random.Generator, lit: bool) -> Mesh:
-    """Draw a billboard on two posts that faces -z, with a picture of plain shapes."""
+    """Draw a billboard on two posts that faces -z, showing plain shapes."""
     mesh = Mesh()
     for x in (-1.3, 1.3):
         mesh.add_post((x, 0, 0.1), (x, 2.4, 0.1), 0.07, _METAL * 0.7)

@@ -1,6 +1,6 @@
-"""Cars and vans as shaded polygons, and parts that buses and trucks share.
+"""Cars and vans as shaded polygons, and the parts shared with buses and trucks.
 
-A vehicle stands at the origin of its axes: x across, y up, z forward.
+A vehicle stands at the origin of its own axes: x across, y up, z forward.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Vehicle:
     cab: tuple[Mesh, float] | None = None
 
     def placed(self, position: Floats, heading: float, eye: Floats) -> Mesh:
-        """Return the mesh in world axes; the nearer of cab and load to `eye` is painted last."""
+        """Return the mesh in world axes; of cab and load, the nearer to `eye` is painted last."""
         if self.cab is None:
             return self.mesh.moved(position, heading)
         cab, gap = self.cab
@@ -121,7 +121,7 @@ def pick_paint(rng: np.random.Generator) -> Floats:
 
 
 def inset(quad: Floats, u: tuple[float, float], v: tuple[float, float]) -> Floats:
-    """Return a part of a quad (4, 3), u along its first side and v along its last, 0..1."""
+    """Return part of a quad (4, 3): u along its first side, v along its last, 0..1."""
     a, b, c, d = quad
     spots = ((u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1]))
     return np.array(
@@ -133,8 +133,8 @@ def draw_car(rng: np.random.Generator, *, lit: bool) -> Vehicle:
     """Draw a car of some type and colour.
 
     Args:
-        rng: Chooses it.
-        lit: Head and tail lights are on.
+        rng: Chooses type and colour.
+        lit: Whether head and tail lights are on.
     """
     body = _BODIES[str(rng.choice(list(_BODIES), p=[0.27, 0.24, 0.16, 0.22, 0.11]))]
     length, width, height = (float(rng.uniform(*r)) for r in (body.length, body.width, body.height))
@@ -154,7 +154,7 @@ def draw_car(rng: np.random.Generator, *, lit: bool) -> Vehicle:
 def add_wheels(
     mesh: Mesh, length: float, width: float, radius: float, axles: Sequence[float]
 ) -> None:
-    """Add wheels: tyres seen from front and rear, arches, discs and rims on the sides."""
+    """Add wheels: tyres visible from front and rear, arches, discs and rims on the sides."""
     half = width / 2
     for share in axles:
         z = share * length
@@ -185,7 +185,7 @@ def _outline(body: _Body, length: float, height: float) -> Floats:
 
 @functools.cache
 def _weights(split: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Return weights of a quad's corners: at its pieces' corners (4n, 4) and middles (n, 4)."""
+    """Return a quad's corner weights at the corners (4n, 4) and middles (n, 4) of its pieces."""
     u, v = split
 
     def at(s: float, t: float) -> list[float]:
@@ -239,7 +239,7 @@ def _add_shell(
         glass = [3, 5]
         panes = np.stack([inset(quads[i], (0.06, 0.9), (0.08, 1.0)) for i in glass])
         add_smooth(mesh, panes, tilts[glass], (3, 2), GLASS, gloss=1.0, core=core, order=3.5)
-    # The pieces are too many to cast shadows; plain polygons beneath them do.
+    # There are too many pieces to cast shadows; plain polygons beneath them do.
     x, y, z = half * 0.9, 0.2, length / 2
     mesh.add([(-x, y, z), (x, y, z), (x, y, -z), (-x, y, -z)], paint, order=-4)
     roof = np.array(
@@ -317,7 +317,7 @@ def add_face(
 def add_lamp_pairs(
     mesh: Mesh, z: float, x: tuple[float, float], y: tuple[float, float], kind: str, lit: bool
 ) -> list[Bulb]:
-    """Add a lamp left and right and return the bulbs."""
+    """Add a lamp on the left and the right, and return the bulbs."""
     bulbs = []
     colour = _LENS if kind == "head" else _RED
     glow = np.array([6.0, 5.6, 4.8]) if kind == "head" else np.array([1.6, 0.06, 0.04])
@@ -332,7 +332,7 @@ def add_lamp_pairs(
 def _add_car_lights(
     mesh: Mesh, body: _Body, length: float, width: float, height: float, lit: bool
 ) -> list[Bulb]:
-    """Add what is on the front and on the rear: lamps, grille, plates, bumpers."""
+    """Add the lamps, grille, plates and bumpers of front and rear."""
     half, front, rear = width / 2, length * 0.502, -length * 0.502
     nose, tail = body.nose * height, body.tail * height
     add_face(mesh, front, (-half * 0.84, half * 0.84), (0.21, 0.2 + 0.2 * nose), DARK, 7)

@@ -1,8 +1,8 @@
 """AirNet: one network for several degradations, guided by a map of the degradation.
 
 Li et al., "All-In-One Image Restoration for Unknown Corruption", CVPR 2022. An encoder, trained by
-contrast between degradations, describes the image's degradation; a restorer bends its convolutions
-and scales its features by that description.
+contrast between degradations, describes the image's degradation; a restorer deforms its
+convolutions and scales its features accordingly.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class AirNetConfig:
 class DegradationEncoder(nn.Module):
     """Describe the degradation of an image by a map: a residual block with batch norms.
 
-    It is the first block of the published encoder ("CBDE" in the paper). What follows
-    there serves the contrastive training only.
+    It is the first block of the published encoder ("CBDE" in the paper). The later blocks serve
+    the contrastive training only.
     """
 
     def __init__(self, dim: int) -> None:
@@ -76,7 +76,7 @@ class GuidedDeformation(nn.Module):
     """Modulated deformable 3x3 convolution with offsets that follow the degradation.
 
     At pixel p: `sum_k weight_k * m_k(p) * x(p + p_k + offset_k(p))`, with x interpolated bilinearly
-    and zero outside the image, and m the logistic function of what is predicted beside the offsets
+    and zero outside the image, and m the sigmoid of a map predicted together with the offsets
     (Zhu et al., "Deformable ConvNets v2", CVPR 2019, equation 1).
     """
 
@@ -111,10 +111,10 @@ def _deform_conv2d() -> Callable[..., Tensor]:
     """Import the deformable convolution where it is used: nothing else here needs torchvision.
 
     Raises:
-        SpecError: torchvision is missing, or does not fit the installed torch.
+        SpecError: torchvision is missing, or does not match the installed torch.
     """
     try:
-        # It makes tensors as it is imported; networks are also built where "meta" is the default.
+        # Importing it creates tensors, which must not end up on a default device "meta".
         with torch.device("cpu"):
             from torchvision.ops import deform_conv2d
     except (ImportError, RuntimeError) as error:
@@ -126,7 +126,7 @@ def _deform_conv2d() -> Callable[..., Tensor]:
 
 
 class DegradationGuide(nn.Module):
-    """Add two views of the features to them: deformed, and scaled and shifted ("DGM").
+    """Add two versions of the features to them: deformed, and scaled and shifted ("DGM").
 
     `x + deform(x, d) + x * scale(d) + shift(d)` for features x and the degradation map d.
     """
@@ -186,7 +186,7 @@ class GuidedGroup(nn.Module):
 
 
 class AirNet(PublishedNetwork):
-    """The restorer ("DGRN" in the paper) and what it needs of the encoder.
+    """The restorer ("DGRN" in the paper) and the part of the encoder that it needs.
 
     The rest of the encoder, its momentum copy and the queue of negatives, which only contrastive
     training uses, are in published checkpoints too; they are left out.
@@ -195,7 +195,7 @@ class AirNet(PublishedNetwork):
         config: The options; default: the published size.
 
     Raises:
-        SpecError: torchvision, which has the deformable convolution, is not installed.
+        SpecError: torchvision, which provides the deformable convolution, is not installed.
 
     Example:
         >>> AirNet(AirNetConfig(dim=4, groups=1, blocks=1)).eval()(torch.rand(1, 3, 9, 7)).shape
@@ -245,11 +245,11 @@ class AirNet(PublishedNetwork):
         features = shallow
         for group in self.groups:
             features = group(features, degradation)
-        # The image itself is not added: the network paints it anew.
+        # No skip connection from the image: the network outputs the whole result.
         return cast(Tensor, self.tail(self.merge(features) + shallow))
 
     def _official_name(self, name: str) -> str:
-        # In the published lists, the last convolution comes behind the blocks, or the groups.
+        # In the published lists, the last convolution follows the blocks, or the groups.
         groups, blocks = self.config.groups, self.config.blocks
         name = name.replace(".merge.", f".blocks.{blocks}.")
         if name.startswith("merge."):

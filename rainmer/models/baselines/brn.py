@@ -35,10 +35,10 @@ class BRNConfig:
     """The option of BRN.
 
     Attributes:
-        iterations: How often both branches run; the published weights are for 8.
+        iterations: Number of iterations of both branches; 8 in the published weights.
 
     Raises:
-        ConfigError: It is no whole number above 0.
+        ConfigError: It is not a positive whole number.
     """
 
     iterations: int = 8
@@ -48,7 +48,7 @@ class BRNConfig:
 
 
 class _State(NamedTuple):
-    """What a branch hands to its next iteration; the cell is None where it is zero."""
+    """What a branch passes to its next iteration; `cell` is None before the first one."""
 
     image: Tensor  # B, 3, H, W
     hidden: Tensor  # B, 32, H, W
@@ -59,7 +59,7 @@ class _Branch(nn.Module):
     """An LSTM over convolutional features, and residual units from its state to an image.
 
     Args:
-        images: How many images it sees.
+        images: Number of input images.
         units: Number of residual units.
     """
 
@@ -85,7 +85,7 @@ class _Branch(nn.Module):
 class BRN(RecurrentNetwork, ConfiguredNetwork):
     """The bilateral recurrent network (section 2 of the baselines' specification).
 
-    The rain branch goes first in each iteration; its new image and state steer the background
+    The rain branch runs first in each iteration; its new image and state steer the background
     branch, whose state steers the rain branch of the next one.
 
     Args:

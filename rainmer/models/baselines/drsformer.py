@@ -2,7 +2,7 @@
 
 Chen et al., "Learning A Sparse Transformer Network for Effective Image Deraining", CVPR 2023.
 Rainmer's backbone is this network; its views, prompts and fusion are what it adds. Section numbers
-in the texts are those of Rainmer's model specification.
+refer to Rainmer's model specification.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class DRSformerConfig:
         layer_norm: "with_bias", or "bias_free" (not centred, no shift).
         sparse_rates: Shares of the attention entries that are kept, one after the other, as
             fractions in strings; empty: dense attention.
-        topk_ties: Which of equal attention entries are kept: "lowest" index (equal on every device
-            and to the published network on CUDA), or "native" as `torch.topk` picks.
+        topk_ties: Which of equal attention entries are kept: "lowest" index (the same on every
+            device, and as the published network on CUDA), or "native": what `torch.topk` picks.
 
     Raises:
         ConfigError: A value is of the wrong type or out of range, or two contradict each other.
@@ -63,12 +63,12 @@ class DRSformerConfig:
     def __post_init__(self) -> None:
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         checked = RainmerConfig(**options, views=(), spatial_channel=False)
-        for name in options:  # lists have become tuples
+        for name in options:  # with lists turned into tuples
             object.__setattr__(self, name, getattr(checked, name))
 
     @functools.cached_property
     def backbone(self) -> RainmerConfig:
-        """The same network as Rainmer's configuration: no views, no fusion."""
+        """The same network as a configuration of Rainmer without views and fusion."""
         return RainmerConfig(**to_mapping(self), views=(), spatial_channel=False)
 
 
@@ -99,7 +99,7 @@ class DRSformer(SparseUNet, RenamedNetwork):
         Sides are padded to multiples of 8 at the bottom and right, by reflection, and cropped.
 
         Raises:
-            ImageError: The shape is another.
+            ImageError: The shape is not (B, 3, H, W).
         """
         check_image("image", image)
         restored = self._restore(pad_to_multiple(image, self.size_multiple))
@@ -126,11 +126,11 @@ class DRSformer(SparseUNet, RenamedNetwork):
             config: The options; by default they are read off the keys and shapes.
 
         Raises:
-            WeightsError: The keys or shapes are of another network or configuration, or do not
-                tell an option.
+            WeightsError: The keys or shapes belong to another network or configuration, or an
+                option cannot be inferred from them.
         """
         weights = clean_state_dict(state_dict)
-        with torch.device("meta"):  # a wrong file is refused before memory is taken
+        with torch.device("meta"):  # refuse a wrong file before allocating memory
             model = cls(config or _config_of(weights))
         translated = translate_official(model, model.official_names(), weights)
         model.to_empty(device="cpu").load_state_dict(translated)
@@ -143,10 +143,10 @@ class DRSformer(SparseUNet, RenamedNetwork):
 def _config_of(weights: Mapping[str, Tensor]) -> DRSformerConfig:
     """Read the options off published weights; the published size where a key is missing.
 
-    Loading then lists what differs.
+    Loading then lists the differences.
 
     Raises:
-        WeightsError: An option cannot be told, or contradicts the others.
+        WeightsError: An option cannot be inferred, or contradicts the others.
     """
     try:
         return DRSformerConfig(**backbone_options(weights))

@@ -59,7 +59,7 @@ class EfficientDeRainConfig:
 
 
 def filter_pixelwise(image: Tensor, kernels: Tensor, dilation: int) -> Tensor:
-    """Filter every pixel with a kernel of its own (sections 3.1 and 3.2 of the paper).
+    """Filter every pixel with its own kernel (sections 3.1 and 3.2 of the paper).
 
     `out(c, p) = sum_k kernels(c, k, p) * image(c, p + dilation * t_k)`, where t_k runs over the
     square around 0 row by row, and the image is 0 outside.
@@ -109,7 +109,7 @@ class EfficientDeRain(PublishedNetwork):
     size_multiple = 2 ** (_LEVELS - 1)
     takes_query = False
     config_class = EfficientDeRainConfig
-    without_effect = r"(?!)"  # matches nothing
+    without_effect = r"(?!)"  # matches no key
     renames = (
         *((rf"^encoder\.{level}\.", f"conv{level + 1}.conv1.") for level in range(_LEVELS)),
         *((rf"^decoder\.{step}\.", f"conv{step + 1 + _LEVELS}.conv1.") for step in range(3)),
@@ -146,26 +146,26 @@ class EfficientDeRain(PublishedNetwork):
         filtered = [
             filter_pixelwise(image, kernels, dilation) for dilation in self.config.dilations
         ]
-        # The image itself is not added: the filters pass it on.
+        # No skip connection from the image: the filters pass it on.
         return cast(Tensor, self.fuse(torch.cat(filtered, dim=1)))
 
     def predict_kernels(self, image: Tensor) -> Tensor:
-        """Predict filters (B, 3, K * K, H, W) for images (B, 3, H, W) with sides that fit."""
+        """Predict filters (B, 3, K * K, H, W) for (B, 3, H, W); sides are multiples of 16."""
         features, levels = image, []
         for index, convs in enumerate(self.encoder):
             features = convs(F.avg_pool2d(features, 2) if index else features)
             levels.append(features)
-        # The features of full resolution and of the bottom have no connection of their own.
+        # Neither the full-resolution features nor those of the bottom have a skip connection.
         for convs, skipped in zip(self.decoder, reversed(levels[1:-1]), strict=True):
             features = convs(torch.cat((skipped, _double(features)), dim=1))
-        # As published it is resized before this convolution, which gives the same for four times
-        # the cost: weights of an interpolation sum to one.
+        # The published code resizes before this convolution, at four times the cost. The result is
+        # the same, because the weights of an interpolation sum to one.
         kernels = _double(self.kernels(features))
         return kernels.view(len(image), _CHANNELS, -1, *image.shape[-2:])
 
     @classmethod
     def options_of(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Read all options; dilations are taken to be 1, 2, and so on."""
+        """Read all options; dilations are assumed to be 1, 2, and so on."""
         taps = weights["outc.weight"].shape[0] // _CHANNELS
         dilations = weights["conv_final.weight"].shape[1] // _CHANNELS
         return {
@@ -176,7 +176,7 @@ class EfficientDeRain(PublishedNetwork):
 
 
 def _convs(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Make three 3x3 convolutions, a ReLU behind each."""
+    """Make three 3x3 convolutions, each followed by a ReLU."""
     layers: list[nn.Module] = []
     for index in range(_CONVS):
         layers += [conv3x3(channels_out if index else channels_in, channels_out, bias=True)]

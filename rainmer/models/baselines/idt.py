@@ -3,7 +3,7 @@
 Xiao et al., "Image De-raining Transformer", IEEE Transactions on Pattern Analysis and Machine
 Intelligence 2023. Section 4 of the baselines' specification.
 
-Maps are (B, H, W, C) between the blocks: rows of their channels are the tokens in raster order.
+Between the blocks, maps are (B, H, W, C): the pixels are the tokens, in raster order.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ _RENAMES = (
     (r"\.feed_forward\.depthwise\.", ".mlp.dwconv.0."),
     (r"\.feed_forward\.reduce\.", ".mlp.linear2.0."),
 )
-"""From our keys to the published ones."""
+"""Patterns and replacements that turn our keys into the published ones, applied in order."""
 
 _IMAGE_SIZES = {1: 64, 3: 128}
-"""The image size by the kernel that convolves positions between the windows of encoder stage 3."""
+"""Image size by the kernel size of the positional convolution between windows, encoder stage 3."""
 
 _AnyIDT = TypeVar("_AnyIDT", bound="IDT")
 
 
 class _Stage(NamedTuple):
-    """A row of the table of stages."""
+    """A stage of the U-shape: its resolution, width and blocks."""
 
     level: int  # halvings of the resolution
-    width: int  # multiple of the configured one
+    width: int  # as a multiple of the configured width
     windows: int  # window blocks, before the spatial block
-    bound: int | None  # clip bound of positions in the spatial block; None: there is no such block
+    bound: int | None  # clip bound of offsets in the spatial block; None: no such block
     drops: tuple[int, int]  # ninths of the drop rate, in window blocks and in the spatial block
 
 
@@ -92,12 +92,12 @@ class IDTConfig:
 
     Attributes:
         image_size: Side of the square images that the network is built for: 64, or a multiple of
-            128. Others are padded, or cut into tiles of it.
+            128. Other images are padded, or cut into tiles of that size.
         dim: Width at full resolution.
         heads: Attention heads of the four encoder stages, the bottleneck, and the four decoder
             stages; each divides the stage's width and the 64 pixels of a window.
         ffn_expansion: Hidden width of the feed-forward nets as a multiple of their width.
-        drop_path: Largest rate at which training leaves a branch of a block out.
+        drop_path: Highest rate at which training skips a branch of a block.
 
     Raises:
         ConfigError: A value is of the wrong type or out of range.
@@ -139,7 +139,7 @@ class IDTConfig:
 
 
 def _check_number(field: str, value: object, least: float, limit: float) -> None:
-    """Refuse what is not a number of at least `least` and below `limit`."""
+    """Raise ConfigError unless `value` is a number with least <= value < limit."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < limit:
         raise ConfigError(
             f"{field} is {value!r}, but must be a number of at least {least:g} and below {limit:g}"
@@ -224,7 +224,7 @@ class _FeedForward(nn.Module):
 
 
 class _DropPath(nn.Module):
-    """Leave a branch out for some images of a batch while training; keep its mean otherwise."""
+    """Stochastic depth: skip a branch for some images of a training batch, keeping its mean."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -246,14 +246,14 @@ class _WindowBlock(nn.Module):
         heads: Attention heads.
         side: Side of the maps in pixels.
         expansion: Hidden width of the feed-forward net as a multiple of `channels`.
-        drop_rate: Of the branches.
+        drop_rate: Drop rate of the branches.
     """
 
     def __init__(
         self, channels: int, heads: int, *, side: int, expansion: float, drop_rate: float
     ) -> None:
         super().__init__()
-        self.window = min(_WINDOW, side)  # a map that is not larger is one window
+        self.window = min(_WINDOW, side)  # a smaller map is a single window
         self.norm1 = nn.LayerNorm(channels)
         self.attention = _PositionedAttention(channels, heads, self.window, _WINDOW_BOUND)
         self.norm2 = nn.LayerNorm(channels)
@@ -276,9 +276,9 @@ class _WindowBlock(nn.Module):
 class _SpatialBlock(nn.Module):
     """Attention among the windows of each channel, and feed-forward, with residuals.
 
-    As published, the attention gets features without a norm, and its results go back in the order
-    of the windows: what is added to the pixel number w * 64 + p in raster order was computed for
-    pixel p of window w. The published weights were trained with both.
+    As in the published code, the attention gets features without a norm, and its results are added
+    in the order of the windows: pixel number w * 64 + p in raster order gets the result of pixel p
+    of window w. The published weights were trained with both.
 
     Args:
         channels: Width of the features.
@@ -286,7 +286,7 @@ class _SpatialBlock(nn.Module):
         side: Side of the maps in pixels.
         bound: Clip bound of the offsets between windows.
         expansion: Hidden width of the feed-forward net as a multiple of 64, at every width.
-        drop_rate: Of the branches.
+        drop_rate: Drop rate of the branches.
     """
 
     def __init__(
@@ -345,7 +345,7 @@ class IDT(RenamedNetwork):
     """
 
     name = "idt"
-    size_multiple = 1  # it pads, and cuts tiles, itself
+    size_multiple = 1  # it pads and cuts tiles itself
     takes_query = False
     config_class = IDTConfig
     config: IDTConfig
@@ -395,11 +395,11 @@ class IDT(RenamedNetwork):
     def forward(self, image: Tensor) -> Tensor:
         """Restore rainy images (B, 3, H, W), RGB, 0..1, any H and W.
 
-        The output is not clamped. Only the tiles of images larger than `config.image_size` are, in
-        eval mode, before they are merged.
+        The output is not clamped, with one exception: in eval mode, the tiles of images larger than
+        `config.image_size` are clamped before they are merged.
 
         Raises:
-            ImageError: The shape is another.
+            ImageError: The shape is not (B, 3, H, W).
         """
         if image.ndim != 4 or image.shape[1] != _CHANNELS:
             raise ImageError(f"the image has shape {tuple(image.shape)}, expected (B, 3, H, W)")
@@ -412,7 +412,7 @@ class IDT(RenamedNetwork):
         return restored[..., :height, :width]
 
     def _restore_tiles(self, image: Tensor) -> Tensor:
-        """Restore (B, 3, H, W), neither side below the built-for size, in tiles."""
+        """Restore (B, 3, H, W) in tiles; both sides must be at least `config.image_size`."""
         side = self.config.image_size
         overlap = side // 4
         tiles, places = split_tiles(image, (side, side), overlap)
@@ -425,7 +425,7 @@ class IDT(RenamedNetwork):
         return merge_tiles(restored, places, size_hw, overlap=overlap, blend="score")
 
     def _restore(self, image: Tensor) -> Tensor:
-        """Run the U-shape on (B, 3, S, S), S the built-for size."""
+        """Run the U-shape on (B, 3, S, S), S being `config.image_size`."""
         features = pixels_of(F.leaky_relu(self.embedding(_channels_last(image)), 0.01))
         skipped = []
         for blocks, down in zip(self.encoders, self.downs, strict=True):
@@ -442,11 +442,11 @@ class IDT(RenamedNetwork):
     def from_official(cls: type[_AnyIDT], state_dict: Mapping[str, Any]) -> _AnyIDT:
         """Build the network of a published checkpoint; its options are read off the shapes.
 
-        The drop rate, which acts in training only, leaves no trace: it is the published one.
+        The drop rate, which acts in training only, is set to the published one.
 
         Raises:
-            WeightsError: The keys or shapes are of another network, or of an image size above 128,
-                which they do not tell.
+            WeightsError: The keys or shapes belong to another network, or to an image size above
+                128, which cannot be inferred from them.
         """
         model = cls(_config_of(clean_state_dict(state_dict)))
         model.load_official(state_dict)
@@ -457,7 +457,7 @@ class IDT(RenamedNetwork):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Start linear layers small; convolutions and norms start as the framework does."""
+    """Initialise linear layers with small values; other layers keep torch's defaults."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=_INIT_STD)
         nn.init.zeros_(module.bias)
@@ -470,10 +470,10 @@ def _channels_last(image: Tensor) -> Tensor:
 def _config_of(weights: Mapping[str, Tensor]) -> IDTConfig:
     """Read the options off published weights; the published size where a key is missing.
 
-    Loading then lists what differs.
+    Loading then lists the differences.
 
     Raises:
-        WeightsError: An option cannot be told, or contradicts the others.
+        WeightsError: An option cannot be inferred, or contradicts the others.
     """
     layers = [f"encoderlayer_{i}" for i in range(4)] + ["bottle"]
     layers += [f"decoderlayer_{i}" for i in range(4)]

@@ -34,11 +34,11 @@ _AnyPReNet = TypeVar("_AnyPReNet", bound="PReNet")
 class PReNet(RecurrentNetwork):
     """The recurrent network: the same layers refine the image in every iteration.
 
-    Where no gradient is wanted, results overwrite what they are computed from: on a CPU, fresh
-    memory for maps of a frame's size costs more than the arithmetic on them.
+    Without gradients, operations work in place: on a CPU, allocating maps of a frame's size costs
+    more than the arithmetic on them.
 
     Args:
-        iterations: How often; the published weights are for 6.
+        iterations: Number of iterations; 6 in the published weights.
     """
 
     name = "prenet"
@@ -75,7 +75,7 @@ class PReNet(RecurrentNetwork):
     ) -> tuple[Tensor, Tensor]:
         """Run the LSTM: maps (B, 32, H, W) to the next hidden and cell maps."""
         if hidden is None:
-            # It is zero before the first iteration: its half of the weights has no effect.
+            # The hidden state is zero at first: its half of the weights has no effect.
             weight = self.gates.weight[:, :_WIDTH]
             gates = F.conv2d(features, weight, self.gates.bias, padding=1)
         else:

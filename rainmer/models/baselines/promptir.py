@@ -1,4 +1,4 @@
-"""PromptIR: one network for several degradations, which learned prompts tell apart.
+"""PromptIR: one network for several degradations, told apart by learned prompts.
 
 Potlapalli et al., "PromptIR: Prompting for All-in-One Blind Image Restoration", NeurIPS 2023. The
 backbone is Restormer's (Zamir et al., CVPR 2022): a U-shape of transformer blocks that attend
@@ -126,13 +126,13 @@ class TransformerBlock(nn.Module):
 
 
 class PromptGenerator(nn.Module):
-    """Mix a prompt for the image at hand from learned components (the "prompt generation module").
+    """Mix a prompt for each image from learned components (the "prompt generation module").
 
     `conv(resize(sum_i w_i * component_i))`, with the weights w the softmax of a linear map of the
     features' average.
 
     Args:
-        features: Width of the features that choose.
+        features: Width of the features that determine the weights.
         channels: Width of the prompt.
         count: Number of components.
         size: Side of the components in pixels.
@@ -153,14 +153,14 @@ class PromptGenerator(nn.Module):
 
 
 class PromptInteraction(nn.Module):
-    """Let a prompt and the features meet in a transformer block (the "prompt interaction module").
+    """Combine a prompt and the features in a transformer block (the "prompt interaction module").
 
     Args:
         prompt: The generator of the prompt.
         channels: Width of features and prompt together.
         width: Width of the result.
         heads: Attention heads of the block.
-        expansion: Expansion of its feed-forward net.
+        expansion: Hidden width of its feed-forward net as a multiple of the width.
     """
 
     def __init__(
@@ -177,11 +177,11 @@ class PromptInteraction(nn.Module):
 
 
 class PromptIR(PublishedNetwork):
-    """The network with its prompts, in all-in-one or single-task weights.
+    """The network; all-in-one and single-task weights have the same form.
 
     Published checkpoints also hold six convolutions that no output depends on; they are left out.
-    The prompts depend on the average of what the network is given: tiles of a frame may get
-    different prompts than the frame.
+    The prompts depend on averages over the input: tiles of a frame may get different prompts than
+    the whole frame.
 
     Args:
         config: The options; default: the published size.
@@ -263,7 +263,7 @@ class PromptIR(PublishedNetwork):
         return restored[..., : image.shape[2], : image.shape[3]]
 
     def _restore(self, image: Tensor) -> Tensor:
-        """Run the U-shape on images the sides of which fit."""
+        """Run the U-shape on images whose sides are multiples of `size_multiple`."""
         level1 = self.encoder1(self.embedding(image))
         level2 = self.encoder2(self.down1(level1))
         level3 = self.encoder3(self.down2(level2))
@@ -278,7 +278,7 @@ class PromptIR(PublishedNetwork):
 
     @classmethod
     def options_of(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Read the sizes; only `ffn_expansion` is taken to be the published one."""
+        """Read the sizes; only `ffn_expansion` is assumed to be the published one."""
         counts = [count_modules(weights, f"{level}.{{}}.attn.temperature") for level in _LEVELS]
         components = [weights[f"{prompt}.prompt_param"].shape for prompt in _PROMPTS]
         return {

@@ -1,4 +1,4 @@
-"""Networks whose published checkpoints hold our weights under other names, and nothing else."""
+"""Networks whose published checkpoints differ from ours only in the names of the weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rainmer.models.network import RenamedNetwork, clean_state_dict, rename, tra
 __all__ = ["PublishedNetwork", "check_counts", "published_weights"]
 
 _CONTAINERS = ("state_dict", "params", "net")
-"""Where training checkpoints have the weights, besides "model"."""
+"""Keys of training checkpoints that hold the weights, besides "model"."""
 _WRAPPER = "net."
 """What training modules, such as Lightning's, call the network that they train."""
 
@@ -30,7 +30,7 @@ class PublishedNetwork(RenamedNetwork):
     renames: ClassVar[Sequence[tuple[str, str]]]
     """Patterns and replacements that turn our keys into the published ones, applied in order."""
     without_effect: ClassVar[str]
-    """Pattern of the published keys that no output depends on: accepted, and left out."""
+    """Pattern of published keys that no output depends on: accepted and left out."""
 
     @classmethod
     @abc.abstractmethod
@@ -38,7 +38,7 @@ class PublishedNetwork(RenamedNetwork):
         """Read the options off published keys and shapes.
 
         Raises:
-            LookupError: A key is missing, or a shape has fewer sizes than it should.
+            LookupError: A key is missing, or a shape has too few dimensions.
         """
 
     @classmethod
@@ -54,10 +54,10 @@ class PublishedNetwork(RenamedNetwork):
             config: The options; by default they are read off the keys and shapes.
 
         Raises:
-            WeightsError: The keys or shapes are of another network or configuration.
+            WeightsError: The keys or shapes belong to another network or configuration.
         """
         weights = published_weights(state_dict)
-        with torch.device("meta"):  # a wrong file is refused before memory is taken
+        with torch.device("meta"):  # refuse a wrong file before allocating memory
             model = cls(config or cls._config_of(weights))
         translated = model._translate(weights)
         model.to_empty(device="cpu").load_state_dict(translated)
@@ -67,7 +67,7 @@ class PublishedNetwork(RenamedNetwork):
         """Load the weights of a published checkpoint of the same configuration.
 
         Raises:
-            WeightsError: Keys are missing or of another network, or shapes differ.
+            WeightsError: Keys are missing or unexpected, or shapes differ.
         """
         self.load_state_dict(self._translate(published_weights(state_dict)))
 
@@ -76,9 +76,9 @@ class PublishedNetwork(RenamedNetwork):
 
     @classmethod
     def _config_of(cls, weights: Mapping[str, Tensor]) -> Any:  # noqa: ANN401
-        """Return what the weights tell; where they do not, the published size.
+        """Infer the options from the weights; return the published size where that fails.
 
-        Loading then lists what differs from that.
+        Loading then lists the differences.
         """
         try:
             return cls.config_class(**cls.options_of(weights))
@@ -86,7 +86,7 @@ class PublishedNetwork(RenamedNetwork):
             return cls.config_class()
 
     def _translate(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Check published weights and bring them to our keys and shapes."""
+        """Check published weights and convert them to our keys and shapes."""
         ignorable = [key for key in weights if re.fullmatch(self.without_effect, key)]
         return translate_official(self, self.official_names(), weights, ignorable)
 
@@ -96,7 +96,7 @@ def published_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
     Args:
         checkpoint: A state dict, or a training checkpoint with one under "state_dict" (Lightning),
-            "params" (BasicSR), "net" or "model". Prefixes that wrappers leave go.
+            "params" (BasicSR), "net" or "model". Prefixes that wrappers add are removed.
 
     Raises:
         WeightsError: The checkpoint holds something other than tensors by name.

@@ -46,7 +46,7 @@ class RCDNetConfig:
         blocks: Residual blocks of each proximal network.
 
     Raises:
-        ConfigError: A value is no whole number above 0.
+        ConfigError: A value is not a positive whole number.
     """
 
     stages: int = 17
@@ -59,12 +59,12 @@ class RCDNetConfig:
 
 
 class RainDecomposition(NamedTuple):
-    """What an image is taken apart into; values 0..255, tensors (B, 3, H, W).
+    """The parts of an image; values 0..255, tensors (B, 3, H, W).
 
     Attributes:
         entry: The background before the first stage.
-        backgrounds: That after each stage, and the final one: stages + 1.
-        rain_layers: The rain that each stage takes off: stages.
+        backgrounds: The background after each stage, and the final one: stages + 1 tensors.
+        rain_layers: The rain that each stage removes: one tensor per stage.
     """
 
     entry: Tensor
@@ -73,7 +73,7 @@ class RainDecomposition(NamedTuple):
 
 
 class _ResidualBlock(nn.Module):
-    """Two convolutions with batch norm around which the input is added, then a ReLU."""
+    """Two convolutions with batch norm and a skip connection, then a ReLU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class RCDNet(RenamedNetwork):
         width = _CHANNELS + extra
         self.entry_dictionary = nn.Parameter(_initial_dictionary())
         self.dictionary = nn.Parameter(_initial_dictionary())
-        # The first maps come from what exceeds the entry background by more than this.
+        # The first maps come from the excess over the entry background, above this threshold.
         self.entry_threshold = nn.Parameter(torch.ones(1))
         self.extra_filters = nn.Parameter(torch.full((extra, _CHANNELS, 3, 3), 1 / 9))
         # Step sizes; the first stage has no earlier maps to step from.
@@ -172,7 +172,7 @@ class RCDNet(RenamedNetwork):
         return rcdnet_loss(self.decompose(rainy), rainy, clean)
 
     def decompose(self, rainy: Tensor) -> RainDecomposition:
-        """Take rainy images (B, 3, H, W), values 0..255, apart into background and rain."""
+        """Decompose rainy images (B, 3, H, W), values 0..255, into background and rain."""
         rainy = rainy.contiguous(memory_format=torch.channels_last)
         extra = F.conv2d(rainy, self.extra_filters, padding=1)
         state = self.entry_net(torch.cat((rainy, extra), dim=1))
@@ -202,7 +202,7 @@ class RCDNet(RenamedNetwork):
         """Build the network of a published checkpoint; its options are read off the shapes.
 
         Raises:
-            WeightsError: The keys or shapes are of another network.
+            WeightsError: The keys or shapes belong to another network.
         """
         model = cls(_config_of(clean_state_dict(state_dict)))
         model.load_official(state_dict)
@@ -219,7 +219,7 @@ def rcdnet_loss(decomposition: RainDecomposition, rainy: Tensor, clean: Tensor) 
     `0.1 sum_s mse(r_s, x - y) + 0.9 mse(r_S, x - y)` for the rain, of rainy x and clean y.
 
     Args:
-        decomposition: What `RCDNet.decompose` returned for `rainy`.
+        decomposition: Result of `RCDNet.decompose` for `rainy`.
         rainy: Rainy images (B, 3, H, W), values 0..255.
         clean: Clean images of the same shape and range.
 
@@ -235,7 +235,7 @@ def rcdnet_loss(decomposition: RainDecomposition, rainy: Tensor, clean: Tensor) 
 
 
 def _correlate(images: Tensor, kernels: Tensor) -> Tensor:
-    """Correlate (B, 3, H, W) with kernels (3, 32, 9, 9): the transpose of what makes rain."""
+    """Correlate (B, 3, H, W) with kernels (3, 32, 9, 9): the transpose of generating rain."""
     return F.conv_transpose2d(images, kernels / _SCALE, padding=_KERNEL_PADDING)
 
 
@@ -263,13 +263,13 @@ _OWN_PARTS = {
     "conv2": "3",
     "norm2": "4",
 }
-"""What the published keys call the parts of ours; other parts are the same."""
+"""Published names for parts of our keys; other parts are the same."""
 
 
 def _config_of(weights: Mapping[str, Tensor]) -> RCDNetConfig:
     """Read the options off published weights; the published size where a key is missing.
 
-    Loading then lists what differs.
+    Loading then lists the differences.
     """
     try:
         extra_channels = weights["cz"].shape[0]

@@ -14,7 +14,7 @@ from rainmer.models.network import Network, clean_state_dict, refuse_mismatch
 __all__ = ["GATES", "RecurrentNetwork", "ResidualUnit", "lstm_step"]
 
 GATES = "ifog"
-"""Order of the gates in the stacked convolution: the three with a logistic function first."""
+"""Order of the gates in the stacked convolution: the three with a sigmoid first."""
 
 _KINDS = ("weight", "bias")
 
@@ -25,8 +25,8 @@ def lstm_step(gates: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor]:
     """Update the state of a convolutional LSTM: `c = f c + i g`, `h = o tanh(c)`.
 
     Args:
-        gates: The gates (B, 4C, H, W) before their functions, in the order of `GATES`. Overwritten
-            where no gradient is wanted: fresh memory for maps costs more than the arithmetic.
+        gates: The gates (B, 4C, H, W) before activation, in the order of `GATES`. Overwritten when
+            no gradient is recorded: allocating maps costs more than the arithmetic.
         cell: The cell map (B, C, H, W); None: zero, as before the first iteration.
 
     Returns:
@@ -45,7 +45,7 @@ def lstm_step(gates: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 class ResidualUnit(nn.Module):
-    """Two convolutions, each followed by a ReLU, around which the input is added."""
+    """Two convolutions, each followed by a ReLU, with a skip connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class RecurrentNetwork(Network):
         """Load published weights.
 
         Raises:
-            WeightsError: Keys are missing or of another network, or shapes differ.
+            WeightsError: Keys are missing or unexpected, or shapes differ.
         """
         weights = clean_state_dict(state_dict)
         refuse_mismatch(self.name, self.official_shapes(), weights)
@@ -98,7 +98,7 @@ class RecurrentNetwork(Network):
         return shapes
 
     def _official_names(self) -> dict[str, str]:
-        """Return the published key by ours, for all layers but the gates."""
+        """Return the published key by our key, for all layers but the gates."""
         layers = {}
         for prefix, (suffix, units) in self.branches.items():
             layers[f"{prefix}entry"] = f"conv0{suffix}.0"

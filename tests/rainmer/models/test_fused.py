@@ -89,7 +89,7 @@ def test_strips_are_used(many_strips, monkeypatch):
     pixels = torch.zeros(2, 50, 6, 4)
     strips = list(strips_module.strips(pixels, 4))
     assert len(strips) == 2 * 6
-    assert [rows.own for _, rows in strips[:6]] == [
+    assert [rows.in_image for _, rows in strips[:6]] == [
         slice(first, last)
         for first, last in ((0, 8), (8, 16), (16, 25), (25, 33), (33, 41), (41, 50))
     ]
@@ -99,7 +99,7 @@ def test_small_images_stay_together(monkeypatch):
     monkeypatch.setattr(strips_module, "_STRIP_BYTES", 2 * 50 * 6 * 4 * 4)
     parts = list(strips_module.strips(torch.zeros(5, 50, 6, 4), 4))
     assert [images for images, _ in parts] == [slice(0, 2), slice(2, 4), slice(4, 5)]
-    assert all(rows.own == slice(0, 50) for _, rows in parts)
+    assert all(rows.in_image == slice(0, 50) for _, rows in parts)
 
 
 @pytest.mark.usefixtures("many_strips")
