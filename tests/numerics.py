@@ -18,6 +18,10 @@ GOLDEN = 1e-4
 """Largest difference to the published networks, for images in 0..1: the project's contract."""
 
 
+DETECTOR_DEPTH = 250
+"""Layers of a small YOLO with its head, generously counted."""
+
+
 def rounding(depth, dtype=torch.float32):
     """Largest difference by rounding after `depth` layers, relative to the output's scale.
 
@@ -38,6 +42,22 @@ def assert_same_sum(actual, expected, *, depth=1):
     torch.testing.assert_close(
         actual.double(), expected.double(), rtol=0, atol=scale * rounding(depth, dtype)
     )
+
+
+def same_rows(actual, expected, *, depth=DETECTOR_DEPTH):
+    """Tell whether two tables (N, columns) hold the same rows up to rounding after `depth` layers.
+
+    The scale is the largest absolute value expected. Rows may come in another order: detections are
+    sorted by scores, of which some are equal up to rounding.
+    """
+    actual, expected = _tensor(actual).double(), _tensor(expected).double()
+    if actual.shape != expected.shape:
+        return False
+    if not expected.numel():
+        return True
+    apart = (actual[:, None] - expected[None]).abs().amax(-1)  # (N, N)
+    nearest = torch.cat([apart.amin(0), apart.amin(1)])
+    return bool(nearest.max() <= expected.abs().max() * rounding(depth))
 
 
 def _tensor(values):

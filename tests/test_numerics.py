@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.numerics import assert_same_sum, rounding
+from tests.numerics import assert_same_sum, rounding, same_rows
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 255.0])
@@ -29,3 +29,16 @@ def test_a_missing_term_is_not():
 def test_layers_add_up_as_a_random_walk():
     assert rounding(depth=100) == 10 * rounding(depth=1)
     assert rounding(depth=1, dtype=torch.float64) < 1e-14
+
+
+def test_rows_may_swap_but_not_change():
+    rows = torch.rand(20, 6, generator=torch.Generator().manual_seed(0)) * 100
+    shuffled = rows.flip(0) * (1 + 1e-7)
+    assert same_rows(shuffled, rows)
+    assert same_rows(rows[:0], rows[:0])
+    assert not same_rows(rows[:-1], rows)
+    moved = rows.clone()
+    moved[3, 2] += 0.1
+    assert not same_rows(moved, rows)
+    doubled = torch.cat([rows[:-1], rows[:1]])  # one row twice, another missing
+    assert not same_rows(doubled, rows)

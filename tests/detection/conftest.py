@@ -109,3 +109,9 @@ def make_frame(height: int, width: int, seed: int = 0) -> np.ndarray:
 @pytest.fixture
 def blur() -> Blur:
     return Blur()
+
+
+def table_of(detections):
+    """Return detections as rows (N, 6): box, score and label, as ultralytics has them."""
+    columns = (detections.boxes_xyxy, detections.scores[:, None], detections.labels[:, None])
+    return np.concatenate(columns, axis=1)
