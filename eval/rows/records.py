@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rainmer.files import append_line, read_lines
+from rainmer.stage.restorers import digest
 
-__all__ = ["RecordFile", "digest", "is_finite_number"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-_Record = TypeVar("_Record")
+__all__ = ["RecordFile", "is_finite_number"]
+
+_Record = TypeVar("_Record", bound="DataclassInstance")
 
 
 class RecordFile(Generic[_Record]):
@@ -36,13 +38,13 @@ class RecordFile(Generic[_Record]):
         folder: Path,
         label: str,
         parts: Sequence[object],
-        record: Callable[..., _Record],
+        record: type[_Record],
         is_valid: Callable[[_Record], bool],
     ) -> None:
-        self.path = folder / f"{label}-{digest(parts)}.jsonl"
+        self.path = folder / f"{label}-{digest(*parts)[:12]}.jsonl"
         self._record = record
         self._is_valid = is_valid
-        self._fields = {item.name for item in fields(record)}  # type: ignore[arg-type]
+        self._fields = {item.name for item in fields(record)}
 
     def read(self) -> list[_Record]:
         """Return the records that are whole, in the order in which they were written."""
@@ -51,18 +53,9 @@ class RecordFile(Generic[_Record]):
 
     def append(self, *records: _Record) -> None:
         """Add records, all or nothing. Raises OutputError."""
-        append_line(self.path, *map(_plain, records))
-
-
-def digest(parts: Sequence[object]) -> str:
-    """Return a short digest of plain values."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+        append_line(self.path, *map(asdict, records))
 
 
 def is_finite_number(value: object) -> bool:
     """Tell whether a value read from JSON is a float other than NaN and infinity."""
     return isinstance(value, float) and math.isfinite(value)
-
-
-def _plain(record: Any) -> dict[str, Any]:  # noqa: ANN401 (any dataclass)
-    return asdict(record)

@@ -198,10 +198,13 @@ class _Draw:
         """Focal length in pixels (B,)."""
         return self("focal") * self.frame_width
 
-    def __call__(self, name: str) -> Tensor:
-        """Return the values of a field (B,)."""
+    def __call__(self, name: str, index: int = 0) -> Tensor:
+        """Return the values of a field (B,); other indices are other values of it."""
         low, high = self._config.limits(name)
-        return low + (high - low) * uniform(self._keys, 0, zlib.crc32(name.encode()))
+        share = uniform(self._keys, index, zlib.crc32(name.encode()))
+        if name in _OVER_LOGARITHM:
+            return low * (high / low) ** share
+        return low + (high - low) * share
 
     def map(self, name: str) -> Tensor:
         """Return the values of a field as (B, 1, 1, 1)."""
@@ -239,13 +242,7 @@ def _render_additive(clean: Tensor, values: _Draw, keys: Tensor) -> Rendering:
 
 
 def _render_layers(clean: Tensor, config: RainConfig, keys: Tensor, frame_width: int) -> Rendering:
-    def draw(name: str, layer: int) -> Tensor:
-        low, high = config.limits(name)
-        share = uniform(keys, layer, zlib.crc32(name.encode()))
-        if name in _OVER_LOGARITHM:
-            return low * (high / low) ** share
-        return low + (high - low) * share
-
+    draw = _Draw(config, keys, frame_width)
     streaks = noise_layers(draw, keys, (clean.shape[-2], clean.shape[-1]), frame_width=frame_width)
     streaks = streaks * _tint(keys)
     screened = uniform(keys, 0, zlib.crc32(b"layer_screen")) < config.layer_screen

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -250,27 +250,19 @@ class Trainer:
         # One transfer for both norms. The encoder's gradients are checked, not clipped.
         value, rest = torch.stack([norm, nn.utils.get_total_norm(encoder).to(norm)]).tolist()
         if not (math.isfinite(value) and math.isfinite(rest)):
-            _log.warning("step skipped: the gradient of %s is not finite", self._broken_gradient())
+            parameters = self.network.named_parameters()
+            gradients = {name: p.grad for name, p in parameters if p.grad is not None}
+            name = _first_not_finite(gradients) or "all parameters together"
+            _log.warning("step skipped: the gradient of %s is not finite", name)
             return math.nan
         for optimiser in self.optimisers:
             optimiser.step()
         return float(value)
 
-    def _broken_gradient(self) -> str:
-        """Return the name of the first parameter whose gradient is not finite."""
-        for name, parameter in self.network.named_parameters():
-            if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
-                return name
-        return "all parameters together"
-
     def broken_weight(self) -> str | None:
         """Return the name of the first weight, averaged ones included, that is not finite."""
         averaged = {} if self.average is None else self.average.weights
-        for weights in (self.network.state_dict(), averaged):
-            for name, weight in weights.items():
-                if weight.is_floating_point() and not bool(weight.isfinite().all()):
-                    return name
-        return None
+        return _first_not_finite(self.network.state_dict()) or _first_not_finite(averaged)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next steps depend on."""
@@ -333,6 +325,14 @@ class _MovingAverage:
         self.updates = state["updates"]
         for key, value in state["weights"].items():
             self.weights[key].copy_(value)
+
+
+def _first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor that is not finite; one transfer for all of them."""
+    if not tensors:
+        return None
+    finite = torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).tolist()
+    return next((name for name, good in zip(tensors, finite, strict=True) if not good), None)
 
 
 def is_encoder(name: str) -> bool:
