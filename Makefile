@@ -1,14 +1,15 @@
 # Two commands set everything up on a fresh machine that has Python and make:
 #   make demo   the main job
 #   make test   lint, types and the test suite (make test-all: also the tests marked slow;
-#               make test-isa: the numerical tests with other instruction sets and threads)
+#               make test-isa: the numerical tests with other instruction sets and threads;
+#               make fuzz: tests/fuzz with thousands of examples)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-all test-isa install clean
+.PHONY: demo test test-all test-isa fuzz install clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +35,9 @@ test-all: test
 
 test-isa: install
 	$(BIN)/python -m tests.isa $(ARGS)
+
+fuzz: install
+	$(BIN)/python -m pytest -n auto --hypothesis-profile=fuzz tests/fuzz $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -15,6 +15,7 @@ import torch
 
 # No test is timed: on a busy machine any example may take long.
 hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile("untimed")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -1,0 +1,1 @@
+"""Random input for everything that reads files: never a traceback, never a silent drop."""
