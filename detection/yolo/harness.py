@@ -27,6 +27,7 @@ from detection.yolo.letterbox import PAD_VALUE, Placement, place
 from rainmer.device import resolve_device
 from rainmer.errors import RainmerError
 from rainmer.files import file_sha256
+from rainmer.folders import list_files
 from rainmer.frames.arrays import Frame
 
 __all__ = ["ValidationHarness"]
@@ -232,7 +233,7 @@ class ValidationHarness:
 def file_fingerprint(weights: str) -> str:
     """Return the SHA-256 of a weights file, or of all files of an exported folder."""
     path = Path(weights)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    files = list_files(path) if path.is_dir() else [path]
     return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
 

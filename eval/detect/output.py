@@ -12,6 +12,7 @@ from eval.detect.comparison import Comparison
 from eval.report.facts import RunFacts
 from eval.report.files import write_metrics, write_table
 from rainmer.files import write_text
+from rainmer.folders import list_files
 
 __all__ = ["write_comparison"]
 
@@ -46,7 +47,7 @@ def write_comparison(folder: Path, comparison: Comparison, facts: RunFacts) -> N
     for row in comparison.rows:
         written.add(f"{row.spec.label}.json")
         write_text(predictions / f"{row.spec.label}.json", json.dumps(list(row.results)))
-    for path in predictions.glob("*.json"):
+    for path in list_files(predictions, {".json"}):
         if path.name not in written:
             path.unlink()  # of a row that this run no longer has
 

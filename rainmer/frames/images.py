@@ -16,8 +16,9 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from rainmer.errors import ImageError
+from rainmer.errors import DatasetError, ImageError
 from rainmer.files import write_bytes
+from rainmer.folders import list_files
 from rainmer.frames.arrays import Frame, reverse_channels
 
 __all__ = [
@@ -199,16 +200,15 @@ def write_image(path: str | os.PathLike[str], frame: Frame) -> None:
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the image files of a folder and its subfolders, sorted by path.
 
+    Linked folders are searched too; see `rainmer.folders`.
+
     Raises:
-        ImageError: The folder does not exist.
+        ImageError: The folder does not exist, or it or a subfolder cannot be listed.
     """
     root = Path(folder)
     if not root.is_dir():
         raise ImageError(f"no folder {root}")
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    try:
+        return list_files(root, IMAGE_SUFFIXES)
+    except DatasetError as error:
+        raise ImageError(str(error)) from error

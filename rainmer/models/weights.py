@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rainmer.errors import LOAD_ERRORS, WeightsError, first_sentence
 from rainmer.files import atomic_write
+from rainmer.folders import list_files
 from rainmer.models.baselines.prenet import PReNet
 from rainmer.models.network import Network
 
@@ -228,7 +229,7 @@ def shipped_names() -> list[str]:
         >>> shipped_names()
         ['rainmer-s', 'rainmer-s-restore']
     """
-    return sorted(path.name.removesuffix(_SUFFIX) for path in _FOLDER.glob(f"*{_SUFFIX}"))
+    return [path.name.removesuffix(_SUFFIX) for path in list_files(_FOLDER, {_SUFFIX})]
 
 
 def shipped_weights(name: str) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eval.sets.adapters.assembling import Draft, Gathered, assemble
-from eval.sets.adapters.files import common_folder, keep_allowed, read_names, stem_key
+from eval.sets.adapters.files import common_folder, files_in, keep_allowed, read_names, stem_key
 from eval.sets.model import AdaptedSet, AdapterOptions
 from rainmer.config import read_yaml
 from rainmer.data.annotations.coco import read_coco
@@ -40,7 +40,7 @@ def _only_json(root: Path) -> Path:
         path
         for folder in (root, subfolder(root, "annotations"))
         if folder is not None
-        for path in sorted(folder.glob("*.json"))
+        for path in files_in(folder, ".json")
     ]
     if len(files) != 1:
         names = ", ".join(path.name for path in files[:4]) or "none"
@@ -210,6 +210,6 @@ def _label_folder(root: Path, images_root: Path, folder: Path) -> Path:
     labels = subfolder(root, "labels")
     if labels is not None:
         return labels
-    if any(folder.glob("*.txt")):
+    if files_in(folder, ".txt"):
         return folder
     raise DatasetError(f"no labels for {folder}: no folder {beside}; say where with --annotations")

@@ -13,6 +13,7 @@ from rainmer.data.annotations.records import Annotation, Annotations, ImageRecor
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
+from rainmer.folders import list_files
 
 __all__ = ["read_scalabel"]
 
@@ -62,7 +63,7 @@ def _named_frames(path: Path, defects: Defects) -> Iterator[tuple[str, Mapping[s
 
 def _frames(path: Path, defects: Defects) -> Iterator[Any]:
     if path.is_dir():
-        for file in sorted(path.rglob("*.json")):
+        for file in list_files(path, {".json"}):
             try:
                 yield from _frames_of(read_json(file))
             except DatasetError as error:

@@ -19,6 +19,7 @@ from rainmer.data.annotations.records import Annotation, Annotations, ImageRecor
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
+from rainmer.folders import list_files
 
 __all__ = ["read_voc", "voc_files"]
 
@@ -41,8 +42,7 @@ def voc_files(folder: Path) -> dict[str, Path]:
         raise DatasetError(f"no folder {folder} of XML annotations")
     return {
         match_key(path.relative_to(folder).as_posix()): path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() == ".xml" and path.is_file()
+        for path in list_files(folder, {".xml"})
     }
 
 

@@ -9,6 +9,7 @@ from rainmer.data.annotations.records import Annotation, Annotations, ImageRecor
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
+from rainmer.folders import list_files
 
 __all__ = ["read_yolo"]
 
@@ -41,7 +42,7 @@ def read_yolo(
         raise DatasetError(f"no folder {folder} of labels")
     files = {
         match_key(path.relative_to(folder).as_posix()): path
-        for path in sorted(folder.rglob("*.txt"))
+        for path in list_files(folder, {".txt"})
         if path.name != "classes.txt"
     }
     for key in sorted(files.keys() - sizes_hw.keys()):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
+from rainmer.folders import is_file, is_folder, list_folder, subfolders
 from rainmer.frames.images import IMAGE_SUFFIXES, list_images
 
 __all__ = ["Tree", "natural_key", "subfolder"]
@@ -17,10 +18,7 @@ __all__ = ["Tree", "natural_key", "subfolder"]
 
 def subfolder(folder: Path, *names: str) -> Path | None:
     """Return the first visible subfolder with one of these names; case does not matter."""
-    if not folder.is_dir():
-        return None
-    visible = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
-    by_name = {path.name.casefold(): path for path in visible if path.is_dir()}
+    by_name = {path.name.casefold(): path for path in subfolders(folder)}
     return next((by_name[name.casefold()] for name in names if name.casefold() in by_name), None)
 
 
@@ -130,25 +128,15 @@ def _folded(listing: _Listing, name: str) -> list[Path]:
 
 def _list(folder: Path) -> _Listing:
     listing = _Listing({}, {}, {})
-    try:
-        with os.scandir(folder) as entries:
-            # macOS leaves hidden companions such as `._1.png` beside images.
-            seen = [entry for entry in entries if not entry.name.startswith(".")]
-            for entry in sorted(seen, key=lambda entry: natural_key(entry.name)):
-                path = folder / entry.name
-                # A circular link raises in DirEntry.
-                is_link = entry.is_symlink()
-                if os.path.isdir(entry) if is_link else entry.is_dir():
-                    listing.folders[entry.name] = path
-                elif path.suffix.lower() in IMAGE_SUFFIXES and (
-                    os.path.isfile(entry) if is_link else entry.is_file()
-                ):
-                    listing.images[entry.name] = path
-                else:
-                    continue
-                listing.folded.setdefault(entry.name.casefold(), []).append(path)
-    except OSError as error:
-        raise DatasetError(f"cannot list the folder {folder}: {error.strerror}") from error
+    for entry in sorted(list_folder(folder), key=lambda entry: natural_key(entry.name)):
+        path = folder / entry.name
+        if is_folder(entry):
+            listing.folders[entry.name] = path
+        elif path.suffix.lower() in IMAGE_SUFFIXES and is_file(entry):
+            listing.images[entry.name] = path
+        else:
+            continue
+        listing.folded.setdefault(entry.name.casefold(), []).append(path)
     return listing
 
 
