@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             also when some inputs could not be read to their end; all other results are kept.
     """
     options = parse(argv)
-    sources = find_sources(options.source, options.out)
+    sources = find_sources(options.source, options.out, hardware=options.hardware_decoding)
     derainer = make_derainer(options.derain, **stage_options(options))
     detector = _make_detector(options, derainer)
     folder = options.out or _default_folder(sources[0].name, derainer.name, detector.name)
@@ -102,7 +102,9 @@ def _default_folder(*parts: str) -> Path:
 
 def _settings(options: DetectionOptions, derainer: Derainer | PrecomputedResults) -> dict[str, Any]:
     """Return the options that results depend on: not the batch, the device or the output."""
-    left_out = {"allow_download", "batch", "device", "out", "quiet", "streams"}
+    left_out = {
+        *("allow_download", "batch", "device", "hardware_decoding", "out", "quiet", "streams")
+    }
     settings = {key: value for key, value in vars(options).items() if key not in left_out}
     return {**settings, "derainer": derainer.name, "fingerprint": derainer.fingerprint}
 

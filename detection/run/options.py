@@ -15,6 +15,7 @@ from rainmer.cli import (
     parse_options,
     positive_int,
 )
+from rainmer.frames.video.options import VideoOptions, add_video_options
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
 __all__ = ["DetectionOptions", "parse"]
@@ -27,7 +28,7 @@ _EXAMPLE = """\
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionOptions(StageOptions):
+class DetectionOptions(StageOptions, VideoOptions):
     """The command line, option by option; `--help` explains them."""
 
     source: list[str]
@@ -98,6 +99,7 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
         help="videos read at once, their frames in common batches; default: 4 (live: all)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_video_options(parser)
     add_stage_options(parser)
     options = parse_options(parser, DetectionOptions, argv)
     if options.side_by_side and not options.save:
