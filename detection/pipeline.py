@@ -207,6 +207,8 @@ class Pipeline:
         at_once: int | None = None,
         live: bool = False,
         download: bool = False,
+        admit: Callable[[str, str], bool] | None = None,
+        closed: threading.Event | None = None,
     ) -> Generator[tuple[str, Processed | None], None, None]:
         """Process several sources at the same time, their frames in shared batches.
 
@@ -222,6 +224,9 @@ class Pipeline:
             live: Take frames as they arrive, so that a slow stream delays no other. Otherwise
                 streams take turns, and batches are the same in every run.
             download: See `process`.
+            admit: Asked for each frame when its turn has come, with the names of the stream and
+                the frame; a frame that it refuses is left out.
+            closed: Set when the generator is closed; see `rainmer.background.interleave`.
 
         Yields:
             Pairs of a stream's name and its next `Processed`, each stream in its order; then its
@@ -236,9 +241,15 @@ class Pipeline:
         errors: dict[str, Exception] = {}
         named = {name: _named(source) for name, source in sources.items()}
         ahead = ahead or 2 * batch
-        chunks = interleave(named, batch, ahead=ahead, at_once=at_once, live=live)
+        chunks = interleave(named, batch, ahead=ahead, at_once=at_once, live=live, closed=closed)
         with contextlib.closing(chunks):
             for chunk in chunks:
+                if admit is not None:
+                    chunk = [
+                        (stream, item)
+                        for stream, item in chunk
+                        if isinstance(item, End) or admit(stream, item[0])
+                    ]
                 items = [item for _, item in chunk if not isinstance(item, End)]
                 names, frames = [name for name, _ in items], [frame for _, frame in items]
                 results = iter(self.process(frames, names, download=download))
