@@ -11,7 +11,7 @@ import numpy as np
 
 from detection.pipeline import StreamError
 from detection.run.addresses import shown_address
-from detection.run.live import Live, LiveOptions
+from detection.run.live import Live
 from detection.run.options import DetectionOptions, parse
 from detection.run.records import RunFolder
 from detection.run.saving import refuse_clashes
@@ -39,13 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             also when some inputs could not be read to their end; all other results are kept.
     """
     options = parse(argv)
-    live = LiveOptions(
-        max_latency=options.max_latency,
-        timeout=options.timeout,
-        reconnect=options.reconnect,
-        frozen=options.frozen,
-    )
-    sources = find_sources(options.source, options.out, live=live, limit=options.limit)
+    sources = find_sources(options.source, options.out, live=options.live, limit=options.limit)
     derainer = make_derainer(options.derain, **stage_options(options))
     detector = _make_detector(options, derainer)
     folder = options.out or _default_folder(sources[0].name, derainer.name, detector.name)
@@ -58,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         failures += [line for source in sources for line in source.failures]
         summary = run.finish(failures, timing)
     _print_summary(summary, folder)
-    unit = "source" if any(isinstance(source, Live) for source in sources) else "file"
-    raise_failures(failures, sum(len(source.files) for source in sources), unit)
+    raise_failures(failures, sum(len(source.files) for source in sources), _unit(sources))
 
 
 def _process(run: RunFolder, streams: Streams) -> tuple[list[str], dict[str, Any]]:
@@ -123,6 +116,10 @@ def _leave_out(sources: Sequence[Source], limit: int | None, processed: Containe
     for source in sources:
         if isinstance(source, Images):
             source.files = [pair for pair in source.files[:limit] if pair[0] not in processed]
+
+
+def _unit(sources: Sequence[Source]) -> str:
+    return "source" if any(isinstance(source, Live) for source in sources) else "file"
 
 
 def _print_summary(summary: dict[str, Any], folder: Path) -> None:

@@ -224,8 +224,7 @@ class Pipeline:
             live: Take frames as they arrive, so that a slow stream delays no other. Otherwise
                 streams take turns, and batches are the same in every run.
             download: See `process`.
-            admit: Asked for each frame when its turn has come, with the names of the stream and
-                the frame; a frame that it refuses is left out.
+            admit: Called with the names of stream and frame in their turn: whether to take it.
             closed: Set when the generator is closed; see `rainmer.background.interleave`.
 
         Yields:
@@ -244,12 +243,7 @@ class Pipeline:
         chunks = interleave(named, batch, ahead=ahead, at_once=at_once, live=live, closed=closed)
         with contextlib.closing(chunks):
             for chunk in chunks:
-                if admit is not None:
-                    chunk = [
-                        (stream, item)
-                        for stream, item in chunk
-                        if isinstance(item, End) or admit(stream, item[0])
-                    ]
+                chunk = [pair for pair in chunk if _is_admitted(*pair, admit)]
                 items = [item for _, item in chunk if not isinstance(item, End)]
                 names, frames = [name for name, _ in items], [frame for _, frame in items]
                 results = iter(self.process(frames, names, download=download))
@@ -340,6 +334,12 @@ def _device_type(detector: object) -> str:
 def _named(source: Source) -> Iterator[tuple[str, Frame]]:
     for i, item in enumerate(source):
         yield item if isinstance(item, tuple) else (str(i), item)
+
+
+def _is_admitted(
+    stream: str, item: tuple[str, Frame] | End, admit: Callable[[str, str], bool] | None
+) -> bool:
+    return admit is None or isinstance(item, End) or admit(stream, item[0])
 
 
 def _of_one_size(frames: Sequence[Frame], most: int) -> Iterator[list[int]]:

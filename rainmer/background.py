@@ -164,12 +164,10 @@ def interleave(
         at_once: Maximum number of sources open at a time, in their order; None opens all.
         live: Yield items as they arrive, so that no source waits for another. Otherwise sources
             take turns and chunks are full, the same in every run.
-        closed: Set when the generator is closed, before it waits for the threads: for sources that
-            wait for something outside.
+        closed: Set on closing, before the threads are joined: for sources that wait themselves.
 
     Yields:
-        Pairs of a source's name and its item, in order. A source's last item is its `End`, which
-        does not count; its failure does not stop the other sources.
+        Pairs of a source's name and its item, in order; last its `End`, which does not count.
     """
     coming = iter(sources.items())
     closed = closed or threading.Event()

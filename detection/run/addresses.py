@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -34,11 +35,11 @@ def shown_address(address: str) -> str:
     scheme, separator, rest = address.partition("://")
     if not separator:
         return address
-    host, path = re.fullmatch(r"([^/?#]*)([^?#]*).*", rest, re.DOTALL).groups()  # type: ignore[union-attr]
-    host = host.rpartition("@")[2]
-    # A port that is no number may be a password with a slash in it.
-    readable = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:\d*)?", host)
-    return f"{scheme}://{host}{path}" if readable else f"{scheme}://..."
+    host = re.split("[/?#]", rest, maxsplit=1)[0]
+    path = re.split("[?#]", rest[len(host) :], maxsplit=1)[0]
+    if "@" in rest[len(host) :] or not re.fullmatch(r"(.*@)?(\[.*\]|[^:]*)(:\d*)?", host):
+        return f"{scheme}://..."  # a password may hold what ends the host
+    return f"{scheme}://{host.rpartition('@')[2]}{path}"
 
 
 def name_of(address: str) -> str:
@@ -50,7 +51,12 @@ def name_of(address: str) -> str:
 
 
 def connect(address: str, timeout: float) -> InputContainer:
-    """Connect to a source; it may take twice the time-out."""
+    """Connect to a source; it may take twice the time-out.
+
+    Raises:
+        av.FFmpegError: It cannot be opened.
+        OSError: The same, or no answer came in time.
+    """
     file, device = (address, None) if not address.isdecimal() else _camera(int(address))
     scheme = address.partition("://")[0].lower()
     options = {}
@@ -58,9 +64,15 @@ def connect(address: str, timeout: float) -> InputContainer:
         options = {"rtsp_flags": "prefer_tcp"}
     elif scheme in ("http", "https"):
         options = {"reconnect": "1"}  # a file goes on where it broke off
-    return av.open(
-        file, "r", format=device, options=options, timeout=timeout, metadata_errors="replace"
-    )
+    started = time.monotonic()
+    try:
+        return av.open(
+            file, "r", format=device, options=options, timeout=timeout, metadata_errors="replace"
+        )
+    except av.error.InvalidDataError:
+        if time.monotonic() - started < timeout:
+            raise
+        raise TimeoutError from None  # how RTSP calls it
 
 
 def _camera(number: int) -> tuple[str, str]:
@@ -82,10 +94,10 @@ def is_finite(container: InputContainer) -> bool:
 
 def reason(error: Exception, timeout: float, *, connected: bool) -> str:
     """Say why FFmpeg failed, without the address."""
-    if isinstance(error, av.error.ExitError):
+    if isinstance(error, av.error.ExitError | TimeoutError):
         return f"no answer for {timeout:g} s"
     if isinstance(error, av.error.InvalidDataError):
         return "what it sends is no video"
     if isinstance(error, OSError) and error.errno == errno.EIO:
-        return "the connection broke" if connected else "it cannot be reached"
+        return "the connection broke" if connected else "not reachable, or broken off at once"
     return str(getattr(error, "strerror", None) or "it is not understood")

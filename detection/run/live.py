@@ -26,7 +26,7 @@ from rainmer.frames.video import DEFAULT_FPS
 __all__ = ["Live", "LiveCounts", "LiveOptions"]
 
 _LONGEST_PAUSE_S = 30.0
-_MOST_WAITING = 8  # frames
+_MOST_WAITING = 16  # frames, 50 MB of 1080p
 _POLL_S = 0.1
 _LONGEST_JOIN_S = 0.5
 _TIMEOUTS_UNTIL_STUCK = 3  # opening alone may take two
@@ -249,7 +249,8 @@ class Live:
             self._stop.wait(pause_s)
 
     def _farewell(self, why: str, attempts: int) -> str:
-        tried = f"; no picture in {attempts} more attempts (see --reconnect)" if attempts else ""
+        more = f"{attempts} more attempt{'s' * (attempts != 1)}"
+        tried = f"; no picture in {more} (see --reconnect)" if attempts else ""
         if not self.counts.received:
             return f"cannot open {self.label}: {why}{tried}"
         return f"{self.label} has broken off after {self._frames()}: {why}{tried}"

@@ -56,6 +56,16 @@ class DetectionOptions(StageOptions):
     frozen: float
     quiet: bool
 
+    @property
+    def live(self) -> LiveOptions:
+        """How cameras and streams are read."""
+        return LiveOptions(
+            max_latency=self.max_latency,
+            timeout=self.timeout,
+            reconnect=self.reconnect,
+            frozen=self.frozen,
+        )
+
 
 def parse(argv: Sequence[str] | None) -> DetectionOptions:
     """Parse a command line; see `rainmer.cli.parse_options`."""

@@ -14,6 +14,7 @@ from rainmer.errors import ImageError, OutputError, RainmerError
 from rainmer.frames.images import read_image, write_image
 from rainmer.frames.video import VideoWriter, open_video
 from tests.detection.conftest import SHARED, make_frame, make_yolo
+from tests.detection.run.servers import MjpegServer, jpeg, part, pictures
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def run(source, weights: str, out: Path, *options: str, derain: str = "median") 
     fixed = ["--device", "cpu", "--imgsz", "96", "--conf", "0.1", "--quiet"]
     main(
         [
-            str(source),
+            *(map(str, source) if isinstance(source, list) else [str(source)]),
             "--derain",
             derain,
             "--detector",
@@ -150,76 +151,62 @@ def test_sources_of_one_name_stay_apart(weights, tmp_path):
     assert [source.name for source in main_sources] == ["a.mp4-2", "a.mp4"]
 
 
-class FaultyCapture:
-    """A camera that does what no file does. (OpenCV's class cannot be a base: it crashes.)"""
+def test_size_that_changes_within_a_stream_is_fitted(weights, tmp_path):
+    sizes_hw = {2: (64, 64), 3: (33, 21)}
 
-    open = cv2.VideoCapture
+    def plan(_):
+        for number in range(4):
+            yield part(jpeg(number + 20, *sizes_hw.get(number, (48, 64))))
 
-    def __init__(self, path):
-        self.path = path
-        self.frames = 0
-        self.capture = self.open(path)
-
-    def __getattr__(self, name):
-        return getattr(self.capture, name)
-
-    def read(self):
-        done, frame = self.capture.read()
-        if done:
-            frame = self.change(self.frames, frame)
-            self.frames += 1
-        return done, frame
-
-
-def test_size_that_changes_within_a_video_is_fitted(weights, tmp_path, monkeypatch):
-    sizes_wh = {2: (64, 64), 3: (21, 33)}
-
-    class Camera(FaultyCapture):
-        def change(self, number, frame):
-            return cv2.resize(frame, sizes_wh.get(number, (64, 48)))
-
-    write_video(tmp_path / "drive.mp4", 4)
-    monkeypatch.setattr(cv2, "VideoCapture", Camera)
-
-    found = run(tmp_path / "drive.mp4", weights, tmp_path / "out", "--save")
-    monkeypatch.undo()
+    with MjpegServer(plan) as server:
+        found = run(server.url, weights, tmp_path / "out", "--save", "--limit", "4")
 
     assert [(r["height"], r["width"]) for r in found] == [(48, 64), (48, 64), (64, 64), (33, 21)]
-    with open_video(tmp_path / "out" / "drive.mp4") as video:
+    with open_video(tmp_path / "out" / "live-video.mp4") as video:
         pictures = list(video)
     assert [picture.shape for picture in pictures] == [(48, 64, 3)] * 4
     assert pictures[2][:, :7].mean() < 16 < pictures[2][:, 16:48].mean()  # black at its side
 
 
 def test_stream_that_breaks_off_is_reported_and_the_others_are_complete(
-    weights, tmp_path, monkeypatch
+    weights, tmp_path, capsys, caplog
 ):
-    write_video(tmp_path / "in" / "bad.mp4", 5)
-    write_video(tmp_path / "in" / "good.mp4", 4)
+    write_video(tmp_path / "good.mp4", 4)
+    options = ("--save", "--reconnect", "0", "--timeout", "0.3")
 
-    class Camera(FaultyCapture):
-        def change(self, number, frame):
-            if "bad.mp4" in self.path and number == 3:
-                raise RuntimeError("the camera caught fire")
-            return frame
+    with MjpegServer(lambda _: pictures(0, 6)) as server:
+        address = server.url.replace("//", "//user:secret@") + "?password=secret"
+        message = rf"^1 of 2 sources .* the stream {server.url} has broken off after 6 frames: "
+        with pytest.raises(ImageError, match=message) as raised:
+            run([address, tmp_path / "good.mp4"], weights, tmp_path / "out", *options)
 
-    monkeypatch.setattr(cv2, "VideoCapture", Camera)
-
-    with pytest.raises(ImageError, match=r"^1 of 2 files .*bad\.mp4: the camera caught fire$"):
-        run(tmp_path / "in", weights, tmp_path / "out", "--save")
-    monkeypatch.undo()
-
-    assert Counter(r["source"] for r in records(tmp_path / "out")) == {"bad.mp4": 2, "good.mp4": 4}
+    found = Counter(record["source"] for record in records(tmp_path / "out"))
+    assert found == {"live-video": 6, "good.mp4": 4}
     with open_video(tmp_path / "out" / "good.mp4") as video:
         assert len(list(video)) == 4
-    summary = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]
+    run_json = (tmp_path / "out" / "run.json").read_text()
+    summary = json.loads(run_json)["summary"]
     assert summary["failures"] == 1
     timing = summary["timing"]
     assert set(timing["stage_ms"]) == {
         "decode", "upload", "derain", "letterbox", "detect", "write",
     }  # fmt: skip
     assert all(timing["stage_ms"][stage] > 0 for stage in ("decode", "derain", "detect", "write"))
-    assert timing["frames_per_s"] == pytest.approx(6 / timing["wall_s"], rel=0.01)
+    assert timing["frames_per_s"] == pytest.approx(10 / timing["wall_s"], rel=0.01)
+    counts = {"received": 6, "dropped": 0, "damaged": 0, "reconnects": 0, "offline_s": 0.0}
+    assert timing["live"] == {"live-video": counts}
+    printed = capsys.readouterr().out
+    assert "live-video: 6 frames came, 0 dropped as too old, 0 damaged; 0 reconnects" in printed
+    assert "secret" not in run_json + printed + caplog.text + str(raised.value)
+    assert not any("secret" in str(path) for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("option", ["--max-latency", "--timeout", "--frozen"])
+@pytest.mark.parametrize("value", ["-1", "soon", "nan", "inf"])
+def test_times_that_are_none(option, value, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["0", "--detector", "none.pt", f"{option}={value}"])
+    assert f"{value} is not a number of seconds above 0" in capsys.readouterr().err
 
 
 def test_classes_by_name_and_number(images, weights, tmp_path):
