@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from detection.pipeline import StreamError
 from detection.run.addresses import shown_address
-from detection.run.live import Live
+from detection.run.live import Live, LiveOptions
 from detection.run.options import DetectionOptions, parse
 from detection.run.records import RunFolder
 from detection.run.saving import refuse_clashes
@@ -39,7 +40,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             also when some inputs could not be read to their end; all other results are kept.
     """
     options = parse(argv)
-    sources = find_sources(options.source, options.out, live=options.live, limit=options.limit)
+    sources = find_sources(
+        options.source,
+        options.out,
+        hardware=options.hardware_decoding,
+        live=options,
+        limit=options.limit,
+    )
     derainer = make_derainer(options.derain, **stage_options(options))
     detector = _make_detector(options, derainer)
     folder = options.out or _default_folder(sources[0].name, derainer.name, detector.name)
@@ -104,8 +111,10 @@ def _default_folder(*parts: str) -> Path:
 
 def _settings(options: DetectionOptions, derainer: Derainer | PrecomputedResults) -> dict[str, Any]:
     """Return the options that results depend on: not the batch, the device or the output."""
-    left_out = {"allow_download", "batch", "device", "out", "quiet", "streams"}
-    left_out |= {"max_latency", "timeout", "reconnect", "frozen"}  # no live source resumes
+    left_out = {
+        *("allow_download", "batch", "device", "hardware_decoding", "out", "quiet", "streams"),
+        *(item.name for item in fields(LiveOptions)),  # no live source resumes
+    }
     settings = {key: value for key, value in vars(options).items() if key not in left_out}
     settings["source"] = [shown_address(source) for source in options.source]
     return {**settings, "derainer": derainer.name, "fingerprint": derainer.fingerprint}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ __all__ = [
     "DeviceDetector",
     "HarnessBatch",
     "MeasuringDetector",
+    "SourceFrame",
     "Where",
     "call_derainer",
 ]
@@ -31,6 +32,26 @@ Frames = TypeVar("Frames", Tensor, list[Frame])
 
 Where = Literal["frame", "network"]
 """Where to derain: frames of native size, or frames resized to the detector's resolution."""
+
+
+class SourceFrame(NamedTuple):
+    """A frame on its way into a pipeline.
+
+    Attributes:
+        name: Its name, for records and for derainers that need names.
+        image: uint8 (H, W, 3), RGB.
+        number: Its number in a video or stream.
+        time_s: When it is shown, in seconds since the start of the video or stream.
+        duration_s: How long it is shown, in seconds.
+        captured: When it came from a camera, in seconds of Unix time.
+    """
+
+    name: str
+    image: Frame
+    number: int | None = None
+    time_s: float | None = None
+    duration_s: float | None = None
+    captured: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,12 +13,13 @@ import torch
 
 from rainmer.errors import RainmerError
 
-__all__ = ["resolve_device", "usable_cpus", "use_threads"]
+__all__ = ["frames_at_once", "resolve_device", "usable_cpus", "use_threads"]
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROCESS_CGROUPS = Path("/proc/self/cgroup")
 _PARALLEL_SIZE = 1 << 20  # elements from which torch uses all threads
+_LARGE_FRAME = 640 * 360  # pixels
 
 
 def resolve_device(name: str | torch.device | None) -> torch.device:
@@ -40,6 +41,21 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
     if device.type not in _DEVICE_TYPES:
         raise RainmerError(f"no device {name!r} here: use {', '.join(_DEVICE_TYPES)}")
     return device
+
+
+def frames_at_once(batch: int, size_hw: tuple[int, int], device: object) -> int:
+    """Return how many frames a command computes in one go, at most `batch`.
+
+    On the CPU large frames take long and gain nothing from company: one by one, results come with
+    every frame.
+
+    Args:
+        batch: The most.
+        size_hw: (height, width) of the frames.
+        device: Where the network is; None for what has none.
+    """
+    on_cpu = isinstance(device, torch.device) and device.type == "cpu"
+    return 1 if on_cpu and size_hw[0] * size_hw[1] >= _LARGE_FRAME else batch
 
 
 def use_threads(count: int | None = None) -> None:

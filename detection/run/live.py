@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 from av.container import InputContainer
 
 from detection.run.addresses import connect, is_finite, name_of, reason, shown_address
+from detection.types import SourceFrame
 from rainmer.errors import ImageError
-from rainmer.frames.arrays import Frame
 from rainmer.frames.decoding import to_rgb
 from rainmer.frames.video import DEFAULT_FPS
 
@@ -88,10 +88,11 @@ class LiveCounts:
 
 @dataclass(frozen=True, eq=False)
 class _Arrived:
-    """A picture as it came: its number, and when, by the monotonic clock in s."""
+    """A picture as it came: its number, its times as in `SourceFrame`, itself."""
 
     number: int
-    monotonic_s: float
+    time_s: float
+    captured: float | None
     picture: av.VideoFrame
 
 
@@ -123,7 +124,7 @@ class Live:
     options: LiveOptions = field(default_factory=LiveOptions)
     limit: int | None = None
     count: int = 0
-    fps: float | None = DEFAULT_FPS
+    fps: float = DEFAULT_FPS
     failures: list[str] = field(default_factory=list)
     counts: LiveCounts = field(default_factory=LiveCounts)
     closed: threading.Event = field(default_factory=threading.Event)
@@ -134,7 +135,6 @@ class Live:
         self.name = name_of(self.address)
         self._change = threading.Condition()
         self._waiting: deque[_Arrived] = deque()
-        self._handed_out: dict[str, float] = {}
         self._admitted = 0
         self._stop = threading.Event()
         self._ended = False
@@ -142,6 +142,7 @@ class Live:
         self._numbers = itertools.count()
         self._newest = -1
         self._finite: bool | None = None
+        self._start_s: float | None = None
         self._last_s: float | None = None
         self._lost_s: float | None = None
         self._expected_s = math.inf
@@ -158,18 +159,23 @@ class Live:
         """The address, without credentials, under its name."""
         return [(self.name, Path(shown_address(self.address)))]
 
-    def __iter__(self) -> Iterator[tuple[str, Frame]]:
+    def __iter__(self) -> Iterator[SourceFrame]:
         """Yield frames as they come; add to `failures` unless the source ends well.
 
-        A frame's name is its number among all that came: gaps are frames dropped or damaged.
+        A frame is named by its number among all that came: gaps are frames dropped or damaged. Its
+        `time_s` counts from the arrival of the first one (of a finite source: as it says itself).
         """
         reader = threading.Thread(target=self._read, name=f"live {self.name}", daemon=True)
         reader.start()
         try:
             while (arrived := self._next()) is not None:
-                name = f"{arrived.number:06d}"
-                self._handed_out[name] = arrived.monotonic_s
-                yield name, to_rgb(arrived.picture)
+                yield SourceFrame(
+                    name=f"{arrived.number:06d}",
+                    image=to_rgb(arrived.picture),
+                    number=arrived.number,
+                    time_s=arrived.time_s,
+                    captured=arrived.captured,
+                )
         finally:
             self._finish()
             # A reader that is inside FFmpeg ends at its time-out: nobody waits for that.
@@ -179,15 +185,14 @@ class Live:
         elif self._error is not None:
             raise self._error
 
-    def admit(self, name: str) -> bool:
+    def admit(self, frame: SourceFrame) -> bool:
         """Tell whether a frame that was handed out is to be processed, now that its turn has come.
 
         It is not if the limit is reached, or if it has become too old and a newer one has come.
         """
-        waited_s = time.monotonic() - self._handed_out.pop(name)
         if self.limit is not None and self._admitted >= self.limit:
             return False
-        if not self._finite and waited_s > self.options.max_latency and int(name) < self._newest:
+        if not self._finite and self._is_old(frame):
             with self._change:
                 self.counts.dropped += 1
             return False
@@ -195,6 +200,10 @@ class Live:
         if self._admitted == self.limit:
             self._finish()
         return True
+
+    def _is_old(self, frame: SourceFrame) -> bool:
+        age_s = time.monotonic() - cast(float, self._start_s) - cast(float, frame.time_s)
+        return age_s > self.options.max_latency and cast(int, frame.number) < self._newest
 
     def _finish(self) -> None:
         with self._change:
@@ -362,10 +371,18 @@ class Live:
                 self._lost_s = None
             self.counts.received += 1
             self._newest, self._last_s = next(self._numbers), now
-            self._waiting.append(_Arrived(self._newest, now, picture))
+            self._waiting.append(self._stamped(picture, now))
             self._change.notify_all()
         if not self._finite:
             self._pictures.check(picture, now)
+
+    def _stamped(self, picture: av.VideoFrame, now_s: float) -> _Arrived:
+        own_s = picture.time if picture.pts is not None else self._newest / self.fps
+        if self._start_s is None:
+            self._start_s = own_s if self._finite else now_s
+        if self._finite:
+            return _Arrived(self._newest, own_s - self._start_s, None, picture)
+        return _Arrived(self._newest, now_s - self._start_s, time.time(), picture)
 
 
 class _PictureWatch:

@@ -19,6 +19,7 @@ from rainmer.cli import (
     parse_options,
     positive_int,
 )
+from rainmer.frames.video.options import VideoOptions, add_video_options
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
 __all__ = ["DetectionOptions", "parse"]
@@ -32,7 +33,7 @@ _EXAMPLE = """\
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionOptions(StageOptions):
+class DetectionOptions(StageOptions, VideoOptions, LiveOptions):
     """The command line, option by option; `--help` explains them."""
 
     source: list[str]
@@ -50,21 +51,7 @@ class DetectionOptions(StageOptions):
     where: Literal["frame", "network"]
     limit: int | None
     streams: int
-    max_latency: float
-    timeout: float
-    reconnect: int
-    frozen: float
     quiet: bool
-
-    @property
-    def live(self) -> LiveOptions:
-        """How cameras and streams are read."""
-        return LiveOptions(
-            max_latency=self.max_latency,
-            timeout=self.timeout,
-            reconnect=self.reconnect,
-            frozen=self.frozen,
-        )
 
 
 def parse(argv: Sequence[str] | None) -> DetectionOptions:
@@ -118,6 +105,7 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     _add_live_options(parser)
+    add_video_options(parser)
     add_stage_options(parser)
     options = parse_options(parser, DetectionOptions, argv)
     if options.side_by_side and not options.save:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from detection.run.addresses import is_live
 from detection.run.live import Live, LiveOptions
+from detection.types import SourceFrame
 from rainmer.errors import ImageError
-from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image
 from rainmer.frames.inputs import Input, find_inputs, real_path
-from rainmer.frames.video import DEFAULT_FPS, is_video, open_video
+from rainmer.frames.video import DEFAULT_FPS, VideoInfo, is_video, open_video
 
 __all__ = ["Images", "Live", "Source", "Video", "find_sources"]
 
@@ -33,7 +33,7 @@ class Images:
         """Number of files, readable or not."""
         return len(self.files)
 
-    def __iter__(self) -> Iterator[tuple[str, Frame]]:
+    def __iter__(self) -> Iterator[SourceFrame]:
         """Yield the readable files; add a line to `failures` for every other file."""
         for name, path in self.files:
             try:
@@ -41,44 +41,64 @@ class Images:
             except ImageError as error:
                 self.failures.append(str(error))
                 continue
-            yield name, frame
+            yield SourceFrame(name, frame)
 
 
 @dataclass
 class Video:
-    """A video file; its frames are named by their number."""
+    """A video file; its frames are named by their number.
+
+    Args:
+        name: Name of its results.
+        path: The file.
+        hardware: See `VideoReader`.
+
+    Attributes:
+        info: What the file tells about itself; None if it cannot be read.
+    """
 
     name: str
     path: Path
-    count: int = 0
-    fps: float | None = DEFAULT_FPS
+    hardware: bool = False
     failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.info: VideoInfo | None = None
         with contextlib.suppress(ImageError), open_video(self.path) as reader:
-            self.count, self.fps = reader.frame_count, reader.fps
+            self.info = reader.info
+
+    @property
+    def count(self) -> int:
+        """Number of frames, often an estimate; 0 if unknown."""
+        return self.info.frame_count if self.info else 0
+
+    @property
+    def fps(self) -> float | None:
+        """Mean frames per second."""
+        return self.info.fps if self.info else DEFAULT_FPS
 
     @property
     def files(self) -> list[tuple[str, Path]]:
         """The file under its name."""
         return [(self.name, self.path)]
 
-    def __iter__(self) -> Iterator[tuple[str, Frame]]:
+    def __iter__(self) -> Iterator[SourceFrame]:
         """Yield the frames in order; add to `failures` if the video cannot be read in full."""
         try:
-            reader = open_video(self.path)
+            reader = open_video(self.path, hardware=self.hardware)
         except ImageError as error:
             self.failures.append(str(error))
             return
         with reader:
-            for i, frame in enumerate(reader):
-                yield f"{i:06d}", frame
-        if reader.early_end:
-            self.failures.append(reader.early_end)
+            for frame in reader:
+                name = f"{frame.number:06d}"
+                yield SourceFrame(name, frame.image, frame.number, frame.time_s, frame.duration_s)
+        if reader.failure:
+            self.failures.append(reader.failure)
 
 
 Source = Images | Video | Live
-"""Iterates over pairs of a name and a frame (H, W, 3), uint8, RGB.
+"""Iterates over `SourceFrame`.
 
 `name` names the folders and files of the results; `files` are the paths, each with a name;
 `count` is the number of frames, 0 if unknown; `fps` is frames per second, None for images;
@@ -90,6 +110,7 @@ def find_sources(
     arguments: Sequence[str],
     out: Path | None = None,
     *,
+    hardware: bool = False,
     live: LiveOptions | None = None,
     limit: int | None = None,
 ) -> list[Source]:
@@ -98,6 +119,7 @@ def find_sources(
     Args:
         arguments: Image and video files, folders, globs, camera numbers, stream addresses.
         out: Folder of the results, which is not searched.
+        hardware: Decode videos on a GPU that can.
         live: How cameras and streams are read.
         limit: Most frames of each of those.
 
@@ -115,7 +137,7 @@ def find_sources(
     files = _name_files(list(unique.values()))
     images = [(name, path) for name, path in files if not is_video(path)]
     folders = [Images(_name_of([a for a in arguments if not is_live(a)]), images)] if images else []
-    videos = [Video(name, path) for name, path in files if is_video(path)]
+    videos = [Video(name, path, hardware) for name, path in files if is_video(path)]
     lives = [Live(address, live or LiveOptions(), limit) for address in addresses]
     _tell_apart([*folders, *lives], {video.name for video in videos})
     return [*folders, *videos, *lives]

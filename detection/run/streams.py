@@ -17,13 +17,16 @@ from detection.pipeline import STAGES, Pipeline, Processed
 from detection.run.options import DetectionOptions
 from detection.run.records import RunFolder
 from detection.run.saving import Saver
-from detection.run.sources import Live, Source
+from detection.run.sources import Images, Live, Source, Video
 from detection.timing import StageTimes
 from detection.types import Detections
 from detection.yolo import YoloDetector
 from rainmer.background import consume
 from rainmer.cli import progress_bar
+from rainmer.device import frames_at_once, resolve_device
+from rainmer.errors import ImageError
 from rainmer.frames.arrays import Frame
+from rainmer.frames.images import image_size_hw
 from rainmer.stage import Derainer
 from rainmer.stage.results import PrecomputedResults
 
@@ -95,7 +98,14 @@ class Streams:
             return {}
         return {
             name: stack.enter_context(
-                Saver(source, self._derainer.name, self._detector.names, folder)
+                Saver(
+                    source,
+                    self._derainer.name,
+                    self._detector.names,
+                    folder,
+                    video=self._options,
+                    whole=self._options.limit is None,
+                )
             )
             for name, source in self._sources.items()
         }
@@ -126,6 +136,14 @@ class Streams:
             **({"live": lives} if lives else {}),
         }
 
+    def _batch(self) -> int:
+        """Return how many frames to process at once: only on the CPU not as many as wanted."""
+        sizes = [_size_hw(source) for source in self._sources.values()]
+        return max(
+            frames_at_once(self._options.batch, size_hw, resolve_device(self._options.device))
+            for size_hw in sizes
+        )
+
     def _write(self, result: StreamResult, saver: Saver | None, run: RunFolder) -> None:
         if result.processed is None:
             if saver is not None:
@@ -155,7 +173,7 @@ class Streams:
         }
         streams = self._pipeline.run_streams(
             frames,
-            self._options.batch,
+            self._batch(),
             at_once=max(len(self._lives), self._options.streams),
             live=bool(self._lives),
             download=self._options.save,
@@ -170,6 +188,16 @@ class Streams:
                 if self._options.side_by_side and processed is not None:
                     (in_rainy,) = self._detector([processed.frame])
                 yield StreamResult(name, processed, in_rainy)
+
+
+def _size_hw(source: Source) -> tuple[int, int]:
+    """Return the size of a source's (first) frames, as far as it is known; otherwise 0, 0."""
+    with contextlib.suppress(ImageError):
+        if isinstance(source, Images) and source.files:
+            return image_size_hw(source.files[0][1])
+        if isinstance(source, Video) and source.info is not None:
+            return source.info.size_hw
+    return 0, 0
 
 
 def _unchanged(frames: list[Frame]) -> list[Frame]:

@@ -25,6 +25,7 @@ from rainmer.derain.jobs import due_jobs, find_jobs
 from rainmer.derain.run import Run
 from rainmer.frames.images import IMAGE_SUFFIXES
 from rainmer.frames.inputs import raise_failures
+from rainmer.frames.video.options import VideoOptions, add_video_options
 from rainmer.stage.results import make_derainer
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
@@ -36,7 +37,7 @@ _EXAMPLE = """\
 
 
 @dataclass(frozen=True, kw_only=True)
-class DerainOptions(StageOptions):
+class DerainOptions(StageOptions, VideoOptions):
     """The command line, option by option; `--help` explains them."""
 
     input: list[str]
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         side_by_side=options.side_by_side,
         overwrite=options.overwrite,
     )
-    run = Run(derainer, side_by_side=options.side_by_side, quiet=options.quiet)
+    run = Run(derainer, options, side_by_side=options.side_by_side, quiet=options.quiet)
     run.process(due)
     print(run.summary(options.out, unchanged=len(jobs) - len(due)))
     raise_failures(run.failures, len(due))
@@ -79,8 +80,8 @@ def _parse(argv: Sequence[str] | None) -> DerainOptions:
     parser = make_parser(
         "python -m rainmer.derain",
         "Derain images, folders (with their subfolders) and videos. Results keep the size, the "
-        "name and the folder structure of their inputs. Videos lose their sound; a video type "
-        "without an encoder becomes .mp4.",
+        "name and the folder structure of their inputs. Videos keep the times of their frames, "
+        "their sound and their subtitles; a video type without an encoder becomes .mp4.",
         _EXAMPLE,
     )
     parser.add_argument(
@@ -104,6 +105,7 @@ def _parse(argv: Sequence[str] | None) -> DerainOptions:
     )
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N files")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_video_options(parser)
     add_stage_options(parser)
     return parse_options(parser, DerainOptions, argv)
 

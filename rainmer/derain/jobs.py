@@ -16,7 +16,7 @@ from rainmer.frames.video import WRITABLE_SUFFIXES, is_video
 from rainmer.stage import Derainer
 from rainmer.stage.results import PrecomputedResults
 
-__all__ = ["RECORD_NAME", "Job", "due_jobs", "find_jobs"]
+__all__ = ["RECORD_NAME", "Job", "due_jobs", "find_jobs", "mark_partial"]
 
 RECORD_NAME = ".derain.json"
 """File in the output folder that says which derainer made its results."""
@@ -122,3 +122,12 @@ def _is_done(job: Job, since: int) -> bool:
         modified = job.target.stat().st_mtime_ns
         return modified >= since and modified >= job.source.stat().st_mtime_ns
     return False
+
+
+def mark_partial(job: Job) -> None:
+    """Date a result back, whose input could not be read in full: it counts as due in the next run.
+
+    The input may be whole by then; if it is not, the next run says the same again.
+    """
+    source = job.source.stat()
+    os.utime(job.target, (source.st_atime, source.st_mtime - 1))

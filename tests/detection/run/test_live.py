@@ -53,9 +53,9 @@ def wait_for(condition, seconds: float = 2.0) -> None:
 def read(live: Live, pause_s: float = 0.0) -> list[tuple[str, int]]:
     """Return the names and the numbers of the pictures that are to be processed."""
     found = []
-    for name, frame in live:
-        if live.admit(name):
-            found.append((name, number_of(frame)))
+    for frame in live:
+        if live.admit(frame):
+            found.append((frame.name, number_of(frame.image)))
             time.sleep(pause_s)
     return found
 
@@ -73,6 +73,19 @@ def test_stream_that_breaks_off_is_connected_again():
     assert (live.counts.dropped, live.counts.damaged, live.counts.reconnects) == (0, 0, 2)
     assert 0.03 < live.counts.offline_s < 1
     assert server.connections == 3
+
+
+def test_frames_have_times():
+    before = time.time()
+    with MjpegServer(lambda _: pictures(0, 5, 0.05)) as server:
+        frames = list(Live(server.url, replace(FAST, reconnect=0)))
+
+    assert [frame.number for frame in frames] == list(range(5))
+    assert frames[0].time_s == 0.0
+    assert frames[4].time_s == pytest.approx(0.2, abs=0.15)
+    for frame in frames:
+        assert before <= frame.captured <= time.time()
+        assert frame.captured - frames[0].captured == pytest.approx(frame.time_s, abs=0.01)
 
 
 def test_stream_that_is_gone_for_good_is_named_and_its_frames_are_kept():
@@ -220,7 +233,7 @@ def test_size_that_changes():
     with MjpegServer(plan) as server:
         frames = list(Live(server.url, replace(FAST, reconnect=0)))
 
-    assert [frame.shape for _, frame in frames] == [(48, 64, 3)] * 3 + [(80, 96, 3)] * 3
+    assert [frame.image.shape for frame in frames] == [(48, 64, 3)] * 3 + [(80, 96, 3)] * 3
 
 
 def test_frozen_picture_is_connected_again_ever_more_rarely():
@@ -252,10 +265,10 @@ def test_slow_consumer_gets_new_frames_and_the_others_are_counted():
     with MjpegServer(plan) as server:
         live = Live(server.url, replace(FAST, max_latency=0.1), limit=6)
         ages = []
-        for name, frame in live:
+        for frame in live:
             assert len(live._waiting) <= 16
-            if live.admit(name):
-                ages.append(time.monotonic() - started - number_of(frame) / 10)
+            if live.admit(frame):
+                ages.append(time.monotonic() - started - number_of(frame.image) / 10)
                 time.sleep(0.15)
 
     assert len(ages) == 6
@@ -269,6 +282,8 @@ def test_video_on_a_web_server_is_read_in_full_and_ends_well(tmp_path):
     with FileServer(tmp_path) as server:
         live = Live(f"{server.url}/a.mp4", replace(FAST, max_latency=0.001))
         assert read(live, pause_s=0.002) == numbered(range(40))
+        again = Live(f"{server.url}/a.mp4", FAST)
+        assert [frame.time_s for frame in again] == pytest.approx(np.arange(40) / 25)
 
     assert live.failures == []
     assert live.counts.dropped == live.counts.reconnects == 0
@@ -311,9 +326,9 @@ def test_live_hls_comes_at_its_pace_and_is_lost_when_it_stands_still(tmp_path):
     with FileServer(tmp_path) as server:
         live = Live(f"{server.url}/live.m3u8", replace(FAST, reconnect=1))
         found = []
-        for name, frame in live:
-            assert live.admit(name)
-            found.append((time.monotonic() - started, number_of(frame)))
+        for frame in live:
+            assert live.admit(frame)
+            found.append((time.monotonic() - started, number_of(frame.image)))
 
     assert [number for _, number in found] == list(range(15))  # none again after a reconnect
     assert found[-1][0] - found[0][0] == pytest.approx(14 / 25, abs=0.3)
@@ -326,9 +341,9 @@ def test_live_hls_that_becomes_a_recording_has_ended_well(tmp_path):
     with FileServer(tmp_path) as server:
         live = Live(f"{server.url}/live.m3u8", replace(FAST, timeout=0.5))
         frames = iter(live)
-        numbers = [number_of(next(frames)[1])]
+        numbers = [number_of(next(frames).image)]
         make_playlist(tmp_path, 3, ended=True)
-        numbers += [number_of(frame) for _, frame in frames]
+        numbers += [number_of(frame.image) for frame in frames]
 
     assert numbers == list(range(15))
     assert live.failures == []
