@@ -40,13 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             also when some inputs could not be read to their end; all other results are kept.
     """
     options = parse(argv)
-    sources = find_sources(
-        options.source,
-        options.out,
-        hardware=options.hardware_decoding,
-        live=options,
-        limit=options.limit,
-    )
+    sources = _find_sources(options)
     derainer = make_derainer(options.derain, **stage_options(options))
     detector = _make_detector(options, derainer)
     folder = options.out or _default_folder(sources[0].name, derainer.name, detector.name)
@@ -60,6 +54,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         summary = run.finish(failures, timing)
     _print_summary(summary, folder)
     raise_failures(failures, sum(len(source.files) for source in sources), _unit(sources))
+
+
+def _find_sources(options: DetectionOptions) -> list[Source]:
+    return find_sources(
+        options.source,
+        options.out,
+        hardware=options.hardware_decoding,
+        live=options,
+        limit=options.limit,
+    )
 
 
 def _process(run: RunFolder, streams: Streams) -> tuple[list[str], dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import logging
 import os
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from rainmer.device import usable_cpus
 from rainmer.errors import ImageError
 from rainmer.frames.arrays import Frame
 from rainmer.frames.decoding import is_turned, to_rgb
+from rainmer.frames.video.counting import Clock, Numbering
 from rainmer.frames.video.interlaced import Stamped, deinterlaced
 from rainmer.frames.video.truncation import is_cut_off
 
@@ -33,8 +33,6 @@ DEFAULT_FPS = 25.0
 # Browsers and phones write the unit of their time stamps (ms) where the frame rate belongs.
 _MOST_FPS = 480
 _MOST_THREADS = 16
-_DAMAGE_NAMED = 5
-_JUMP_S = 1.0  # a step back by more is a new clock, not a single wrong time
 
 _logger = logging.getLogger(__name__)
 
@@ -125,11 +123,10 @@ class VideoReader:
         self._time_base = _fraction(self._stream.time_base) or Fraction(1, 90_000)
         start = Fraction(container.start_time or 0, av.time_base)
         self._start = round(start / self._time_base)
-        self._damaged: list[float] = []  # times of damaged frames that have no number yet (heap)
-        self._named: list[str] = []
-        self._number = 0
+        self._numbering = Numbering(self._seconds)
+        self._corrupt: set[int] = set()  # time stamps of packets that are not whole
         self._last = ""
-        self._clock = _Clock()
+        self._clock = Clock()
         self._cut: str | None = None
         self._resized = 0
         self._leading = 0
@@ -194,17 +191,16 @@ class VideoReader:
     def _stamped(self) -> Iterator[Stamped]:
         """Decode, leave out what is damaged, and number the rest."""
         for frame in self._decoded():
-            raw_s = self._seconds(frame.pts if frame.pts is not None else frame.dts)
-            if frame.is_corrupt:
-                self._note_damage(raw_s)
-                continue
-            duration_s = float(frame.duration * self._time_base) if frame.duration else None
-            self._number_damaged(raw_s)
-            time_s = self._clock.tick(raw_s, duration_s or 1.0 / self._fps())
-            self._last = f"{self._number} ({time_s:.3f} s)"
-            yield Stamped(self._number, time_s, duration_s, frame)
-            self._number += 1
-        self._number_damaged(None)
+            pts = frame.pts if frame.pts is not None else frame.dts
+            if frame.is_corrupt or pts in self._corrupt:
+                self._numbering.note_damage(frame.pts)
+            elif not self._numbering.is_misplaced(pts):
+                number = self._numbering.number(pts, is_key=frame.key_frame)
+                duration_s = float(frame.duration * self._time_base) if frame.duration else None
+                raw_s = None if pts is None else self._seconds(pts)
+                time_s = self._clock.tick(raw_s, duration_s or 1.0 / self._fps())
+                self._last = f"{number} ({time_s:.3f} s)"
+                yield Stamped(number, time_s, duration_s, frame)
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         context = self._stream.codec_context
@@ -214,38 +210,38 @@ class VideoReader:
             except av.FFmpegError:
                 if packet is None:
                     return
-                if not (self._number or packet.is_keyframe):
+                if not (self._numbering.next or packet.is_keyframe):
                     self._leading += 1  # a recording that starts between two key frames
                     continue
-                self._note_damage(self._seconds(packet.pts))
+                self._numbering.note_damage(packet.pts)
 
     def _packets(self) -> Iterator[av.Packet[av.VideoStream] | None]:
         """Yield the packets of the video, then None, which fetches what the decoder still holds."""
         assert self._container is not None
-        cut_off = False
+        is_corrupt = False
         try:
             for packet in self._container.demux(self._stream):
-                if packet.size:  # empty ones mark a pause, or the end
-                    cut_off = packet.is_corrupt
-                    yield packet
+                if not packet.size:  # a pause, or the end
+                    continue
+                is_corrupt = packet.is_corrupt
+                if packet.pts is not None and is_corrupt:
+                    self._corrupt.add(packet.pts)
+                if packet.pts is not None and not packet.is_discard and self._is_shown(packet):
+                    self._numbering.expect(packet.pts)
+                yield packet
         except av.FFmpegError as error:
             self._cut = error.strerror or str(error)
-        if cut_off or is_cut_off(self.path, self._container.format.name):
+        if is_corrupt or is_cut_off(self.path, self._container.format.name):
             self._cut = self._cut or "the file is cut off"
         yield None
 
-    def _seconds(self, pts: int | None) -> float | None:
-        return None if pts is None else float((pts - self._start) * self._time_base)
+    def _is_shown(self, packet: av.Packet[av.VideoStream]) -> bool:
+        """Return whether a packet gives a frame: VP8 has some that later ones only refer to."""
+        is_vp8 = self._stream.codec_context.codec.name == "vp8"
+        return not is_vp8 or bool(memoryview(packet)[0] & 0x10)
 
-    def _note_damage(self, time_s: float | None) -> None:
-        heapq.heappush(self._damaged, self._clock.now_s if time_s is None else time_s)
-
-    def _number_damaged(self, before_s: float | None) -> None:
-        """Give the damaged frames before a time (None: all) their numbers."""
-        while self._damaged and (before_s is None or self._damaged[0] < before_s):
-            time_s = heapq.heappop(self._damaged)
-            self._named.append(f"{self._number} ({time_s:.3f} s)")
-            self._number += 1
+    def _seconds(self, pts: int) -> float:
+        return float((pts - self._start) * self._time_base)
 
     def _fps(self) -> float:
         for rate in (self._stream.average_rate, self._stream.guessed_rate):
@@ -295,59 +291,12 @@ class VideoReader:
             _logger.warning(
                 "%s changes its size: %d frames scaled to %dx%d", path, self._resized, width, height
             )
-        told = []
-        if self._named:
-            more = len(self._named) - _DAMAGE_NAMED
-            told.append(
-                f"{len(self._named)} damaged frame{'s' * (len(self._named) > 1)} left out: "
-                + ", ".join(self._named[:_DAMAGE_NAMED])
-                + (f" and {more} more" if more > 0 else "")
-            )
+        told = [] if (damage := self._numbering.damage()) is None else [damage]
         if self._cut:
             told.append(f"it ends early, after frame {self._last}: {self._cut}")
         if told:
             self.failure = f"{path}: {'; '.join(told)}"
             _logger.warning("%s", self.failure)
-
-
-class _Clock:
-    """Keeps the times of frames rising.
-
-    Attributes:
-        now_s: Time of the last frame.
-        moved: Number of times that did not rise.
-    """
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self.moved = 0
-        self._shift_s = 0.0
-        self._started = False
-
-    def tick(self, raw_s: float | None, step_s: float) -> float:
-        """Return the time of the next frame.
-
-        Args:
-            raw_s: Its time by the file; None: unknown.
-            step_s: Time between two frames.
-        """
-        if not self._started:
-            self._started = True
-            self.now_s = raw_s or 0.0
-            return self.now_s
-        if raw_s is None:
-            self.now_s += step_s
-            return self.now_s
-        time_s = raw_s + self._shift_s
-        if time_s < self.now_s - _JUMP_S:  # recordings joined end to end
-            self._shift_s = self.now_s + step_s - raw_s
-            time_s = raw_s + self._shift_s
-            self.moved += 1
-        elif time_s <= self.now_s:
-            time_s = self.now_s + step_s / 10
-            self.moved += 1
-        self.now_s = time_s
-        return time_s
 
 
 def open_input(path: Path, *, hardware: bool = False) -> av.container.InputContainer:

@@ -173,13 +173,13 @@ def test_video(tmp_path, capsys, batch):
     write_clip(tmp_path / "drive.avi")
     derain(tmp_path / "drive.avi", "--out", tmp_path / "out", "--batch", batch)
     with open_video(tmp_path / "drive.avi") as video:
-        expected = [Derainer("median", device="cpu")(frame) for frame in video]
+        expected = [Derainer("median", device="cpu")(frame.image) for frame in video]
     with open_video(tmp_path / "out/drive.avi") as video:
         assert (video.fps, video.size_hw) == (12.5, (32, 48))
         frames = list(video)
     assert len(frames) == 10
     for frame, wanted in zip(frames, expected, strict=True):
-        assert np.abs(frame.astype(int) - wanted).mean() < 6  # other frames differ by over 20
+        assert np.abs(frame.image.astype(int) - wanted).mean() < 6  # other frames differ by over 20
     assert "0 images and 1 video of 10 frames" in capsys.readouterr().out
 
 
