@@ -214,6 +214,8 @@ class Pipeline:
         at_once: int | None = None,
         live: bool = False,
         download: bool = False,
+        admit: Callable[[str, SourceFrame], bool] | None = None,
+        closed: threading.Event | None = None,
     ) -> Generator[tuple[str, Processed | None], None, None]:
         """Process several sources at the same time, their frames in shared batches.
 
@@ -229,6 +231,8 @@ class Pipeline:
             live: Take frames as they arrive, so that a slow stream delays no other. Otherwise
                 streams take turns, and batches are the same in every run.
             download: See `process`.
+            admit: Called with a stream's name and its frame in its turn: whether to process it.
+            closed: Set when the generator is closed; see `rainmer.background.interleave`.
 
         Yields:
             Pairs of a stream's name and its next `Processed`, each stream in its order; then its
@@ -243,9 +247,10 @@ class Pipeline:
         errors: dict[str, Exception] = {}
         named = {name: _named(source) for name, source in sources.items()}
         ahead = ahead or 2 * batch
-        chunks = interleave(named, batch, ahead=ahead, at_once=at_once, live=live)
+        chunks = interleave(named, batch, ahead=ahead, at_once=at_once, live=live, closed=closed)
         with contextlib.closing(chunks):
             for chunk in chunks:
+                chunk = [pair for pair in chunk if _is_admitted(*pair, admit)]
                 items = [item for _, item in chunk if not isinstance(item, End)]
                 names, frames = [item.name for item in items], [item.image for item in items]
                 results = iter(self.process(frames, names, download=download))
@@ -349,6 +354,12 @@ def _named(source: Source) -> Iterator[SourceFrame]:
 def _origin(frame: SourceFrame) -> dict[str, Any]:
     values = frame._asdict()
     return {key: values[key] for key in ("number", "time_s", "duration_s", "captured")}
+
+
+def _is_admitted(
+    stream: str, item: SourceFrame | End, admit: Callable[[str, SourceFrame], bool] | None
+) -> bool:
+    return admit is None or isinstance(item, End) or admit(stream, item)
 
 
 def _of_one_size(frames: Sequence[Frame], most: int) -> Iterator[list[int]]:

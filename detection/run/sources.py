@@ -7,20 +7,16 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
-import cv2
-
+from detection.run.addresses import is_live
+from detection.run.live import Live, LiveOptions
 from detection.types import SourceFrame
 from rainmer.errors import ImageError
-from rainmer.frames.arrays import Frame, reverse_channels
 from rainmer.frames.images import read_image
 from rainmer.frames.inputs import Input, find_inputs, real_path
 from rainmer.frames.video import DEFAULT_FPS, VideoInfo, is_video, open_video
 
 __all__ = ["Images", "Live", "Source", "Video", "find_sources"]
-
-_CAMERA_DIGITS = 4
 
 
 @dataclass
@@ -101,41 +97,6 @@ class Video:
             self.failures.append(reader.failure)
 
 
-@dataclass
-class Live:
-    """A camera by its number, or a stream by its address; read until it breaks off."""
-
-    address: str
-    count: int = 0
-    failures: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        target = int(self.address) if self.address.isdecimal() else self.address
-        self._capture = cv2.VideoCapture(target)
-        if not self._capture.isOpened():
-            kind = "camera" if self.address.isdecimal() else "stream"
-            raise ImageError(f"cannot open the {kind} {self.address}: not there, or in use")
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps: float | None = fps if 0 < fps < 1000 else DEFAULT_FPS
-        self.name = f"live-{Path(self.address).stem.replace('.', '-')}"
-
-    @property
-    def files(self) -> list[tuple[str, Path]]:
-        """The address under its name."""
-        return [(self.name, Path(self.address))]
-
-    def __iter__(self) -> Iterator[SourceFrame]:
-        """Yield frames until the source ends."""
-        number = 0
-        try:
-            while (read := self._capture.read())[0]:
-                image = reverse_channels(cast(Frame, read[1]))
-                yield SourceFrame(f"{number:06d}", image, number)
-                number += 1
-        finally:
-            self._capture.release()
-
-
 Source = Images | Video | Live
 """Iterates over `SourceFrame`.
 
@@ -146,7 +107,12 @@ Source = Images | Video | Live
 
 
 def find_sources(
-    arguments: Sequence[str], out: Path | None = None, *, hardware: bool = False
+    arguments: Sequence[str],
+    out: Path | None = None,
+    *,
+    hardware: bool = False,
+    live: LiveOptions | None = None,
+    limit: int | None = None,
 ) -> list[Source]:
     """Turn the command's arguments into sources: one for all images, one for each video.
 
@@ -154,6 +120,8 @@ def find_sources(
         arguments: Image and video files, folders, globs, camera numbers, stream addresses.
         out: Folder of the results, which is not searched.
         hardware: Decode videos on a GPU that can.
+        live: How cameras and streams are read.
+        limit: Most frames of each of those.
 
     Returns:
         The sources, each with a different name.
@@ -161,16 +129,16 @@ def find_sources(
     Raises:
         ImageError: An argument matches nothing that can be read.
     """
-    live = list(dict.fromkeys(a for a in arguments if _is_live(a)))
+    addresses = list(dict.fromkeys(a for a in arguments if is_live(a)))
     unique: dict[Path, Input] = {}
     for argument in arguments:
-        for entry in () if _is_live(argument) else find_inputs(argument, out):
+        for entry in () if is_live(argument) else find_inputs(argument, out):
             unique.setdefault(real_path(entry.path), entry)
     files = _name_files(list(unique.values()))
     images = [(name, path) for name, path in files if not is_video(path)]
-    folders = [Images(_name_of(arguments), images)] if images else []
+    folders = [Images(_name_of([a for a in arguments if not is_live(a)]), images)] if images else []
     videos = [Video(name, path, hardware) for name, path in files if is_video(path)]
-    lives = [Live(address) for address in live]
+    lives = [Live(address, live or LiveOptions(), limit) for address in addresses]
     _tell_apart([*folders, *lives], {video.name for video in videos})
     return [*folders, *videos, *lives]
 
@@ -182,12 +150,6 @@ def _tell_apart(sources: Sequence[Images | Live], taken: set[str]) -> None:
         while source.name in taken:
             source.name, number = f"{wanted}-{number}", number + 1
         taken.add(source.name)
-
-
-def _is_live(argument: str) -> bool:
-    if argument.isdecimal() and len(argument) <= _CAMERA_DIGITS:
-        return not os.path.exists(argument)
-    return "://" in argument and "\0" not in argument
 
 
 def _name_files(files: Sequence[Input]) -> list[tuple[str, Path]]:

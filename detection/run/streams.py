@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,6 +62,7 @@ class Streams:
         detector: YoloDetector,
     ) -> None:
         self._sources = {source.name: source for source in sources}
+        self._lives = {source.name: source for source in sources if isinstance(source, Live)}
         self._options = options
         self._derainer = derainer
         self._detector = detector
@@ -121,7 +124,8 @@ class Streams:
         )
 
     def timing(self) -> dict[str, Any]:
-        """Return ms per frame of each stage, total seconds, and frames per second."""
+        """Return ms per frame of each stage, seconds in all, frames per second, losses if live."""
+        lives = {name: dataclasses.asdict(live.counts) for name, live in self._lives.items()}
         return {
             "stage_ms": {
                 stage: round(self._times.total_ms(stage) / max(self._frames, 1), 3)
@@ -129,6 +133,7 @@ class Streams:
             },
             "wall_s": round(self._wall_s, 3),
             "frames_per_s": round(self._frames / self._wall_s, 3) if self._wall_s else None,
+            **({"live": lives} if lives else {}),
         }
 
     def _batch(self) -> int:
@@ -154,20 +159,28 @@ class Streams:
 
     def _detected(self) -> Iterator[StreamResult]:
         """Derain and detect; detect in the rainy frames, too, if they are shown."""
-        lives = sum(isinstance(source, Live) for source in self._sources.values())
+        limit, closed = self._options.limit, threading.Event()
+        for live in self._lives.values():
+            live.closed = closed
         frames = {
-            # Live sources first: they cannot wait until a video ends.
-            name: self._times.of_items("decode", itertools.islice(source, self._options.limit))
+            # Live sources first: they cannot wait until a video ends. They know the limit.
+            name: self._times.of_items(
+                "decode", itertools.islice(source, None if name in self._lives else limit)
+            )
             for name, source in sorted(
-                self._sources.items(), key=lambda item: not isinstance(item[1], Live)
+                self._sources.items(), key=lambda item: item[0] not in self._lives
             )
         }
         streams = self._pipeline.run_streams(
             frames,
             self._batch(),
-            at_once=max(lives, self._options.streams),
-            live=bool(lives),
+            at_once=max(len(self._lives), self._options.streams),
+            live=bool(self._lives),
             download=self._options.save,
+            admit=lambda stream, frame: (
+                stream not in self._lives or self._lives[stream].admit(frame)
+            ),
+            closed=closed,
         )
         with contextlib.closing(streams):
             for name, processed in streams:

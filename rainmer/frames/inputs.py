@@ -72,19 +72,20 @@ def find_inputs(text: str, out: Path | None = None) -> list[Input]:
     return inputs
 
 
-def raise_failures(failures: Sequence[str], total: int) -> None:
-    """Raise ImageError if any of `total` files could not be read, naming the first of them.
+def raise_failures(failures: Sequence[str], total: int, unit: str = "file") -> None:
+    """Raise ImageError if any of `total` inputs could not be read, naming the first of them.
 
     Args:
-        failures: One line for each such file.
-        total: Number of files, read or not.
+        failures: One line for each such input.
+        total: Number of inputs, read or not.
+        unit: What they are, in the singular.
     """
     if not failures:
         return
     named = "; ".join(failures[:_FAILURES_NAMED])
     more = len(failures) - _FAILURES_NAMED
     raise ImageError(
-        f"{len(failures)} of {total} {'file' if total == 1 else 'files'} could not be read in "
+        f"{len(failures)} of {total} {unit}{'s' * (total != 1)} could not be read in "
         f"full: {named}" + (f"; and {more} more" if more > 0 else "")
     )
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from detection.__main__ import main
-from detection.run.sources import Video, find_sources
+from detection.run.sources import find_sources
 from rainmer.errors import ImageError, OutputError, RainmerError
 from rainmer.frames.images import read_image, write_image
 from rainmer.frames.video import VideoWriter, open_video
 from tests.detection.conftest import SHARED, make_frame, make_yolo
+from tests.detection.run.servers import MjpegServer, jpeg, part, pictures
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def run(source, weights: str, out: Path, *options: str, derain: str = "median") 
     fixed = ["--device", "cpu", "--imgsz", "96", "--conf", "0.1", "--quiet"]
     main(
         [
-            str(source),
+            *(map(str, source) if isinstance(source, list) else [str(source)]),
             "--derain",
             derain,
             "--detector",
@@ -152,57 +153,64 @@ def test_sources_of_one_name_stay_apart(weights, tmp_path):
     assert [source.name for source in main_sources] == ["a.mp4-2", "a.mp4"]
 
 
-def test_size_that_changes_within_a_source_is_fitted(weights, tmp_path, monkeypatch):
-    sizes_wh = {2: (64, 64), 3: (21, 33)}
-    read = Video.__iter__
+def test_size_that_changes_within_a_stream_is_fitted(weights, tmp_path):
+    sizes_hw = {2: (64, 64), 3: (33, 21)}
 
-    def changing(self):  # as streams may
-        for frame in read(self):
-            image = cv2.resize(frame.image, sizes_wh.get(frame.number, (64, 48)))
-            yield frame._replace(image=image)
+    def plan(_):
+        for number in range(4):
+            yield part(jpeg(number + 20, *sizes_hw.get(number, (48, 64))))
 
-    write_video(tmp_path / "drive.mp4", 4)
-    monkeypatch.setattr(Video, "__iter__", changing)
-
-    found = run(tmp_path / "drive.mp4", weights, tmp_path / "out", "--save")
+    with MjpegServer(plan) as server:
+        found = run(server.url, weights, tmp_path / "out", "--save", "--limit", "4")
 
     assert [(r["height"], r["width"]) for r in found] == [(48, 64), (48, 64), (64, 64), (33, 21)]
-    assert [(r["frame"], r["time_s"]) for r in found] == [(0, 0.0), (1, 0.2), (2, 0.4), (3, 0.6)]
-    with open_video(tmp_path / "out" / "drive.mp4") as video:
+    assert [r["frame"] for r in found] == [0, 1, 2, 3]
+    assert [r["captured"] for r in found] == sorted(r["captured"] for r in found)
+    with open_video(tmp_path / "out" / "live-video.mp4") as video:
         pictures = [frame.image for frame in video]
     assert [picture.shape for picture in pictures] == [(48, 64, 3)] * 4
     assert pictures[2][:, :7].mean() < 16 < pictures[2][:, 16:48].mean()  # black at its side
 
 
 def test_stream_that_breaks_off_is_reported_and_the_others_are_complete(
-    weights, tmp_path, monkeypatch
+    weights, tmp_path, capsys, caplog
 ):
-    write_video(tmp_path / "in" / "bad.mp4", 5)
-    write_video(tmp_path / "in" / "good.mp4", 4)
-    read = Video.__iter__
+    write_video(tmp_path / "good.mp4", 4)
+    options = ("--save", "--reconnect", "0", "--timeout", "0.3")
 
-    def burning(self):
-        for frame in read(self):
-            if "bad.mp4" in self.name and frame.number == 2:
-                raise RuntimeError("the camera caught fire")
-            yield frame
+    with MjpegServer(lambda _: pictures(0, 6)) as server:
+        address = server.url.replace("//", "//user:secret@") + "?password=secret"
+        message = rf"^1 of 2 sources .* the stream {server.url} has broken off after 6 frames: "
+        with pytest.raises(ImageError, match=message) as raised:
+            run([address, tmp_path / "good.mp4"], weights, tmp_path / "out", *options)
 
-    monkeypatch.setattr(Video, "__iter__", burning)
-
-    with pytest.raises(ImageError, match=r"^1 of 2 files .*bad\.mp4: the camera caught fire$"):
-        run(tmp_path / "in", weights, tmp_path / "out", "--save")
-
-    assert Counter(r["source"] for r in records(tmp_path / "out")) == {"bad.mp4": 2, "good.mp4": 4}
+    found = Counter(record["source"] for record in records(tmp_path / "out"))
+    assert found == {"live-video": 6, "good.mp4": 4}
     with open_video(tmp_path / "out" / "good.mp4") as video:
         assert len(list(video)) == 4
-    summary = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]
+    run_json = (tmp_path / "out" / "run.json").read_text()
+    summary = json.loads(run_json)["summary"]
     assert summary["failures"] == 1
     timing = summary["timing"]
     assert set(timing["stage_ms"]) == {
         "decode", "upload", "derain", "letterbox", "detect", "write",
     }  # fmt: skip
     assert all(timing["stage_ms"][stage] > 0 for stage in ("decode", "derain", "detect", "write"))
-    assert timing["frames_per_s"] == pytest.approx(6 / timing["wall_s"], rel=0.01)
+    assert timing["frames_per_s"] == pytest.approx(10 / timing["wall_s"], rel=0.01)
+    counts = {"received": 6, "dropped": 0, "damaged": 0, "reconnects": 0, "offline_s": 0.0}
+    assert timing["live"] == {"live-video": counts}
+    printed = capsys.readouterr().out
+    assert "live-video: 6 frames came, 0 dropped as too old, 0 damaged; 0 reconnects" in printed
+    assert "secret" not in run_json + printed + caplog.text + str(raised.value)
+    assert not any("secret" in str(path) for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("option", ["--max-latency", "--timeout", "--frozen"])
+@pytest.mark.parametrize("value", ["-1", "soon", "nan", "inf"])
+def test_times_that_are_none(option, value, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["0", "--detector", "none.pt", f"{option}={value}"])
+    assert f"{value} is not a number of seconds above 0" in capsys.readouterr().err
 
 
 def test_classes_by_name_and_number(images, weights, tmp_path):
