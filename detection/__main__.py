@@ -60,6 +60,7 @@ def _find_sources(options: DetectionOptions) -> list[Source]:
     return find_sources(
         options.source,
         options.out,
+        stretch=options.stretch,
         hardware=options.hardware_decoding,
         live=options,
         limit=options.limit,

@@ -19,6 +19,7 @@ from rainmer.cli import (
     parse_options,
     positive_int,
 )
+from rainmer.frames.levels import Stretch, add_stretch_option
 from rainmer.frames.video.options import VideoOptions, add_video_options
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
@@ -49,6 +50,7 @@ class DetectionOptions(StageOptions, VideoOptions, LiveOptions):
     max_det: int
     classes: list[str] | None
     where: Literal["frame", "network"]
+    stretch: Stretch | None
     limit: int | None
     streams: int
     quiet: bool
@@ -95,6 +97,7 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
         default="frame",
         help="derain at native size, or at the detector's size (cheaper)",
     )
+    add_stretch_option(parser)
     parser.add_argument("--limit", type=positive_int, metavar="N", help="most frames per source")
     parser.add_argument(
         "--streams",

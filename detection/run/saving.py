@@ -18,6 +18,7 @@ from detection.types import Detections
 from detection.yolo.letterbox import place
 from rainmer.errors import OutputError
 from rainmer.frames.arrays import Frame
+from rainmer.frames.formats import result_suffix
 from rainmer.frames.images import write_image
 from rainmer.frames.inputs import real_path
 from rainmer.frames.video import VideoWriter
@@ -63,7 +64,7 @@ def _saved_files(sources: Sequence[Source], folder: Path) -> Iterator[tuple[Path
 def _saved_file(source: Source, name: str, folder: Path) -> Path:
     """Return the path of an annotated image, or of the video for other sources."""
     if isinstance(source, Images):
-        return folder / "images" / name
+        return folder / "images" / Path(name).with_suffix(result_suffix(name))
     return folder / Path(name).with_suffix(".mp4")
 
 

@@ -14,6 +14,7 @@ from detection.types import SourceFrame
 from rainmer.errors import ImageError
 from rainmer.frames.images import read_image
 from rainmer.frames.inputs import Input, find_inputs, real_path
+from rainmer.frames.levels import Stretch
 from rainmer.frames.video import DEFAULT_FPS, VideoInfo, is_video, open_video
 
 __all__ = ["Images", "Live", "Source", "Video", "find_sources"]
@@ -25,6 +26,7 @@ class Images:
 
     name: str
     files: list[tuple[str, Path]]
+    stretch: Stretch | None = None
     fps: None = None
     failures: list[str] = field(default_factory=list)
 
@@ -37,7 +39,7 @@ class Images:
         """Yield the readable files; add a line to `failures` for every other file."""
         for name, path in self.files:
             try:
-                frame = read_image(path)
+                frame = read_image(path, self.stretch)
             except ImageError as error:
                 self.failures.append(str(error))
                 continue
@@ -110,6 +112,7 @@ def find_sources(
     arguments: Sequence[str],
     out: Path | None = None,
     *,
+    stretch: Stretch | None = None,
     hardware: bool = False,
     live: LiveOptions | None = None,
     limit: int | None = None,
@@ -119,6 +122,7 @@ def find_sources(
     Args:
         arguments: Image and video files, folders, globs, camera numbers, stream addresses.
         out: Folder of the results, which is not searched.
+        stretch: How images of more than 8 bits are read, see `read_image`.
         hardware: Decode videos on a GPU that can.
         live: How cameras and streams are read.
         limit: Most frames of each of those.
@@ -136,7 +140,8 @@ def find_sources(
             unique.setdefault(real_path(entry.path), entry)
     files = _name_files(list(unique.values()))
     images = [(name, path) for name, path in files if not is_video(path)]
-    folders = [Images(_name_of([a for a in arguments if not is_live(a)]), images)] if images else []
+    named = [a for a in arguments if not is_live(a)]
+    folders = [Images(_name_of(named), images, stretch)] if images else []
     videos = [Video(name, path, hardware) for name, path in files if is_video(path)]
     lives = [Live(address, live or LiveOptions(), limit) for address in addresses]
     _tell_apart([*folders, *lives], {video.name for video in videos})

@@ -23,8 +23,9 @@ from rainmer.cli import (
 )
 from rainmer.derain.jobs import due_jobs, find_jobs
 from rainmer.derain.run import Run
-from rainmer.frames.images import IMAGE_SUFFIXES
+from rainmer.frames.formats import WRITABLE_SUFFIXES
 from rainmer.frames.inputs import raise_failures
+from rainmer.frames.levels import Stretch, add_stretch_option
 from rainmer.frames.video.options import VideoOptions, add_video_options
 from rainmer.stage.results import make_derainer
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
@@ -44,6 +45,7 @@ class DerainOptions(StageOptions, VideoOptions):
     out: Path
     derain: str
     suffix: str | None
+    stretch: Stretch | None
     side_by_side: bool
     overwrite: bool
     limit: int | None
@@ -68,10 +70,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.out,
         derainer,
         side_by_side=options.side_by_side,
+        stretch=options.stretch,
         overwrite=options.overwrite,
     )
     run = Run(derainer, options, side_by_side=options.side_by_side, quiet=options.quiet)
-    run.process(due)
+    run.process(due, options.stretch)
     print(run.summary(options.out, unchanged=len(jobs) - len(due)))
     raise_failures(run.failures, len(due))
 
@@ -95,8 +98,12 @@ def _parse(argv: Sequence[str] | None) -> DerainOptions:
         help=f"what derains: one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
     )
     parser.add_argument(
-        "--suffix", type=_image_suffix, help="type of the results of images; default: the input's"
+        "--suffix",
+        type=_image_suffix,
+        help="type of the results of images; default: the input's, and png for what is read but "
+        "not written, such as HEIC, AVIF and GIF",
     )
+    add_stretch_option(parser)
     parser.add_argument(
         "--side-by-side", action="store_true", help="write rainy and derained next to each other"
     )
@@ -112,9 +119,9 @@ def _parse(argv: Sequence[str] | None) -> DerainOptions:
 
 def _image_suffix(text: str) -> str:
     suffix = f".{text.lower().lstrip('.')}"
-    if suffix not in IMAGE_SUFFIXES:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise argparse.ArgumentTypeError(f"{text!r} is no image type: use one of {known}")
+    if suffix not in WRITABLE_SUFFIXES:
+        known = ", ".join(sorted(WRITABLE_SUFFIXES))
+        raise argparse.ArgumentTypeError(f"{text!r} is no image type to write: use one of {known}")
     return suffix
 
 

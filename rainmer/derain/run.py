@@ -18,6 +18,7 @@ from rainmer.device import frames_at_once, usable_cpus
 from rainmer.errors import ImageError, SpecError
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image, write_image
+from rainmer.frames.levels import Stretch
 from rainmer.frames.video import VideoFrame, VideoReader, VideoWriter, is_video, open_video
 from rainmer.frames.video.options import VideoOptions
 from rainmer.stage import Derainer
@@ -60,9 +61,14 @@ class Run:
         self._quiet = quiet
         self._threads = min(_MOST_THREADS, usable_cpus())
         self._seconds = 0.0
+        self._stretch: Stretch | None = None
 
-    def process(self, jobs: Sequence[Job]) -> None:
+    def process(self, jobs: Sequence[Job], stretch: Stretch | None = None) -> None:
         """Derain the images and then the videos.
+
+        Args:
+            jobs: What to derain.
+            stretch: How images of more than 8 bits are read, see `read_image`.
 
         Raises:
             OutputError: A result cannot be written.
@@ -70,6 +76,7 @@ class Run:
         """
         images = [job for job in jobs if not is_video(job.source)]
         videos = [job for job in jobs if is_video(job.source)]
+        self._stretch = stretch
         start = time.perf_counter()
         with tqdm(total=len(images), unit="frame", disable=self._quiet or not jobs) as progress:
             self._process_images(images, progress)
@@ -120,7 +127,11 @@ class Run:
     def _read_images(self, jobs: Sequence[Job], progress: tqdm[Any]) -> Iterator[tuple[Job, Frame]]:
         """Decode images in order, some ahead; add a line to `failures` for each that fails."""
         ahead = self._derainer.batch + self._threads
-        reading = ordered_map(_read, jobs, self._threads, ahead, errors=(ImageError,))
+
+        def read(job: Job) -> Frame:
+            return read_image(job.source, self._stretch)
+
+        reading = ordered_map(read, jobs, self._threads, ahead, errors=(ImageError,))
         with contextlib.closing(reading):
             for job, frame in reading:
                 if isinstance(frame, ImageError):
@@ -179,10 +190,6 @@ class Run:
         if not self._side_by_side:
             return derained
         return [np.concatenate(pair, axis=1) for pair in zip(frames, derained, strict=True)]
-
-
-def _read(job: Job) -> Frame:
-    return read_image(job.source)
 
 
 def _batches_of_one_size(

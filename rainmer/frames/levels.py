@@ -12,14 +12,12 @@ import numpy.typing as npt
 
 from rainmer.errors import ImageError
 
-__all__ = ["DEFAULT_STRETCH", "Stretch", "note_once", "parse_stretch", "to_eight_bits"]
+__all__ = ["Stretch", "add_stretch_option", "note_once", "parse_stretch", "to_eight_bits"]
 
 Stretch = tuple[float, float]
 """Two percentiles of an image's values, 0..100; what lies between them becomes 0..255."""
 
-DEFAULT_STRETCH: Stretch = (1.0, 99.0)
-"""What `--stretch` means without numbers."""
-
+_DEFAULT_STRETCH: Stretch = (1.0, 99.0)
 _FEW_LEVELS = 128
 
 _logger = logging.getLogger(__name__)
@@ -82,6 +80,20 @@ def note_once(source: str, kind: str, text: str) -> None:
     if key not in _noted:
         _noted.add(key)
         _logger.warning("%s: %s (said once for this folder)", source, text)
+
+
+def add_stretch_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--stretch`, which gives `read_image` its percentiles."""
+    low, high = _DEFAULT_STRETCH
+    parser.add_argument(
+        "--stretch",
+        type=parse_stretch,
+        nargs="?",
+        const=_DEFAULT_STRETCH,
+        metavar="LOW,HIGH",
+        help="thermal and other images of more than 8 bits: percentiles that become black and "
+        f"white; without numbers {low:g},{high:g}; default: the upper 8 bits",
+    )
 
 
 def parse_stretch(text: str) -> Stretch:

@@ -306,9 +306,10 @@ def test_links_and_folders_named_as_images_are_counted(rainy, tmp_path, capsys):
     for images in (4, 0):
         with pytest.raises(ImageError, match="could not be read in full: ") as caught:
             derain(rainy, "--out", tmp_path / "out")
-        for name in ("dangling.png: No such file", "empty.png: Is a directory", "circle.mp4"):
+        for name in ("dangling.png: No such file", "circle.mp4"):
             assert name in str(caught.value)
         assert "frames.mp4" not in str(caught.value)
+        assert "empty.png" not in str(caught.value)  # a folder, which holds nothing
         assert f"derained {images} images" in capsys.readouterr().out
     assert "frames.mp4/0.png" in names_below(tmp_path / "out")
 
@@ -447,7 +448,7 @@ def test_an_unknown_derainer(rainy, tmp_path):
 def test_wrong_suffix(rainy, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         derain(rainy, "--out", tmp_path / "out", "--suffix", "gif")
-    assert "'gif' is no image type: use one of .bmp" in capsys.readouterr().err
+    assert "'gif' is no image type to write: use one of .bmp" in capsys.readouterr().err
 
 
 def test_output_folder_that_cannot_be(rainy, tmp_path):
