@@ -215,7 +215,8 @@ def _walk(
         except DatasetError as error:
             report(str(error))
             continue
-        inner, files = [], []
+        inner: list[os.DirEntry[str]] = []
+        files: list[os.DirEntry[str]] = []
         for entry in entries:
             (inner if is_folder(entry) else files).append(entry)
         yield _Folder(path, files)

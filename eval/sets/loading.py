@@ -223,8 +223,8 @@ def _checked_sizes(
         try:
             size = image_size_hw(rainy)
             clean_size = image_size_hw(clean) if clean is not None else size
-        except ImageError:
-            defects.error("unreadable image, skipped", name)
+        except ImageError as error:
+            defects.error("unreadable image, skipped", f"{name}: {error}")
             continue
         if clean_size != size:
             defects.error(

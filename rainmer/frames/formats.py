@@ -174,7 +174,7 @@ def orientation_of(kind: Format, image: ImageFile) -> int:
         orientation = image.tag_v2.get(_EXIF_ORIENTATION)
     else:
         orientation = _exif_orientation(image.info.get("exif", b""))
-    return orientation if orientation in range(1, 9) else 1
+    return int(orientation) if orientation in range(1, 9) else 1
 
 
 def _exif_orientation(exif: bytes) -> int | None:

@@ -57,7 +57,7 @@ def to_eight_bits(
                 "depth",
                 f"16 bits of {low}..{high} become {levels} levels of 8 bits; --stretch keeps more",
             )
-        return (deep >> 8).astype(np.uint8)
+        return np.right_shift(deep, 8).astype(np.uint8)
     outside = np.count_nonzero((values < 0) | (values > 1))
     if deep.dtype.kind != "f" or outside > values.size / 2:
         raise ImageError(

@@ -15,6 +15,7 @@ from rainmer.frames.images import read_image, write_image
 from rainmer.frames.video import VideoWriter, open_video
 from tests.detection.conftest import SHARED, make_frame, make_yolo
 from tests.detection.run.servers import MjpegServer, jpeg, part, pictures
+from tests.images import FORMATS, encoded, with_orientation
 
 
 @pytest.fixture(scope="module")
@@ -336,3 +337,46 @@ def test_real_detector_finds_more_after_deraining(tmp_path):
         for kind in ("rainy", "clean")
     }
     assert score["clean"] > 1.5 * score["rainy"]
+
+
+def test_frames_are_those_of_ultralytics(weights, tmp_path, caplog):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for kind in ("AVIF", "JPEG", "JPEG2000", "MPO", "PNG", "TIFF", "WEBP"):
+        exif = with_orientation(6 if kind in ("AVIF", "JPEG") else 1)
+        content = encoded(make_frame(60, 91, len(kind)), kind, exif=exif)
+        (folder / f"{kind}{FORMATS[kind]}").write_bytes(content)
+    (folder / "notes.txt").touch()
+    (source,) = find_sources([str(folder)])
+    ours = {frame.name: frame[1] for frame in source}
+    stock = make_yolo().predict(folder, stream=True, imgsz=96, verbose=False)
+    theirs = {Path(result.path).name: result.orig_img[..., ::-1] for result in stock}
+    assert sorted(ours) == sorted(theirs)
+    for name, frame in ours.items():
+        assert np.array_equal(frame, theirs[name]), name
+    assert caplog.messages == [f"{folder}: 1 file skipped by its suffix: .txt 1"]
+    run(folder, weights, tmp_path / "out", "--save")
+    saved = {path.name for path in (tmp_path / "out/images").glob("*")}
+    assert saved == {"AVIF.png", "JPEG.jpg", "JPEG2000.png", "MPO.png", "PNG.png", "TIFF.tif",
+                     "WEBP.webp"}  # fmt: skip
+
+
+def test_linked_folders_are_searched_once(images, tmp_path):
+    write_image(tmp_path / "else" / "3.png", make_frame(60, 91, 3))
+    (images / "day").symlink_to(tmp_path / "else")
+    (images / "loop").symlink_to(images)
+    (source,) = find_sources([str(images)])
+    assert [name for name, _ in source.files] == ["0.png", "1.png", "day/3.png", "night/2.png"]
+
+
+def test_deep_images_are_stretched_if_asked_to(weights, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.linspace(7000, 9000, 4096).reshape(64, 64).astype("u2"))
+    levels = [
+        len(np.unique(next(iter(find_sources([str(tmp_path)], stretch=stretch)[0]))[1]))
+        for stretch in (None, (0, 100))
+    ]
+    assert levels == [9, 256]
+    run(tmp_path / "a.png", weights, tmp_path / "out", "--stretch", "1,99")
+    run(tmp_path / "a.png", weights, tmp_path / "out", "--stretch", "1,99")
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert settings["settings"]["stretch"] == [1, 99]

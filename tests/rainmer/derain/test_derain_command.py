@@ -22,6 +22,7 @@ from rainmer.derain.jobs import RECORD_NAME, find_jobs
 from rainmer.errors import ImageError, OutputError, SpecError
 from rainmer.frames.images import read_image, write_image
 from rainmer.frames.video import VideoWriter, open_video, partial_path
+from tests.images import FORMATS
 from tests.videos import cut, record, sound_of, zero_avi_frame
 
 
@@ -479,3 +480,46 @@ def test_a_mistake_is_one_line_and_code_2(tmp_path):
     failed = run(tmp_path / "none.png", "--out", tmp_path / "out", "--derain", "none")
     assert failed.returncode == 2
     assert failed.stderr == f"error: no file or folder {tmp_path / 'none.png'}\n"
+
+
+def test_what_is_read_but_not_written_becomes_png(tmp_path, caplog):
+    rainy = tmp_path / "rainy"
+    rainy.mkdir()
+    for stem, kind in zip(
+        "abcdef", ("AVIF", "HEIF", "GIF", "JPEG2000", "MPO", "WEBP"), strict=True
+    ):
+        (rainy / f"{stem}{FORMATS[kind]}").write_bytes(
+            encoded(kind, image=Image.fromarray(picture(3)))
+        )
+    for name in ("raw.cr2", "notes.txt", "more.txt"):
+        (rainy / name).touch()
+    derain(rainy, "--out", tmp_path / "out", spec="none")
+    results = ["a.png", "b.png", "c.png", "d.png", "e.png", "f.webp"]
+    assert names_below(tmp_path / "out") == results
+    for name, result in zip(sorted(rainy.glob("[a-e].*")), results, strict=False):
+        assert np.array_equal(read_image(tmp_path / "out" / result), read_image(name))
+    assert caplog.messages == [f"{rainy}: 3 files skipped by their suffix: .txt 2, .cr2 1"]
+
+
+def test_linked_folders_are_derained(rainy, tmp_path):
+    write_image(tmp_path / "else" / "c.png", picture(4))
+    (rainy / "day").symlink_to(tmp_path / "else")
+    (rainy / "loop").symlink_to(rainy)
+    expected = ["a.png", "b.png", "day/c.png", "night/a.png"]
+    for out, argument in (("out", rainy), ("out2", f"{rainy}/**/*.png"), ("out3", f"{rainy}/**")):
+        derain(argument, "--out", tmp_path / out, spec="none")
+        assert names_below(tmp_path / out) == expected
+
+
+def test_stretch(tmp_path, caplog):
+    ramp = np.linspace(7000, 9000, 32 * 64).astype(np.uint16).reshape(32, 64)
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), ramp)
+    levels = []
+    for options in ([], ["--stretch"], ["--stretch", "0,100"], ["--stretch", "0,100"]):
+        derain(tmp_path / "in", "--out", tmp_path / "out", *options, spec="none")
+        levels.append(len(np.unique(read_image(tmp_path / "out/a.png"))))
+    assert levels[0] == 9
+    assert levels[1] > 240
+    assert levels[2:] == [256, 256]
+    assert ["--stretch keeps more" in message for message in caplog.messages] == [True]
