@@ -431,8 +431,8 @@ def _checksum(picture: av.VideoFrame) -> int:
     """Return a checksum of the first plane (luma, or all of a packed format), without padding."""
     plane, form = picture.planes[0], picture.format
     bits = form.components[0].bits if form.is_planar else form.padded_bits_per_pixel
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-    return zlib.crc32(np.ascontiguousarray(rows[:, : plane.width * -(-bits // 8)]))
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return zlib.crc32(rows[:, : plane.width * -(-bits // 8)].tobytes())
 
 
 class _SegmentClock:

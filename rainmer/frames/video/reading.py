@@ -135,6 +135,9 @@ class VideoReader:
         self._first = next(self._frames, None)
         if self._first is None:
             self.close()
+            if hardware:  # the GPU may know the codec, but not this kind of it
+                VideoReader.__init__(self, path)
+                return
             raise ImageError(f"{self.path} cannot be decoded: no frame of it is readable")
         self.info = self._read_info(self._first.decoded)
 

@@ -14,6 +14,7 @@ from types import TracebackType
 import av
 import av.container
 import numpy as np
+from av.codec.context import Flags
 from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, Interpolation
 
 from rainmer.device import usable_cpus
@@ -152,8 +153,7 @@ class VideoWriter:
         encoded = self._converted(frame)
         encoded.time_base = self._time_base
         encoded.pts = max(round(Fraction(time_s) / self._time_base), self._last_pts + 1)
-        if duration_s is not None:
-            encoded.duration = round(Fraction(duration_s) / self._time_base)
+        encoded.duration = round(Fraction(step_s) / self._time_base)
         with self._errors():
             if self._copied is not None:
                 self._copied.copy(time_s)
@@ -205,6 +205,7 @@ class VideoWriter:
             stream.width, stream.height = width + width % 2, height + height % 2
         context = stream.codec_context
         context.time_base = stream.time_base = self._time_base
+        context.flags |= Flags.frame_duration
         context.thread_count = min(usable_cpus(), _MOST_THREADS)
         if self._source is not None:
             context.sample_aspect_ratio = self._source.pixel_aspect

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 import types
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from rainmer.derain.jobs import RECORD_NAME, find_jobs
 from rainmer.errors import ImageError, OutputError, SpecError
 from rainmer.frames.images import read_image, write_image
 from rainmer.frames.video import VideoWriter, open_video, partial_path
+from tests.videos import cut, record, sound_of, zero_avi_frame
 
 
 def picture(seed=0, size_hw=(24, 32)):
@@ -313,15 +314,61 @@ def test_links_and_folders_named_as_images_are_counted(rainy, tmp_path, capsys):
 
 
 def test_a_video_that_ends_early_is_kept_and_counted(rainy, tmp_path, capsys):
-    write_clip(rainy / "cut.avi", count=20)
-    content = (rainy / "cut.avi").read_bytes()
-    (rainy / "cut.avi").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ImageError) as caught:
+    write_clip(rainy / "drive.avi", count=20)
+    cut(rainy / "drive.avi", 0.5)
+    with pytest.raises(ImageError, match=r"^1 of 4 files .*drive\.avi: .*ends early, after frame"):
         derain(rainy, "--out", tmp_path / "out")
-    found = re.search(r"^1 of 4 files .*cut\.avi ends early: (\d+) of 20 frames", str(caught.value))
-    with open_video(tmp_path / "out/cut.avi") as video:
-        assert video.frame_count == int(found[1])
-    assert f"derained 3 images and 1 video of {found[1]} frames" in capsys.readouterr().out
+    with open_video(tmp_path / "out/drive.avi") as video:
+        count = len(list(video))
+    assert 0 < count < 20
+    assert f"derained 3 images and 1 video of {count} frames" in capsys.readouterr().out
+
+
+def test_a_damaged_frame_is_told_by_every_run_until_the_file_is_whole(rainy, tmp_path, capsys):
+    write_clip(rainy / "drive.avi")
+    whole = (rainy / "drive.avi").read_bytes()
+    zero_avi_frame(rainy / "drive.avi", 3)
+    told = []
+    for images in (3, 0):
+        with pytest.raises(ImageError, match=r"drive\.avi: 1 damaged frame left out: 3 ") as caught:
+            derain(rainy, "--out", tmp_path / "out")
+        told.append(str(caught.value).partition("full: ")[2])
+        expected = f"derained {images} images and 1 video of 9 frames"
+        assert expected in capsys.readouterr().out
+    assert told[0] == told[1]
+    with open_video(tmp_path / "out/drive.avi") as video:
+        times = [frame.time_s for frame in video]
+    assert times == pytest.approx([i / 12.5 for i in range(10) if i != 3])
+    (rainy / "drive.avi").write_bytes(whole)
+    derain(rainy, "--out", tmp_path / "out")
+    assert "1 video of 10 frames" in capsys.readouterr().out
+    derain(rainy, "--out", tmp_path / "out")
+    assert "0 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_videos_keep_their_times_and_their_sound(tmp_path, suffix):
+    times_s = [i / 30 for i in range(10)] + [1 + i / 10 for i in range(5)]
+    record(tmp_path / f"drive{suffix}", times_s, sound=True)
+    derain(tmp_path / f"drive{suffix}", "--out", tmp_path / "out", "--batch", 4)
+    with (
+        open_video(tmp_path / f"drive{suffix}") as video,
+        open_video(tmp_path / f"out/drive{suffix}") as result,
+    ):
+        times = [frame.time_s for frame in video]
+        assert [frame.time_s for frame in result] == pytest.approx(times)
+    assert np.diff(times) == pytest.approx(np.diff(times_s), abs=1e-3)
+    theirs, ours = sound_of(tmp_path / f"drive{suffix}"), sound_of(tmp_path / f"out/drive{suffix}")
+    assert [content for _, content in ours] == [content for _, content in theirs]
+
+
+def test_codec_and_quality_of_videos(tmp_path):
+    write_clip(tmp_path / "drive.mp4", count=2)
+    derain(tmp_path / "drive.mp4", "--out", tmp_path / "out", "--codec", "vp9", "--crf", 40)
+    with av.open(str(tmp_path / "out/drive.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == "vp9"
+    with pytest.raises(OutputError, match="libx264 takes 0"):
+        derain(tmp_path / "drive.mp4", "--out", tmp_path / "out", "--overwrite", "--crf", 60)
 
 
 def test_many_unreadable_files_are_counted(tmp_path):
