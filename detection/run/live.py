@@ -219,7 +219,9 @@ class Live:
                     self._change.notify_all()
                     return self._waiting.popleft()
                 if time.monotonic() > self._expected_s:
-                    self._error = ImageError(f"{self.label} has hung up its reader: no answer")
+                    self._error = ImageError(
+                        f"{self.label} does not answer, and no time-out ends it"
+                    )
                 if self._ended or self._error is not None:
                     return None
                 self._change.wait(_POLL_S)
