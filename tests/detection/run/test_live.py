@@ -440,6 +440,23 @@ def test_interruption_ends_a_run_that_waits(answers):
     assert live.failures == []
 
 
+def test_device_that_ignores_time_outs(monkeypatch):
+    released = threading.Event()
+
+    def hang(*_):
+        released.wait()
+        raise TimeoutError
+
+    monkeypatch.setattr("detection.run.live.connect", hang)
+    live = Live("0", replace(FAST, timeout=0.1))
+
+    assert read(live) == []
+    released.set()
+    assert live.failures == [
+        "live-0: the camera 0 does not answer, and no time-out ends it",
+    ]
+
+
 def test_null_byte_in_an_address():
     with pytest.raises(ImageError, match=r"^the stream rtsp://nul.*null byte"):
         Live("rtsp://nul\0")
