@@ -19,8 +19,10 @@ __all__ = [
     "Detections",
     "Detector",
     "DeviceDetector",
+    "FrozenNetwork",
     "HarnessBatch",
     "MeasuringDetector",
+    "NetworkOutputs",
     "SourceFrame",
     "Where",
     "call_derainer",
@@ -211,3 +213,28 @@ def _form(frames: object) -> str:
     if isinstance(frames, list | tuple):
         return f"[{', '.join(_form(frame) for frame in frames)}]"
     return type(frames).__name__
+
+
+@dataclass(frozen=True)
+class NetworkOutputs:
+    """What a frozen network makes of a batch of images, with gradients for the images.
+
+    Attributes:
+        features: Maps (B, C, h, w) of the chosen layers.
+        scores: Logits (B, classes, A) at all anchors; None unless asked for.
+        boxes: Logits (B, 4 R, A) of the boxes' sides at all anchors; None unless asked for.
+    """
+
+    features: list[Tensor]
+    scores: Tensor | None = None
+    boxes: Tensor | None = None
+
+
+class FrozenNetwork(Protocol):
+    """A network in whose features images are compared; it never changes."""
+
+    fingerprint: str
+    """Changes with the weights and the layers."""
+
+    def __call__(self, images: Tensor, *, raw: bool = False) -> NetworkOutputs:
+        """Run on images (B, 3, H, W), RGB, 0..1, of any size; `raw` asks for the raw outputs."""

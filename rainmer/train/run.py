@@ -26,6 +26,7 @@ from rainmer.files import make_folder, write_text
 from rainmer.train.checkpoint import read_checkpoint, write_checkpoint
 from rainmer.train.config import DataConfig, Stage, TrainConfig, ValidationConfig, differing_keys
 from rainmer.train.loader import Loader, sample_shape
+from rainmer.train.losses import ExtraLoss
 from rainmer.train.mixture import Batch, Mixture
 from rainmer.train.record import Record
 from rainmer.train.sources import PairedSource, RenderedSource, Source
@@ -60,6 +61,7 @@ def train(
     device: torch.device | str = "cpu",
     quiet: bool = False,
     max_steps: int | None = None,
+    extra_loss: ExtraLoss | None = None,
 ) -> Path:
     """Train a network.
 
@@ -73,6 +75,8 @@ def train(
         device: Device of the network.
         quiet: Show no progress.
         max_steps: Maximum number of steps of this call.
+        extra_loss: A further loss of the restored crops; it is validated too, also before the
+            first step.
 
     Returns:
         The weights file.
@@ -85,7 +89,8 @@ def train(
     """
     # Fresh weights have gradients so small that CPUs compute with them many times slower.
     with _denormals_flushed():
-        return _Run(config, make_folder(out), torch.device(device), quiet).go(max_steps)
+        run = _Run(config, make_folder(out), torch.device(device), quiet, extra_loss)
+        return run.go(max_steps)
 
 
 @contextlib.contextmanager
@@ -103,19 +108,27 @@ def _denormals_flushed() -> Iterator[None]:
 class _Run:
     """A run in progress."""
 
-    def __init__(self, config: TrainConfig, out: Path, device: torch.device, quiet: bool) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        out: Path,
+        device: torch.device,
+        quiet: bool,
+        extra_loss: ExtraLoss | None,
+    ) -> None:
         self.config, self.out, self.quiet = config, out, quiet
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         stored = read_checkpoint(out / CHECKPOINT) if (out / CHECKPOINT).is_file() else None
         if stored is not None:
             _refuse_other_config(config, stored["config"], out)
+            _refuse_other_loss(extra_loss, stored.get("extra_loss"), out)
         self._check_batches()
         seed_everything(config.seed)
         network = _network(config).to(device)
         network.to(memory_format=torch.channels_last)
         if isinstance(network, models.SparseUNet):
             network.checkpointing = config.checkpointing
-        self.trainer = Trainer(network, config)
+        self.trainer = Trainer(network, config, extra_loss=extra_loss)
         sources = make_sources(config.data, seed=config.seed)
         self._check_crops(network)
         held_out = make_sources(config.validation, seed=config.seed)
@@ -165,6 +178,8 @@ class _Run:
         self.trainer.network.train()
         if self.step == 0:
             self._fill_archives()
+            if self.trainer.extra_loss and self.record and self.validation:
+                self._validate()
         try:
             self._steps(end)
         finally:
@@ -285,8 +300,15 @@ class _Run:
         values = {}
         with self.trainer.averaged() as network:
             for name, source in self.validation.items():
-                scores = validate(network, source, limit=limits.limit, strips=limits.strips)
+                scores = validate(
+                    network,
+                    source,
+                    limit=limits.limit,
+                    strips=limits.strips,
+                    extra_loss=self.trainer.extra_loss,
+                )
                 values[f"psnr/{name}"], values[f"ssim/{name}"] = scores.psnr, scores.ssim
+                values |= {f"{term}/{name}": value for term, value in scores.extra.items()}
                 if scores.strips:
                     self.record.write_strip(name, self.step, scores.strips)
             mean = float(np.mean([v for k, v in values.items() if k.startswith("psnr/")]))
@@ -296,7 +318,7 @@ class _Run:
         self.record.add(self.step, values)
         _log.info(
             "step %d: %s", self.step,
-            ", ".join(f"{k} {v:.2f}" for k, v in values.items() if k.startswith("psnr/")),
+            ", ".join(f"{k} {v:.4g}" for k, v in values.items() if not k.startswith("ssim/")),
         )  # fmt: skip
 
     def _save(self) -> None:
@@ -311,6 +333,7 @@ class _Run:
             )
         state = {
             "config": to_mapping(self.config),
+            "extra_loss": getattr(self.trainer.extra_loss, "fingerprint", None),
             "trainer": self.trainer.state_dict(),
             "step": self.step,
             "best": self.best,
@@ -382,4 +405,12 @@ def _refuse_other_config(config: TrainConfig, stored: dict[str, object], out: Pa
         raise ConfigError(
             f"{out} has a run of another configuration; it differs in {', '.join(differing)}: "
             "choose another --out, or delete the folder"
+        )
+
+
+def _refuse_other_loss(extra_loss: ExtraLoss | None, stored: object, out: Path) -> None:
+    if getattr(extra_loss, "fingerprint", None) != stored:
+        raise ConfigError(
+            f"{out} has a run with another extra loss (its detector or weights differ): choose "
+            "another --out, or delete the folder"
         )

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rainmer import models
+from rainmer.errors import ConfigError
 from rainmer.frames.arrays import unit_range
 from rainmer.train.config import TrainConfig
 from rainmer.train.contrast import ContrastiveRainmer, TrainingOutput
-from rainmer.train.losses import PIXEL_LOSSES, contrast_losses
+from rainmer.train.losses import PIXEL_LOSSES, ExtraLoss, contrast_losses
 from rainmer.train.mixture import Batch
 from rainmer.train.negatives import Archives, Contrast, gather, make_contrast
 from rainmer.train.schedule import cyclic_cosine, step_decay
@@ -84,10 +85,24 @@ class Trainer:
         network: The network to train, on its device.
         config: The configuration of the run.
         flips: Whether positives and negatives are flipped at random.
+        extra_loss: A further loss of the restored crops.
+
+    Raises:
+        ConfigError: There is an extra loss, but the network's own loss has no restored crops.
     """
 
-    def __init__(self, network: models.Network, config: TrainConfig, *, flips: bool = True) -> None:
+    def __init__(
+        self,
+        network: models.Network,
+        config: TrainConfig,
+        *,
+        flips: bool = True,
+        extra_loss: ExtraLoss | None = None,
+    ) -> None:
+        if extra_loss is not None and config.pixel_loss == "own":
+            raise ConfigError("pixel_loss: own gives no restored crops for a further loss")
         self.config = config
+        self.extra_loss = extra_loss
         self.network = network
         self.device = next(network.parameters()).device
         self.iteration = 0
@@ -174,7 +189,10 @@ class Trainer:
         # One transfer for all losses.
         values = torch.stack([value.detach().float() for value in logged.values()])
         losses = dict(zip(logged, self._mean_over_processes(values).tolist(), strict=True))
-        return losses, math.isfinite(losses["total"])
+        broken = [name for name, value in losses.items() if not math.isfinite(value)]
+        if broken:
+            _log.warning("step skipped: not finite: %s", ", ".join(broken))
+        return losses, not broken
 
     def _contrast(self, query: Tensor, query_clean: Tensor, blurred: Tensor) -> Contrast:
         """Choose positives and negatives from the archives, then add the batch to them."""
@@ -195,6 +213,10 @@ class Trainer:
         if extra is not None:
             total = total + self.config.contrast_weight * extra
         logged = {name: loss for name, loss in views._asdict().items() if loss is not None}
+        if self.extra_loss is not None:
+            terms = self.extra_loss(output.restored.clamp(0.0, 1.0), clean)
+            total = total + torch.stack(list(terms.values())).sum()
+            logged.update(terms)
         return total, {"total": total, **pixel.parts, **logged}
 
     def _local_gradients(self, local: bool) -> contextlib.AbstractContextManager[Any]:
