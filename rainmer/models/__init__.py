@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from typing import Any
 
@@ -56,8 +57,10 @@ __all__ = [
     "SparseUNet",
     "build",
     "fitting_networks",
+    "is_detector",
     "load",
     "network_names",
+    "restore_network",
     "save_weights",
     "shipped_names",
     "weights_fingerprint",
@@ -123,14 +126,34 @@ def load(spec: str) -> Network:
             f"{spec!r} does not name weights: expected NAME:FILE, like rainmer:FILE, "
             f"or {' or '.join(shipped_names())}"
         )
-    network = _network(name)
+    _network(name)  # a wrong name is told before the file is read
     content = read_weights_file(path)
+    content.log(path)
+    return restore_network(name, content, path)
+
+
+def restore_network(name: str, content: WeightsFile, path: str | os.PathLike[str]) -> Network:
+    """Build a network with the weights of a file, ready for inference.
+
+    Args:
+        name: One of `network_names()`.
+        content: What `read_weights_file` returned.
+        path: The file, for error messages.
+
+    Raises:
+        SpecError: There is no network of that name.
+        WeightsError: The weights belong to another network.
+    """
     try:
-        return _restore(network, content).eval()
+        return _restore(_network(name), content).eval()
     except WeightsError as error:
-        detector = all(_DETECTOR_KEY.match(key) for key in content.state_dict)
-        hint = "; by its keys it is a YOLO detector, for --detector" if detector else ""
+        hint = "; by its keys it is a YOLO detector, for --detector" if is_detector(content) else ""
         raise WeightsError(f"{path}: {error}{hint}") from error
+
+
+def is_detector(content: WeightsFile) -> bool:
+    """Tell whether a file's weights have the names of those of a YOLO detector."""
+    return all(_DETECTOR_KEY.match(key) for key in content.state_dict)
 
 
 def fitting_networks(content: WeightsFile) -> dict[str, Network]:

@@ -78,6 +78,9 @@ class _Inert:
         self.values: list[Any]
         self.state: Any
 
+    def __call__(self, *args: Any) -> _Inert:
+        return _Inert(self, *args)
+
     def __setitem__(self, key: Any, value: Any) -> None:
         self.items[key] = value
 
@@ -94,7 +97,7 @@ class _Storage(tuple[Any, ...]):
     __slots__ = ()
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc] # the C one reserves memory as the file asks
+class _Unpickler(pickle._Unpickler):  # the one in C reserves as much memory as the file asks for
     """An unpickler that knows numbers, texts, lists, dictionaries, and stand-ins."""
 
     def __init__(self, file: io.BytesIO) -> None:
@@ -233,8 +236,10 @@ class _Interpreter:
 
     def value(self, part: Any) -> Any:
         """Return a part of the content with its stand-ins replaced."""
-        if not isinstance(part, _Inert | _Storage | dict | list | tuple | set | frozenset):
-            return Unread(part.origin, holds_tensors=False) if isinstance(part, type) else part
+        if isinstance(part, type):  # a class or function that is named only
+            return Unread(str(getattr(part, "origin", "")), holds_tensors=False)
+        if not isinstance(part, _Inert | dict | list | tuple | set | frozenset):
+            return part
         if id(part) not in self._known:
             self._known[id(part)] = None  # what a content has inside itself is left out
             self._known[id(part)] = self._made(part)

@@ -9,7 +9,7 @@ import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 from rainmer.errors import LOAD_ERRORS, OutputError, WeightsError, first_sentence
 from rainmer.files import atomic_write
 from rainmer.models.baselines.prenet import PReNet
-from rainmer.models.checkpoints import bare_weights, find_weights
+from rainmer.models.checkpoints import Checkpoint, bare_weights, find_weights
 from rainmer.models.network import Network
 from rainmer.models.rainmer_config import RainmerConfig
 from rainmer.models.unpickling import Unread, read_inert
@@ -59,27 +59,32 @@ class WeightsFile:
     """The weights in a file.
 
     Attributes:
-        state_dict: Tensors by key, as the file has them.
+        found: The tensors, as the file names them, where they were, and what else was there.
         kind: What the file is, in words.
         network: Name of the network; None for a published checkpoint.
         config: Its configuration as plain values; None for a published checkpoint.
-        entry: Where in the file the weights were; empty: at the top.
-        left_out: What else the file holds.
     """
 
-    state_dict: Mapping[str, Tensor]
+    found: Checkpoint
     kind: str
     network: str | None = None
     config: Mapping[str, Any] | None = None
-    entry: str = ""
-    left_out: Sequence[str] = ()
+
+    @property
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """The tensors by key."""
+        return self.found.weights
+
+    def log(self, path: str | os.PathLike[str]) -> None:
+        """Log what was taken from the file and what was not, if it is more than a state dict."""
+        if self.found.entry or self.found.left_out:
+            _log.info("%s: %s", path, self.found.described())
 
 
 def read_weights_file(path: str | os.PathLike[str]) -> WeightsFile:
     """Read a weights file, written by this project or published, onto the CPU.
 
-    Averaged weights are preferred. What was taken, and what was not, is logged where the file holds
-    more than a state dict.
+    Averaged weights are preferred.
 
     Args:
         path: `.safetensors`, or a file of `torch.save` (`.pth`, `.pt`, `.tar`, `.ckpt`, `.bin`,
@@ -105,12 +110,14 @@ def read_weights_file(path: str | os.PathLike[str]) -> WeightsFile:
 
 
 def load_state_dict_file(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """Return the tensors of a weights file by key; see `read_weights_file`.
+    """Return the tensors of a weights file by key, and log what was taken.
 
     Raises:
         WeightsError: As `read_weights_file`.
     """
-    return read_weights_file(path).state_dict
+    content = read_weights_file(path)
+    content.log(path)
+    return content.state_dict
 
 
 def save_weights(path: str | os.PathLike[str], model: Network) -> None:
@@ -214,7 +221,10 @@ def _interpret_metadata(
     try:
         config = json.loads(metadata["config"])
         return WeightsFile(
-            tensors, "safetensors of this project", metadata["network"], dict(config)
+            Checkpoint(tensors),
+            "safetensors of this project",
+            metadata["network"],
+            dict(config),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"the metadata of the weights {file} are damaged: {error}") from error
@@ -227,8 +237,6 @@ def _interpret_plain(file: Path, content: Mapping[Any, Any], kind: str) -> Weigh
         keys = bare_weights(found.weights).keys()
     except WeightsError as error:
         raise WeightsError(f"{file}: {error}") from error
-    if found.entry or found.left_out:
-        _log.info("%s: %s", file, found.described())
     network, config = None, None
     if content.get("format") == RUN_FORMAT:
         network, config = _run_network(file, content)
@@ -240,7 +248,7 @@ def _interpret_plain(file: Path, content: Mapping[Any, Any], kind: str) -> Weigh
             f"{file} is a state dict of this project's Rainmer, which does not tell its "
             "configuration: save the network with rainmer.models.save_weights instead"
         )
-    return WeightsFile(found.weights, kind, network, config, found.entry, found.left_out)
+    return WeightsFile(found, kind, network, config)
 
 
 def _run_network(file: Path, content: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
