@@ -152,20 +152,33 @@ def _container(content: Mapping[Any, Any]) -> str | None:
     return next((name for name in _CONTAINERS if _holds_tensors(content.get(name))), None)
 
 
-def _holds_tensors(value: Any, depth: int = 0) -> bool:  # noqa: ANN401
-    """Tell whether named tensors are in a value or in its entries."""
-    if not isinstance(value, Mapping) or depth > _MAX_DEPTH:
-        return False
-    # A number alone, such as the factor of an average, is no weight.
-    if any(isinstance(v, Tensor) and v.ndim and isinstance(k, str) for k, v in value.items()):
-        return True
-    return any(_holds_tensors(value.get(name), depth + 1) for name in _CONTAINERS)
+def _holds_tensors(value: Any) -> bool:  # noqa: ANN401
+    """Tell whether named tensors are in a value, at any depth."""
+    waiting, seen = [value], set()
+    while waiting:
+        part = waiting.pop()
+        if _is_state_dict(part):
+            return True
+        if isinstance(part, Mapping) and id(part) not in seen:
+            seen.add(id(part))
+            waiting += [inner for name, inner in part.items() if isinstance(name, str)]
+    return False
+
+
+def _is_state_dict(value: Any) -> bool:  # noqa: ANN401
+    """Tell whether a value has named tensors; a number alone, as an average has, is no weight."""
+    return isinstance(value, Mapping) and any(
+        isinstance(inner, Tensor) and inner.ndim and isinstance(name, str)
+        for name, inner in value.items()
+    )
 
 
 def _only_state_dict(content: Mapping[Any, Any], path: Sequence[str]) -> str:
-    """Return the only entry that is a state dict, whatever its name."""
+    """Return the only entry that is, or holds, a state dict, whatever its name."""
     where = f"its entry {'.'.join(path)!r}" if path else "the checkpoint"
-    found = [k for k, v in content.items() if isinstance(k, str) and _holds_tensors(v)]
+    named = {name: value for name, value in content.items() if isinstance(name, str)}
+    found = [name for name, value in named.items() if _is_state_dict(value)]
+    found = found or [name for name, value in named.items() if _holds_tensors(value)]
     if len(found) == 1:
         return found[0]
     if found:
