@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import csv
 import fnmatch
+import functools
 import hashlib
 import io
 import json
 import os
+import platform
+import re
 import secrets
+import stat
+import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -33,6 +39,13 @@ __all__ = [
 ]
 
 
+_LONGEST_NAME = 255  # bytes, of nearly all file systems
+_PRIVATE = 0o600
+_ORPHAN_AGE_S = 3600.0
+_TEMPORARY = re.compile(r"^\..*-(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9a-f]+)-[0-9a-f]{4}(\.[^.]*)?$")
+"""Names of `atomic_write`: hidden, with machine, process and four random digits."""
+
+
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """Create a folder with its parents and return it.
 
@@ -52,24 +65,89 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary name beside `path`, and rename it to `path` if the block succeeds.
 
     The temporary name has the suffix of `path`, by which encoders choose the format. If the block
-    raises, the temporary file is removed and an existing `path` is left as it was.
+    raises, the temporary file is removed and an existing `path` is left as it was. Where `path` is
+    a link, the file that it leads to is replaced; a device or a pipe is written to as it is. The
+    file gets the permissions of the one it replaces, or those that a new file has.
+
+    What killed processes have left in the folder is removed at the first write into it.
 
     Raises:
         OutputError: The file cannot be written, with the reason (permission, disk space, ...).
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    if os.path.exists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
+        yield target
+        return
     make_folder(target.parent)
-    temporary = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
+    _remove_orphans(target.parent.absolute())
+    token = f"{_machine()}-{os.getpid():x}-{secrets.token_hex(2)}"
+    room = _LONGEST_NAME - len(os.fsencode(f".-{token}{target.suffix}"))
+    stem = os.fsencode(target.stem)[:room].decode(errors="ignore")
+    temporary = target.with_name(f".{stem}-{token}{target.suffix}")
     try:
         yield temporary
+        _set_permissions(temporary, target)
         temporary.replace(target)
     except OutputError:
         raise
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _set_permissions(temporary: Path, target: Path) -> None:
+    """Give a new file the permissions of the one it replaces, or those that the umask leaves."""
+    mode = stat.S_IMODE(temporary.stat().st_mode)
+    if target.is_file():
+        wanted = stat.S_IMODE(target.stat().st_mode)
+    elif mode == _PRIVATE:  # some writers make a private file and rename it
+        probe = temporary.with_name(f"{temporary.name}.new")
+        probe.touch(exist_ok=False)
+        wanted = stat.S_IMODE(probe.stat().st_mode)
+        probe.unlink()
+    else:
+        wanted = mode
+    if wanted != mode:
+        with contextlib.suppress(OSError):  # some file systems have no permissions
+            temporary.chmod(wanted)
+
+
+@functools.cache
+def _remove_orphans(folder: Path) -> None:
+    """Remove the temporary files in a folder whose process is gone, once in a process.
+
+    A process of another machine cannot be seen: its files are left until they are an hour old.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = _TEMPORARY.search(entry.name)
+            if found and not _in_use(entry, found["machine"], int(found["pid"], 16)):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry)
+
+
+def _in_use(entry: os.DirEntry[str], machine: str, pid: int) -> bool:
+    if machine == _machine() and os.name == "posix":
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except PermissionError:  # of another user
+            return True
+        return True
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime < _ORPHAN_AGE_S
+
+
+@functools.cache
+def _machine() -> str:
+    """Return eight digits for the machine since its start, or the container: where a pid counts."""
+    facts = [platform.node()]
+    with contextlib.suppress(OSError):
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        facts.append(os.readlink("/proc/self/ns/pid"))
+    return f"{zlib.crc32(' '.join(facts).encode()):08x}"
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

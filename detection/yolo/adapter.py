@@ -28,6 +28,8 @@ from detection.yolo.binding import is_attached, kept_threads
 from detection.yolo.device import DeviceBatch, device_predictor
 from rainmer.errors import RainmerError, WeightsError, first_sentence
 from rainmer.frames.arrays import Frame, reverse_channels
+from rainmer.models import is_detector
+from rainmer.models.weights import read_weights_file
 
 __all__ = ["YoloDetector", "load_yolo"]
 
@@ -85,7 +87,7 @@ def _check_suffix(named: str) -> None:
     if "://" not in named and os.path.exists(named) and not named.endswith(suffixes):
         raise WeightsError(
             f"{named} is not a detector that ultralytics loads: expected .pt, or an export such as "
-            ".onnx, .torchscript, .engine or an *_openvino_model folder"
+            f".onnx, .torchscript, .engine or an *_openvino_model folder{_derainer_hint(named)}"
         )
 
 
@@ -122,7 +124,16 @@ def _clear_errors(named: str) -> Iterator[None]:
         ValueError,
         pickle.UnpicklingError,
     ) as error:
-        raise WeightsError(f"cannot load the detector {named}: {_reason(error, named)}") from error
+        reason = _reason(error, named) + _derainer_hint(named)
+        raise WeightsError(f"cannot load the detector {named}: {reason}") from error
+
+
+def _derainer_hint(named: str) -> str:
+    """Say so where the file holds the weights of a network alone, as those of derainers do."""
+    with contextlib.suppress(WeightsError):
+        if not is_detector(read_weights_file(named)):
+            return "; it holds weights alone, as of a derainer: give it as --derain NETWORK:FILE"
+    return ""
 
 
 def _reason(error: Exception, named: str) -> str:

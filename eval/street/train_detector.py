@@ -39,9 +39,10 @@ from rainmer.cli import (
     positive_int,
     run_command,
 )
-from rainmer.files import atomic_write, make_folder
+from rainmer.files import make_folder
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image
+from rainmer.models.weights import write_torch
 
 __all__ = ["Recipe", "measure", "train"]
 
@@ -293,8 +294,7 @@ class Training:
             "network": self.network.state_dict(), "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(), "step": self.step, "epoch": self.epoch,
         }  # fmt: skip
-        with atomic_write(path) as temporary:
-            torch.save(content, temporary)
+        write_torch(path, content)
 
     def load(self, path: Path) -> None:
         """Resume from a file written by `save`."""

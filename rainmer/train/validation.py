@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,8 +23,8 @@ class SetScores(NamedTuple):
     """Scores of a set.
 
     Attributes:
-        psnr: Mean over images, dB, on 8-bit luma.
-        ssim: Mean over images, on 8-bit luma.
+        psnr: Mean over images, dB, on 8-bit luma; NaN if a restored image is not finite.
+        ssim: Mean over images, on 8-bit luma; NaN likewise.
         strips: Rainy, restored and clean frame of the first images.
         extra: Means of the terms of an extra loss, by name.
     """
@@ -70,7 +71,11 @@ def validate(
             for name, term in extra_loss(restored, clean.to(device)).items():
                 extra.setdefault(name, []).append(term.item())
         restored = restored.cpu()
-        scores.append((psnr(restored, clean).item(), ssim(restored, clean).item()))
+        if restored.isfinite().all():
+            scores.append((psnr(restored, clean).item(), ssim(restored, clean).item()))
+        else:
+            scores.append((math.nan, math.nan))
+            restored = restored.nan_to_num(0.0)
         if index < strips:
             pictures.append((pair.rainy, to_frames(restored)[0], pair.clean))
         if progress is not None:
