@@ -7,6 +7,7 @@ Boxes are COCO annotations: `bbox` is left, top, width, height in pixels of the 
 from __future__ import annotations
 
 import functools
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,14 @@ from typing import Any
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 
-__all__ = ["Annotation", "Annotations", "ImageRecord", "box_annotation", "clip_to_image"]
+__all__ = [
+    "Annotation",
+    "Annotations",
+    "ImageRecord",
+    "Repeats",
+    "box_annotation",
+    "clip_to_image",
+]
 
 Annotation = dict[str, Any]
 
@@ -33,6 +41,35 @@ def box_annotation(
         "area": bbox[2] * bbox[3],
         "iscrowd": int(is_crowd),
     }
+
+
+class Repeats:
+    """Finds objects of one image that are listed twice.
+
+    Equal means: the same class, the same crowd flag, and the same numbers to the 24 bits of a
+    float32, in which ultralytics compares label lines. Objects given as polygons are told apart by
+    these; distinct polygons may have the same box.
+    """
+
+    def __init__(self, defects: Defects) -> None:
+        self._defects = defects
+        self._seen: set[tuple[float, ...]] = set()
+
+    def holds(self, annotation: Annotation, where: str, points: Sequence[float] = ()) -> bool:
+        """Return whether the object came before, and record it as dropped if so.
+
+        Args:
+            annotation: The object.
+            where: Its place, for the record.
+            points: What to compare; default: its box.
+        """
+        numbers = array("f", points or annotation["bbox"])
+        key = (annotation["category_id"], annotation["iscrowd"], *numbers)
+        if key in self._seen:
+            self._defects.repair("object listed twice, the first counts", where)
+            return True
+        self._seen.add(key)
+        return False
 
 
 @dataclass(frozen=True)
@@ -99,7 +136,7 @@ class Annotations:
 def clip_to_image(
     boxes: Sequence[Annotation], size_hw: tuple[int, int], name: str, defects: Defects
 ) -> list[Annotation]:
-    """Cut boxes at the image's borders and drop those outside; more than a pixel is a defect."""
+    """Cut boxes at the image's borders and drop those outside; up to a pixel they may exceed it."""
     height, width = size_hw
     kept = []
     for box in boxes:
@@ -112,7 +149,7 @@ def clip_to_image(
         if excess <= _SLACK_PX:
             kept.append(box)
             continue
-        defects.note("box reaching out of its image, cut at the border", name)
+        defects.repair("box reaching out of its image, cut at the border", name)
         bbox = [inside[0], inside[1], inside[2] - inside[0], inside[3] - inside[1]]
         share = bbox[2] * bbox[3] / (w * h)
         kept.append({**box, "bbox": bbox, "area": box["area"] * share})

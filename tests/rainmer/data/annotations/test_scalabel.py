@@ -69,7 +69,7 @@ def test_a_folder_with_a_file_for_each_image(tmp_path):
         ({"category": ["car"], "box2d": BOX}, "malformed label"),
         ({"category": "car", "box2d": [1, 2, 3, 4]}, "malformed box"),
         ({"category": "car", "box2d": {**BOX, "x2": 2}}, "malformed box"),
-        ({"category": "car", "box2d": {**BOX, "x2": "12"}}, "malformed box"),
+        ({"category": "car", "box2d": {**BOX, "x2": "12,5"}}, "malformed box"),
         ({"category": "car", "box2d": {**BOX, "x2": True}}, "malformed box"),
         ({"category": "car", "box2d": {**BOX, "x2": float("nan")}}, "malformed box"),
         ({"category": "car", "box2d": {**BOX, "x2": 10**400}}, "malformed box"),
