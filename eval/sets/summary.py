@@ -110,7 +110,7 @@ def _sizes(sizes_hw: Iterable[tuple[int, int]]) -> dict[str, int]:
 def to_json(summary: Summary) -> dict[str, Any]:
     """Return plain data: every field, defects in full."""
     plain = {k: v for k, v in vars(summary).items() if k != "defects"}
-    return {**plain, "errors": summary.defects.errors, "notes": summary.defects.notes}
+    return {**plain, **vars(summary.defects)}
 
 
 def to_lines(summary: Summary) -> Iterator[str]:
@@ -131,6 +131,7 @@ def to_lines(summary: Summary) -> Iterator[str]:
     for remark in summary.remarks:
         yield f"remark: {remark}"
     yield from _defects("error", summary.defects.errors)
+    yield from _defects("repaired", summary.defects.repairs)
     yield from _defects("note", summary.defects.notes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Defects"]
+__all__ = ["Defects", "examples"]
 
 _EXAMPLES = 3
 
@@ -68,6 +68,14 @@ class Defects:
 
 def _lines(kinds: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for kind, subjects in kinds.items():
-        examples = ", ".join(subjects[:_EXAMPLES])
-        more = ", ..." if len(subjects) > _EXAMPLES else ""
-        yield f"{kind}: {len(subjects)} ({examples}{more})"
+        yield f"{kind}: {len(subjects)} ({examples(subjects)})"
+
+
+def examples(subjects: Sequence[str]) -> str:
+    """Return the first subjects as text.
+
+    Example:
+        >>> examples(["a.txt:1", "a.txt:2", "b.txt:7", "c.txt:1"])
+        'a.txt:1, a.txt:2, b.txt:7, ...'
+    """
+    return ", ".join([*subjects[:_EXAMPLES], *(["..."] if len(subjects) > _EXAMPLES else [])])

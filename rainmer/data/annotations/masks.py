@@ -55,5 +55,7 @@ def _of_runs(mask: Mapping[str, Any], size_hw: tuple[int, int] | None) -> list[f
     else:
         return None
     left, top, width, height = map(float, coco_masks.toBbox(encoded))
-    inside = 0 <= left and 0 <= top and left + width <= sides[1] and top + height <= sides[0]
-    return [left, top, width, height] if inside and width > 0 and height > 0 else None
+    inside = left + width <= sides[1] and top + height <= sides[0]
+    return (
+        [left, top, width, height] if inside and min(width, height) > 0 <= min(left, top) else None
+    )

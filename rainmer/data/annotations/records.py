@@ -93,10 +93,15 @@ class Annotations:
     def find(self, key: str) -> ImageRecord | None:
         """Return the record of an image by its match key, else by its file name if that is unique.
 
-        Annotations often give bare file names for images in subfolders.
+        Annotations often give bare file names for images in subfolders, or more folders (or a web
+        address) before them. Of several with one name, that whose path ends in the key is taken.
         """
-        candidates = self._by_name.get(key.rsplit("/", 1)[-1], [])
-        return self.records.get(key) or (candidates[0] if len(candidates) == 1 else None)
+        if key in self.records:
+            return self.records[key]
+        candidates = self._by_name.get(key.rsplit("/", 1)[-1], {})
+        if len(candidates) > 1:
+            candidates = {path: r for path, r in candidates.items() if path.endswith(f"/{key}")}
+        return next(iter(candidates.values())) if len(candidates) == 1 else None
 
     def match(self, keys: Iterable[str], defects: Defects) -> dict[str, ImageRecord]:
         """Find the records of images; see `find`.
@@ -126,10 +131,10 @@ class Annotations:
         return matched
 
     @functools.cached_property
-    def _by_name(self) -> dict[str, list[ImageRecord]]:
-        by_name: dict[str, list[ImageRecord]] = {}
+    def _by_name(self) -> dict[str, dict[str, ImageRecord]]:
+        by_name: dict[str, dict[str, ImageRecord]] = {}
         for key, record in self.records.items():
-            by_name.setdefault(key.rsplit("/", 1)[-1], []).append(record)
+            by_name.setdefault(key.rsplit("/", 1)[-1], {})[key] = record
         return by_name
 
 

@@ -31,9 +31,9 @@ def read_scalabel(path: Path, defects: Defects) -> Annotations:
     This covers the releases of BDD100K: `bdd100k_labels_images_SPLIT.json` and `det_SPLIT.json`
     (lists of frames with `labels`), and the first one with a file for each image (`objects` inside
     `frames`). Labels without `box2d` (lanes, drivable areas) are left out and counted. Corners are
-    positions (width = x2 - x1). Labels marked `crowd` become crowds. Labels listed twice count once.
-    Categories get ids from 1 in
-    the order of their names. `attributes` of a frame (weather, scene, timeofday) are kept.
+    positions (width = x2 - x1). Labels marked `crowd` become crowds; one listed twice counts once.
+    Categories get ids from 1 in the order of their names. `attributes` of a frame (weather, scene,
+    timeofday) are kept.
 
     Raises:
         DatasetError: The path is missing or holds no Scalabel frames.
