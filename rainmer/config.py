@@ -31,7 +31,7 @@ Config = TypeVar("Config")
 
 # Values in messages: aliases of YAML can make a short file a text of gigabytes.
 _REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 80
+_REPR.maxstring, _REPR.maxother, _REPR.maxlevel = 80, 80, 2
 
 # What PyYAML raises for values that their tag does not fit, such as `!!int ""` or a 31st of June.
 _YAML_ERRORS = (

@@ -64,7 +64,8 @@ def read_voc(files: Mapping[str, Path], defects: Defects) -> Annotations:
         files: XML files by the key of their image, see `voc_files`.
         defects: Where defects are recorded.
     """
-    roots = {key: root for key in sorted(files) if (root := _parse(files[key], defects))}
+    parsed = {key: _parse(files[key], defects) for key in sorted(files)}
+    roots = {key: root for key, root in parsed.items() if root is not None}
     names = {
         name
         for root in roots.values()

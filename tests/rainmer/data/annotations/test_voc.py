@@ -173,3 +173,10 @@ def test_forms_of_difficult(tmp_path, flag, crowd, repairs):
     assert found.records["a"].boxes[0]["iscrowd"] == crowd
     assert sum(defects.counts()["repairs"].values()) == repairs
     assert not defects.errors
+
+
+@pytest.mark.parametrize("content", ["<annotation/>", f"<annotation>{SIZE}</annotation>"])
+def test_a_file_without_objects_is_an_image_without_objects(tmp_path, content):
+    found, defects = read(tmp_path, content)
+    assert found.records["a"].boxes == []
+    assert not defects.lines()
