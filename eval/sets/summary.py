@@ -10,7 +10,7 @@ from typing import Any
 from eval.sets.adapters.classes import without_counterpart
 from eval.sets.model import AdaptedSet, DetectionSet
 from rainmer.data.annotations.records import Annotation
-from rainmer.data.defects import Defects
+from rainmer.data.defects import Defects, printable
 
 __all__ = ["Summary", "summary_of_adapted", "summary_of_loaded", "to_json", "to_lines"]
 
@@ -156,6 +156,4 @@ def _defects(degree: str, kinds: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for kind, subjects in kinds.items():
         yield f"{degree}: {kind}: {len(subjects)}"
         for subject in subjects:
-            # A subject is a file's name, which may hold anything.
-            text = subject if subject.isprintable() else subject.encode("unicode_escape").decode()
-            yield f"  {text}"
+            yield f"  {printable(subject)}"

@@ -53,7 +53,7 @@ def read_coco(path: Path, defects: Defects) -> Annotations:
     entries = _by_id(path, "image", content["images"], "file_name", defects)
     images: dict[int | str, _Image] = {}
     for (key, entry), number in zip(entries.items(), _numbers(entries), strict=True):
-        where = f"{path}: image {key}"
+        where = f"{path}: image {reprlib.repr(key)}"
         name = _file_name(entry, where)
         size_hw = _size_hw(entry, where)
         images[key] = _Image(number, name, size_hw, [], Repeats(defects))
@@ -113,7 +113,7 @@ def _by_id(
         else:
             raise DatasetError(
                 f"{path}: {kind} id {reprlib.repr(key)} is used twice "
-                f"({other[label]}, {entry[label]})"
+                f"({reprlib.repr(other[label])}, {reprlib.repr(entry[label])})"
             )
     return by_id
 

@@ -206,11 +206,11 @@ def test_attributes_of_the_wrong_form_are_ignored_and_noted(tmp_path):
 
 
 BROKEN_COCO = {
-    "image id 0 is used twice \\(night_00.jpg, day_01.jpg\\)": lambda c: c["images"][1].update(
+    "image id 0 is used twice \\('night_00.jpg', 'day_01.jpg'\\)": lambda c: c["images"][1].update(
         id=0
     ),
     "image id 1 is used twice": lambda c: c["images"][0].update(id="1"),
-    "category id 0 is used twice \\(red thing, green thing\\)": (
+    "category id 0 is used twice \\('red thing', 'green thing'\\)": (
         lambda c: c["categories"][1].update(id=0)
     ),
     "the id '' of image 'night_00.jpg' is neither": lambda c: c["images"][0].update(id=""),
