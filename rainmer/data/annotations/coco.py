@@ -13,7 +13,7 @@ from rainmer.data.annotations.parsing import (
     as_flag,
     as_number,
     as_whole,
-    box_around,
+    covers,
     note_text,
     read_json,
 )
@@ -226,8 +226,7 @@ def _box(
         return None
     numbers = [as_number(value) for value in given] if isinstance(given, list) else []
     match numbers:
-        case [float(left), float(top), float(width), float(height)]:
-            if box_around((0.0, width), (0.0, height)) == [0.0, 0.0, width, height]:
-                return [left, top, width, height]
+        case [float(left), float(top), float(width), float(height)] if covers(width, height):
+            return [left, top, width, height]
     defects.error("malformed box", f"{where}: {reprlib.repr(given)}")
     return None

@@ -21,6 +21,7 @@ __all__ = [
     "as_whole",
     "box_around",
     "box_of_corners",
+    "covers",
     "note_text",
     "read_json",
 ]
@@ -113,8 +114,12 @@ def box_around(xs: Sequence[object], ys: Sequence[object]) -> list[float] | None
         return None
     left, top = map(min, numbers)
     width, height = max(numbers[0]) - left, max(numbers[1]) - top
-    is_box = width > 0 and height > 0 and 0 < width * height < math.inf
-    return [left, top, width, height] if is_box else None
+    return [left, top, width, height] if covers(width, height) else None
+
+
+def covers(width: float, height: float) -> bool:
+    """Return whether a box of these sides has an area, and one that is a number."""
+    return width > 0 and height > 0 and 0 < width * height < math.inf
 
 
 def box_of_corners(corners: Sequence[object], where: str, defects: Defects) -> list[float] | None:
