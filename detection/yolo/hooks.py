@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 _told: weakref.WeakSet[Settings] = weakref.WeakSet()
 
 
-def _deraining_class(plain: type, settings: Settings) -> type:
+def _deraining_class(plain: type[Any], settings: Settings) -> type:
     """Derive a model class of ultralytics whose predictors and validators derain.
 
     An object becomes deraining by changing to this class. Its network carries no hook, so `save`
@@ -103,7 +103,7 @@ def _reduce(self: Any, _protocol: Any) -> Any:
     """Pickle the object with its derainer; without, and with a warning, if that is impossible."""
     try:
         hook = pickle.dumps(self.settings)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - of the derainer's own code; told below
         if self.settings not in _told:
             _told.add(self.settings)
             _log.warning(
@@ -118,7 +118,7 @@ def _reduce(self: Any, _protocol: Any) -> Any:
 
 def _unpickle(plain: type, hook: bytes) -> Any:
     """Return an object that derains, without its state."""
-    yolo = object.__new__(plain)
+    yolo: Any = object.__new__(plain)
     yolo.__class__ = _deraining_class(plain, pickle.loads(hook))
     return yolo
 

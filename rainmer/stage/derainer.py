@@ -292,7 +292,10 @@ _OPTIONS = (
 
 
 def _rebuild(
-    kind: type[Derainer], spec: Any, options: dict[str, Any], fingerprint: str | None
+    kind: type[Derainer],
+    spec: str | Callable[[Tensor], Tensor],
+    options: dict[str, Any],
+    fingerprint: str | None,
 ) -> Derainer:
     """Make the derainer of a pickle.
 

@@ -79,7 +79,7 @@ class ScriptedRestorer(ForeignRestorer):
         grey = torch.full(shape, 0.5, device=device)
         try:
             restored = self._takes(grey)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - of the module's own code; told in the end
             return first_line(error)
         if not isinstance(restored, Tensor):
             return f"it returned {type(restored).__name__}"

@@ -13,7 +13,7 @@ from rainmer import Derainer
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-from tests.rainmer.stage.onnx_files import write_onnx  # noqa: E402
+from tests.rainmer.stage.onnx_files import write_onnx
 
 SIDES = st.integers(1, 70)
 DECLARED = st.sampled_from([None, 9, 16, 31, 64])

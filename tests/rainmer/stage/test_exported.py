@@ -260,7 +260,9 @@ def test_scripts_that_are_no_derainers(tmp_path):
     with pytest.raises(WeightsError, match=r"odd\.ts restores one image .*at 72x64: .*3, 33, 35"):
         derain(script(Fixed((33, 35)), tmp_path / "odd.ts"), "torchscript")
     late = derain(script(Late(), tmp_path / "late.ts"), "torchscript")
-    with pytest.raises(SpecError, match=r"late\.ts failed: RuntimeError: shape .*at 72x80") as caught:
+    with pytest.raises(
+        SpecError, match=r"late\.ts failed: RuntimeError: shape .*at 72x80"
+    ) as caught:
         late(frame(80, 72))
     assert "\n" not in str(caught.value)
 
