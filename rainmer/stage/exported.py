@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from rainmer.errors import SpecError, WeightsError, first_sentence
 from rainmer.files import file_sha256
 from rainmer.models.weights import load_state_dict_file
-from rainmer.stage.onnx_file import OnnxFunction
+from rainmer.stage.onnx_file import UNKNOWN_MULTIPLE, OnnxFunction
 from rainmer.stage.restorers import ForeignRestorer, digest
 from rainmer.stage.rules import InputRules
-from rainmer.stage.scripted import ScriptedRestorer
+from rainmer.stage.trials import ScriptedModule, TriedRestorer
 
 __all__ = ["EXPORTED"]
 
@@ -33,7 +33,8 @@ def _torchscript(path: Path) -> ForeignRestorer:
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].partition(". ")[0]
         raise WeightsError(f"{path} is not a TorchScript file: {reason}") from error
-    return ScriptedRestorer(module, path)
+    fingerprint = digest("torchscript", file_sha256(path))
+    return TriedRestorer(ScriptedModule(module), path, fingerprint, InputRules(UNKNOWN_MULTIPLE))
 
 
 def _onnx(path: Path) -> ForeignRestorer:
@@ -45,20 +46,15 @@ def _onnx(path: Path) -> ForeignRestorer:
         for name in ("CUDAExecutionProvider", "CPUExecutionProvider")
         if name in runtime.get_available_providers()
     ]
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised, and told by the stage
     try:
-        session = runtime.InferenceSession(str(path), providers=providers)
+        session = runtime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
         reason = first_sentence(str(error))
         raise WeightsError(f"{path} is not an ONNX file that can be run: {reason}") from error
     function = OnnxFunction(session, path)
-    return ForeignRestorer(
-        function,
-        path.stem,
-        source=str(path),
-        fingerprint=digest("onnx", file_sha256(path)),
-        rules=function.rules,
-        tileable=True,
-    )
+    return TriedRestorer(function, path, digest("onnx", file_sha256(path)), function.rules)
 
 
 def _spandrel(path: Path) -> ForeignRestorer:

@@ -16,9 +16,9 @@ from rainmer.errors import WeightsError
 from rainmer.frames.arrays import quantize
 from rainmer.stage.rules import InputRules
 
-__all__ = ["OnnxFunction"]
+__all__ = ["UNKNOWN_MULTIPLE", "OnnxFunction"]
 
-_UNKNOWN_MULTIPLE = 8
+UNKNOWN_MULTIPLE = 8
 """Free sides are declared without the multiple they need; U-shaped restorers want 8."""
 
 _TYPES: dict[str, npt.DTypeLike] = {
@@ -67,7 +67,7 @@ class OnnxFunction:
         if self._input.type not in _TYPES:
             raise WeightsError(f"{path} takes {self._input.type}: expected floats or uint8")
         batch, _, height, width = self._input.shape
-        self.rules = InputRules(_UNKNOWN_MULTIPLE, (height, width), batch)
+        self.rules = InputRules(UNKNOWN_MULTIPLE, (height, width), batch)
         self._output = self._choose_output(session.get_outputs())
         self._scale = 255.0 if self._output.type == "tensor(uint8)" else 1.0
         if self._input.type == "tensor(uint8)" and self._white() > 2.0:
