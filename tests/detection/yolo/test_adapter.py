@@ -1,6 +1,7 @@
 import copy
 import pickle
 import threading
+import types
 
 import cv2
 import numpy as np
