@@ -13,7 +13,7 @@ import torch
 
 from rainmer.errors import RainmerError
 
-__all__ = ["frames_at_once", "resolve_device", "usable_cpus", "use_threads"]
+__all__ = ["frames_at_once", "resolve_device", "survive_forks", "usable_cpus", "use_threads"]
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -78,6 +78,17 @@ def use_threads(count: int | None = None) -> None:
         _let_idle_threads_sleep()
     torch.set_num_threads(count)
     cv2.setNumThreads(count)
+
+
+@functools.cache
+def survive_forks() -> None:
+    """Let torch compute with one thread in processes that are forked from this one from now on.
+
+    A fork copies none of the threads that OpenMP keeps for the next operation, and the child would
+    wait for them for ever. torch's own workers that load data do the same.
+    """
+    if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+        os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def usable_cpus(cgroups: Path = _CGROUPS, process_cgroups: Path = _PROCESS_CGROUPS) -> int:

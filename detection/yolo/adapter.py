@@ -9,9 +9,10 @@ import contextlib
 import os
 import pickle
 import re
+import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -136,6 +137,22 @@ def _derainer_hint(named: str) -> str:
     return ""
 
 
+@contextlib.contextmanager
+def failures_of(model: Any) -> Iterator[None]:
+    """Turn what the backend of an exported model raises while it runs into one line.
+
+    Args:
+        model: `YOLO.model`: a network of ultralytics, whose errors pass, or the exported file.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(model, BaseModel) or isinstance(error, RainmerError):
+            raise
+        named = str(model)
+        raise WeightsError(f"the detector {named} failed: {_reason(error, named)}") from error
+
+
 def _reason(error: Exception, named: str) -> str:
     """Return the reason, without the file's name, ultralytics' symbols and torch's advice."""
     if isinstance(error, OSError) and error.strerror:
@@ -165,7 +182,8 @@ class YoloDetector:
     Attributes:
         yolo: The `ultralytics.YOLO` object.
         classes: Labels to keep, or None; may be changed.
-        speed: Mean ms per frame of the last call, by step, under ultralytics' names.
+        speed: Mean ms per frame of the calling thread's last call, by step, under ultralytics'
+            names; empty before.
 
     Raises:
         RainmerError, WeightsError: See `load_yolo`; or the model is no detector.
@@ -192,7 +210,7 @@ class YoloDetector:
             raise RainmerError(f"batch must be at least 1, but is {batch}")
         self.batch = batch
         self.classes = list(classes) if classes is not None else None
-        self.speed: dict[str, float] = {}
+        self._speeds: dict[int, dict[str, float]] = {}  # by thread
         self._options: dict[str, Any] = {
             "conf": conf,
             "iou": iou,
@@ -207,6 +225,11 @@ class YoloDetector:
     def name(self) -> str:
         """Name of the weights file without its suffix."""
         return Path(str(self.yolo.model_name or "yolo")).stem
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """Mean ms per frame of the calling thread's last call, by step."""
+        return self._speeds.get(threading.get_ident(), {})
 
     @property
     def names(self) -> dict[int, str]:
@@ -227,7 +250,7 @@ class YoloDetector:
             for i, result in zip(chosen, self._predict([frames[i] for i in chosen]), strict=True):
                 results[i] = _detections_of(result)
                 totals.update(result.speed)
-        self.speed = {step: total / len(frames) for step, total in totals.items()}
+        self._keep_speed(totals, len(frames))
         return [detections for detections in results if detections is not None]
 
     @property
@@ -261,11 +284,12 @@ class YoloDetector:
         detections: list[Detections] = []
         totals: Counter[str] = Counter()
         for part in torch.split(batch, self.batch):
-            detections += [_detections_of(result) for result in self._predict_batch(part)]
+            results = self._predict_batch(part)
+            detections += [_detections_of(result) for result in results]
             # Only now: reading a stopwatch waits for its step.
-            for step, watch in self.yolo.predictor.watches.items():
+            for step, watch in results[0].watches.items():
                 totals[step] += watch.elapsed_ms
-        self.speed = {step: total / len(batch) for step, total in totals.items()}
+        self._keep_speed(totals, len(batch))
         return detections
 
     def _batches(self, frames: Sequence[Frame]) -> Iterator[list[int]]:
@@ -277,20 +301,29 @@ class YoloDetector:
             for start in range(0, len(indices), self.batch):
                 yield indices[start : start + self.batch]
 
+    def _keep_speed(self, totals: Mapping[str, float], count: int) -> None:
+        speed = {step: total / count for step, total in totals.items()}
+        self._speeds[threading.get_ident()] = speed
+
     def _predict(self, frames: list[Frame]) -> list[Any]:
         source = [reverse_channels(frame) for frame in frames]
-        with no_automatic_installs(), kept_threads():
+        with self._running():
             return list(self.yolo.predict(source, classes=self.classes, **self._options))
 
     def _predict_batch(self, batch: Tensor) -> list[Any]:
-        with no_automatic_installs(), kept_threads():
+        with self._running():
             predicted = self.yolo.predict(
                 DeviceBatch(batch),
                 predictor=device_predictor(self.yolo),
                 classes=self.classes,
                 **self._options,
             )
-        return list(predicted)
+            return list(predicted)
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        with failures_of(self.yolo.model), no_automatic_installs(), kept_threads():
+            yield
 
 
 def _detections_of(result: Any) -> Detections:

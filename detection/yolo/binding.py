@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from detection.types import DerainCallable, Where
+from rainmer.device import survive_forks
 from rainmer.errors import RainmerError
 
 __all__ = ["DrawOn", "Settings", "Where", "is_attached", "kept_threads", "make_class"]
@@ -72,8 +74,10 @@ def kept_threads() -> Iterator[None]:
     """Restore torch's number of CPU threads after the block.
 
     Whenever ultralytics selects the CPU, it sets the threads of the whole process to the number of
-    cores minus one, which would slow down the derainer.
+    cores minus one, which would slow down the derainer. With more threads than ultralytics leaves,
+    processes that are forked later need care.
     """
+    survive_forks()
     threads = torch.get_num_threads()
     try:
         yield
@@ -81,6 +85,7 @@ def kept_threads() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+_lock = threading.Lock()
 _classes: weakref.WeakValueDictionary[tuple[object, ...], type] = weakref.WeakValueDictionary()
 
 
@@ -98,8 +103,9 @@ def make_class(
         attributes: Further attributes and methods, the same ones for every class of these bases.
     """
     key = (name, bases, settings and settings.key)
-    made = _classes.get(key)
-    if made is None:
-        made = type(name, bases, {"settings": settings, **attributes})
-        _classes[key] = made
-    return made
+    with _lock:
+        made = _classes.get(key)
+        if made is None:
+            made = type(name, bases, {"settings": settings, **attributes})
+            _classes[key] = made
+        return made

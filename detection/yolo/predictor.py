@@ -124,14 +124,19 @@ class DerainPredictor(_Base):  # type: ignore[misc]
             batch_s = self._derain_time.t - self._time_before
             for result in self.results:
                 result.speed = _split_time(result.speed, batch_s / len(self.results))
-        elif event == "on_predict_end" and self.speed:
-            self.speed = _split_time(self.speed, self._derain_time.t / self.seen)
-            if self.args.verbose:
-                LOGGER.info("Speed: %.1fms derain (a part of preprocess)", self.speed["derain"])
+        elif event == "on_predict_end":
+            self._finish(self.speed, self.seen)
         if event == "on_predict_postprocess_end":
             self._run_on_derained(event)
         else:
             super().run_callbacks(event)
+
+    def _finish(self, speed: dict[str, float] | None, seen: int) -> None:
+        """Complete the mean times; another thread's run may have begun, or ended, meanwhile."""
+        if speed and seen and "derain" not in speed:
+            self.speed = _split_time(speed, self._derain_time.t / seen)
+            if self.args.verbose:
+                LOGGER.info("Speed: %.1fms derain (a part of preprocess)", self.speed["derain"])
 
     def _run_on_derained(self, event: str) -> None:
         """Run callbacks, such as trackers, on the derained frames; then apply `draw_on`."""

@@ -15,7 +15,6 @@ import cv2
 import torch
 from torch import Tensor
 from ultralytics.data.base import BaseDataset
-from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.models.yolo.obb import OBBValidator
 from ultralytics.models.yolo.pose import PoseValidator
@@ -146,16 +145,11 @@ def bind_validator(base: type, settings: Settings) -> type[Any]:
     if isinstance(base, type) and issubclass(base, DerainValidator):
         return base
     if not (isinstance(base, type) and issubclass(base, DetectionValidator)):
-        kind = "classification" if _is_validator(base) else "this"
         raise RainmerError(
-            f"{kind} validator {getattr(base, '__name__', base)!r} cannot derain: derain the "
-            "images first, with python -m rainmer.derain"
+            f"{getattr(base, '__name__', base)} cannot derain, only validators of detection data "
+            "sets can: derain the images first, with python -m rainmer.derain"
         )
     return make_class(f"Derain{base.__name__}", (DerainValidator, base), settings)
-
-
-def _is_validator(base: object) -> bool:
-    return isinstance(base, type) and issubclass(base, BaseValidator)
 
 
 def _content(frame_hw: Sequence[int], ratio_pad: Any) -> tuple[int, int, int, int]:
