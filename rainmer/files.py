@@ -79,8 +79,11 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:
-    """Write a whole UTF-8 text file at once, or leave the old one. Raises OutputError."""
-    write_bytes(path, content.encode())
+    r"""Write a whole UTF-8 text file at once, or leave the old one. Raises OutputError.
+
+    Bytes of file names that are not text are written as escapes such as `\udcff`.
+    """
+    write_bytes(path, content.encode(errors="backslashreplace"))
 
 
 def append_line(path: Path, *records: object) -> None:
