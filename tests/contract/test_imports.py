@@ -15,11 +15,12 @@ FORBIDDEN = {
 }
 ALLOWED = {
     "rainmer/figures.py": {"matplotlib"},
+    "rainmer/fonts.py": {"matplotlib"},
     "rainmer/align/figures.py": {"matplotlib"},
     "rainmer/views/figures.py": {"matplotlib"},
     "rainmer/train/figures.py": {"matplotlib"},
 }
-"""Figures of commands; matplotlib is imported inside the functions that draw."""
+"""Figures of commands, and fonts; matplotlib is imported inside the functions that draw."""
 
 
 def imported_modules(path):
