@@ -27,7 +27,7 @@ from tests.detection.run.servers import (
     part,
     pictures,
     rtp_frames,
-    write_h264,
+    write_video,
 )
 
 FAST = LiveOptions(timeout=0.3, reconnect=2, first_pause=0.02, frozen=0)
@@ -278,7 +278,7 @@ def test_slow_consumer_gets_new_frames_and_the_others_are_counted():
 
 
 def test_video_on_a_web_server_is_read_in_full_and_ends_well(tmp_path):
-    write_h264(str(tmp_path / "a.mp4"), range(40), "mp4")
+    write_video(str(tmp_path / "a.mp4"), range(40), "mp4")
     with FileServer(tmp_path) as server:
         live = Live(f"{server.url}/a.mp4", replace(FAST, max_latency=0.001))
         assert read(live, pause_s=0.002) == numbered(range(40))
@@ -290,8 +290,23 @@ def test_video_on_a_web_server_is_read_in_full_and_ends_well(tmp_path):
     assert live.fps == 25
 
 
+def test_damaged_video_on_a_web_server(tmp_path):
+    write_video(str(tmp_path / "a.avi"), range(10), "avi", codec="mjpeg")
+    content = bytearray((tmp_path / "a.avi").read_bytes())
+    start = [match.start() for match in re.finditer(b"\xff\xd8\xff", content)][4]
+    content[start : start + 600] = bytes(600)  # all of it
+    (tmp_path / "a.avi").write_bytes(content)
+
+    with FileServer(tmp_path) as server:
+        live = Live(f"{server.url}/a.avi", FAST)
+        found = read(live)
+
+    assert found == [(f"{i:06d}", i) for i in range(10) if i != 4]
+    assert live.failures == ["live-a: damaged frames left out: 1"]
+
+
 def test_video_on_a_web_server_that_breaks_off(tmp_path):
-    write_h264(str(tmp_path / "a.ts"), range(40), "mpegts")
+    write_video(str(tmp_path / "a.ts"), range(40), "mpegts")
     with FileServer(tmp_path, cut=4000) as server:
         live = Live(f"{server.url}/a.ts", FAST)
         found = read(live)
@@ -304,7 +319,7 @@ def make_playlist(folder, segments: int, *, ended: bool) -> None:
     lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXT-X-MEDIA-SEQUENCE:0"]
     for i in range(segments):
         if not (folder / f"{i}.ts").exists():
-            write_h264(str(folder / f"{i}.ts"), range(i * 5, i * 5 + 5), "mpegts")
+            write_video(str(folder / f"{i}.ts"), range(i * 5, i * 5 + 5), "mpegts")
         lines += ["#EXTINF:0.2,", f"{i}.ts"]
     text = "\n".join([*lines, *["#EXT-X-ENDLIST"] * ended])
     (folder / "new").write_text(text)
