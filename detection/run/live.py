@@ -77,7 +77,7 @@ class LiveCounts:
 
     Attributes:
         received: Whole frames that arrived.
-        dropped: Those of them that were too old when their turn came.
+        dropped: Those of them that gave way to newer ones.
         damaged: Frames that could not be decoded in full. They are skipped.
         reconnects: How often the source was lost and came back.
         offline_s: Time in s until it came back, in all.

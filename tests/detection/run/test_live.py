@@ -370,11 +370,11 @@ def test_rtsp_by_tcp():
         yield 0.0 if n else 60.0
 
     with RtspServer(plan) as server:
-        live = Live(server.url.replace("//", "//user:secret@"), FAST, limit=60)
+        live = Live(server.url.replace("//", "//user:secret@"), FAST, limit=80)
         found = read(live)
         assert server.transports[0].startswith("RTP/AVP/TCP")
 
-    assert len(found) == 60
+    assert len(found) == 80
     assert live.failures == []
     assert live.counts.reconnects >= 2
     assert live.counts.offline_s > 0.3
