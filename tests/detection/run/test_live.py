@@ -9,11 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from detection.pipeline import Pipeline
-from detection.run.addresses import is_live, name_of, shown_address
 from detection.run.live import Live, LiveOptions
 from detection.types import Detections
 from rainmer.errors import ImageError
@@ -475,40 +472,3 @@ def test_device_that_ignores_time_outs(monkeypatch):
 def test_null_byte_in_an_address():
     with pytest.raises(ImageError, match=r"^the stream rtsp://nul.*null byte"):
         Live("rtsp://nul\0")
-
-
-@pytest.mark.parametrize(
-    ("address", "name"),
-    [
-        ("0", "live-0"),
-        ("rtsp://10.0.0.7/stream1", "live-stream1"),
-        ("rtsp://user:secret@10.0.0.7", "live-10-0-0-7"),
-        ("http://host:8080/video.mjpg?user=a&password=secret", "live-video"),
-        ("http://host/", "live-host"),
-        ("rtsp://user:se/cret@host/stream1", "live-stream"),
-        ("rtsp://user:1/2@host/stream1", "live-stream"),
-        ("rtsp://user:1?2@host/stream1", "live-stream"),
-        ("rtsp://user:se@cret@[::1]:554/a/b.c", "live-b"),
-    ],
-)
-def test_names(address, name):
-    assert is_live(address)
-    assert Live(address).name == name
-    assert "cret" not in shown_address(address)
-
-
-@given(
-    st.sampled_from(["rtsp", "http", "rtmp"]),
-    st.text("a1:/?#@[]%&= é", min_size=1),
-    st.sampled_from(["host", "[::1]", "host:554"]),
-    st.sampled_from(["", "/", "/stream1"]),
-)
-def test_passwords_are_never_shown(scheme, password, host, path):
-    for address in (
-        f"{scheme}://user:{password}@{host}{path}",
-        f"{scheme}://{password}@{host}{path}",
-        f"{scheme}://{host}{path}?token={password}",
-    ):
-        shown = shown_address(address)
-        assert shown in (f"{scheme}://{host}{path}", f"{scheme}://...")
-        assert re.fullmatch(r"live-[\w-]+", name_of(address))
