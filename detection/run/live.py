@@ -37,7 +37,10 @@ _REMEMBERED = 1024  # frames: after a reconnect HLS repeats up to three segments
 
 # What waiting does not mend if the very first connection fails by it.
 _PERMANENT = (
-    av.error.HTTPClientError,
+    av.error.HTTPBadRequestError,
+    av.error.HTTPUnauthorizedError,
+    av.error.HTTPForbiddenError,
+    av.error.HTTPNotFoundError,
     av.error.InvalidDataError,
     av.error.ProtocolNotFoundError,
     av.error.DecoderNotFoundError,
@@ -74,7 +77,7 @@ class LiveCounts:
 
     Attributes:
         received: Whole frames that arrived.
-        dropped: Those of them that were too old when their turn came.
+        dropped: Those of them that gave way to newer ones.
         damaged: Frames that could not be decoded in full. They are skipped.
         reconnects: How often the source was lost and came back.
         offline_s: Time in s until it came back, in all.
@@ -185,6 +188,8 @@ class Live:
             self.failures.append(f"{self.name}: {self._error}")
         elif self._error is not None:
             raise self._error
+        elif self._finite and self.counts.damaged:
+            self.failures.append(f"{self.name}: damaged frames left out: {self.counts.damaged}")
 
     def admit(self, frame: SourceFrame) -> bool:
         """Tell whether a frame that was handed out is to be processed, now that its turn has come.
@@ -277,7 +282,7 @@ class Live:
             self._expect()
             with connect(self.address, self.options.timeout) as container:
                 connected, finite = True, is_finite(container)
-                if finite and self._finite is False:
+                if finite and self._finite is False and self.counts.received:
                     return None  # a live stream that has become a recording: it is over
                 self._finite = finite
                 self._play(container)

@@ -201,7 +201,7 @@ def test_stream_that_breaks_off_is_reported_and_the_others_are_complete(
     counts = {"received": 6, "dropped": 0, "damaged": 0, "reconnects": 0, "offline_s": 0.0}
     assert timing["live"] == {"live-video": counts}
     printed = capsys.readouterr().out
-    assert "live-video: 6 frames came, 0 dropped as too old, 0 damaged; 0 reconnects" in printed
+    assert "live-video: 6 frames came, 0 dropped to keep up, 0 damaged; 0 reconnects" in printed
     assert "secret" not in run_json + printed + caplog.text + str(raised.value)
     assert not any("secret" in str(path) for path in tmp_path.rglob("*"))
 
