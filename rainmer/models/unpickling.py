@@ -63,7 +63,10 @@ class Unread:
 
 
 class _Inert:
-    """Stands for a class or function of the file; its instances keep what they were given."""
+    """Stands for a class or function of the file; its instances keep what they were given.
+
+    The unpickler calls nothing but these methods, which only store.
+    """
 
     origin = ""
 
@@ -137,7 +140,7 @@ def read_inert(file: Path) -> Any:
         The content: tensors, plain values, lists and dictionaries; everything else is `Unread`.
 
     Raises:
-        WeightsError: The file names functions that run code; or a tensor is of an unknown kind.
+        WeightsError: The file names functions that run code.
         Any of `LOAD_ERRORS`, zipfile.BadZipFile: The file is damaged, or of another kind.
     """
     try:
@@ -271,14 +274,7 @@ class _Interpreter:
         tensors = any(isinstance(inside, _Storage) for inside in _walk(part))
         return Unread(part.origin, holds_tensors=tensors)
 
-    def tensor(
-        self,
-        storage: Any,
-        offset: Any,
-        size: Any,
-        stride: Any,
-        *_: Any,
-    ) -> Tensor:
+    def tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
         """Return a tensor on a part of a storage."""
         if not isinstance(storage, _Storage) or len(storage) < 5:
             raise pickle.UnpicklingError("a tensor without a storage")
