@@ -22,7 +22,7 @@ from torch import Tensor
 
 from rainmer.errors import WeightsError
 
-__all__ = ["Unread", "read_inert"]
+__all__ = ["Unread", "is_zip", "read_inert"]
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 """The first number in files of torch before 1.6."""
@@ -44,6 +44,8 @@ _DTYPES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
 }
 
 _StorageReader = Callable[[str, torch.dtype], Tensor]
@@ -144,7 +146,7 @@ def read_inert(file: Path) -> Any:
         Any of `LOAD_ERRORS`, zipfile.BadZipFile: The file is damaged, or of another kind.
     """
     try:
-        if zipfile.is_zipfile(file):
+        if is_zip(file):
             with zipfile.ZipFile(file) as archive:
                 return _read_zip(archive)
         return _read_legacy(io.BytesIO(file.read_bytes()))
@@ -153,6 +155,12 @@ def read_inert(file: Path) -> Any:
             f"{file} is refused: it is a pickle that calls {error} when opened, and may run any "
             "code: open it with no other program, and get the weights from elsewhere"
         ) from error
+
+
+def is_zip(file: Path) -> bool:
+    """Tell whether a file is of torch 1.6 or later, as torch does: by its first bytes."""
+    with file.open("rb") as content:
+        return content.read(4) == b"PK\x03\x04"
 
 
 def _read_zip(archive: zipfile.ZipFile) -> Any:

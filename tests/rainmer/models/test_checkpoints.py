@@ -135,6 +135,8 @@ def test_weights_are_found(content, entry, left_out):
         ({"epoch": 3, "model": {"lr": 1}}, "holds no weights, but epoch, model"),
         ({"first": W, "second": RAW}, r"several sets of weights \(first, second\)"),
         ({"model": {3: W["conv.bias"]}}, "holds no weights, but model"),
+        ({"a": torch.eye(2).to_sparse()}, "the weight a is no tensor of plain real numbers"),
+        ({"a": torch.zeros(2).to(torch.complex64)}, "the weight a is no tensor of plain"),
         ({"module.a": W["conv.bias"], "a": W["conv.bias"]}, "two weights a"),
         ({"model": {"model": {"model": {"model": {"model": {"model": {"model": {"model": {"model":
           {"model": W}}}}}}}}}}, "levels|no weights"),
