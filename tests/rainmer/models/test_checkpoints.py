@@ -88,6 +88,23 @@ def test_every_network_is_read_from_every_container(name, tmp_path):
     assert weights_fingerprint(models.load(f"{name}:{tmp_path / 'w.safetensors'}")) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("drsformer", "patch_embed.proj.weight"),
+        ("idt", "input_proj.proj.0.weight"),
+        ("promptir", "encoder_level3.0.attn.temperature"),
+        ("rainmer", "patch_embed.proj.weight"),
+    ],
+)
+def test_empty_weights_from_which_options_are_read_are_refused(name, key):
+    with torch.device("meta"):
+        network = type(models.build(name))
+    for shape in ((), (0,)):
+        with pytest.raises(WeightsError):
+            network.from_official({**published(name), key: torch.zeros(shape)})
+
+
 def content_of(content, tmp_path, suffix=".pth", **options):
     torch.save(content, tmp_path / f"content{suffix}", **options)
     return read_weights_file(tmp_path / f"content{suffix}")
