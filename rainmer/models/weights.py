@@ -26,7 +26,7 @@ from rainmer.models.baselines.prenet import PReNet
 from rainmer.models.checkpoints import Checkpoint, bare_weights, find_weights
 from rainmer.models.network import Network
 from rainmer.models.rainmer_config import RainmerConfig
-from rainmer.models.unpickling import Unread, read_inert
+from rainmer.models.unpickling import Unread, is_zip, read_inert
 
 __all__ = [
     "RUN_FORMAT",
@@ -78,7 +78,7 @@ class WeightsFile:
 
     def log(self, path: str | os.PathLike[str]) -> None:
         """Log what was taken from the file and what was not, if it is more than a state dict."""
-        if self.found.entry or self.found.left_out:
+        if self.found.path or self.found.left_out:
             _log.info("%s: %s", path, self.found.described())
 
 
@@ -274,8 +274,8 @@ def _prenet_keys() -> Set[str]:
 
 def _read_pickle(file: Path) -> tuple[Mapping[Any, Any], str]:
     """Return the content of a file of torch.save, and how it was read."""
-    kind = "torch, zip" if zipfile.is_zipfile(file) else "torch, before 1.6"
     try:
+        kind = "torch, zip" if is_zip(file) else "torch, before 1.6"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about files that torch did not write
             content = torch.load(file, map_location="cpu", weights_only=True)

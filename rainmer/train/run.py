@@ -294,11 +294,10 @@ class _Run:
             self._stop(f"{broken} is not finite at step {self.step}, so nothing was saved")
 
     def _stop(self, reason: str) -> NoReturn:
-        kept = (
-            f"no checkpoint is in {self.out} yet"
-            if self.saved is None
-            else f"the last good checkpoint, of step {self.saved}, is {self.out / CHECKPOINT}"
-        )
+        kept = f"no checkpoint is in {self.out} yet"
+        if (self.out / CHECKPOINT).is_file():
+            step = "" if self.saved is None else f", of step {self.saved},"
+            kept = f"the last good checkpoint{step} is {self.out / CHECKPOINT}"
         raise RainmerError(f"{reason}: lower optimiser.lr, or use precision: fp32; {kept}")
 
     def _after_step(self, result: StepResult, *, last: bool) -> None:

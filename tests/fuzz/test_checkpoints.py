@@ -23,7 +23,15 @@ from tests.rainmer.models.baselines.test_baselines import official_weights
 from tests.rainmer.models.baselines.test_published import tiny_weights
 
 TENSORS = st.sampled_from(
-    [torch.zeros(2), torch.ones(()), torch.zeros(0), torch.arange(4)[1::2], torch.eye(3).half()]
+    [
+        torch.zeros(2),
+        torch.ones(()),
+        torch.zeros(0),
+        torch.arange(4)[1::2],
+        torch.eye(3).half(),
+        torch.zeros(1, dtype=torch.complex64),
+        torch.zeros(2).bool(),
+    ]
 )
 LEAVES = (
     st.none()
@@ -105,7 +113,7 @@ def test_contents(folder, content, new, protocol):
     assert all(isinstance(value, torch.Tensor) for value in read.state_dict.values())
     # What is taken is in the file, as it is called there, and the rest is named.
     there = content
-    for name in read.found.entry.split(".") if read.found.entry else ():
+    for name in read.found.path:
         there = there[name]
     for key, value in read.state_dict.items():
         assert torch.equal(value, there[key])

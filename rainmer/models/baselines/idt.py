@@ -486,6 +486,8 @@ def _config_of(weights: Mapping[str, Tensor]) -> IDTConfig:
         heads = tuple(table.shape[-1] for table in tables)
     except (KeyError, IndexError):
         return IDTConfig()
+    if not dim:
+        raise WeightsError("input_proj.proj.0.weight is empty")
     if kernel not in _IMAGE_SIZES:
         raise WeightsError("the weights of idt are for images larger than 128x128 or damaged")
     expansion = bottleneck_hidden / (dim * _BOTTLENECK.width)

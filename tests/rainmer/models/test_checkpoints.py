@@ -77,13 +77,32 @@ CONTAINERS = {
 @pytest.mark.parametrize("name", models.network_names())
 def test_every_network_is_read_from_every_container(name, tmp_path):
     weights = published(name)
-    expected = weights_fingerprint(models.restore_network(name, content_of(weights, tmp_path), ""))
     for container, pack in CONTAINERS.items():
         path = tmp_path / f"{container}.pth"
         torch.save(pack(weights), path)
-        assert weights_fingerprint(models.load(f"{name}:{path}")) == expected
+        bare = bare_weights(load_state_dict_file(path))
+        assert bare.keys() == weights.keys()
+        assert all(torch.equal(bare[key], value) for key, value in weights.items())
+    expected = weights_fingerprint(models.load(f"{name}:{path}"))
     main(["convert", str(path), str(tmp_path / "w.safetensors"), "--network", name])
     assert weights_fingerprint(models.load(f"{name}:{tmp_path / 'w.safetensors'}")) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("drsformer", "patch_embed.proj.weight"),
+        ("idt", "input_proj.proj.0.weight"),
+        ("promptir", "encoder_level3.0.attn.temperature"),
+        ("rainmer", "patch_embed.proj.weight"),
+    ],
+)
+def test_empty_weights_from_which_options_are_read_are_refused(name, key):
+    with torch.device("meta"):
+        network = type(models.build(name))
+    for shape in ((), (0,)):
+        with pytest.raises(WeightsError):
+            network.from_official({**published(name), key: torch.zeros(shape)})
 
 
 def content_of(content, tmp_path, suffix=".pth", **options):
@@ -133,6 +152,8 @@ def test_weights_are_found(content, entry, left_out):
         ({"epoch": 3, "model": {"lr": 1}}, "holds no weights, but epoch, model"),
         ({"first": W, "second": RAW}, r"several sets of weights \(first, second\)"),
         ({"model": {3: W["conv.bias"]}}, "holds no weights, but model"),
+        ({"a": torch.eye(2).to_sparse()}, "the weight a is no tensor of plain real numbers"),
+        ({"a": torch.zeros(2).to(torch.complex64)}, "the weight a is no tensor of plain"),
         ({"module.a": W["conv.bias"], "a": W["conv.bias"]}, "two weights a"),
         ({"model": {"model": {"model": {"model": {"model": {"model": {"model": {"model": {"model":
           {"model": W}}}}}}}}}}, "levels|no weights"),
