@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
-from detection.types import DerainCallable, Where
+from detection.types import DerainCallable, Where, call_derainer
+from rainmer import Derainer
 from rainmer.device import survive_forks
 from rainmer.errors import RainmerError
 
-__all__ = ["DrawOn", "Settings", "Where", "is_attached", "kept_threads", "make_class"]
+__all__ = ["DrawOn", "Settings", "Where", "derain", "is_attached", "kept_threads", "make_class"]
 
 DrawOn = Literal["rainy", "derained"]
 
@@ -62,6 +64,21 @@ class Settings:
     def key(self) -> tuple[object, ...]:
         """A key that is equal for equal settings, as long as the derainer is alive."""
         return id(self.derainer), self.where, self.draw_on, self.on_device
+
+
+def derain(settings: Settings, frames: Any, paths: Sequence[str]) -> Any:  # noqa: ANN401
+    """Derain frames of any kind, named by their paths, and check the result.
+
+    On a GPU a `rainmer.Derainer` returns before it knows whether its values are finite. The check
+    waits for it, as ultralytics does, which times this step.
+
+    Raises:
+        RainmerError: See `detection.types.call_derainer` and `rainmer.Derainer.check`.
+    """
+    derained = call_derainer(settings.derainer, frames, [Path(path).name for path in paths])
+    if isinstance(settings.derainer, Derainer):
+        settings.derainer.check()
+    return derained
 
 
 def is_attached(yolo: object) -> bool:

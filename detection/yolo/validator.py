@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import cv2
@@ -23,8 +22,8 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.ops import Profile
 from ultralytics.utils.patches import imread
 
-from detection.types import DerainCallable, call_derainer
-from detection.yolo.binding import Settings, Where, make_class
+from detection.types import DerainCallable
+from detection.yolo.binding import Settings, Where, derain, make_class
 from rainmer.errors import ImageError, RainmerError
 from rainmer.frames.arrays import Frame, reverse_channels
 
@@ -119,9 +118,8 @@ class DerainValidator(_Base):  # type: ignore[misc]
 
     def derain(self, frames: Any, paths: Sequence[str]) -> Any:
         """Derain frames that were read from `paths`, measuring the time."""
-        names = [Path(path).name for path in paths]
         with torch.inference_mode(), self._derain_time:
-            return call_derainer(self.settings.derainer, frames, names)
+            return derain(self.settings, frames, paths)
 
     def _derain_contents(self, batch: dict[str, Any]) -> None:
         images = batch["img"]

@@ -118,7 +118,7 @@ class Derainer:
             tile_by=tile_by,
         )
         self._restorer = self._make_restorer(spec)
-        self._restorer.prepare(self.device, dtype, compiled=compiled)
+        self._restorer.prepare(self.device, dtype, compiled=compiled, tile=tile)
         # Of the calling thread: `finite`, a flag on the GPU for its results since its last `check`.
         self._unchecked = threading.local()
         self._check_tile()

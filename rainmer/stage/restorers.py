@@ -62,7 +62,12 @@ class Restorer(Protocol):
     cacheable: bool
 
     def prepare(
-        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+        self,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        *,
+        compiled: bool = False,
+        tile: int | None = None,
     ) -> None:
         """Get ready for inference on a device.
 
@@ -73,6 +78,7 @@ class Restorer(Protocol):
             dtype: Type to compute in. Restorers may leave it to autocast, which is on during
                 `prompts` and `restore` for types other than float32.
             compiled: Whether to use torch.compile where possible.
+            tile: Side of the tiles that the user asks for, in pixels.
         """
 
     def prompts(self, batch: Tensor) -> Tensor | None:
@@ -103,7 +109,12 @@ class NetworkRestorer:
         self._run: Callable[..., Tensor] = self.network
 
     def prepare(
-        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+        self,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        *,
+        compiled: bool = False,
+        tile: int | None = None,
     ) -> None:
         """Fuse and move the network; see `Restorer.prepare`."""
         if isinstance(self.network, SparseUNet):
@@ -164,7 +175,12 @@ class FunctionRestorer:
         self.tileable = tileable
 
     def prepare(
-        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+        self,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        *,
+        compiled: bool = False,
+        tile: int | None = None,
     ) -> None:
         """Move the function if it is a module; other functions follow their input's device."""
         if isinstance(self.function, nn.Module):
@@ -198,7 +214,12 @@ class ForeignRestorer(FunctionRestorer):
     """
 
     def prepare(
-        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+        self,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        *,
+        compiled: bool = False,
+        tile: int | None = None,
     ) -> None:
         """Move the function if it is a module.
 
@@ -211,7 +232,7 @@ class ForeignRestorer(FunctionRestorer):
         }.get(dtype, ("", ""))
         if flag and not getattr(self.function, flag, True):
             raise SpecError(f"{self.source} does not support {precision}: use --precision fp32")
-        super().prepare(device, dtype, compiled=compiled)
+        super().prepare(device, dtype, compiled=compiled, tile=tile)
 
     def restore(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
         """Call the function.
@@ -298,10 +319,15 @@ class BlendRestorer:
         self.cacheable = restorer.cacheable
 
     def prepare(
-        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+        self,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        *,
+        compiled: bool = False,
+        tile: int | None = None,
     ) -> None:
         """Prepare the restorer."""
-        self.restorer.prepare(device, dtype, compiled=compiled)
+        self.restorer.prepare(device, dtype, compiled=compiled, tile=tile)
         self.rules = self.restorer.rules
 
     def prompts(self, batch: Tensor) -> Tensor | None:

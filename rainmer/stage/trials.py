@@ -87,16 +87,21 @@ class TriedRestorer(ForeignRestorer):
 
     @torch.no_grad()
     def prepare(
-        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+        self,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        *,
+        compiled: bool = False,
+        tile: int | None = None,
     ) -> None:
         """Move the network if it is a module, and find out what it takes.
 
         Raises:
             SpecError: It enlarges images.
         """
-        super().prepare(device, dtype, compiled=compiled)
+        super().prepare(device, dtype, compiled=compiled, tile=tile)
         orders = (False, True) if isinstance(self.function, ScriptedModule) else (False,)
-        for (rules, size_hw), last in itertools.product(_trials(self._declared), orders):
+        for (rules, size_hw), last in itertools.product(_trials(self._declared, tile), orders):
             if isinstance(self.function, ScriptedModule):
                 self.function.channels_last = last
             if self._restores(rules.batch or 1, size_hw, device):
@@ -137,11 +142,11 @@ class TriedRestorer(ForeignRestorer):
             if self._succeeded or None not in self._declared.fixed_hw:
                 raise
             raise SpecError(
-                f"{error}; if it takes images of one size only, set it: --tile SIDE --batch 1"
+                f"{error}; if it takes images of one size only, try --tile SIDE"
             ) from error
 
 
-def _trials(declared: InputRules) -> Iterator[tuple[InputRules, tuple[int, int]]]:
+def _trials(declared: InputRules, tile: int | None) -> Iterator[tuple[InputRules, tuple[int, int]]]:
     """Yield what a network may demand, the least first, each with a size that would then work."""
     height, width = declared.fixed_hw
     for multiple, scale in itertools.product(_MULTIPLES, (1, 4)):
@@ -150,6 +155,6 @@ def _trials(declared: InputRules) -> Iterator[tuple[InputRules, tuple[int, int]]
         yield rules, (height or short, width or short + multiple)
         if height and width:
             return
-    for size_hw in _FIXED:
+    for size_hw in (*([(tile, tile)] if tile else []), *_FIXED):
         fixed_hw = (height or size_hw[0], width or size_hw[1])
         yield InputRules(_MULTIPLES[0], fixed_hw, declared.batch), fixed_hw

@@ -383,3 +383,18 @@ def test_the_derainer_keeps_its_cpu_threads(tmp_path):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+class Late(Derainer):
+    """As on a GPU: the call returns, `check` tells."""
+
+    def __call__(self, frames):
+        self._unchecked.finite = torch.tensor(False)
+        return frames
+
+
+@pytest.mark.parametrize("where", ["frame", "network"])
+def test_values_that_are_not_finite_stop_the_prediction(where):
+    yolo = attach(make_yolo(), Late("none", device="cpu"), where)
+    with pytest.raises(RainmerError, match="none gave values that are not finite"):
+        yolo.predict(make_frame(60, 90), **OPTIONS)

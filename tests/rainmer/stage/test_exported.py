@@ -53,6 +53,12 @@ def test_frames_of_any_size_go_through_files_of_any_shape(tmp_path, shape):
         np.testing.assert_array_equal(restored, given)
 
 
+def test_a_blend_of_a_file_follows_its_size(tmp_path):
+    path = write_onnx(tmp_path / "net.onnx", [1, 3, 48, 48])
+    blended = Derainer(f"blend:0.5:onnx:{path}", device="cpu")(frame(60, 30))
+    np.testing.assert_array_equal(blended, frame(60, 30))
+
+
 def test_the_command_takes_a_file_of_a_fixed_size(tmp_path):
     from rainmer.derain.__main__ import main
 
@@ -149,7 +155,7 @@ def test_what_goes_wrong_while_a_file_runs_is_one_line(tmp_path, capfd):
         "enlarges frames 2 times": write_onnx(
             tmp_path / "a.onnx", nchw, *doubled, out_shape=free, constants=by
         ),
-        "failed: RuntimeError: Non-zero status code.*at 64x64.*--tile SIDE --batch 1": write_onnx(
+        "failed: RuntimeError: Non-zero status code.*at 64x64.*--tile SIDE": write_onnx(
             tmp_path / "b.onnx", nchw, *reshape, out_shape=free, constants=to
         ),
         "int64": write_onnx(
@@ -272,8 +278,10 @@ def test_scripts_that_are_no_derainers(tmp_path):
     with pytest.raises(SpecError, match=r"two\.ts .*enlarges frames 2 times"):
         derain(script(Doubled(), tmp_path / "two.ts"), "torchscript")
     odd = script(Fixed((33, 33)), tmp_path / "odd.ts")
-    with pytest.raises(SpecError, match=r"odd\.ts failed: .*3, 33, 33.*--tile SIDE --batch 1"):
+    with pytest.raises(SpecError, match=r"odd\.ts failed: .*3, 33, 33.*--tile SIDE"):
         derain(odd, "torchscript")(frame(70, 80))
+    told = derain(odd, "torchscript", tile=33, overlap=8)
+    assert np.abs(told(frame(30, 80)) - frame(30, 80) / 2.0).max() <= 1
     late = derain(script(Late(), tmp_path / "late.ts"), "torchscript")
     with pytest.raises(
         SpecError, match=r"late\.ts failed: RuntimeError: shape .*at 72x80"
