@@ -24,8 +24,8 @@ from rainmer.data.layouts.table import Layout, Mode, find_layout
 from rainmer.data.layouts.tree import Tree, natural_key
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
-from rainmer.folders import find_files, skipped_line
-from rainmer.frames.images import IMAGE_SUFFIXES
+from rainmer.folders import skipped_line
+from rainmer.frames.images import find_images
 
 __all__ = [
     "ImageSet",
@@ -190,7 +190,7 @@ def images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DatasetError(f"no folder {folder} of {role} images")
-    found = find_files(folder, IMAGE_SUFFIXES)
+    found = find_images(folder)
     for line in found.unreadable:
         defects.error("folder left out", line)
     others = Counter({k: n for k, n in found.skipped.items() if k not in _COMPANIONS})
