@@ -70,7 +70,8 @@ def to_eight_bits(deep: npt.NDArray[Any], source: str, stretch: Stretch | None =
 
 def _scaled(deep: npt.NDArray[Any], low: float, high: float) -> Frame:
     unit = (deep.astype(np.float64) - low) / max(high - low, np.finfo(np.float64).tiny)
-    return np.rint(np.nan_to_num(unit, nan=0.0).clip(0.0, 1.0) * 255.0).astype(np.uint8)
+    levels = np.rint(np.nan_to_num(unit, nan=0.0).clip(0.0, 1.0) * 255.0)
+    return cast(Frame, levels.astype(np.uint8))
 
 
 def note_once(source: str, kind: str, text: str) -> None:

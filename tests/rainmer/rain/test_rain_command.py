@@ -248,3 +248,11 @@ def test_pictures_do_not_depend_on_threads(photos, rain):
     for name in files(one):
         a, b = read_image(one / name).astype(int), read_image(two / name).astype(int)
         assert np.abs(a - b).max() <= 1
+
+
+def test_linked_folders_are_rendered(photos, rain, tmp_path):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "day").symlink_to(photos)
+    (photos / "loop").symlink_to(tmp_path / "linked")
+    assert "rainy/day/sub/a.png" in files(rain(tmp_path / "linked", preset="streaks"))
+    assert len(files(tmp_path / "out")) == 9
