@@ -148,7 +148,7 @@ def _print_summary(summary: dict[str, Any], folder: Path) -> None:
     stages = ", ".join(f"{name} {ms:.1f}" for name, ms in timing["stage_ms"].items())
     for name, counts in timing.get("live", {}).items():
         print(
-            f"{name}: {counts['received']} frames came, {counts['dropped']} dropped as too old, "
+            f"{name}: {counts['received']} frames came, {counts['dropped']} dropped to keep up, "
             f"{counts['damaged']} damaged; {counts['reconnects']} reconnects, "
             f"{counts['offline_s']:.1f} s offline"
         )

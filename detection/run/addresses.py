@@ -59,11 +59,11 @@ def connect(address: str, timeout: float) -> InputContainer:
     """
     file, device = (address, None) if not address.isdecimal() else _camera(int(address))
     scheme = address.partition("://")[0].lower()
-    options = {}
+    options = {"fpsprobesize": "0"}  # 20 frames would be late by the time that they take
     if scheme in ("rtsp", "rtsps"):
-        options = {"rtsp_flags": "prefer_tcp"}
+        options |= {"rtsp_flags": "prefer_tcp"}
     elif scheme in ("http", "https"):
-        options = {"reconnect": "1"}  # a file goes on where it broke off
+        options |= {"reconnect": "1"}  # a file goes on where it broke off
     started = time.monotonic()
     try:
         return av.open(

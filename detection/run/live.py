@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
+import numpy as np
 from av.container import InputContainer
 
 from detection.run.addresses import connect, is_finite, name_of, reason, shown_address
@@ -28,7 +29,7 @@ __all__ = ["Live", "LiveCounts", "LiveOptions"]
 _LONGEST_PAUSE_S = 30.0
 _MOST_WAITING = 16  # frames, 50 MB of 1080p
 _POLL_S = 0.1
-_LONGEST_JOIN_S = 0.5
+_LONGEST_JOIN_S = 0.2
 _TIMEOUTS_UNTIL_STUCK = 3  # opening alone may take two
 # HLS: frames further from where their time stamps belong start a new clock.
 _LATE_S, _EARLY_S = 0.5, 60.0
@@ -36,7 +37,10 @@ _REMEMBERED = 1024  # frames: after a reconnect HLS repeats up to three segments
 
 # What waiting does not mend if the very first connection fails by it.
 _PERMANENT = (
-    av.error.HTTPClientError,
+    av.error.HTTPBadRequestError,
+    av.error.HTTPUnauthorizedError,
+    av.error.HTTPForbiddenError,
+    av.error.HTTPNotFoundError,
     av.error.InvalidDataError,
     av.error.ProtocolNotFoundError,
     av.error.DecoderNotFoundError,
@@ -73,7 +77,7 @@ class LiveCounts:
 
     Attributes:
         received: Whole frames that arrived.
-        dropped: Those of them that were too old when their turn came.
+        dropped: Those of them that gave way to newer ones.
         damaged: Frames that could not be decoded in full. They are skipped.
         reconnects: How often the source was lost and came back.
         offline_s: Time in s until it came back, in all.
@@ -184,6 +188,8 @@ class Live:
             self.failures.append(f"{self.name}: {self._error}")
         elif self._error is not None:
             raise self._error
+        elif self._finite and self.counts.damaged:
+            self.failures.append(f"{self.name}: damaged frames left out: {self.counts.damaged}")
 
     def admit(self, frame: SourceFrame) -> bool:
         """Tell whether a frame that was handed out is to be processed, now that its turn has come.
@@ -218,7 +224,9 @@ class Live:
                     self._change.notify_all()
                     return self._waiting.popleft()
                 if time.monotonic() > self._expected_s:
-                    self._error = ImageError(f"{self.label} has hung up its reader: no answer")
+                    self._error = ImageError(
+                        f"{self.label} does not answer, and no time-out ends it"
+                    )
                 if self._ended or self._error is not None:
                     return None
                 self._change.wait(_POLL_S)
@@ -274,7 +282,7 @@ class Live:
             self._expect()
             with connect(self.address, self.options.timeout) as container:
                 connected, finite = True, is_finite(container)
-                if finite and self._finite is False:
+                if finite and self._finite is False and self.counts.received:
                     return None  # a live stream that has become a recording: it is over
                 self._finite = finite
                 self._play(container)
@@ -410,7 +418,7 @@ class _PictureWatch:
         Raises:
             _LostError: It has been the same for too long.
         """
-        checksum = zlib.crc32(picture.planes[0])
+        checksum = _checksum(picture)
         if checksum != self._checksum:
             self._checksum, self._since_s, self._allowed_s = checksum, now_s, self._frozen_s
         elif 0 < self._allowed_s < now_s - self._since_s:
@@ -419,11 +427,19 @@ class _PictureWatch:
 
     def is_repeated(self, picture: av.VideoFrame) -> bool:
         """Tell whether this picture came before at the same time of the stream."""
-        key = picture.pts, zlib.crc32(picture.planes[0])
+        key = picture.pts, _checksum(picture)
         if key in self._seen:
             return True
         self._seen.append(key)
         return False
+
+
+def _checksum(picture: av.VideoFrame) -> int:
+    """Return a checksum of the first plane (luma, or all of a packed format), without padding."""
+    plane, form = picture.planes[0], picture.format
+    bits = form.components[0].bits if form.is_planar else form.padded_bits_per_pixel
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return zlib.crc32(rows[:, : plane.width * -(-bits // 8)].tobytes())
 
 
 class _SegmentClock:

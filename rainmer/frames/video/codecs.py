@@ -43,7 +43,7 @@ class Encoder:
 
 
 _LEGACY = (Colorspace.ITU601, ColorRange.MPEG)
-_H264 = Encoder(name="libx264", crf=18, even=True, options={"preset": "veryfast"})
+_H264 = Encoder(name="libx264", crf=18, even=True, options={"preset": "superfast"})
 _OPENH264 = Encoder(name="libopenh264", even=True, options={"b": "8M"})
 _HEVC = Encoder(
     name="libx265",

@@ -143,12 +143,16 @@ class FileServer(Server):
         return f"http://{self.host}"
 
 
-def write_h264(target, numbers: range, form: str, **options: str) -> None:
+def write_video(
+    target, numbers: range, form: str, *, codec: str = "libx264", packetsize: int = 0
+) -> None:
     """Encode pictures; each is a key frame or depends on its predecessor only."""
+    options = {"packetsize": str(packetsize)} if packetsize else {}
     with av.open(target, "w", format=form, options=options) as container:
-        stream = container.add_stream("libx264", rate=25)
+        stream = container.add_stream(codec, rate=25)
         stream.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "5"}
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.height, stream.width = 48, 64
+        stream.pix_fmt = "yuv420p" if codec == "libx264" else "yuvj420p"
         for number in numbers:
             frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 25)
@@ -173,7 +177,7 @@ class _RtpPackets(io.RawIOBase):
 @functools.cache
 def _rtp_packets(frames: int) -> list[bytes]:
     sink = _RtpPackets()
-    write_h264(sink, range(frames), "rtp", packetsize="1200")
+    write_video(sink, range(frames), "rtp", packetsize=1200)
     return sink.packets
 
 

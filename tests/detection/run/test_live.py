@@ -9,11 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from detection.pipeline import Pipeline
-from detection.run.addresses import is_live, name_of, shown_address
 from detection.run.live import Live, LiveOptions
 from detection.types import Detections
 from rainmer.errors import ImageError
@@ -27,7 +24,7 @@ from tests.detection.run.servers import (
     part,
     pictures,
     rtp_frames,
-    write_h264,
+    write_video,
 )
 
 FAST = LiveOptions(timeout=0.3, reconnect=2, first_pause=0.02, frozen=0)
@@ -278,7 +275,7 @@ def test_slow_consumer_gets_new_frames_and_the_others_are_counted():
 
 
 def test_video_on_a_web_server_is_read_in_full_and_ends_well(tmp_path):
-    write_h264(str(tmp_path / "a.mp4"), range(40), "mp4")
+    write_video(str(tmp_path / "a.mp4"), range(40), "mp4")
     with FileServer(tmp_path) as server:
         live = Live(f"{server.url}/a.mp4", replace(FAST, max_latency=0.001))
         assert read(live, pause_s=0.002) == numbered(range(40))
@@ -290,8 +287,23 @@ def test_video_on_a_web_server_is_read_in_full_and_ends_well(tmp_path):
     assert live.fps == 25
 
 
+def test_damaged_video_on_a_web_server(tmp_path):
+    write_video(str(tmp_path / "a.avi"), range(10), "avi", codec="mjpeg")
+    content = bytearray((tmp_path / "a.avi").read_bytes())
+    start = [match.start() for match in re.finditer(b"\xff\xd8\xff", content)][4]
+    content[start : start + 600] = bytes(600)  # all of it
+    (tmp_path / "a.avi").write_bytes(content)
+
+    with FileServer(tmp_path) as server:
+        live = Live(f"{server.url}/a.avi", FAST)
+        found = read(live)
+
+    assert found == [(f"{i:06d}", i) for i in range(10) if i != 4]
+    assert live.failures == ["live-a: damaged frames left out: 1"]
+
+
 def test_video_on_a_web_server_that_breaks_off(tmp_path):
-    write_h264(str(tmp_path / "a.ts"), range(40), "mpegts")
+    write_video(str(tmp_path / "a.ts"), range(40), "mpegts")
     with FileServer(tmp_path, cut=4000) as server:
         live = Live(f"{server.url}/a.ts", FAST)
         found = read(live)
@@ -304,7 +316,7 @@ def make_playlist(folder, segments: int, *, ended: bool) -> None:
     lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXT-X-MEDIA-SEQUENCE:0"]
     for i in range(segments):
         if not (folder / f"{i}.ts").exists():
-            write_h264(str(folder / f"{i}.ts"), range(i * 5, i * 5 + 5), "mpegts")
+            write_video(str(folder / f"{i}.ts"), range(i * 5, i * 5 + 5), "mpegts")
         lines += ["#EXTINF:0.2,", f"{i}.ts"]
     text = "\n".join([*lines, *["#EXT-X-ENDLIST"] * ended])
     (folder / "new").write_text(text)
@@ -355,11 +367,11 @@ def test_rtsp_by_tcp():
         yield 0.0 if n else 60.0
 
     with RtspServer(plan) as server:
-        live = Live(server.url.replace("//", "//user:secret@"), FAST, limit=60)
+        live = Live(server.url.replace("//", "//user:secret@"), FAST, limit=80)
         found = read(live)
         assert server.transports[0].startswith("RTP/AVP/TCP")
 
-    assert len(found) == 60
+    assert len(found) == 80
     assert live.failures == []
     assert live.counts.reconnects >= 2
     assert live.counts.offline_s > 0.3
@@ -440,43 +452,23 @@ def test_interruption_ends_a_run_that_waits(answers):
     assert live.failures == []
 
 
+def test_device_that_ignores_time_outs(monkeypatch):
+    released = threading.Event()
+
+    def hang(*_):
+        released.wait()
+        raise TimeoutError
+
+    monkeypatch.setattr("detection.run.live.connect", hang)
+    live = Live("0", replace(FAST, timeout=0.1))
+
+    assert read(live) == []
+    released.set()
+    assert live.failures == [
+        "live-0: the camera 0 does not answer, and no time-out ends it",
+    ]
+
+
 def test_null_byte_in_an_address():
     with pytest.raises(ImageError, match=r"^the stream rtsp://nul.*null byte"):
         Live("rtsp://nul\0")
-
-
-@pytest.mark.parametrize(
-    ("address", "name"),
-    [
-        ("0", "live-0"),
-        ("rtsp://10.0.0.7/stream1", "live-stream1"),
-        ("rtsp://user:secret@10.0.0.7", "live-10-0-0-7"),
-        ("http://host:8080/video.mjpg?user=a&password=secret", "live-video"),
-        ("http://host/", "live-host"),
-        ("rtsp://user:se/cret@host/stream1", "live-stream"),
-        ("rtsp://user:1/2@host/stream1", "live-stream"),
-        ("rtsp://user:1?2@host/stream1", "live-stream"),
-        ("rtsp://user:se@cret@[::1]:554/a/b.c", "live-b"),
-    ],
-)
-def test_names(address, name):
-    assert is_live(address)
-    assert Live(address).name == name
-    assert "cret" not in shown_address(address)
-
-
-@given(
-    st.sampled_from(["rtsp", "http", "rtmp"]),
-    st.text("a1:/?#@[]%&= é", min_size=1),
-    st.sampled_from(["host", "[::1]", "host:554"]),
-    st.sampled_from(["", "/", "/stream1"]),
-)
-def test_passwords_are_never_shown(scheme, password, host, path):
-    for address in (
-        f"{scheme}://user:{password}@{host}{path}",
-        f"{scheme}://{password}@{host}{path}",
-        f"{scheme}://{host}{path}?token={password}",
-    ):
-        shown = shown_address(address)
-        assert shown in (f"{scheme}://{host}{path}", f"{scheme}://...")
-        assert re.fullmatch(r"live-[\w-]+", name_of(address))
