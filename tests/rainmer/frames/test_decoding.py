@@ -9,7 +9,6 @@ from av.video.reformatter import ColorRange
 from rainmer.frames.decoding import to_rgb
 from tests.videos import SIZE_HW, distance, ramp, record
 
-
 BT709, BT601, BT2020 = 1, 5, 9  # FFmpeg's numbers
 
 
