@@ -9,7 +9,7 @@ import functools
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -133,12 +133,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         config=_resolved(bench),
         elapsed_s=_elapsed(bench, times, started),
         notes=comparison.notes,
+        defects={comparison.data.name: comparison.data.defects},
         protocol=_protocol(bench.detector, bench.settings),
     )
     _write(bench, comparison, diagnosis, strips, facts)
-    table = format_table(comparison.table, shutil.get_terminal_size((120, 24)).columns)
-    notes = (f"note: {note}" for note in comparison.notes)
-    print(result_text(bench.folder, [table, *notes], as_json=options.json))
+    print(result_text(bench.folder, _result_lines(comparison), as_json=options.json))
     _end_with_defects(comparison, bench.folder)
 
 
@@ -305,6 +304,13 @@ def _write(
         breakdown=breakdown_section(diagnosis),
     )
     write_text(bench.folder / "report.html", render_report(report))
+
+
+def _result_lines(comparison: Comparison) -> Iterator[str]:
+    """Yield what is printed after a run."""
+    yield format_table(comparison.table, shutil.get_terminal_size((120, 24)).columns)
+    yield from (f"note: {note}" for note in comparison.notes)
+    yield from (f"repaired: {line}" for line in comparison.data.defects.repair_lines())
 
 
 def _end_with_defects(comparison: Comparison, folder: Path) -> None:

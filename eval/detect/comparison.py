@@ -215,7 +215,7 @@ def _truth(
 
 
 def _notes(data: DetectionSet, match: CategoryMatch | None) -> list[str]:
-    notes = data.defects.lines()
+    notes = [*data.defects.error_lines(), *data.defects.note_lines()]
     if match is None:
         notes.insert(
             0, "no boxes are given: rows are scored against the detector's view of the clean images"

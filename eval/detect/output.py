@@ -32,6 +32,7 @@ def write_comparison(folder: Path, comparison: Comparison, facts: RunFacts) -> N
         "pseudo_labels": comparison.pseudo_labels,
         "rows": [],
         "notes": list(facts.notes),
+        "defects": comparison.data.defects.counts(),
         "elapsed_s": dict(facts.elapsed_s),
         "config": dict(facts.config),
         "environment": dict(facts.environment),

@@ -161,6 +161,7 @@ def render_report(report: Report) -> str:
         "cost": ("Cost", costs),
         "pictures": ("Pictures", strips),
         "notes": ("Data", report.facts.notes),
+        "labels": ("Labels", report.facts.repairs),
         "method": ("Method", True),
     }
     columns = used_columns(rows, [column for column in COLUMNS if column.key in _MAIN_COLUMNS])

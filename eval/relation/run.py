@@ -280,6 +280,7 @@ def relate(bench: Bench, command: str) -> Relation:
             "wall": time.perf_counter() - bench.started,
         },
         notes=[f"{s.gains.name}: {note}" for s in bench.measured for note in s.notes],
+        defects={s.gains.name: s.data.defects for s in bench.measured},
         protocol=_protocol(bench),
     )
     return Relation(

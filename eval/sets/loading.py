@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from eval.sets.config import ConditionRule, SetConfig, read_config
+from eval.sets.config import ConditionRule, SetConfig, class_names, read_config
 from eval.sets.model import ALL, DetectionSet, Sample
 from eval.sets.rendered import (
     RainSpec,
@@ -21,6 +21,7 @@ from eval.sets.rendered import (
     render_scenes,
     write_listing,
 )
+from rainmer.config import path_in
 from rainmer.data.annotations.coco import read_coco
 from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, clip_to_image
 from rainmer.data.annotations.yolo import read_yolo
@@ -64,7 +65,7 @@ def _load_rendered(
     assert config.clean is not None
     base = file.parent
     defects = Defects()
-    clean_base = base / config.clean
+    clean_base = path_in(base, config.clean)
     clean = _images(clean_base, "clean", defects)
     sizes = _checked_sizes({key: (path, None) for key, path in clean.items()}, clean_base, defects)
     annotations = _read_annotations(config, file, sizes, None, defects)
@@ -76,7 +77,7 @@ def _load_rendered(
         )
         if key in records
     ]
-    depth = None if rain.depth is None else base / rain.depth
+    depth = None if rain.depth is None else path_in(base, rain.depth)
     rendered = render_scenes(rain, scenes, clean_base, depth, folder, defects, quiet=quiet)
     listing = write_listing(rendered, annotations.categories)
     plain = dataclasses.replace(
@@ -96,9 +97,10 @@ def _load_rendered(
 
 def _load(config: SetConfig, file: Path) -> DetectionSet:
     assert config.rainy is not None
-    base = file.parent / config.rainy
+    base = path_in(file.parent, config.rainy)
     defects = Defects()
-    listing = read_coco(file.parent / config.scenes, defects) if config.scenes is not None else None
+    scenes = None if config.scenes is None else path_in(file.parent, config.scenes)
+    listing = None if scenes is None else read_coco(scenes, defects)
     keys, pairs = _pairs(config, file.parent, listing, defects)
     sizes = _checked_sizes(pairs, base, defects)
     annotations = _read_annotations(config, file, sizes, listing, defects)
@@ -144,8 +146,8 @@ def _pairs(
     They are the listed ones, or those of the folders.
     """
     assert config.rainy is not None
-    rainy_base = base / config.rainy
-    clean_base = base / config.clean if config.clean is not None else None
+    rainy_base = path_in(base, config.rainy)
+    clean_base = path_in(base, config.clean) if config.clean is not None else None
     if listing is not None:
         rainy, clean = _listed_files(listing, rainy_base, clean_base, defects)
     else:
@@ -255,19 +257,12 @@ def _read_annotations(
             for number, (key, size) in enumerate(sorted(sizes.items()), start=1)
         }
         return Annotations({}, records)
-    path = file.parent / config.annotations
+    path = path_in(file.parent, config.annotations)
     if path.suffix.lower() == ".json":
         return read_coco(path, defects)
     if config.names is None:
         raise ConfigError(f"{file}: names: missing; YOLO labels have only class numbers")
-    try:
-        names = (
-            {int(key): name for key, name in config.names.items()}
-            if isinstance(config.names, dict)
-            else dict(enumerate(config.names))
-        )
-    except ValueError as error:
-        raise ConfigError(f"{file}: names: expected class numbers as keys: {error}") from error
+    names = class_names(config.names, file)
     return read_yolo(path, names, sizes, defects)
 
 

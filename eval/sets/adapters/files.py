@@ -93,7 +93,7 @@ def read_names(path: Path) -> list[str]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null character in the path
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise DatasetError(f"cannot read the list {path}: {reason}") from error
     return [name for line in lines if (name := line.partition("#")[0].strip())]

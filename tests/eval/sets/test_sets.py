@@ -143,7 +143,8 @@ BAD_BOXES = [
     ("malformed annotation", lambda a: a.update(image_id=None)),
     ("malformed annotation", lambda a: a.update(image_id=[0])),
     ("malformed annotation", lambda a: a.update(image_id=False)),
-    ("malformed annotation", lambda a: a.update(category_id="thing")),
+    ("annotation of an unknown category", lambda a: a.update(category_id="thing")),
+    ("malformed annotation", lambda a: a.update(category_id="")),
     ("malformed annotation", lambda a: a.update(category_id=0.5)),
     ("malformed annotation", lambda a: a.update(iscrowd="yes")),
     ("malformed annotation", lambda a: a.update(iscrowd=2)),
@@ -173,7 +174,8 @@ def test_ids_may_be_digits_in_strings(tmp_path):
     assert after.samples == before.samples
     assert after.annotations == before.annotations
     assert after.categories == before.categories
-    assert not after.defects.lines()
+    assert after.defects.counts()["repairs"] == {"number given as text, read as a number": 24}
+    assert not after.defects.errors
 
 
 @pytest.mark.parametrize("area", [0, -3, "large", True, float("nan"), 10**400], ids=range(6))
@@ -206,16 +208,15 @@ def test_attributes_of_the_wrong_form_are_ignored_and_noted(tmp_path):
 
 
 BROKEN_COCO = {
-    "image id 0 is used twice \\(night_00.jpg, day_01.jpg\\)": lambda c: c["images"][1].update(
+    "image id 0 is used twice \\('night_00.jpg', 'day_01.jpg'\\)": lambda c: c["images"][1].update(
         id=0
     ),
     "image id 1 is used twice": lambda c: c["images"][0].update(id="1"),
-    "category id 0 is used twice \\(red thing, green thing\\)": (
+    "category id 0 is used twice \\('red thing', 'green thing'\\)": (
         lambda c: c["categories"][1].update(id=0)
     ),
-    "the id 'first' of image 'night_00.jpg' is no whole": lambda c: c["images"][0].update(
-        id="first"
-    ),
+    "the id '' of image 'night_00.jpg' is neither": lambda c: c["images"][0].update(id=""),
+    "image id 'a' is used twice": lambda c: [image.update(id="a") for image in c["images"][:2]],
     "the id None of image": lambda c: c["images"][0].update(id=None),
     "the id True of image": lambda c: c["images"][0].update(id=True),
     "the id 0.5 of category 'red thing'": lambda c: c["categories"][0].update(id=0.5),
