@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -27,10 +28,14 @@ __all__ = [
     "make_folder",
     "match_key",
     "read_lines",
+    "safe_file_name",
     "write_bytes",
     "write_csv",
     "write_text",
 ]
+
+_LONGEST_NAME = 160
+"""In bytes; file systems take 255, and names get prefixes and suffixes."""
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
@@ -79,8 +84,11 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:
-    """Write a whole UTF-8 text file at once, or leave the old one. Raises OutputError."""
-    write_bytes(path, content.encode())
+    r"""Write a whole UTF-8 text file at once, or leave the old one. Raises OutputError.
+
+    Bytes of file names that are not text are written as escapes such as `\udcff`.
+    """
+    write_bytes(path, content.encode(errors="backslashreplace"))
 
 
 def append_line(path: Path, *records: object) -> None:
@@ -140,6 +148,23 @@ def match_key(path: str | os.PathLike[str]) -> str:
     """
     posix = PurePosixPath(os.fspath(path).replace("\\", "/"))
     return str(posix.with_suffix("")).casefold()
+
+
+def safe_file_name(name: str) -> str:
+    """Turn any name into one that a file or folder can have on every system.
+
+    Plain names stay as they are; others get a digest, so that they stay distinct.
+
+    >>> safe_file_name("prenet-雨"), safe_file_name("a/b:c")
+    ('prenet-雨', 'a-b-c-3b07f8')
+    """
+    safe = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+', "-", name).strip(". ")
+    if re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", safe, re.IGNORECASE):
+        safe = f"-{safe}"
+    safe = safe.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    if name and safe == name:
+        return name
+    return f"{safe}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:6]}"
 
 
 def default_cache_folder() -> Path:

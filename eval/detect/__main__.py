@@ -56,7 +56,7 @@ from rainmer.cli import (
 )
 from rainmer.device import resolve_device, usable_cpus
 from rainmer.errors import DatasetError
-from rainmer.files import make_folder, write_text
+from rainmer.files import make_folder, safe_file_name, write_text
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
 __all__ = ["main"]
@@ -212,7 +212,7 @@ def _set_up(options: DetectOptions) -> _Bench:
         union_iou=detector.iou,
         union_max_det=detector.max_det,
     )
-    folder = make_folder(options.out or Path("runs", "detect", name))
+    folder = make_folder(options.out or Path("runs", "detect", safe_file_name(name)))
     return _Bench(options, data, data_file, detector, weights, derainers, specs, settings, folder)
 
 

@@ -38,7 +38,7 @@ from eval.street.embedded import INPUT_SIZE, street_set
 from rainmer.cli import StageOptions, stage_options
 from rainmer.device import resolve_device, usable_cpus
 from rainmer.errors import DatasetError, OutputError, RainmerError
-from rainmer.files import make_folder
+from rainmer.files import make_folder, safe_file_name
 from rainmer.stage.specs import DEFAULT_DERAINER
 
 __all__ = ["Bench", "RelationOptions", "measure_sets", "relate", "set_up"]
@@ -123,7 +123,7 @@ def set_up(options: RelationOptions) -> Bench:
         labeller=labeller,
         derainers=derainers,
         sets=sets,
-        folder=make_folder(options.out or Path("runs", "relation", name)),
+        folder=make_folder(options.out or Path("runs", "relation", safe_file_name(name))),
         failures=failures,
         started=started,
     )

@@ -16,11 +16,12 @@ FORBIDDEN = {
 ALLOWED = {
     "rainmer/data/annotations/masks.py": {"pycocotools"},
     "rainmer/figures.py": {"matplotlib"},
+    "rainmer/fonts.py": {"matplotlib"},
     "rainmer/align/figures.py": {"matplotlib"},
     "rainmer/views/figures.py": {"matplotlib"},
     "rainmer/train/figures.py": {"matplotlib"},
 }
-"""Figures of commands, masks of COCO: imported inside the functions that need them."""
+"""Figures of commands, fonts, masks of COCO: imported inside the functions that need them."""
 
 
 def imported_modules(path):

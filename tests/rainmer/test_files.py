@@ -6,9 +6,18 @@ import hashlib
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rainmer.errors import OutputError
-from rainmer.files import atomic_write, file_sha256, make_folder, write_bytes, write_text
+from rainmer.files import (
+    atomic_write,
+    file_sha256,
+    make_folder,
+    safe_file_name,
+    write_bytes,
+    write_text,
+)
 
 
 def write_and_raise(path, error):
@@ -94,3 +103,23 @@ def test_hash_of_a_file(tmp_path, size):
     content = bytes(i % 251 for i in range(size))
     (tmp_path / "file").write_bytes(content)
     assert file_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["derained-median", "blend-0.5-a b", "prenet-雨", "v1.2"])
+def test_plain_names_name_their_files(name):
+    assert safe_file_name(name) == name
+
+
+@given(st.text(st.characters(), max_size=300))
+def test_any_name_gives_a_file_name(name):
+    safe = safe_file_name(name)
+    assert 0 < len(safe.encode()) < 200
+    assert not set(safe) & set('<>:"/\\|?*\0\n')
+    assert safe.strip(". ") == safe
+    assert safe.partition(".")[0].upper() not in ("CON", "NUL", "COM1")
+    assert safe_file_name(f"{name}/") != safe  # they stay distinct
+
+
+def test_text_that_is_no_unicode_is_escaped(tmp_path):
+    write_text(tmp_path / "a.txt", "b\udcff.png")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == r"b\udcff.png"
