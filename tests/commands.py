@@ -11,8 +11,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from rainmer.cli import run_command
@@ -84,7 +86,7 @@ def start(
     stderr: str | None = "stderr",
     encoding: str = "utf-8",
 ) -> Run:
-    """Start a command in a folder.
+    """Start a command in a folder, and return when its `main` begins.
 
     Args:
         folder: The working directory.
@@ -94,16 +96,22 @@ def start(
         stderr: The same.
         encoding: Encoding of both.
     """
-    texts = [str(argument) for argument in arguments]
+    texts, begun = [str(argument) for argument in arguments], _CONTEXT.Event()
     process = _CONTEXT.Process(
-        target=_run, args=(folder, command, texts, (stdout, stderr), encoding), daemon=False
+        target=_run, args=(folder, command, texts, (stdout, stderr), encoding, begun)
     )
     process.start()
+    begun.wait(_PATIENCE_S)
     return Run(process, folder)
 
 
 def _run(
-    folder: Path, command: str, argv: list[str], targets: tuple[str | None, ...], encoding: str
+    folder: Path,
+    command: str,
+    argv: list[str],
+    targets: tuple[str | None, ...],
+    encoding: str,
+    begun: Event,
 ) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
     os.chdir(folder)
@@ -117,8 +125,13 @@ def _run(
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     sys.argv = [command, *argv]
-    main = importlib.import_module(f"{command}.__main__" if command in COMMANDS else command).main
-    run_command(main)
+    main = importlib.import_module(f"{command}.__main__").main
+
+    def begin(argv: Sequence[str] | None) -> None:
+        begun.set()
+        main(argv)
+
+    run_command(begin)
 
 
 def _opened(path: str) -> int:

@@ -53,6 +53,7 @@ def record(
         set_up: Called with the stream, to change it.
         sound: Add a second of AAC for each second, in English.
     """
+    Path(path).parent.mkdir(exist_ok=True)
     with av.open(str(path), "w", options=container or {}) as output:
         stream = output.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width, stream.pix_fmt = *size_hw, pixels

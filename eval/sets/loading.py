@@ -69,7 +69,7 @@ def _load_rendered(
     clean = _images(clean_base, "clean", defects)
     sizes = _checked_sizes({key: (path, None) for key, path in clean.items()}, clean_base, defects)
     annotations = _read_annotations(config, file, sizes, None, defects)
-    records = _match_records(annotations, sizes, defects)
+    records = _match_records(annotations, clean, sizes, defects)
     scenes = [
         Scene(path.relative_to(clean_base).as_posix(), path, records[key], sizes[key])
         for key, path in sorted(
@@ -101,10 +101,10 @@ def _load(config: SetConfig, file: Path) -> DetectionSet:
     defects = Defects()
     scenes = None if config.scenes is None else path_in(file.parent, config.scenes)
     listing = None if scenes is None else read_coco(scenes, defects)
-    pairs = _pairs(config, file.parent, listing, defects)
+    keys, pairs = _pairs(config, file.parent, listing, defects)
     sizes = _checked_sizes(pairs, base, defects)
     annotations = _read_annotations(config, file, sizes, listing, defects)
-    records = _match_records(annotations, sizes, defects)
+    records = _match_records(annotations, keys, sizes, defects)
     if not records:
         reasons = "; ".join(defects.lines()) or "it holds no image"
         raise DatasetError(f"{file}: nothing to evaluate: {reasons}")
@@ -140,8 +140,11 @@ def _load(config: SetConfig, file: Path) -> DetectionSet:
 
 def _pairs(
     config: SetConfig, base: Path, listing: Annotations | None, defects: Defects
-) -> dict[str, tuple[Path, Path | None]]:
-    """Return the rainy images with their partners by key: listed ones, or those of the folders."""
+) -> tuple[Iterable[str], dict[str, tuple[Path, Path | None]]]:
+    """Return the keys of all rainy images, and those with their partners by key.
+
+    They are the listed ones, or those of the folders.
+    """
     assert config.rainy is not None
     rainy_base = path_in(base, config.rainy)
     clean_base = path_in(base, config.clean) if config.clean is not None else None
@@ -150,7 +153,7 @@ def _pairs(
     else:
         rainy = _images(rainy_base, "rainy", defects)
         clean = _images(clean_base, "clean", defects) if clean_base is not None else None
-    return pair_by_key(rainy, clean, defects, bases=(rainy_base, clean_base))
+    return rainy, pair_by_key(rainy, clean, defects, bases=(rainy_base, clean_base))
 
 
 def _images(folder: Path, role: str, defects: Defects) -> dict[str, Path]:
@@ -226,7 +229,8 @@ def _checked_sizes(
             size = image_size_hw(rainy)
             clean_size = image_size_hw(clean) if clean is not None else size
         except ImageError as error:
-            defects.error("unreadable image, skipped", f"{name}: {error}")
+            defects.error("unreadable image, skipped", name)
+            defects.note("why images are unreadable", str(error))
             continue
         if clean_size != size:
             defects.error(
@@ -272,11 +276,23 @@ def _without_boxes(listing: Annotations, keys: Iterable[str], defects: Defects) 
 
 
 def _match_records(
-    annotations: Annotations, sizes: Mapping[str, tuple[int, int]], defects: Defects
+    annotations: Annotations,
+    keys: Iterable[str],
+    sizes: Mapping[str, tuple[int, int]],
+    defects: Defects,
 ) -> dict[str, ImageRecord]:
-    """Return the record of each image by key; those of another size are errors and left out."""
+    """Return the record of each image by key; those of another size are errors and left out.
+
+    Args:
+        annotations: All records.
+        keys: Keys of all images that have a file, even if it cannot be used.
+        sizes: (height, width) of the images that can.
+        defects: Where defects are recorded.
+    """
     records = {}
-    for key, record in annotations.match(sizes, defects).items():
+    for key, record in annotations.match(keys, defects).items():
+        if key not in sizes:
+            continue
         if record.size_hw in (None, sizes[key]):
             records[key] = record
         else:

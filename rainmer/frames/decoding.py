@@ -15,13 +15,14 @@ from av.video.reformatter import Interpolation
 
 from rainmer.frames.arrays import Frame
 
-__all__ = ["is_turned", "to_rgb"]
+__all__ = ["ACCURATE", "is_turned", "to_rgb"]
 
 _PLANAR = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
 _MATRIX = struct.Struct("=9i")
 # 8-bit formats take swscale's direct conversion, the same as OpenCV's, bit for bit. Deeper ones
 # have no such path: there the colour planes are interpolated at full resolution.
-_DEEP = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+ACCURATE = 0x40000  # SWS_ACCURATE_RND, which PyAV names from version 18 on
+_DEEP = Interpolation.BICUBIC | ACCURATE | 0x2000  # SWS_FULL_CHR_H_INT
 
 
 def to_rgb(frame: av.VideoFrame) -> Frame:

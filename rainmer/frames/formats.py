@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 from PIL import Image
 from PIL.AvifImagePlugin import AvifImageFile
@@ -173,8 +173,22 @@ def orientation_of(kind: Format, image: ImageFile) -> int:
     elif isinstance(image, TiffImageFile):
         orientation = image.tag_v2.get(_EXIF_ORIENTATION)
     else:
-        orientation = _exif_orientation(image.info.get("exif", b""))
-    return int(orientation) if orientation in range(1, 9) else 1
+        exif = image.info.get("exif", b"")
+        if not exif and isinstance(image, PngImageFile) and image.fp is not None:
+            exif = _png_exif(image.fp)
+        orientation = _exif_orientation(exif)
+    return cast(int, orientation) if orientation in range(1, 9) else 1
+
+
+def _png_exif(file: IO[bytes]) -> bytes:
+    """Find the Exif data of a PNG that has them behind its pixels, without decoding those."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"eXIf":
+            return file.read(length)
+        file.seek(length + 4, os.SEEK_CUR)
+    return b""
 
 
 def _exif_orientation(exif: bytes) -> int | None:

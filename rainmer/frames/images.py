@@ -15,13 +15,14 @@ from PIL.ImageFile import ImageFile
 from PIL.ImageOps import exif_transpose
 from PIL.TiffImagePlugin import TiffImageFile
 
-from rainmer.errors import DatasetError, ImageError
+from rainmer.errors import ImageError
 from rainmer.files import write_bytes
-from rainmer.folders import list_files
+from rainmer.folders import Found, find_files
 from rainmer.frames.arrays import Frame, reverse_channels
 from rainmer.frames.formats import (
     DECODE_ERRORS,
     IMAGE_SUFFIXES,
+    WRITABLE_SUFFIXES,
     Format,
     format_of,
     image_orientation,
@@ -33,6 +34,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "decode_image",
     "encode_image",
+    "find_images",
     "image_orientation",
     "image_size_hw",
     "list_images",
@@ -255,10 +257,22 @@ def write_image(path: str | os.PathLike[str], frame: Frame) -> None:
     write_bytes(path, encode_image(frame, Path(path).suffix))
 
 
-def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the image files of a folder and its subfolders, sorted by path.
+def find_images(folder: str | os.PathLike[str]) -> Found:
+    """Find the image files of a folder and its subfolders, linked ones too.
 
-    Linked folders are searched too; see `rainmer.folders`.
+    Cameras write a photo twice, as .heic or .dng beside .jpg: where the same name is there in a
+    format of `WRITABLE_SUFFIXES`, the other file counts as skipped.
+    """
+    found = find_files(folder, IMAGE_SUFFIXES)
+    common = {path.with_suffix("") for path in found.files if _is_common(path)}
+    kept = [path for path in found.files if _is_common(path) or path.with_suffix("") not in common]
+    for path in set(found.files).difference(kept):
+        found.skipped[f"{path.suffix.lower()} (a second format)"] += 1
+    return Found(kept, found.skipped, found.unreadable)
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the image files of a folder and its subfolders, sorted by path; see `find_images`.
 
     Raises:
         ImageError: The folder does not exist, or it or a subfolder cannot be listed.
@@ -266,7 +280,11 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise ImageError(f"no folder {root}")
-    try:
-        return list_files(root, IMAGE_SUFFIXES)
-    except DatasetError as error:
-        raise ImageError(str(error)) from error
+    found = find_images(root)
+    if found.unreadable:
+        raise ImageError(found.unreadable[0])
+    return found.files
+
+
+def _is_common(path: Path) -> bool:
+    return path.suffix.lower() in WRITABLE_SUFFIXES

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from rainmer.errors import ImageError
+from rainmer.frames.arrays import Frame
 
 __all__ = ["Stretch", "add_stretch_option", "note_once", "parse_stretch", "to_eight_bits"]
 
@@ -24,9 +25,7 @@ _logger = logging.getLogger(__name__)
 _noted: set[tuple[str, str]] = set()
 
 
-def to_eight_bits(
-    deep: npt.NDArray[Any], source: str, stretch: Stretch | None = None
-) -> npt.NDArray[np.uint8]:
+def to_eight_bits(deep: npt.NDArray[Any], source: str, stretch: Stretch | None = None) -> Frame:
     """Map the values of an image of more than 8 bits to 0..255.
 
     Without `stretch`, 16 bits lose the lower byte, as in OpenCV and ultralytics, and floating-point
@@ -57,7 +56,7 @@ def to_eight_bits(
                 "depth",
                 f"16 bits of {low}..{high} become {levels} levels of 8 bits; --stretch keeps more",
             )
-        return np.right_shift(deep, 8).astype(np.uint8)
+        return cast(Frame, np.right_shift(deep, 8).astype(np.uint8))
     outside = np.count_nonzero((values < 0) | (values > 1))
     if deep.dtype.kind != "f" or outside > values.size / 2:
         raise ImageError(
@@ -69,9 +68,10 @@ def to_eight_bits(
     return _scaled(deep, 0.0, 1.0)
 
 
-def _scaled(deep: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
+def _scaled(deep: npt.NDArray[Any], low: float, high: float) -> Frame:
     unit = (deep.astype(np.float64) - low) / max(high - low, np.finfo(np.float64).tiny)
-    return np.rint(np.nan_to_num(unit, nan=0.0).clip(0.0, 1.0) * 255.0).astype(np.uint8)
+    levels = np.rint(np.nan_to_num(unit, nan=0.0).clip(0.0, 1.0) * 255.0)
+    return cast(Frame, levels.astype(np.uint8))
 
 
 def note_once(source: str, kind: str, text: str) -> None:

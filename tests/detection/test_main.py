@@ -16,6 +16,7 @@ from rainmer.frames.video import VideoWriter, open_video
 from tests.detection.conftest import SHARED, make_frame, make_yolo
 from tests.detection.run.servers import MjpegServer, jpeg, part, pictures
 from tests.images import FORMATS, encoded, with_orientation
+from tests.videos import record, sound_of, zero_avi_frame
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,37 @@ def test_video(weights, tmp_path):
     ]
     with open_video(tmp_path / "out" / "drive.mp4") as video:
         assert (video.fps, video.frame_count, video.size_hw) == (5.0, 3, (48, 64))
+
+
+@pytest.mark.parametrize("limit", [None, 6])
+def test_times_and_sound_of_a_video(weights, tmp_path, limit):
+    times_s = [i / 10 for i in range(8)] + [1.5, 2.0, 2.5]
+    record(tmp_path / "drive.mp4", times_s, sound=True)
+    options = () if limit is None else ("--limit", str(limit))
+
+    found = run(tmp_path / "drive.mp4", weights, tmp_path / "out", "--save", *options)
+
+    assert [r["frame"] for r in found] == list(range(limit or 11))
+    assert [r["time_s"] for r in found] == pytest.approx(times_s[:limit])
+    with open_video(tmp_path / "out" / "drive.mp4") as video:
+        assert [frame.time_s for frame in video] == pytest.approx(times_s[:limit])
+    theirs, ours = (sound_of(tmp_path / name) for name in ("drive.mp4", "out/drive.mp4"))
+    kept = [content for time_s, content in theirs if limit is None or time_s < 0.6]
+    assert len(ours) == pytest.approx(len(kept), abs=2)
+    assert [content for _, content in ours[: len(kept)]] == kept[: len(ours)]
+
+
+def test_a_damaged_frame_is_named_and_later_ones_keep_their_names(weights, tmp_path):
+    write_video(tmp_path / "drive.avi", frames=6)
+    zero_avi_frame(tmp_path / "drive.avi", 2)
+
+    for _ in range(2):
+        with pytest.raises(ImageError, match=r"drive\.avi: 1 damaged frame left out: 2 \(0\.400 s"):
+            run(tmp_path / "drive.avi", weights, tmp_path / "out", "--save")
+
+    found = records(tmp_path / "out")
+    assert [r["name"] for r in found] == ["000000", "000001", "000003", "000004", "000005"]
+    assert [r["time_s"] for r in found] == pytest.approx([0, 0.2, 0.6, 0.8, 1.0])
 
 
 def test_videos_go_through_together_as_they_would_alone(weights, tmp_path):
@@ -240,7 +272,7 @@ def test_what_cannot_be_read_is_counted_and_the_rest_is_kept(images, weights, tm
     out = tmp_path / "out"
 
     with pytest.raises(
-        ImageError, match=r"^5 of 9 files could not be .*broken\.png.*and 2 more$"
+        ImageError, match=r"^4 of 8 files could not be .*broken\.png.*and 1 more$"
     ) as caught:
         run(images, weights, out, "--save")
 
@@ -248,7 +280,7 @@ def test_what_cannot_be_read_is_counted_and_the_rest_is_kept(images, weights, tm
     assert frames.pop("cut.avi") in range(1, 20)
     assert frames == {"rainy": 3, "good.avi": 2}
     written = json.loads((out / "run.json").read_text())
-    assert written["summary"]["failures"] == len(written["failures"]) == 5
+    assert written["summary"]["failures"] == len(written["failures"]) == 4
     assert any(re.search(r"cut\.avi: .*ends early", line) for line in written["failures"])
     assert "\n" not in str(caught.value)
     assert "results in" in capsys.readouterr().out

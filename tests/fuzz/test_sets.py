@@ -11,10 +11,11 @@ from rainmer.errors import RainmerError
 from tests.eval.trees import write_tree
 from tests.fuzz.test_labels import check_message
 
+# Nothing leads out of the tree: a set may be any folder, and the whole disk takes long to read.
 WORDS = st.one_of(
     st.sampled_from(["rainy", "labels", "instances.json", "clean", "*", "night_*", "~", "$HOME",
-                     "..", "", "a\0b", "\ud800", "day", "person", "red thing"]),
-    st.text(max_size=6),
+                     ".", "", "a\0b", "\ud800", "day", "person", "red thing"]),
+    st.text(st.characters(exclude_characters="/."), max_size=6),
 )  # fmt: skip
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), WORDS, st.dates()),
@@ -38,7 +39,9 @@ def tree(tmp_path_factory):
     write_tree(folder, images=2)
     write_tree(folder, images=2, labels="yolo")
     (folder / "images").symlink_to(folder / "rainy")
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder / "rainy"))
+        yield folder
 
 
 def check(file):
@@ -48,7 +51,8 @@ def check(file):
     except RainmerError as error:
         check_message(error)
     else:
-        assert 1 <= len(data.samples) <= 2
+        assert data.samples
+        assert all(sample.rainy.is_file() for sample in data.samples)
 
 
 @given(changes=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3))
@@ -86,4 +90,4 @@ def test_files_of_ultralytics(tree, changes):
     except RainmerError as error:
         check_message(error)
     else:
-        assert 1 <= len(data.scenes) <= 4
+        assert data.scenes

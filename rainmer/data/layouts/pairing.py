@@ -24,8 +24,8 @@ from rainmer.data.layouts.table import Layout, Mode, find_layout
 from rainmer.data.layouts.tree import Tree, natural_key
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
-from rainmer.folders import find_files, skipped_line
-from rainmer.frames.images import IMAGE_SUFFIXES
+from rainmer.folders import skipped_line
+from rainmer.frames.images import find_images
 
 __all__ = [
     "ImageSet",
@@ -41,8 +41,10 @@ __all__ = [
 
 _Rainy = TypeVar("_Rainy")
 
-_COMPANIONS = frozenset({"", ".csv", ".json", ".md", ".npy", ".txt", ".xml", ".yaml", ".yml"})
-"""Suffixes of what lies beside images for a reason: labels, depth, notes."""
+_COMPANIONS = frozenset(
+    {"", ".csv", ".db", ".ini", ".json", ".md", ".npy", ".txt", ".xml", ".yaml", ".yml"}
+)
+"""Suffixes of what lies beside images for a reason: labels, depth, thumbnails."""
 
 
 @dataclass(frozen=True)
@@ -190,18 +192,22 @@ def images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DatasetError(f"no folder {folder} of {role} images")
-    found = find_files(folder, IMAGE_SUFFIXES)
+    found = find_images(folder)
     for line in found.unreadable:
         defects.error("folder left out", line)
-    others = Counter({k: n for k, n in found.skipped.items() if k not in _COMPANIONS})
-    if others:
-        defects.note(f"other files in the folder of {role} images", skipped_line(others))
+    _note_others(found.skipped, f"other files in the folder of {role} images", defects)
     by_key: dict[str, Path] = {}
     for path in found.files:
         name = path.relative_to(folder).as_posix()
         if by_key.setdefault(match_key(name), path) is not path:
             defects.error(f"{role} images that differ only in suffix or case, left out", name)
     return by_key
+
+
+def _note_others(skipped: Counter[str], kind: str, defects: Defects) -> None:
+    others = Counter({k: n for k, n in skipped.items() if k not in _COMPANIONS})
+    if others:
+        defects.note(kind, skipped_line(others))
 
 
 def pair_by_key(
@@ -291,6 +297,7 @@ def scan(layout: str | Layout, root: str | os.PathLike[str], *, mode: Mode | Non
         name = _without_suffix(tree.name(pair.rainy))
         defects.note(f"left out by the layout, `{chosen.skip}` in their name", name)
     _note_extras(chosen, tree, listed, images, defects)
+    _note_others(tree.skipped, "other files beside the images", defects)
     kept.sort(key=lambda pair: natural_key(_without_suffix(tree.name(pair.rainy))))
     return Scan(
         layout=chosen,

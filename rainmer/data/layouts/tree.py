@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
 from rainmer.folders import is_file, is_folder, list_folder, subfolders
-from rainmer.frames.images import IMAGE_SUFFIXES, list_images
+from rainmer.frames.images import IMAGE_SUFFIXES, find_images
 
 __all__ = ["Tree", "natural_key", "subfolder"]
 
@@ -30,6 +31,9 @@ class _Listing(NamedTuple):
     folded: dict[str, list[Path]]
     """Folders and images by the case-folded name."""
 
+    skipped: Counter[str]
+    """How many other files there are, by suffix."""
+
 
 class Tree:
     """Finds files below a root by names and globs with forward slashes.
@@ -46,6 +50,12 @@ class Tree:
         self.root = root
         self._listings: dict[Path, _Listing] = {}
         self._keys: dict[Path, dict[str, list[Path]]] = {}
+        self._skipped: dict[Path, Counter[str]] = {}
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """How many files beside the images that `match` looked at are no images, by suffix."""
+        return sum(self._skipped.values(), Counter[str]())
 
     def name(self, path: Path) -> str:
         """Return a path below the root, with forward slashes."""
@@ -80,8 +90,9 @@ class Tree:
         for part in parts:
             folders = [inner for folder in folders for inner in self._children(folder, part)]
         if last == "**":
-            paths = (path for folder in folders for path in list_images(folder))
+            paths = (path for folder in folders for path in self._images_below(folder))
             return sorted(paths, key=lambda path: natural_key(self.name(path)))
+        self._skipped |= {folder: self._listing(folder).skipped for folder in folders}
         images = (self._listing(folder).images for folder in folders)
         return [p for inner in images for name, p in inner.items() if _fits(name, last)]
 
@@ -96,7 +107,7 @@ class Tree:
             return None
         if base not in self._keys:
             by_key = self._keys.setdefault(base, {})
-            for path in list_images(base):
+            for path in self._images_below(base):
                 by_key.setdefault(match_key(path.relative_to(base)), []).append(path)
         paths = self._keys[base].get(match_key(name), [])
         if len(paths) > 1:
@@ -104,6 +115,13 @@ class Tree:
                 f"{paths[0]} and {paths[1]} may both belong to one rainy image: remove one"
             )
         return paths[0] if paths else None
+
+    def _images_below(self, folder: Path) -> list[Path]:
+        found = find_images(folder)
+        if found.unreadable:
+            raise DatasetError(found.unreadable[0])
+        self._skipped[folder] = found.skipped
+        return found.files
 
     def _children(self, folder: Path, name: str) -> list[Path]:
         if name == "*":
@@ -127,14 +145,18 @@ def _folded(listing: _Listing, name: str) -> list[Path]:
 
 
 def _list(folder: Path) -> _Listing:
-    listing = _Listing({}, {}, {})
+    listing = _Listing({}, {}, {}, Counter())
     for entry in sorted(list_folder(folder), key=lambda entry: natural_key(entry.name)):
         path = folder / entry.name
         if is_folder(entry):
             listing.folders[entry.name] = path
-        elif path.suffix.lower() in IMAGE_SUFFIXES and is_file(entry):
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            listing.skipped[path.suffix.lower()] += 1
+            continue
+        elif is_file(entry):
             listing.images[entry.name] = path
         else:
+            listing.skipped[f"{path.suffix.lower()} (a link that leads nowhere)"] += 1
             continue
         listing.folded.setdefault(entry.name.casefold(), []).append(path)
     return listing

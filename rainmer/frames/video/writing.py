@@ -15,12 +15,13 @@ import av
 import av.container
 import numpy as np
 from av.codec.context import Flags
-from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, Interpolation
+from av.video.reformatter import ColorRange, Interpolation
 
 from rainmer.device import usable_cpus
 from rainmer.errors import ImageError, OutputError
 from rainmer.files import atomic_write
 from rainmer.frames.arrays import Frame
+from rainmer.frames.decoding import ACCURATE
 from rainmer.frames.video.codecs import choose_encoder, exact_rate
 from rainmer.frames.video.copying import CopiedStreams
 from rainmer.frames.video.reading import VideoInfo, open_input
@@ -28,7 +29,7 @@ from rainmer.frames.video.reading import VideoInfo, open_input
 __all__ = ["VideoWriter", "partial_path"]
 
 _MOST_THREADS = 16
-_BT709 = 1  # FFmpeg's number of the matrix
+_BT709 = 1  # FFmpeg's number of matrix, primaries and transfer curve
 _TICKS = 10_000  # about as many a second
 _QSCALE_UNIT = 118  # FFmpeg's FF_QP2LAMBDA
 
@@ -182,7 +183,7 @@ class VideoWriter:
             format=self._encoder.pixels,
             dst_colorspace=matrix,
             dst_color_range=levels,
-            interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
+            interpolation=Interpolation.BICUBIC | ACCURATE,
             threads=1,
         )
 
@@ -216,7 +217,7 @@ class VideoWriter:
             context.color_range = ColorRange.MPEG
             if encoder.colours[0] == _BT709:
                 context.colorspace = _BT709
-                context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+                context.color_primaries = context.color_trc = _BT709
         if encoder.tag is not None and _is_mp4(self.path):
             context.codec_tag = encoder.tag
         return stream

@@ -7,6 +7,7 @@ import yaml
 
 from eval.sets import load_set
 from eval.sets.adapters import AdapterOptions, adapt
+from rainmer.errors import DatasetError
 from tests.eval.trees import write_tree, write_yaml
 
 
@@ -93,3 +94,18 @@ def test_stems_as_ids_and_text_as_numbers_give_the_same_set(tmp_path):
         "number given as text, read as a number": 6 + 15,
     }
     assert not data.defects.errors
+
+
+def test_keypoints_of_ultralytics(tmp_path):
+    data = load_set(write_tree(tmp_path / "coco", images=2))
+    write_yolo_copy(tmp_path / "yolo", data)
+    for path in (tmp_path / "yolo" / "labels").iterdir():
+        path.write_text("".join(f"{line} 0.5 0.5 2\n" for line in path.read_text().splitlines()))
+    described = tmp_path / "yolo" / "data.yaml"
+    names = described.read_text()
+    described.write_text(f"{names}kpt_shape: [1, 3]\n")
+    assert boxes_of_adapted(adapt("yolo", tmp_path / "yolo")) == boxes_of_loaded(data)
+    for shape in ("[0, 3]", "[1, 4]", "17", "[a, 3]"):
+        described.write_text(f"{names}kpt_shape: {shape}\n")
+        with pytest.raises(DatasetError, match=r"data\.yaml: kpt_shape: expected"):
+            adapt("yolo", tmp_path / "yolo")

@@ -364,6 +364,23 @@ def test_videos_keep_their_times_and_their_sound(tmp_path, suffix):
     assert [content for _, content in ours] == [content for _, content in theirs]
 
 
+@pytest.mark.parametrize(("size_hw", "expected"), [((32, 48), [3]), ((360, 640), [1, 1, 1])])
+def test_on_the_cpu_large_frames_come_one_by_one(tmp_path, monkeypatch, size_hw, expected):
+    """So the bar moves with each of them, and nothing is lost: a batch would be no faster."""
+    (tmp_path / "counted.py").write_text(
+        "calls = []\n"
+        "def derain(batch):\n"
+        "    calls.append(len(batch))\n"
+        "    return batch\n"
+        "derain.fingerprint = '1'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "counted", raising=False)
+    write_clip(tmp_path / "drive.mp4", 3, size_hw)
+    derain(tmp_path / "drive.mp4", "--out", tmp_path / "out", spec="python:counted:derain")
+    assert sys.modules["counted"].calls == expected
+
+
 def test_codec_and_quality_of_videos(tmp_path):
     write_clip(tmp_path / "drive.mp4", count=2)
     derain(tmp_path / "drive.mp4", "--out", tmp_path / "out", "--codec", "vp9", "--crf", 40)

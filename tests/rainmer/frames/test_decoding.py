@@ -4,10 +4,12 @@ import av
 import cv2
 import numpy as np
 import pytest
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange
 
 from rainmer.frames.decoding import to_rgb
 from tests.videos import SIZE_HW, distance, ramp, record
+
+BT709, BT601, BT2020 = 1, 5, 9  # FFmpeg's numbers
 
 
 def decoded(path):
@@ -19,10 +21,13 @@ def first_by_opencv(path):
     return np.ascontiguousarray(cv2.VideoCapture(str(path)).read()[1][..., ::-1])
 
 
-@pytest.mark.parametrize("matrix", [Colorspace.ITU709, Colorspace.ITU601, Colorspace.BT2020])
+@pytest.mark.parametrize("matrix", [BT709, BT601, BT2020])
 @pytest.mark.parametrize("levels", [ColorRange.MPEG, ColorRange.JPEG])
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10le"])
 def test_colours_are_those_that_the_file_declares(tmp_path, matrix, levels, pixels):
+    if matrix == BT2020 and int(av.__version__.partition(".")[0]) < 18:
+        pytest.skip("PyAV converts from BT.2020 from version 18 on")
+
     def declare(stream):
         stream.codec_context.colorspace = matrix
         stream.codec_context.color_range = levels

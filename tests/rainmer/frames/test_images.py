@@ -14,6 +14,7 @@ from rainmer.errors import ImageError
 from rainmer.frames.formats import IMAGE_SUFFIXES, result_suffix
 from rainmer.frames.images import (
     decode_image,
+    find_images,
     image_orientation,
     image_size_hw,
     list_images,
@@ -83,11 +84,14 @@ def test_an_orientation_of_xmp_alone_is_not_believed(tmp_path):
     assert image_orientation(path) == 1
 
 
-def test_a_turned_heic_is_shown_upright(tmp_path):
-    content = encoded(picture(), "HEIF", exif=with_orientation(6))
-    read = decode_image(content)
-    assert read.shape == (40, 30, 3) or read.shape == (30, 40, 3)
-    assert image_size_hw(write(tmp_path, "a.heic", content)) == read.shape[:2]
+def test_exif_behind_the_pixels_of_a_png_counts(tmp_path):
+    content = encoded(picture(), "PNG", exif=with_orientation(6))
+    start = content.index(b"eXIf") - 4
+    stop = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    end = content.index(b"IEND") - 4
+    moved = content[:start] + content[stop:end] + content[start:stop] + content[end:]
+    path = write(tmp_path, "a.png", moved)
+    assert image_size_hw(path) == read_image(path).shape[:2] == (40, 30)
 
 
 def test_heic_without_its_package(tmp_path, monkeypatch):
@@ -233,6 +237,15 @@ class TestDepth:
     def test_stretches_that_cannot_be(self, text):
         with pytest.raises(Exception, match="percentiles LOW,HIGH"):
             parse_stretch(text)
+
+
+def test_of_a_photo_in_two_formats_the_common_one_counts(tmp_path):
+    for name in ("a.dng", "a.jpg", "b.HEIC", "b.avif", "c.jpg", "c.png", "d/a.heic"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)]
+    assert names == ["a.jpg", "b.HEIC", "b.avif", "c.jpg", "c.png", "d/a.heic"]
+    assert find_images(tmp_path).skipped == {".dng (a second format)": 1}
 
 
 def test_results_of_what_is_not_written_become_png():

@@ -14,6 +14,7 @@ from rainmer.errors import ConfigError, DatasetError, ImageError, OutputError
 from rainmer.frames.images import read_image, write_image
 from rainmer.frames.video import VideoWriter, open_video
 from rainmer.rain.__main__ import main
+from tests.videos import distance, record
 
 SIZE = (48, 64)
 KINDS = ("rainy", "clean", "alpha")
@@ -176,6 +177,19 @@ def test_videos_get_drops_that_move(rain, tmp_path, preset):
     assert (np.mean(clean) < 70) == (preset == "night")
 
 
+def test_rain_falls_by_the_clock_not_by_the_frame(rain, tmp_path):
+    """A frame at a time gets the same rain, however many frames came before."""
+    pictures = {}
+    for name, times_s in (("even", [0, 0.1, 0.2, 0.3]), ("uneven", [0, 0.3])):
+        record(tmp_path / name / "drive.mp4", times_s, size_hw=SIZE, frame=lambda *_: picture())
+        out = rain(tmp_path / name / "drive.mp4", "--rate", 120, preset="streaks")
+        with open_video(out / "rainy/drive.mp4") as video:
+            pictures[name] = {round(frame.time_s, 3): frame.image for frame in video}
+    even, uneven = pictures["even"], pictures["uneven"]
+    assert list(uneven) == [0, 0.3]
+    assert distance(uneven[0.3], even[0.3]) < 0.5 * distance(uneven[0.3], even[0.1])
+
+
 def test_an_image_becomes_a_clip(photos, rain):
     out = rain(photos / "sub/a.png", "--video", "0.4", "--fps", 10)
     with open_video(out / "rainy/a.mp4") as video:
@@ -248,3 +262,11 @@ def test_pictures_do_not_depend_on_threads(photos, rain):
     for name in files(one):
         a, b = read_image(one / name).astype(int), read_image(two / name).astype(int)
         assert np.abs(a - b).max() <= 1
+
+
+def test_linked_folders_are_rendered(photos, rain, tmp_path):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "day").symlink_to(photos)
+    (photos / "loop").symlink_to(tmp_path / "linked")
+    assert "rainy/day/sub/a.png" in files(rain(tmp_path / "linked", preset="streaks"))
+    assert len(files(tmp_path / "out")) == 9
