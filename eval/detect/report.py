@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from eval.detect import figures as plots
 from eval.detect.columns import (
@@ -95,6 +96,8 @@ _OUTCOMES = (
     number_column("fp", "false", format_count, lambda row: row.fp),
     number_column("fn", "missed", format_count, lambda row: row.fn),
 )
+_MEANS_CAPTION = "Other means of the same detections in percent, with their changes in points"
+_OUTCOMES_CAPTION = "Detections at a fixed confidence; precision and recall in percent"
 _BARS_CAPTION = (
     "mAP of every row, with its change in parentheses. Dashed: what the rows below are compared "
     "with. Whiskers: the 95 % interval of the change, counted from the dashed line; one that meets "
@@ -198,19 +201,9 @@ def render_report(report: Report) -> str:
         scores=_score_table(rows, columns),
         columns=columns,
         bars=_bars(rows),
-        means=_number_table(
-            "Other means of the same detections in percent, with their changes in points",
-            rows,
-            _MEANS,
-            ("rainy", "derained", "clean", "derained_clean"),
-        ),
+        means=_number_table(_MEANS_CAPTION, rows, _MEANS),
         few_boxes=FEW_BOXES,
-        outcomes=_number_table(
-            "Detections at a fixed confidence; precision and recall in percent",
-            rows,
-            _OUTCOMES,
-            ("rainy", "derained", "clean", "derained_clean"),
-        ),
+        outcomes=_number_table(_OUTCOMES_CAPTION, rows, _OUTCOMES),
         count_conf=report.count_conf,
         class_charts=class_charts,
         class_table=class_table,
@@ -349,7 +342,10 @@ def _score_cell(row: TableRow, column: Column) -> Cell:
 
 
 def _number_table(
-    caption: str, rows: Sequence[TableRow], columns: Sequence[Column], kinds: Sequence[RowInput]
+    caption: str,
+    rows: Sequence[TableRow],
+    columns: Sequence[Column],
+    kinds: Sequence[RowInput] = get_args(RowInput),
 ) -> Table | None:
     """Return a table of some columns, or None when no row of these inputs defines one."""
     shown = [row for row in rows if row.input in kinds]
