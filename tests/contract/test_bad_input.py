@@ -307,7 +307,8 @@ ODD_COCO = {
     "a category id as a float": lambda c: c["annotations"][0].update(category_id=float(
         c["annotations"][0]["category_id"])),
     "no height": lambda c: c["images"][0].update(height=None),
-    "boxes as strings": lambda c: [a.update(bbox=list(map(str, a["bbox"]))) for a in c["annotations"]],
+    "boxes as strings": lambda c: [
+        a.update(bbox=list(map(str, a["bbox"]))) for a in c["annotations"]],
     "a height as a string": lambda c: c["images"][0].update(height="48"),
     "null as attributes": lambda c: c["images"][0].update(attributes=None),
     "folders in the names": lambda c: [
