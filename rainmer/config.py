@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import os
 import reprlib
 import types
@@ -99,15 +100,16 @@ def path_in(base: Path, text: str) -> Path:
     """Return the path that a configuration names: relative to `base`, `~` and `$NAME` expanded.
 
     Raises:
-        ConfigError: The text can be no path.
+        ConfigError: The text can be no path: too long, or with characters that none may have.
     """
+    path = base / os.path.expanduser(os.path.expandvars(text))
     try:
-        os.fsencode(text)
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"{text!r} is no path: {error.reason}") from error
-    if "\0" in text:
-        raise ConfigError(f"{text!r} is no path: it has a null character")
-    return base / os.path.expanduser(os.path.expandvars(text))
+        path.lstat()
+    except (OSError, ValueError) as error:  # ValueError: a null character, half of a surrogate pair
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"{_REPR.repr(text)} can be no path: {reason}") from error
+    return path
 
 
 def from_mapping(cls: type[Config], mapping: Mapping[str, Any], where: str = "") -> Config:

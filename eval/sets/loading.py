@@ -181,7 +181,8 @@ def _listed_files(
     seen: set[str] = set()
     for key, record in listing.records.items():
         name = _safe_name(record.attributes.get("rainy_file", record.attributes["file_name"]))
-        if name is None or not (rainy_base / name).is_file():
+        # Not Path.is_file, which raises for names that are too long.
+        if name is None or not os.path.isfile(rainy_base / name):
             defects.error("listed rainy image without file, skipped", name or key)
             continue
         if name in seen:
@@ -193,7 +194,7 @@ def _listed_files(
         if clean_base is None or partner is None:
             continue
         clean_name = _safe_name(partner)
-        if clean_name is None or not (clean_base / clean_name).is_file():
+        if clean_name is None or not os.path.isfile(clean_base / clean_name):
             defects.error("listed clean image without file", reprlib.repr(partner))
             continue
         clean[key] = clean_base / clean_name

@@ -322,7 +322,7 @@ def test_a_suffix_that_lies_is_no_harm(type_in, tmp_path):
         (b"{name: a, rainy: set.yaml, annotations: instances.json}", "no folder"),
         (b"{name: a, rainy: empty, annotations: instances.json}", "holds no image"),
         (b"{name: a, rainy: rainy, annotations: rainy, names: person}", "names: expected"),
-        (b"{name: a, rainy: rainy, annotations: rainy, names: {a: b}}", "class numbers"),
+        (b"{name: a, rainy: rainy, annotations: rainy, names: {a: b}}", "no class number"),
     ],
 )
 def test_set_files_of_the_wrong_form(type_in, tmp_path, monkeypatch, content, message):
@@ -356,6 +356,8 @@ ODD_COCO = {
     "a category id as a float": lambda c: c["annotations"][0].update(category_id=float(
         c["annotations"][0]["category_id"])),
     "no height": lambda c: c["images"][0].update(height=None),
+    "boxes as strings": lambda c: [
+        a.update(bbox=list(map(str, a["bbox"]))) for a in c["annotations"]],
     "a height as a string": lambda c: c["images"][0].update(height="48"),
     "null as attributes": lambda c: c["images"][0].update(attributes=None),
     "folders in the names": lambda c: [
@@ -378,7 +380,7 @@ def test_odd_but_usable_coco_files_give_the_same_boxes(tmp_path, what):
 
 
 @pytest.mark.parametrize(
-    "bbox", [None, ["1", "2", "3", "4"], [1, 1, -3, 4], [1, 1, 3, float("inf")]]
+    "bbox", [None, ["1,5", "2", "3", "4"], [1, 1, -3, 4], [1, 1, 3, float("inf")]]
 )
 def test_boxes_that_are_none(tmp_path, bbox):
     file = write_tree(tmp_path, images=2)
