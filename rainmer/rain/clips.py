@@ -72,7 +72,7 @@ def render_input(
         clip = _Clip(item.name, frames, count, (height, width), options.fps)
         _render_clip(clip, renderer, options, device)
         return
-    with open_video(item.path) as video:
+    with open_video(item.path, hardware=options.hardware_decoding) as video:
         clip = _Clip(
             item.name, iter(video), video.frame_count, video.size_hw, video.fps, video.info
         )
@@ -87,7 +87,12 @@ def _render_clip(
     suffix = clip.name.suffix.lower()
     name = clip.name.with_suffix(suffix if suffix in WRITABLE_SUFFIXES else ".mp4")
     open_writer = functools.partial(
-        VideoWriter, fps=clip.fps, size_hw=clip.size_hw, source=clip.source
+        VideoWriter,
+        fps=clip.fps,
+        size_hw=clip.size_hw,
+        source=clip.source,
+        codec=options.codec,
+        crf=options.crf,
     )
     size = frames_at_once(options.batch, clip.size_hw, device)
     count = 0

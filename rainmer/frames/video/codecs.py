@@ -39,7 +39,7 @@ class Encoder:
     options: dict[str, str] = field(default_factory=dict)
     quality: int | None = None
     tag: str | None = None
-    most_ticks: int = 1 << 30
+    most_ticks: int = 1_000_000
 
 
 _LEGACY = (Colorspace.ITU601, ColorRange.MPEG)

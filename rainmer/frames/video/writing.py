@@ -31,6 +31,7 @@ __all__ = ["VideoWriter", "partial_path"]
 _MOST_THREADS = 16
 _BT709 = 1  # FFmpeg's number of matrix, primaries and transfer curve
 _TICKS = 10_000  # about as many a second
+_COARSE_TICK = Fraction(1, 60_000)
 _QSCALE_UNIT = 118  # FFmpeg's FF_QP2LAMBDA
 
 _logger = logging.getLogger(__name__)
@@ -164,13 +165,12 @@ class VideoWriter:
 
     def _choose_time_base(self) -> Fraction:
         """Return the unit of times: the source's, or one that divides the time of a frame."""
+        given = None if self._source is None else self._source.time_base
         step = 1 / exact_rate(self._fps)
         if self.path.suffix.lower() == ".avi":  # holds one frame for each tick, empty or not
-            return step if self._source is None else self._source.time_base
-        given = self._source.time_base if self._source is not None else None
-        if given is not None and given.denominator <= self._encoder.most_ticks:
-            return given
-        return step / max(1, _TICKS // step.denominator)
+            return given or step
+        tick = given or step / max(1, _TICKS // step.denominator)
+        return tick if tick.denominator <= self._encoder.most_ticks else _COARSE_TICK
 
     def _converted(self, frame: Frame) -> av.VideoFrame:
         if self._encoder.even:
