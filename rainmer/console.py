@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn, TextIO
 
+from tqdm import tqdm
+
 __all__ = ["Terminated", "as_printed", "say", "settle", "streams", "terminable"]
 
 READABLE = "rainmer.readable"
@@ -101,7 +103,12 @@ def streams() -> Iterator[None]:
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=READABLE)
     with _silenced_native_libraries(), _logging_to_stderr():
-        yield
+        try:
+            yield
+        finally:
+            # Whatever is said next begins on a line of its own.
+            for bar in list(getattr(tqdm, "_instances", ())):
+                bar.close()
 
 
 @contextlib.contextmanager

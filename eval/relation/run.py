@@ -214,7 +214,7 @@ def _measure(bench: Bench, data: DetectionSet, bar: tqdm[Any]) -> MeasuredSet:
         progress=count,
     )
     bench.derain_s += sum(derainer.busy_s for derainer in derainers) - busy_s
-    bar.set_description(f"{data.name}: bootstrap")
+    bar.set_description(f"{data.name}: bootstrap", refresh=False)
     gains = measure_gains(
         comparison,
         truth=truth,

@@ -7,6 +7,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from rainmer.cli import run_command
 from rainmer.console import READABLE, as_printed
@@ -61,6 +62,16 @@ def test_a_command_prints_in_any_encoding(monkeypatch):
     for stream in (out, err):
         stream.flush()
         assert rb"\u957f\u9888\u9e7f \xff" in stream.buffer.getvalue()
+
+
+def test_an_error_begins_on_a_line_of_its_own(capsys):
+    def break_off(_):
+        for _ in tqdm(range(3), miniters=1):
+            raise RainmerError("no more")
+
+    with pytest.raises(SystemExit):
+        run_command(break_off)
+    assert capsys.readouterr().err.endswith("\nerror: no more\n")
 
 
 @pytest.mark.parametrize(
