@@ -21,7 +21,7 @@ from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
-__all__ = ["Terminated", "as_printed", "say", "settle", "streams", "terminable"]
+__all__ = ["Terminated", "as_printed", "printable", "say", "settle", "streams", "terminable"]
 
 READABLE = "rainmer.readable"
 """Name of the error handler that writes what an encoding lacks in a readable way."""
@@ -197,3 +197,15 @@ def terminable() -> Iterator[None]:
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
+
+
+def printable(text: str) -> str:
+    r"""Return a text for one line of print: a name of a file or in a label may hold anything.
+
+    Example:
+        >>> printable("a.txt:1"), printable("two\nlines")
+        ('a.txt:1', 'two\\nlines')
+    """
+    if text.isprintable():
+        return text
+    return text.encode("unicode_escape", "backslashreplace").decode()

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from rainmer.console import printable
+
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
@@ -118,7 +120,7 @@ def _note_once(name: str, otherwise: str) -> None:
         _logger.warning(
             "no font here has the characters of %s: pictures show %s for it, and so for other such "
             "names; a font such as Noto Sans CJK helps",
-            name,
+            printable(name),
             otherwise,
         )
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from eval.sets.adapters.classes import without_counterpart
 from eval.sets.model import AdaptedSet, DetectionSet
+from rainmer.console import printable
 from rainmer.data.annotations.records import Annotation
-from rainmer.data.defects import Defects, printable
+from rainmer.data.defects import Defects
 
 __all__ = ["Summary", "summary_of_adapted", "summary_of_loaded", "to_json", "to_lines"]
 

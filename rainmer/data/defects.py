@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Defects", "examples", "printable"]
+from rainmer.console import printable
+
+__all__ = ["Defects", "examples"]
 
 _EXAMPLES = 3
 
@@ -80,15 +82,3 @@ def examples(subjects: Sequence[str]) -> str:
     """
     shown = [printable(subject) for subject in subjects[:_EXAMPLES]]
     return ", ".join([*shown, *(["..."] if len(subjects) > _EXAMPLES else [])])
-
-
-def printable(subject: str) -> str:
-    r"""Return a subject for one line of print: a name of a file or in a label may hold anything.
-
-    Example:
-        >>> printable("a.txt:1"), printable("two\nlines")
-        ('a.txt:1', 'two\\nlines')
-    """
-    if subject.isprintable():
-        return subject
-    return subject.encode("unicode_escape", "backslashreplace").decode()

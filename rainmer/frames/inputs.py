@@ -13,12 +13,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from rainmer.console import printable
 from rainmer.errors import DatasetError, ImageError
 from rainmer.folders import find_files, find_matches, has_magic, skipped_line
 from rainmer.frames.images import IMAGE_SUFFIXES
 from rainmer.frames.video import VIDEO_SUFFIXES
 
-__all__ = ["Input", "find_inputs", "printable", "raise_failures", "raise_skipped", "real_path"]
+__all__ = ["Input", "find_inputs", "raise_failures", "raise_skipped", "real_path"]
 
 _FAILURES_NAMED = 3
 
@@ -130,11 +131,6 @@ def _inputs_below(paths: Iterable[Path], root: Path, out: Path | None) -> list[I
 
 def _is_known(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
-
-
-def printable(text: str) -> str:
-    """Return text that every terminal can print: file names may hold bytes that are not text."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def raise_skipped(skipped: Sequence[str], total: int) -> None:
