@@ -334,7 +334,7 @@ def shipped_names() -> list[str]:
         >>> shipped_names()
         ['rainmer-s', 'rainmer-s-restore']
     """
-    return [path.name.removesuffix(_SUFFIX) for path in list_files(_FOLDER, {_SUFFIX})]
+    return sorted(path.name.removesuffix(_SUFFIX) for path in list_files(_FOLDER, {_SUFFIX}))
 
 
 def shipped_weights(name: str) -> Path:
