@@ -128,7 +128,7 @@ def measure(
         pipeline, and the ratio.
     """
     with open_video(video) as reader:
-        frames = list(reader)
+        frames = [frame.image for frame in reader]
     on_cuda = derainer.device.type == "cuda"
     parts = [frames[start : start + batch] for start in range(0, len(frames), batch)]
     uploaded = [upload(part, derainer.device) for part in parts] if on_cuda else []
@@ -193,7 +193,7 @@ def run_pipeline(video: Path, pipeline: Pipeline, names: dict[int, str], batch: 
 
         def write(processed: Processed) -> None:
             picture: Frame = draw_detections(processed.derained, processed.detections, names)
-            writer.write(picture)
+            writer.write(picture, processed.time_s)
 
         consume(pipeline.run(reader, batch, download=True), write, 2 * batch)
 

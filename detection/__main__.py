@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detection.pipeline import StreamError
+from detection.run.addresses import shown_address
+from detection.run.live import Live, LiveOptions
 from detection.run.options import DetectionOptions, parse
 from detection.run.records import RunFolder
 from detection.run.saving import refuse_clashes
@@ -37,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             also when some inputs could not be read to their end; all other results are kept.
     """
     options = parse(argv)
-    sources = find_sources(options.source, options.out)
+    sources = _find_sources(options)
     derainer = make_derainer(options.derain, **stage_options(options))
     detector = _make_detector(options, derainer)
     folder = options.out or _default_folder(sources[0].name, derainer.name, detector.name)
@@ -50,7 +53,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         failures += [line for source in sources for line in source.failures]
         summary = run.finish(failures, timing)
     _print_summary(summary, folder)
-    raise_failures(failures, sum(len(source.files) for source in sources))
+    raise_failures(failures, sum(len(source.files) for source in sources), _unit(sources))
+
+
+def _find_sources(options: DetectionOptions) -> list[Source]:
+    return find_sources(
+        options.source,
+        options.out,
+        stretch=options.stretch,
+        hardware=options.hardware_decoding,
+        live=options,
+        limit=options.limit,
+    )
 
 
 def _process(run: RunFolder, streams: Streams) -> tuple[list[str], dict[str, Any]]:
@@ -102,8 +116,12 @@ def _default_folder(*parts: str) -> Path:
 
 def _settings(options: DetectionOptions, derainer: Derainer | PrecomputedResults) -> dict[str, Any]:
     """Return the options that results depend on: not the batch, the device or the output."""
-    left_out = {"allow_download", "batch", "device", "out", "quiet", "streams"}
+    left_out = {
+        *("allow_download", "batch", "device", "hardware_decoding", "out", "quiet", "streams"),
+        *(item.name for item in fields(LiveOptions)),  # no live source resumes
+    }
     settings = {key: value for key, value in vars(options).items() if key not in left_out}
+    settings["source"] = [shown_address(source) for source in options.source]
     return {**settings, "derainer": derainer.name, "fingerprint": derainer.fingerprint}
 
 
@@ -112,6 +130,10 @@ def _leave_out(sources: Sequence[Source], limit: int | None, processed: Containe
     for source in sources:
         if isinstance(source, Images):
             source.files = [pair for pair in source.files[:limit] if pair[0] not in processed]
+
+
+def _unit(sources: Sequence[Source]) -> str:
+    return "source" if any(isinstance(source, Live) for source in sources) else "file"
 
 
 def _print_summary(summary: dict[str, Any], folder: Path) -> None:
@@ -124,6 +146,12 @@ def _print_summary(summary: dict[str, Any], folder: Path) -> None:
         print(f"{label:<{width}}  {value}")
     timing = summary["timing"]
     stages = ", ".join(f"{name} {ms:.1f}" for name, ms in timing["stage_ms"].items())
+    for name, counts in timing.get("live", {}).items():
+        print(
+            f"{name}: {counts['received']} frames came, {counts['dropped']} dropped to keep up, "
+            f"{counts['damaged']} damaged; {counts['reconnects']} reconnects, "
+            f"{counts['offline_s']:.1f} s offline"
+        )
     rate = timing["frames_per_s"] or 0.0
     print(f"ms per frame: {stages}; {timing['wall_s']:.1f} s in all, {rate:.2f} frames/s")
     print(f"results in {folder}")

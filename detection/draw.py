@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from detection.types import Detections
+from rainmer.fonts import drawable, render
 from rainmer.frames.arrays import Frame
 
 if TYPE_CHECKING:
@@ -25,11 +28,10 @@ __all__ = [
     "side_by_side",
 ]
 
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GOLDEN_RATIO = 0.618034
+_LONGEST_NAME = 40
 _DARK = (16, 16, 16)
-_LIGHT = (255, 255, 255)
-
+_WHITE = (255, 255, 255)
 _HALO = (0, 0, 0, 110)
 
 Color: TypeAlias = tuple[int, int, int]
@@ -54,7 +56,8 @@ def draw_detections(frame: Frame, detections: Detections, names: Mapping[int, st
     Args:
         frame: (H, W, 3), uint8, RGB.
         detections: Boxes in pixels of this frame.
-        names: Class names by label; a label without name shows its number.
+        names: Class names by label, in any script; a label without name, or whose name no font
+            of this machine has, shows its number.
 
     Returns:
         (H, W, 3), uint8, RGB.
@@ -69,11 +72,18 @@ def draw_detections(frame: Frame, detections: Detections, names: Mapping[int, st
         cv2.rectangle(picture, (left, top), (right, bottom), colors[i], thickness)
     for i in order:
         label = int(detections.labels[i])
-        text = f"{names.get(label, str(label))} {detections.scores[i]:.2f}"
-        _put_label(
-            picture, text, int(corners[i, 0]) - thickness // 2, int(corners[i, 1]), colors[i]
-        )
+        name = _shown_name(names.get(label, ""), label)
+        texts = (name, f" {detections.scores[i]:.2f}")
+        left, top = int(corners[i, 0]) - thickness // 2, int(corners[i, 1])
+        _put_label(picture, texts, left, top, colors[i])
     return picture
+
+
+@lru_cache(maxsize=4096)
+def _shown_name(name: str, label: int) -> str:
+    """Return a class's name as it can be drawn, cut if it is long; else its number."""
+    shown = drawable(name, str(label))
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME - 1]}…"
 
 
 def side_by_side(frames: Sequence[Frame], captions: Sequence[str]) -> Frame:
@@ -94,17 +104,14 @@ def side_by_side(frames: Sequence[Frame], captions: Sequence[str]) -> Frame:
     height = frames[0].shape[0]
     gap = np.full((height, _line_width(frames[0]) * 2, 3), 255, np.uint8)
     panels = [part for frame in frames for part in (gap, frame)][1:]
-    scale, width = _font(frames[0])
-    bar_height = round(_text_height(scale, width) * 2)
+    size = _font_size(frames[0])
+    bar_height = round(1.8 * size)
     bar = np.full((bar_height, sum(p.shape[1] for p in panels), 3), 255, np.uint8)
     left = 0
     for frame, caption in zip(frames, captions, strict=True):
+        mask = render(drawable(caption, ascii(caption)), size)
         # A long caption is cut at the edge of its picture.
-        view = bar[:, left : left + frame.shape[1]]
-        strip = np.ascontiguousarray(view)
-        baseline = (bar_height + _text_height(scale, width)) // 2
-        cv2.putText(strip, caption, (width * 4, baseline), _FONT, scale, _DARK, width, cv2.LINE_AA)
-        view[:] = strip
+        _write(bar[:, left : left + frame.shape[1]], mask, (size // 3, size // 3), _WHITE)
         left += frame.shape[1] + gap.shape[1]
     return cast(Frame, np.vstack([bar, np.hstack(panels)]))
 
@@ -176,36 +183,49 @@ def do_overlap(first: PixelBox, second: PixelBox) -> bool:
     )
 
 
-def _put_label(picture: Frame, text: str, left: int, bottom: int, color: Color) -> None:
-    """Write text on a filled bar at a lower left corner, moved to stay inside the frame."""
+def _put_label(picture: Frame, texts: Sequence[str], left: int, bottom: int, color: Color) -> None:
+    """Write texts on a filled bar at a lower left corner, moved to stay inside the frame."""
     height, width = picture.shape[:2]
-    scale, thickness = _font(picture)
-    (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
-    margin = max(2, thickness * 2)
-    bar_width, bar_height = text_width + 2 * margin, text_height + baseline + margin
-    left = max(0, min(left, width - bar_width))
+    size = _font_size(picture)
+    margin = max(2, size // 6)
+    masks = [render(text, size) for text in texts]
+    bar_height, text_width = masks[0].shape[0] + margin // 2, sum(mask.shape[1] for mask in masks)
+    left = max(0, min(left, width - text_width - 2 * margin))
     top = min(max(0, bottom - bar_height), max(0, height - bar_height))
-    cv2.rectangle(picture, (left, top), (left + bar_width, top + bar_height), color, cv2.FILLED)
-    place = (left + margin, top + text_height + margin // 2 + 1)
-    cv2.putText(picture, text, place, _FONT, scale, _readable_on(color), thickness, cv2.LINE_AA)
+    right = left + text_width + 2 * margin - 1
+    cv2.rectangle(picture, (left, top), (right, top + bar_height - 1), color, cv2.FILLED)
+    left += margin
+    for mask in masks:
+        _write(picture, mask, (left, top), color)
+        left += mask.shape[1]
+
+
+def _write(
+    picture: NDArray[np.uint8], mask: NDArray[np.uint8], place: tuple[int, int], ground: Color
+) -> None:
+    """Write a text's mask at its upper left corner (x, y), cut at the edges of the picture."""
+    x, y = place
+    view = picture[y : y + mask.shape[0], x : x + mask.shape[1]]
+    if view.size:
+        cv2.applyColorMap(mask[: view.shape[0], : view.shape[1]], _shades(ground), view)
+
+
+@lru_cache(maxsize=512)
+def _shades(ground: Color) -> NDArray[np.uint8]:
+    """Return the colours from the ground (0) to a readable ink (255), (256, 1, 3)."""
+    return np.rint(np.linspace(ground, _readable_on(ground), 256)).astype(np.uint8)[:, None]
 
 
 def _readable_on(color: Color) -> Color:
     red, green, blue = color
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    return _DARK if luma > 140 else _LIGHT
+    return _DARK if luma > 140 else _WHITE
 
 
 def _line_width(frame: Frame) -> int:
     return max(1, round(sum(frame.shape[:2]) * 0.0016))
 
 
-def _font(frame: Frame) -> tuple[float, int]:
-    """Return the font's scale and stroke for a frame: about 2 % of its size, but legible."""
-    scale = max(0.4, sum(frame.shape[:2]) * 0.00042)
-    return scale, max(1, round(scale * 1.6))
-
-
-def _text_height(scale: float, stroke: int) -> int:
-    (_, height), baseline = cv2.getTextSize("Ag", _FONT, scale, stroke)
-    return int(height + baseline)
+def _font_size(frame: Frame) -> int:
+    """Return the height of the font for a frame: about 2 % of its size, but legible."""
+    return max(12, round(sum(frame.shape[:2]) * 0.0125))

@@ -6,8 +6,8 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,19 +18,21 @@ from detection.types import (
     Detections,
     Detector,
     DeviceDetector,
+    SourceFrame,
     call_derainer,
 )
 from rainmer import Derainer
 from rainmer.background import End, interleave
 from rainmer.errors import RainmerError
 from rainmer.frames.arrays import Download, Frame, upload
+from rainmer.frames.video import VideoFrame
 
 __all__ = ["STAGES", "Pipeline", "Processed", "StreamError"]
 
 STAGES = ("upload", "derain", "letterbox", "detect")
 """The steps of a pipeline that are timed."""
 
-Source = Iterable[Frame | tuple[str, Frame]]
+Source = Iterable[Frame | tuple[str, Frame] | SourceFrame | VideoFrame]
 
 
 class StreamError(RainmerError):
@@ -57,6 +59,7 @@ class Processed:
         stage_ms: The frame's share of its batch's time in each of `STAGES`, in ms. If frames do not
             stay on a device, `derain` includes the upload. If the detector does not report its
             letterboxing time, `detect` includes it.
+        number, time_s, duration_s, captured: Those of the source; see `SourceFrame`.
     """
 
     name: str
@@ -64,6 +67,10 @@ class Processed:
     detections: Detections
     stage_ms: Mapping[str, float]
     _derained: Callable[[], Frame] = field(repr=False)
+    number: int | None = None
+    time_s: float | None = None
+    duration_s: float | None = None
+    captured: float | None = None
 
     @property
     def derained(self) -> Frame:
@@ -174,7 +181,7 @@ class Pipeline:
         """Process a source of frames in batches, while a thread decodes the next ones.
 
         Args:
-            source: Frames (H, W, 3), uint8, RGB, or pairs of name and frame: a
+            source: Frames (H, W, 3), uint8, RGB, pairs of name and frame, or `SourceFrame`: a
                 `rainmer.frames.video.VideoReader`, a generator, a list. Frames without names are
                 counted.
             batch: Maximum number of frames at once.
@@ -207,6 +214,8 @@ class Pipeline:
         at_once: int | None = None,
         live: bool = False,
         download: bool = False,
+        admit: Callable[[str, SourceFrame], bool] | None = None,
+        closed: threading.Event | None = None,
     ) -> Generator[tuple[str, Processed | None], None, None]:
         """Process several sources at the same time, their frames in shared batches.
 
@@ -222,6 +231,8 @@ class Pipeline:
             live: Take frames as they arrive, so that a slow stream delays no other. Otherwise
                 streams take turns, and batches are the same in every run.
             download: See `process`.
+            admit: Called with a stream's name and its frame in its turn: whether to process it.
+            closed: Set when the generator is closed; see `rainmer.background.interleave`.
 
         Yields:
             Pairs of a stream's name and its next `Processed`, each stream in its order; then its
@@ -236,15 +247,16 @@ class Pipeline:
         errors: dict[str, Exception] = {}
         named = {name: _named(source) for name, source in sources.items()}
         ahead = ahead or 2 * batch
-        chunks = interleave(named, batch, ahead=ahead, at_once=at_once, live=live)
+        chunks = interleave(named, batch, ahead=ahead, at_once=at_once, live=live, closed=closed)
         with contextlib.closing(chunks):
             for chunk in chunks:
+                chunk = [pair for pair in chunk if _is_admitted(*pair, admit)]
                 items = [item for _, item in chunk if not isinstance(item, End)]
-                names, frames = [name for name, _ in items], [frame for _, frame in items]
+                names, frames = [item.name for item in items], [item.image for item in items]
                 results = iter(self.process(frames, names, download=download))
                 for stream, item in chunk:
                     if not isinstance(item, End):
-                        yield stream, next(results)
+                        yield stream, replace(next(results), **_origin(item))
                         continue
                     if isinstance(item.error, Exception):
                         errors[stream] = item.error
@@ -326,9 +338,28 @@ def _device_type(detector: object) -> str:
     return cast(DeviceDetector, detector).device.type  # type: ignore[union-attr]
 
 
-def _named(source: Source) -> Iterator[tuple[str, Frame]]:
+def _named(source: Source) -> Iterator[SourceFrame]:
     for i, item in enumerate(source):
-        yield item if isinstance(item, tuple) else (str(i), item)
+        if isinstance(item, SourceFrame):
+            yield item
+        elif isinstance(item, VideoFrame):
+            name = str(item.number)
+            yield SourceFrame(name, item.image, item.number, item.time_s, item.duration_s)
+        elif isinstance(item, tuple):
+            yield SourceFrame(*item)
+        else:
+            yield SourceFrame(str(i), item)
+
+
+def _origin(frame: SourceFrame) -> dict[str, Any]:
+    values = frame._asdict()
+    return {key: values[key] for key in ("number", "time_s", "duration_s", "captured")}
+
+
+def _is_admitted(
+    stream: str, item: SourceFrame | End, admit: Callable[[str, SourceFrame], bool] | None
+) -> bool:
+    return admit is None or isinstance(item, End) or admit(stream, item)
 
 
 def _of_one_size(frames: Sequence[Frame], most: int) -> Iterator[list[int]]:

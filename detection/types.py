@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,11 @@ __all__ = [
     "Detections",
     "Detector",
     "DeviceDetector",
+    "FrozenNetwork",
     "HarnessBatch",
     "MeasuringDetector",
+    "NetworkOutputs",
+    "SourceFrame",
     "Where",
     "call_derainer",
 ]
@@ -31,6 +34,26 @@ Frames = TypeVar("Frames", Tensor, list[Frame])
 
 Where = Literal["frame", "network"]
 """Where to derain: frames of native size, or frames resized to the detector's resolution."""
+
+
+class SourceFrame(NamedTuple):
+    """A frame on its way into a pipeline.
+
+    Attributes:
+        name: Its name, for records and for derainers that need names.
+        image: uint8 (H, W, 3), RGB.
+        number: Its number in a video or stream.
+        time_s: When it is shown, in seconds since the start of the video or stream.
+        duration_s: How long it is shown, in seconds.
+        captured: When it came from a camera, in seconds of Unix time.
+    """
+
+    name: str
+    image: Frame
+    number: int | None = None
+    time_s: float | None = None
+    duration_s: float | None = None
+    captured: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,3 +213,28 @@ def _form(frames: object) -> str:
     if isinstance(frames, list | tuple):
         return f"[{', '.join(_form(frame) for frame in frames)}]"
     return type(frames).__name__
+
+
+@dataclass(frozen=True)
+class NetworkOutputs:
+    """What a frozen network makes of a batch of images, with gradients for the images.
+
+    Attributes:
+        features: Maps (B, C, h, w) of the chosen layers.
+        scores: Logits (B, classes, A) at all anchors; None unless asked for.
+        boxes: Logits (B, 4 R, A) of the boxes' sides at all anchors; None unless asked for.
+    """
+
+    features: list[Tensor]
+    scores: Tensor | None = None
+    boxes: Tensor | None = None
+
+
+class FrozenNetwork(Protocol):
+    """A network in whose features images are compared; it never changes."""
+
+    fingerprint: str
+    """Changes with the weights and the layers."""
+
+    def __call__(self, images: Tensor, *, raw: bool = False) -> NetworkOutputs:
+        """Run on images (B, 3, H, W), RGB, 0..1, of any size; `raw` asks for the raw outputs."""

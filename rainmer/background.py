@@ -153,6 +153,7 @@ def interleave(
     ahead: int,
     at_once: int | None = None,
     live: bool = False,
+    closed: threading.Event | None = None,
 ) -> Generator[list[tuple[str, Item | End]], None, None]:
     """Iterate over several sources, each in its own thread, in chunks of their items.
 
@@ -163,13 +164,13 @@ def interleave(
         at_once: Maximum number of sources open at a time, in their order; None opens all.
         live: Yield items as they arrive, so that no source waits for another. Otherwise sources
             take turns and chunks are full, the same in every run.
+        closed: Set on closing, before the threads are joined: for sources that wait themselves.
 
     Yields:
-        Pairs of a source's name and its item, in order. A source's last item is its `End`, which
-        does not count; its failure does not stop the other sources.
+        Pairs of a source's name and its item, in order; last its `End`, which does not count.
     """
     coming = iter(sources.items())
-    closed = threading.Event()
+    closed = closed or threading.Event()
     shared: queue.Queue[tuple[str, Item | End]] | None = queue.Queue(ahead) if live else None
     started: list[_Feeder[Item]] = []
     turns: deque[_Feeder[Item]] = deque()

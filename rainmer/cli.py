@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import difflib
 import errno
-import logging
-import os
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeVar
 
 from tqdm import tqdm
 
+from rainmer import console
+from rainmer.console import Terminated
 from rainmer.device import use_threads
 from rainmer.errors import RainmerError
 
@@ -193,17 +191,17 @@ def run_command(command: Callable[[Sequence[str] | None], None]) -> None:
 
     torch and OpenCV get as many threads as the process may use CPUs. A `RainmerError`, a full
     disk, a missing permission or an impossible path becomes one line on stderr and exit code 2. An
-    interruption keeps what is written so far and ends with 130.
+    interruption keeps what is written so far and ends with 130, `kill` with 143. What the encoding
+    of stdout lacks is printed as escapes; see `rainmer.console`.
     """
     try:
-        with _silenced_native_libraries(), _logging_to_stderr():
+        with console.streams(), console.terminable():
             use_threads()
             command(None)
+            sys.stdout.flush()
     except RainmerError as error:
         _end(str(error))
-    except BrokenPipeError:
-        # The reader of the output has closed it, as `head` does: write nothing more to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of the output has closed it, as `head` does
         sys.exit(EXIT_BROKEN_PIPE)
     except OSError as error:
         if error.errno not in _USER_ERRNOS:
@@ -213,48 +211,15 @@ def run_command(command: Callable[[Sequence[str] | None], None]) -> None:
         if "null byte" not in str(error):
             raise
         _end("a path holds a null byte")
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; results so far are kept, the same command resumes\n")
-        sys.exit(EXIT_INTERRUPTED)
-
-
-@contextlib.contextmanager
-def _logging_to_stderr() -> Iterator[None]:
-    root, handler = logging.getLogger(), logging.StreamHandler(sys.stderr)
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
+    except KeyboardInterrupt as stopped:
+        console.say("interrupted; results so far are kept, the same command resumes")
+        sys.exit(128 + stopped.number if isinstance(stopped, Terminated) else EXIT_INTERRUPTED)
     finally:
-        root.removeHandler(handler)
-
-
-@contextlib.contextmanager
-def _silenced_native_libraries() -> Iterator[None]:
-    """Keep decoders written in C (libpng, libjpeg, FFmpeg) from writing to stderr.
-
-    They write to the file descriptor; inside, Python's stderr is a copy of it.
-    """
-    kept, before = os.dup(2), sys.stderr
-    with (
-        os.fdopen(kept, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as copy,
-        open(os.devnull, "wb") as nowhere,
-        warnings.catch_warnings(),
-    ):
-        # torch announces the end of TorchScript at every load.
-        warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
-        if before is sys.__stderr__:
-            sys.stderr = copy
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            sys.stderr = before
+        console.settle()
 
 
 def _end(message: str) -> NoReturn:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    console.say(f"error: {' '.join(message.split())}")
     sys.exit(EXIT_USER_ERROR)
 
 

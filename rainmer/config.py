@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import os
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,12 +21,29 @@ __all__ = [
     "check_integer",
     "from_mapping",
     "nearest",
+    "path_in",
     "read_yaml",
     "refuse_unknown_options",
     "to_mapping",
 ]
 
 Config = TypeVar("Config")
+
+
+# Values in messages: aliases of YAML can make a short file a text of gigabytes.
+_REPR = reprlib.Repr()
+_REPR.maxstring, _REPR.maxother, _REPR.maxlevel = 80, 80, 2
+
+# What PyYAML raises for values that their tag does not fit, such as `!!int ""` or a 31st of June.
+_YAML_ERRORS = (
+    yaml.YAMLError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
 class _KindError(ConfigError):
@@ -43,17 +62,54 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping, with the safe loader.
 
     Raises:
-        ConfigError: The file cannot be read, is not YAML, or holds something other than a mapping.
+        ConfigError: The file cannot be read, is not YAML, gives a key twice, or holds something
+            other than a mapping.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.load(Path(path).read_text(encoding="utf-8-sig"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise ConfigError(f"{path} is not valid YAML: {line}{error.problem}") from error
+    except _YAML_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not valid YAML: {reason}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold `key: value` lines, but holds {_kind(content)}")
     return content
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader; of a key that is given twice it would keep the last, without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401 (of PyYAML)
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                problem = f"the key {reprlib.repr(key.value)} is given twice"
+                raise yaml.MarkedYAMLError(None, None, problem, key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return node
+
+
+def path_in(base: Path, text: str) -> Path:
+    """Return the path that a configuration names: relative to `base`, `~` and `$NAME` expanded.
+
+    Raises:
+        ConfigError: The text can be no path: too long, or with characters that none may have.
+    """
+    path = base / os.path.expanduser(os.path.expandvars(text))
+    try:
+        path.lstat()
+    except (OSError, ValueError) as error:  # ValueError: a null character, half of a surrogate pair
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"{_REPR.repr(text)} can be no path: {reason}") from error
+    return path
 
 
 def from_mapping(cls: type[Config], mapping: Mapping[str, Any], where: str = "") -> Config:
@@ -223,4 +279,4 @@ def _kind_error(where: str, expected: str, value: object, got: str = "") -> _Kin
 
 
 def _kind(value: object) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {value!r}"
+    return "nothing" if value is None else f"{type(value).__name__} {_REPR.repr(value)}"

@@ -13,12 +13,13 @@ import torch
 
 from rainmer.errors import RainmerError
 
-__all__ = ["resolve_device", "usable_cpus", "use_threads"]
+__all__ = ["frames_at_once", "resolve_device", "survive_forks", "usable_cpus", "use_threads"]
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROCESS_CGROUPS = Path("/proc/self/cgroup")
 _PARALLEL_SIZE = 1 << 20  # elements from which torch uses all threads
+_LARGE_FRAME = 640 * 360  # pixels
 
 
 def resolve_device(name: str | torch.device | None) -> torch.device:
@@ -42,6 +43,21 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
     return device
 
 
+def frames_at_once(batch: int, size_hw: tuple[int, int], device: object) -> int:
+    """Return how many frames a command computes in one go, at most `batch`.
+
+    On the CPU large frames take long and gain nothing from company: one by one, results come with
+    every frame.
+
+    Args:
+        batch: The most.
+        size_hw: (height, width) of the frames.
+        device: Where the network is; None for what has none.
+    """
+    on_cpu = isinstance(device, torch.device) and device.type == "cpu"
+    return 1 if on_cpu and size_hw[0] * size_hw[1] >= _LARGE_FRAME else batch
+
+
 def use_threads(count: int | None = None) -> None:
     """Set how many CPU threads torch and OpenCV compute with, for the whole process.
 
@@ -62,6 +78,17 @@ def use_threads(count: int | None = None) -> None:
         _let_idle_threads_sleep()
     torch.set_num_threads(count)
     cv2.setNumThreads(count)
+
+
+@functools.cache
+def survive_forks() -> None:
+    """Let torch compute with one thread in processes that are forked from this one from now on.
+
+    A fork copies none of the threads that OpenMP keeps for the next operation, and the child would
+    wait for them for ever. torch's own workers that load data do the same.
+    """
+    if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+        os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def usable_cpus(cgroups: Path = _CGROUPS, process_cgroups: Path = _PROCESS_CGROUPS) -> int:

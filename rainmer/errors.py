@@ -51,11 +51,18 @@ class OutputError(RainmerError, OSError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether torch or Python ran out of memory."""
+    """Tell whether torch, Python or another runtime ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # The CPU allocator raises a plain RuntimeError.
-    return "DefaultCPUAllocator" in str(error) or "not enough memory" in str(error)
+    # torch's CPU allocator, TorchScript and onnxruntime raise errors of other kinds.
+    return not isinstance(error, RainmerError) and bool(_OUT_OF_MEMORY.search(str(error)))
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"DefaultCPUAllocator|not enough memory|out of memory|bad.?alloc"
+    r"|fail(ed|ure) to allocate memory",
+    re.IGNORECASE,
+)
 
 
 LOAD_ERRORS = (

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
+import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from rainmer.files import write_bytes
+from rainmer.fonts import escaped, families_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,22 +97,46 @@ def styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]
 def _style() -> Iterator[None]:
     import matplotlib as mpl
 
+    # A font found for names need not have the weight of a title.
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # Names may be in any script. A browser finds their glyphs; in a PNG they become boxes.
+        # Names may be in any script. For a page the browser finds their glyphs; see `save_figure`.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        yield
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 @styled
 def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure on white, as SVG or PNG by the suffix of `path`.
+    """Write a figure on white, as SVG or PNG by the suffix of `path`; names may be in any script.
 
     Raises:
         OutputError: The file cannot be written.
     """
     content = io.BytesIO()
     kind = path.suffix.lower().lstrip(".")
+    if kind != "svg":  # in an SVG, what shows it finds the fonts
+        figure = _legible(figure)
     # Without a date the same figure is the same file.
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type")) if kind == "svg" else None
     figure.savefig(content, format=kind, dpi=_PNG_DPI, facecolor="white", metadata=metadata)
     write_bytes(path, content.getvalue())
+
+
+def _legible(figure: Figure) -> Figure:
+    """Give texts fonts of this machine that have their characters, or escapes where none has."""
+    from matplotlib.text import Text
+
+    figure = pickle.loads(pickle.dumps(figure))
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        labels = [label.get_text() for label in axis.get_ticklabels()]
+        if any(escaped(label) != label for label in labels):
+            axis.set_ticks(axis.get_ticklocs(), list(map(escaped, labels)))
+    for text in figure.findobj(Text):
+        text.set_text(escaped(text.get_text()))
+        text.set_fontfamily(families_for(text.get_text()))
+    return figure

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from detection.run.live import LiveOptions
 from rainmer.cli import (
     StageOptions,
     add_stage_options,
     fraction,
     make_parser,
+    non_negative_int,
     parse_options,
     positive_int,
 )
+from rainmer.frames.levels import Stretch, add_stretch_option
+from rainmer.frames.video.options import VideoOptions, add_video_options
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
 __all__ = ["DetectionOptions", "parse"]
@@ -23,11 +29,12 @@ _EXAMPLE = """\
   python -m detection rainy/ --derain median --detector yolo11n.pt --save --side-by-side
   python -m detection drive.mp4 --derain prenet:prenet.pth --detector yolo11n.pt --save --conf 0.4
   python -m detection left.mp4 right.mp4 --detector yolo11n.pt --save
-  python -m detection 0 --derain median --detector yolo11n.pt --limit 500"""
+  python -m detection 0 --derain median --detector yolo11n.pt --limit 500
+  python -m detection rtsp://user:password@10.0.0.7/stream1 --detector yolo11n.pt --timeout 5"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionOptions(StageOptions):
+class DetectionOptions(StageOptions, VideoOptions, LiveOptions):
     """The command line, option by option; `--help` explains them."""
 
     source: list[str]
@@ -43,6 +50,7 @@ class DetectionOptions(StageOptions):
     max_det: int
     classes: list[str] | None
     where: Literal["frame", "network"]
+    stretch: Stretch | None
     limit: int | None
     streams: int
     quiet: bool
@@ -89,6 +97,7 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
         default="frame",
         help="derain at native size, or at the detector's size (cheaper)",
     )
+    add_stretch_option(parser)
     parser.add_argument("--limit", type=positive_int, metavar="N", help="most frames per source")
     parser.add_argument(
         "--streams",
@@ -98,6 +107,8 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
         help="videos read at once, their frames in common batches; default: 4 (live: all)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_live_options(parser)
+    add_video_options(parser)
     add_stage_options(parser)
     options = parse_options(parser, DetectionOptions, argv)
     if options.side_by_side and not options.save:
@@ -105,3 +116,47 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
     if options.side_by_side and options.where == "network":
         parser.error("--side-by-side needs --where frame: no derained frame of native size exists")
     return options
+
+
+def _add_live_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("cameras and streams")
+    group.add_argument(
+        "--max-latency",
+        type=_seconds,
+        default=LiveOptions.max_latency,
+        metavar="S",
+        help="drop frames that have waited longer for their turn; default: %(default)g",
+    )
+    group.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=LiveOptions.timeout,
+        metavar="S",
+        help="longest wait for a connection, and for the next picture; default: %(default)g",
+    )
+    group.add_argument(
+        "--reconnect",
+        type=non_negative_int,
+        default=LiveOptions.reconnect,
+        metavar="N",
+        help="attempts in a row, with growing pauses, before giving up; default: %(default)s",
+    )
+    group.add_argument(
+        "--frozen",
+        type=lambda text: 0.0 if text == "0" else _seconds(text),
+        default=LiveOptions.frozen,
+        metavar="S",
+        help="reconnect after so long without any change of the picture; 0: never; "
+        "default: %(default)g",
+    )
+
+
+def _seconds(text: str) -> float:
+    """Parse a time above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+    return value

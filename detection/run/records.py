@@ -26,6 +26,8 @@ class RunFolder:
 
     `detections.jsonl` holds one record per frame: `source`, `name`, `width`, `height`,
     `derain_ms`, `detect_ms` and `boxes`, each with `xyxy` in pixels, `score`, `label` and `class`.
+    Frames of videos and streams also have their number, `frame`, and `time_s`, in seconds from the
+    start; those of cameras `captured`, in seconds of Unix time.
     `run.json` holds the settings and, once the run is complete, the summary and a line for each
     file that could not be read to its end. The summary's `timing` covers the last run only. An
     interrupted run continues where it stopped if it is started again with the same settings.
@@ -79,9 +81,15 @@ class RunFolder:
 
     def add(self, source: str, processed: Processed) -> None:
         """Append one frame's record."""
+        times = {
+            "frame": processed.number,
+            "time_s": None if processed.time_s is None else round(processed.time_s, 6),
+            "captured": None if processed.captured is None else round(processed.captured, 3),
+        }
         record = {
             "source": source,
             "name": processed.name,
+            **{key: value for key, value in times.items() if value is not None},
             "width": processed.frame.shape[1],
             "height": processed.frame.shape[0],
             "derain_ms": round(processed.derain_ms, 3),

@@ -13,14 +13,16 @@ import numpy as np
 from detection.draw import draw_detections, side_by_side
 from detection.pipeline import Processed
 from detection.run.records import RECORD_NAME
-from detection.run.sources import Images, Source
+from detection.run.sources import Images, Source, Video
 from detection.types import Detections
 from detection.yolo.letterbox import place
 from rainmer.errors import OutputError
 from rainmer.frames.arrays import Frame
+from rainmer.frames.formats import result_suffix
 from rainmer.frames.images import write_image
 from rainmer.frames.inputs import real_path
 from rainmer.frames.video import VideoWriter
+from rainmer.frames.video.options import VideoOptions
 
 __all__ = ["Saver", "count_boxes", "refuse_clashes"]
 
@@ -62,21 +64,23 @@ def _saved_files(sources: Sequence[Source], folder: Path) -> Iterator[tuple[Path
 def _saved_file(source: Source, name: str, folder: Path) -> Path:
     """Return the path of an annotated image, or of the video for other sources."""
     if isinstance(source, Images):
-        return folder / "images" / name
+        return folder / "images" / Path(name).with_suffix(result_suffix(name))
     return folder / Path(name).with_suffix(".mp4")
 
 
 class Saver(contextlib.ExitStack):
     """Writes annotated frames: images under their names, videos as one file.
 
-    A video has the size of its first frame; frames of other sizes are fitted into it. As a context
-    manager, it closes the video.
+    A video has the size of its first frame; frames of other sizes are fitted into it. Times, sound
+    and subtitles are those of the source. As a context manager, it closes the video.
 
     Args:
         source: The source of the frames.
         derainer: Name of the derainer, for captions.
         names: Class names by label.
         folder: The folder of the run.
+        video: How videos are written.
+        whole: All frames of the source will come.
     """
 
     def __init__(
@@ -85,12 +89,17 @@ class Saver(contextlib.ExitStack):
         derainer: str,
         names: dict[int, str],
         folder: Path,
+        *,
+        video: VideoOptions,
+        whole: bool,
     ) -> None:
         super().__init__()
         self._source = source
         self._derainer = derainer
         self._names = names
         self._folder = folder
+        self._options = video
+        self._whole = whole
         self._video: VideoWriter | None = None
 
     def save(self, processed: Processed, in_rainy: Detections | None) -> None:
@@ -100,13 +109,20 @@ class Saver(contextlib.ExitStack):
             write_image(_saved_file(self._source, processed.name, self._folder), picture)
             return
         if self._video is None:
-            picture = _with_even_sides(picture)
-            path = _saved_file(self._source, self._source.name, self._folder)
-            size_hw = (picture.shape[0], picture.shape[1])
+            source = self._source.info if isinstance(self._source, Video) else None
             self._video = self.enter_context(
-                VideoWriter(path, fps=self._source.fps, size_hw=size_hw)
+                VideoWriter(
+                    _saved_file(self._source, self._source.name, self._folder),
+                    fps=self._source.fps,
+                    size_hw=(picture.shape[0], picture.shape[1]),
+                    source=source,
+                    whole=self._whole,
+                    codec=self._options.codec,
+                    crf=self._options.crf,
+                )
             )
-        self._video.write(_fitted(picture, self._video.size_hw))
+        picture = _fitted(picture, self._video.size_hw)
+        self._video.write(picture, processed.time_s, processed.duration_s)
 
     def _compose(self, processed: Processed, in_rainy: Detections | None) -> Frame:
         names = self._names
@@ -122,17 +138,8 @@ class Saver(contextlib.ExitStack):
         )
 
 
-def _with_even_sides(frame: Frame) -> Frame:
-    """Repeat the last row or column where a side is odd: video codecs need even ones."""
-    odd_rows, odd_columns = frame.shape[0] % 2, frame.shape[1] % 2
-    return np.pad(frame, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
-
-
 def _fitted(frame: Frame, size_hw: tuple[int, int]) -> Frame:
-    """Fit a frame to a video's size: pad odd sides, or scale and centre on black."""
-    if frame.shape[:2] == size_hw:
-        return frame
-    frame = _with_even_sides(frame)
+    """Fit a frame to a video's size: scale and centre on black."""
     if frame.shape[:2] == size_hw:
         return frame
     placement = place((frame.shape[0], frame.shape[1]), size_hw)

@@ -7,19 +7,17 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
-import cv2
-
+from detection.run.addresses import is_live
+from detection.run.live import Live, LiveOptions
+from detection.types import SourceFrame
 from rainmer.errors import ImageError
-from rainmer.frames.arrays import Frame, reverse_channels
 from rainmer.frames.images import read_image
 from rainmer.frames.inputs import Input, find_inputs, real_path
-from rainmer.frames.video import DEFAULT_FPS, is_video, open_video
+from rainmer.frames.levels import Stretch
+from rainmer.frames.video import DEFAULT_FPS, VideoInfo, is_video, open_video
 
 __all__ = ["Images", "Live", "Source", "Video", "find_sources"]
-
-_CAMERA_DIGITS = 4
 
 
 @dataclass
@@ -28,6 +26,7 @@ class Images:
 
     name: str
     files: list[tuple[str, Path]]
+    stretch: Stretch | None = None
     fps: None = None
     failures: list[str] = field(default_factory=list)
 
@@ -36,86 +35,72 @@ class Images:
         """Number of files, readable or not."""
         return len(self.files)
 
-    def __iter__(self) -> Iterator[tuple[str, Frame]]:
+    def __iter__(self) -> Iterator[SourceFrame]:
         """Yield the readable files; add a line to `failures` for every other file."""
         for name, path in self.files:
             try:
-                frame = read_image(path)
+                frame = read_image(path, self.stretch)
             except ImageError as error:
                 self.failures.append(str(error))
                 continue
-            yield name, frame
+            yield SourceFrame(name, frame)
 
 
 @dataclass
 class Video:
-    """A video file; its frames are named by their number."""
+    """A video file; its frames are named by their number.
+
+    Args:
+        name: Name of its results.
+        path: The file.
+        hardware: See `VideoReader`.
+
+    Attributes:
+        info: What the file tells about itself; None if it cannot be read.
+    """
 
     name: str
     path: Path
-    count: int = 0
-    fps: float | None = DEFAULT_FPS
+    hardware: bool = False
     failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.info: VideoInfo | None = None
         with contextlib.suppress(ImageError), open_video(self.path) as reader:
-            self.count, self.fps = reader.frame_count, reader.fps
+            self.info = reader.info
+
+    @property
+    def count(self) -> int:
+        """Number of frames, often an estimate; 0 if unknown."""
+        return self.info.frame_count if self.info else 0
+
+    @property
+    def fps(self) -> float | None:
+        """Mean frames per second."""
+        return self.info.fps if self.info else DEFAULT_FPS
 
     @property
     def files(self) -> list[tuple[str, Path]]:
         """The file under its name."""
         return [(self.name, self.path)]
 
-    def __iter__(self) -> Iterator[tuple[str, Frame]]:
+    def __iter__(self) -> Iterator[SourceFrame]:
         """Yield the frames in order; add to `failures` if the video cannot be read in full."""
         try:
-            reader = open_video(self.path)
+            reader = open_video(self.path, hardware=self.hardware)
         except ImageError as error:
             self.failures.append(str(error))
             return
         with reader:
-            for i, frame in enumerate(reader):
-                yield f"{i:06d}", frame
-        if reader.early_end:
-            self.failures.append(reader.early_end)
-
-
-@dataclass
-class Live:
-    """A camera by its number, or a stream by its address; read until it breaks off."""
-
-    address: str
-    count: int = 0
-    failures: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        target = int(self.address) if self.address.isdecimal() else self.address
-        self._capture = cv2.VideoCapture(target)
-        if not self._capture.isOpened():
-            kind = "camera" if self.address.isdecimal() else "stream"
-            raise ImageError(f"cannot open the {kind} {self.address}: not there, or in use")
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps: float | None = fps if 0 < fps < 1000 else DEFAULT_FPS
-        self.name = f"live-{Path(self.address).stem.replace('.', '-')}"
-
-    @property
-    def files(self) -> list[tuple[str, Path]]:
-        """The address under its name."""
-        return [(self.name, Path(self.address))]
-
-    def __iter__(self) -> Iterator[tuple[str, Frame]]:
-        """Yield frames until the source ends."""
-        number = 0
-        try:
-            while (read := self._capture.read())[0]:
-                yield f"{number:06d}", reverse_channels(cast(Frame, read[1]))
-                number += 1
-        finally:
-            self._capture.release()
+            for frame in reader:
+                name = f"{frame.number:06d}"
+                yield SourceFrame(name, frame.image, frame.number, frame.time_s, frame.duration_s)
+        if reader.failure:
+            self.failures.append(reader.failure)
 
 
 Source = Images | Video | Live
-"""Iterates over pairs of a name and a frame (H, W, 3), uint8, RGB.
+"""Iterates over `SourceFrame`.
 
 `name` names the folders and files of the results; `files` are the paths, each with a name;
 `count` is the number of frames, 0 if unknown; `fps` is frames per second, None for images;
@@ -123,12 +108,24 @@ Source = Images | Video | Live
 """
 
 
-def find_sources(arguments: Sequence[str], out: Path | None = None) -> list[Source]:
+def find_sources(
+    arguments: Sequence[str],
+    out: Path | None = None,
+    *,
+    stretch: Stretch | None = None,
+    hardware: bool = False,
+    live: LiveOptions | None = None,
+    limit: int | None = None,
+) -> list[Source]:
     """Turn the command's arguments into sources: one for all images, one for each video.
 
     Args:
         arguments: Image and video files, folders, globs, camera numbers, stream addresses.
         out: Folder of the results, which is not searched.
+        stretch: How images of more than 8 bits are read, see `read_image`.
+        hardware: Decode videos on a GPU that can.
+        live: How cameras and streams are read.
+        limit: Most frames of each of those.
 
     Returns:
         The sources, each with a different name.
@@ -136,16 +133,17 @@ def find_sources(arguments: Sequence[str], out: Path | None = None) -> list[Sour
     Raises:
         ImageError: An argument matches nothing that can be read.
     """
-    live = list(dict.fromkeys(a for a in arguments if _is_live(a)))
+    addresses = list(dict.fromkeys(a for a in arguments if is_live(a)))
     unique: dict[Path, Input] = {}
     for argument in arguments:
-        for entry in () if _is_live(argument) else find_inputs(argument, out):
+        for entry in () if is_live(argument) else find_inputs(argument, out):
             unique.setdefault(real_path(entry.path), entry)
     files = _name_files(list(unique.values()))
     images = [(name, path) for name, path in files if not is_video(path)]
-    folders = [Images(_name_of(arguments), images)] if images else []
-    videos = [Video(name, path) for name, path in files if is_video(path)]
-    lives = [Live(address) for address in live]
+    named = [a for a in arguments if not is_live(a)]
+    folders = [Images(_name_of(named), images, stretch)] if images else []
+    videos = [Video(name, path, hardware) for name, path in files if is_video(path)]
+    lives = [Live(address, live or LiveOptions(), limit) for address in addresses]
     _tell_apart([*folders, *lives], {video.name for video in videos})
     return [*folders, *videos, *lives]
 
@@ -157,12 +155,6 @@ def _tell_apart(sources: Sequence[Images | Live], taken: set[str]) -> None:
         while source.name in taken:
             source.name, number = f"{wanted}-{number}", number + 1
         taken.add(source.name)
-
-
-def _is_live(argument: str) -> bool:
-    if argument.isdecimal() and len(argument) <= _CAMERA_DIGITS:
-        return not os.path.exists(argument)
-    return "://" in argument and "\0" not in argument
 
 
 def _name_files(files: Sequence[Input]) -> list[tuple[str, Path]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,13 +17,16 @@ from detection.pipeline import STAGES, Pipeline, Processed
 from detection.run.options import DetectionOptions
 from detection.run.records import RunFolder
 from detection.run.saving import Saver
-from detection.run.sources import Live, Source
+from detection.run.sources import Images, Live, Source, Video
 from detection.timing import StageTimes
 from detection.types import Detections
 from detection.yolo import YoloDetector
 from rainmer.background import consume
 from rainmer.cli import progress_bar
+from rainmer.device import frames_at_once, resolve_device
+from rainmer.errors import ImageError
 from rainmer.frames.arrays import Frame
+from rainmer.frames.images import image_size_hw
 from rainmer.stage import Derainer
 from rainmer.stage.results import PrecomputedResults
 
@@ -57,6 +62,7 @@ class Streams:
         detector: YoloDetector,
     ) -> None:
         self._sources = {source.name: source for source in sources}
+        self._lives = {source.name: source for source in sources if isinstance(source, Live)}
         self._options = options
         self._derainer = derainer
         self._detector = detector
@@ -92,7 +98,14 @@ class Streams:
             return {}
         return {
             name: stack.enter_context(
-                Saver(source, self._derainer.name, self._detector.names, folder)
+                Saver(
+                    source,
+                    self._derainer.name,
+                    self._detector.names,
+                    folder,
+                    video=self._options,
+                    whole=self._options.limit is None,
+                )
             )
             for name, source in self._sources.items()
         }
@@ -111,7 +124,8 @@ class Streams:
         )
 
     def timing(self) -> dict[str, Any]:
-        """Return ms per frame of each stage, total seconds, and frames per second."""
+        """Return ms per frame of each stage, seconds in all, frames per second, losses if live."""
+        lives = {name: dataclasses.asdict(live.counts) for name, live in self._lives.items()}
         return {
             "stage_ms": {
                 stage: round(self._times.total_ms(stage) / max(self._frames, 1), 3)
@@ -119,7 +133,16 @@ class Streams:
             },
             "wall_s": round(self._wall_s, 3),
             "frames_per_s": round(self._frames / self._wall_s, 3) if self._wall_s else None,
+            **({"live": lives} if lives else {}),
         }
+
+    def _batch(self) -> int:
+        """Return how many frames to process at once: only on the CPU not as many as wanted."""
+        sizes = [_size_hw(source) for source in self._sources.values()]
+        return max(
+            frames_at_once(self._options.batch, size_hw, resolve_device(self._options.device))
+            for size_hw in sizes
+        )
 
     def _write(self, result: StreamResult, saver: Saver | None, run: RunFolder) -> None:
         if result.processed is None:
@@ -136,20 +159,28 @@ class Streams:
 
     def _detected(self) -> Iterator[StreamResult]:
         """Derain and detect; detect in the rainy frames, too, if they are shown."""
-        lives = sum(isinstance(source, Live) for source in self._sources.values())
+        limit, closed = self._options.limit, threading.Event()
+        for live in self._lives.values():
+            live.closed = closed
         frames = {
-            # Live sources first: they cannot wait until a video ends.
-            name: self._times.of_items("decode", itertools.islice(source, self._options.limit))
+            # Live sources first: they cannot wait until a video ends. They know the limit.
+            name: self._times.of_items(
+                "decode", itertools.islice(source, None if name in self._lives else limit)
+            )
             for name, source in sorted(
-                self._sources.items(), key=lambda item: not isinstance(item[1], Live)
+                self._sources.items(), key=lambda item: item[0] not in self._lives
             )
         }
         streams = self._pipeline.run_streams(
             frames,
-            self._options.batch,
-            at_once=max(lives, self._options.streams),
-            live=bool(lives),
+            self._batch(),
+            at_once=max(len(self._lives), self._options.streams),
+            live=bool(self._lives),
             download=self._options.save,
+            admit=lambda stream, frame: (
+                stream not in self._lives or self._lives[stream].admit(frame)
+            ),
+            closed=closed,
         )
         with contextlib.closing(streams):
             for name, processed in streams:
@@ -157,6 +188,16 @@ class Streams:
                 if self._options.side_by_side and processed is not None:
                     (in_rainy,) = self._detector([processed.frame])
                 yield StreamResult(name, processed, in_rainy)
+
+
+def _size_hw(source: Source) -> tuple[int, int]:
+    """Return the size of a source's (first) frames, as far as it is known; otherwise 0, 0."""
+    with contextlib.suppress(ImageError):
+        if isinstance(source, Images) and source.files:
+            return image_size_hw(source.files[0][1])
+        if isinstance(source, Video) and source.info is not None:
+            return source.info.size_hw
+    return 0, 0
 
 
 def _unchanged(frames: list[Frame]) -> list[Frame]:

@@ -9,9 +9,10 @@ import contextlib
 import os
 import pickle
 import re
+import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,8 @@ from detection.yolo.binding import is_attached, kept_threads
 from detection.yolo.device import DeviceBatch, device_predictor
 from rainmer.errors import RainmerError, WeightsError, first_sentence
 from rainmer.frames.arrays import Frame, reverse_channels
+from rainmer.models import is_detector
+from rainmer.models.weights import read_weights_file
 
 __all__ = ["YoloDetector", "load_yolo"]
 
@@ -85,7 +88,7 @@ def _check_suffix(named: str) -> None:
     if "://" not in named and os.path.exists(named) and not named.endswith(suffixes):
         raise WeightsError(
             f"{named} is not a detector that ultralytics loads: expected .pt, or an export such as "
-            ".onnx, .torchscript, .engine or an *_openvino_model folder"
+            f".onnx, .torchscript, .engine or an *_openvino_model folder{_derainer_hint(named)}"
         )
 
 
@@ -122,7 +125,32 @@ def _clear_errors(named: str) -> Iterator[None]:
         ValueError,
         pickle.UnpicklingError,
     ) as error:
-        raise WeightsError(f"cannot load the detector {named}: {_reason(error, named)}") from error
+        reason = _reason(error, named) + _derainer_hint(named)
+        raise WeightsError(f"cannot load the detector {named}: {reason}") from error
+
+
+def _derainer_hint(named: str) -> str:
+    """Say so where the file holds the weights of a network alone, as those of derainers do."""
+    with contextlib.suppress(WeightsError):
+        if not is_detector(read_weights_file(named)):
+            return "; it holds weights alone, as of a derainer: give it as --derain NETWORK:FILE"
+    return ""
+
+
+@contextlib.contextmanager
+def failures_of(model: Any) -> Iterator[None]:
+    """Turn what the backend of an exported model raises while it runs into one line.
+
+    Args:
+        model: `YOLO.model`: a network of ultralytics, whose errors pass, or the exported file.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(model, BaseModel) or isinstance(error, RainmerError):
+            raise
+        named = str(model)
+        raise WeightsError(f"the detector {named} failed: {_reason(error, named)}") from error
 
 
 def _reason(error: Exception, named: str) -> str:
@@ -154,7 +182,8 @@ class YoloDetector:
     Attributes:
         yolo: The `ultralytics.YOLO` object.
         classes: Labels to keep, or None; may be changed.
-        speed: Mean ms per frame of the last call, by step, under ultralytics' names.
+        speed: Mean ms per frame of the calling thread's last call, by step, under ultralytics'
+            names; empty before.
 
     Raises:
         RainmerError, WeightsError: See `load_yolo`; or the model is no detector.
@@ -181,7 +210,7 @@ class YoloDetector:
             raise RainmerError(f"batch must be at least 1, but is {batch}")
         self.batch = batch
         self.classes = list(classes) if classes is not None else None
-        self.speed: dict[str, float] = {}
+        self._speeds: dict[int, dict[str, float]] = {}  # by thread
         self._options: dict[str, Any] = {
             "conf": conf,
             "iou": iou,
@@ -196,6 +225,11 @@ class YoloDetector:
     def name(self) -> str:
         """Name of the weights file without its suffix."""
         return Path(str(self.yolo.model_name or "yolo")).stem
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """Mean ms per frame of the calling thread's last call, by step."""
+        return self._speeds.get(threading.get_ident(), {})
 
     @property
     def names(self) -> dict[int, str]:
@@ -216,7 +250,7 @@ class YoloDetector:
             for i, result in zip(chosen, self._predict([frames[i] for i in chosen]), strict=True):
                 results[i] = _detections_of(result)
                 totals.update(result.speed)
-        self.speed = {step: total / len(frames) for step, total in totals.items()}
+        self._keep_speed(totals, len(frames))
         return [detections for detections in results if detections is not None]
 
     @property
@@ -250,11 +284,12 @@ class YoloDetector:
         detections: list[Detections] = []
         totals: Counter[str] = Counter()
         for part in torch.split(batch, self.batch):
-            detections += [_detections_of(result) for result in self._predict_batch(part)]
+            results = self._predict_batch(part)
+            detections += [_detections_of(result) for result in results]
             # Only now: reading a stopwatch waits for its step.
-            for step, watch in self.yolo.predictor.watches.items():
+            for step, watch in results[0].watches.items():
                 totals[step] += watch.elapsed_ms
-        self.speed = {step: total / len(batch) for step, total in totals.items()}
+        self._keep_speed(totals, len(batch))
         return detections
 
     def _batches(self, frames: Sequence[Frame]) -> Iterator[list[int]]:
@@ -266,20 +301,29 @@ class YoloDetector:
             for start in range(0, len(indices), self.batch):
                 yield indices[start : start + self.batch]
 
+    def _keep_speed(self, totals: Mapping[str, float], count: int) -> None:
+        speed = {step: total / count for step, total in totals.items()}
+        self._speeds[threading.get_ident()] = speed
+
     def _predict(self, frames: list[Frame]) -> list[Any]:
         source = [reverse_channels(frame) for frame in frames]
-        with no_automatic_installs(), kept_threads():
+        with self._running():
             return list(self.yolo.predict(source, classes=self.classes, **self._options))
 
     def _predict_batch(self, batch: Tensor) -> list[Any]:
-        with no_automatic_installs(), kept_threads():
+        with self._running():
             predicted = self.yolo.predict(
                 DeviceBatch(batch),
                 predictor=device_predictor(self.yolo),
                 classes=self.classes,
                 **self._options,
             )
-        return list(predicted)
+            return list(predicted)
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        with failures_of(self.yolo.model), no_automatic_installs(), kept_threads():
+            yield
 
 
 def _detections_of(result: Any) -> Detections:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
-from detection.types import DerainCallable, Where
+from detection.types import DerainCallable, Where, call_derainer
+from rainmer import Derainer
+from rainmer.device import survive_forks
 from rainmer.errors import RainmerError
 
-__all__ = ["DrawOn", "Settings", "Where", "is_attached", "kept_threads", "make_class"]
+__all__ = ["DrawOn", "Settings", "Where", "derain", "is_attached", "kept_threads", "make_class"]
 
 DrawOn = Literal["rainy", "derained"]
 
@@ -62,6 +66,21 @@ class Settings:
         return id(self.derainer), self.where, self.draw_on, self.on_device
 
 
+def derain(settings: Settings, frames: Any, paths: Sequence[str]) -> Any:  # noqa: ANN401
+    """Derain frames of any kind, named by their paths, and check the result.
+
+    On a GPU a `rainmer.Derainer` returns before it knows whether its values are finite. The check
+    waits for it, as ultralytics does, which times this step.
+
+    Raises:
+        RainmerError: See `detection.types.call_derainer` and `rainmer.Derainer.check`.
+    """
+    derained = call_derainer(settings.derainer, frames, [Path(path).name for path in paths])
+    if isinstance(settings.derainer, Derainer):
+        settings.derainer.check()
+    return derained
+
+
 def is_attached(yolo: object) -> bool:
     """Return whether a derainer is attached to a YOLO object."""
     return "plain_class" in vars(type(yolo))
@@ -72,8 +91,10 @@ def kept_threads() -> Iterator[None]:
     """Restore torch's number of CPU threads after the block.
 
     Whenever ultralytics selects the CPU, it sets the threads of the whole process to the number of
-    cores minus one, which would slow down the derainer.
+    cores minus one, which would slow down the derainer. With more threads than ultralytics leaves,
+    processes that are forked later need care.
     """
+    survive_forks()
     threads = torch.get_num_threads()
     try:
         yield
@@ -81,6 +102,7 @@ def kept_threads() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+_lock = threading.Lock()
 _classes: weakref.WeakValueDictionary[tuple[object, ...], type] = weakref.WeakValueDictionary()
 
 
@@ -98,8 +120,9 @@ def make_class(
         attributes: Further attributes and methods, the same ones for every class of these bases.
     """
     key = (name, bases, settings and settings.key)
-    made = _classes.get(key)
-    if made is None:
-        made = type(name, bases, {"settings": settings, **attributes})
-        _classes[key] = made
-    return made
+    with _lock:
+        made = _classes.get(key)
+        if made is None:
+            made = type(name, bases, {"settings": settings, **attributes})
+            _classes[key] = made
+        return made

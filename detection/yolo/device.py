@@ -38,18 +38,12 @@ class DevicePredictor(_Base):  # type: ignore[misc]
     """A mixin for an ultralytics predictor, which then also accepts a `DeviceBatch`.
 
     Frames are letterboxed on their device, and steps are timed without the synchronisation of
-    ultralytics' own loop, whose callbacks do not run. Any other source is processed as usual. Of
+    ultralytics' own loop, whose callbacks do not run; each result has the batch's stopwatches as
+    `watches`, by ultralytics' names of the steps. Any other source is processed as usual. Of
     `Results.orig_img`, only the shape is valid.
-
-    Attributes:
-        watches: Stopwatches of the last batch, by ultralytics' names of the steps.
     """
 
     done_warmup: bool  # of ultralytics: whether the network has run once
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.watches: dict[str, Stopwatch] = {}
 
     def __call__(
         self, source: Any = None, model: Any = None, stream: bool = False, *args: Any, **kwargs: Any
@@ -82,7 +76,8 @@ class DevicePredictor(_Base):  # type: ignore[misc]
         with watches["postprocess"]:
             shapes = np.broadcast_to(np.uint8(0), (height, width, 3))
             results = self.postprocess(predictions, batch, [shapes] * count)
-        self.watches = watches
+        for result in results:
+            result.watches = watches
         return cast("list[Any]", results)
 
 

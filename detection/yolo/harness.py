@@ -22,11 +22,12 @@ from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import nms, ops
 
 from detection.types import Detections, HarnessBatch
-from detection.yolo.adapter import load_yolo, no_automatic_installs
+from detection.yolo.adapter import failures_of, load_yolo, no_automatic_installs
 from detection.yolo.letterbox import PAD_VALUE, Placement, place
 from rainmer.device import resolve_device
 from rainmer.errors import RainmerError
 from rainmer.files import file_sha256
+from rainmer.folders import list_files
 from rainmer.frames.arrays import Frame
 
 __all__ = ["ValidationHarness"]
@@ -71,6 +72,7 @@ class ValidationHarness:
         yolo = load_yolo(weights, allow_download=allow_download)
         if yolo.task not in _HORIZONTAL_TASKS:
             raise RainmerError(f"{weights} is a model for {yolo.task}: it gives no upright boxes")
+        self._source = yolo.model
         # The end-to-end head of newer models has no NMS; every row uses the external one.
         with no_automatic_installs():
             self._model = AutoBackend(
@@ -181,7 +183,8 @@ class ValidationHarness:
         placements = [self._place(size_hw, input_hw) for size_hw in sizes_hw]
         filled = self._fill(list(map(_pad, fitted, placements)))
         batch = torch.from_numpy(filled).to(self.device).permute(0, 3, 1, 2).contiguous()
-        predictions = self._model(batch.float() / 255)
+        with failures_of(self._source):
+            predictions = self._model(batch.float() / 255)
         while isinstance(predictions, list | tuple):
             predictions = predictions[0]  # beside boxes come masks and training outputs
         outputs = nms.non_max_suppression(
@@ -232,7 +235,7 @@ class ValidationHarness:
 def file_fingerprint(weights: str) -> str:
     """Return the SHA-256 of a weights file, or of all files of an exported folder."""
     path = Path(weights)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    files = list_files(path) if path.is_dir() else [path]
     return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
 

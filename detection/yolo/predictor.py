@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -21,8 +20,8 @@ from ultralytics.models.yolo.segment import SegmentationPredictor
 from ultralytics.utils import LOGGER
 from ultralytics.utils.ops import Profile
 
-from detection.types import DerainCallable, call_derainer
-from detection.yolo.binding import DrawOn, Settings, Where, kept_threads, make_class
+from detection.types import DerainCallable
+from detection.yolo.binding import DrawOn, Settings, Where, derain, kept_threads, make_class
 from detection.yolo.device import letterboxes, network_input, placement_of
 from detection.yolo.letterbox import Placement, letterbox
 from rainmer.errors import ImageError, RainmerError
@@ -124,14 +123,19 @@ class DerainPredictor(_Base):  # type: ignore[misc]
             batch_s = self._derain_time.t - self._time_before
             for result in self.results:
                 result.speed = _split_time(result.speed, batch_s / len(self.results))
-        elif event == "on_predict_end" and self.speed:
-            self.speed = _split_time(self.speed, self._derain_time.t / self.seen)
-            if self.args.verbose:
-                LOGGER.info("Speed: %.1fms derain (a part of preprocess)", self.speed["derain"])
+        elif event == "on_predict_end":
+            self._finish(self.speed, self.seen)
         if event == "on_predict_postprocess_end":
             self._run_on_derained(event)
         else:
             super().run_callbacks(event)
+
+    def _finish(self, speed: dict[str, float] | None, seen: int) -> None:
+        """Complete the mean times; another thread's run may have begun, or ended, meanwhile."""
+        if speed and seen and "derain" not in speed:
+            self.speed = _split_time(speed, self._derain_time.t / seen)
+            if self.args.verbose:
+                LOGGER.info("Speed: %.1fms derain (a part of preprocess)", self.speed["derain"])
 
     def _run_on_derained(self, event: str) -> None:
         """Run callbacks, such as trackers, on the derained frames; then apply `draw_on`."""
@@ -158,10 +162,9 @@ class DerainPredictor(_Base):  # type: ignore[misc]
     def _derain(self, frames: Any, indices: Sequence[int]) -> Any:
         """Derain frames of the current batch, measuring the time."""
         paths = self.batch[0] if self.batch else ["frame"] * (max(indices) + 1)
-        names = [Path(paths[i]).name for i in indices]
         # ultralytics fetches batches of some sources in a thread that has gradients on.
         with torch.inference_mode(), self._derain_time:
-            return call_derainer(self.settings.derainer, frames, names)
+            return derain(self.settings, frames, [paths[i] for i in indices])
 
     def _preprocess_tensor(self, batch: Tensor) -> Tensor:
         batch = batch.to(self.device)

@@ -8,14 +8,12 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import cv2
 import torch
 from torch import Tensor
 from ultralytics.data.base import BaseDataset
-from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.models.yolo.obb import OBBValidator
 from ultralytics.models.yolo.pose import PoseValidator
@@ -24,8 +22,8 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.ops import Profile
 from ultralytics.utils.patches import imread
 
-from detection.types import DerainCallable, call_derainer
-from detection.yolo.binding import Settings, Where, make_class
+from detection.types import DerainCallable
+from detection.yolo.binding import Settings, Where, derain, make_class
 from rainmer.errors import ImageError, RainmerError
 from rainmer.frames.arrays import Frame, reverse_channels
 
@@ -120,9 +118,8 @@ class DerainValidator(_Base):  # type: ignore[misc]
 
     def derain(self, frames: Any, paths: Sequence[str]) -> Any:
         """Derain frames that were read from `paths`, measuring the time."""
-        names = [Path(path).name for path in paths]
         with torch.inference_mode(), self._derain_time:
-            return call_derainer(self.settings.derainer, frames, names)
+            return derain(self.settings, frames, paths)
 
     def _derain_contents(self, batch: dict[str, Any]) -> None:
         images = batch["img"]
@@ -146,16 +143,11 @@ def bind_validator(base: type, settings: Settings) -> type[Any]:
     if isinstance(base, type) and issubclass(base, DerainValidator):
         return base
     if not (isinstance(base, type) and issubclass(base, DetectionValidator)):
-        kind = "classification" if _is_validator(base) else "this"
         raise RainmerError(
-            f"{kind} validator {getattr(base, '__name__', base)!r} cannot derain: derain the "
-            "images first, with python -m rainmer.derain"
+            f"{getattr(base, '__name__', base)} cannot derain, only validators of detection data "
+            "sets can: derain the images first, with python -m rainmer.derain"
         )
     return make_class(f"Derain{base.__name__}", (DerainValidator, base), settings)
-
-
-def _is_validator(base: object) -> bool:
-    return isinstance(base, type) and issubclass(base, BaseValidator)
 
 
 def _content(frame_hw: Sequence[int], ratio_pad: Any) -> tuple[int, int, int, int]:

@@ -9,7 +9,7 @@ import functools
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -56,7 +56,7 @@ from rainmer.cli import (
 )
 from rainmer.device import resolve_device, usable_cpus
 from rainmer.errors import DatasetError
-from rainmer.files import make_folder, write_text
+from rainmer.files import make_folder, safe_file_name, write_text
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
 __all__ = ["main"]
@@ -133,12 +133,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         config=_resolved(bench),
         elapsed_s=_elapsed(bench, times, started),
         notes=comparison.notes,
+        defects={comparison.data.name: comparison.data.defects},
         protocol=_protocol(bench.detector, bench.settings),
     )
     _write(bench, comparison, diagnosis, strips, facts)
-    table = format_table(comparison.table, shutil.get_terminal_size((120, 24)).columns)
-    notes = (f"note: {note}" for note in comparison.notes)
-    print(result_text(bench.folder, [table, *notes], as_json=options.json))
+    print(result_text(bench.folder, _result_lines(comparison), as_json=options.json))
     _end_with_defects(comparison, bench.folder)
 
 
@@ -213,7 +212,7 @@ def _set_up(options: DetectOptions) -> _Bench:
         union_iou=detector.iou,
         union_max_det=detector.max_det,
     )
-    folder = make_folder(options.out or Path("runs", "detect", name))
+    folder = make_folder(options.out or Path("runs", "detect", safe_file_name(name)))
     return _Bench(options, data, data_file, detector, weights, derainers, specs, settings, folder)
 
 
@@ -305,6 +304,13 @@ def _write(
         breakdown=breakdown_section(diagnosis),
     )
     write_text(bench.folder / "report.html", render_report(report))
+
+
+def _result_lines(comparison: Comparison) -> Iterator[str]:
+    """Yield what is printed after a run."""
+    yield format_table(comparison.table, shutil.get_terminal_size((120, 24)).columns)
+    yield from (f"note: {note}" for note in comparison.notes)
+    yield from (f"repaired: {line}" for line in comparison.data.defects.repair_lines())
 
 
 def _end_with_defects(comparison: Comparison, folder: Path) -> None:

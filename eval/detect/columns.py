@@ -25,7 +25,15 @@ from eval.report.tables import (
 from eval.scores.score import Score
 from eval.sets import ALL
 
-__all__ = ["COLUMNS", "Column", "format_change", "format_table", "number_column", "used_columns"]
+__all__ = [
+    "COLUMNS",
+    "Column",
+    "change_column",
+    "format_change",
+    "format_table",
+    "number_column",
+    "used_columns",
+]
 
 _LONGEST_NAME = 32
 _SHORTEST_NAME = 14
@@ -92,6 +100,12 @@ def number_column(
     return Column(key, title, about, lambda row: (value(row),), lambda row: text(value(row)), rank)
 
 
+def change_column(key: str, change: Callable[[TableRow], Score]) -> Column:
+    """Make a column of a change in points with its interval; see `number_column`."""
+    title = "Δ [95 %]"
+    return Column(key, title, "", lambda r: (change(r).value,), lambda r: format_change(change(r)))
+
+
 COLUMNS: tuple[Column, ...] = (
     number_column(
         "mAP", "mAP", format_percent, lambda row: row.mean_ap,
@@ -136,6 +150,10 @@ COLUMNS: tuple[Column, ...] = (
     number_column(
         "AR", "AR", format_percent, lambda row: row.mean_ar,
         rank=8, about="average recall",
+    ),
+    number_column(
+        "AP_by_boxes", "AP by boxes", format_percent, lambda row: row.ap_by_boxes,
+        rank=8, about="AP weighted by each class's boxes",
     ),
     number_column(
         "psnr", "PSNR", format_db, lambda row: row.psnr,

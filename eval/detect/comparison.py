@@ -12,9 +12,10 @@ from typing import Any
 from detection.timing import StageTimes
 from detection.types import MeasuringDetector, Where
 from eval.detect.model import ClassRow, TableRow
-from eval.detect.table import RowResult, Settings, per_class_rows, table_rows
+from eval.detect.table import RowResult, Settings, table_rows
 from eval.detect.truth import CategoryMatch, match_categories, pseudo_truth, set_truth
 from eval.detect.union import unite_runs
+from eval.detect.verdicts import decisive_classes
 from eval.rows.cache import RowDerainer
 from eval.rows.run import ImageResult, RowSpec, run_row
 from eval.scores.coco import Evaluation, GroundTruth
@@ -52,10 +53,12 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know about the data and about rows that are missing."""
-        if not self.not_on_clean:
-            return self.data_notes
-        return [*self.data_notes, f"not measured on clean images: {', '.join(self.not_on_clean)}"]
+        """What a reader must know about the data, about missing rows, and about tiny classes."""
+        notes = [*self.data_notes]
+        if self.not_on_clean:
+            notes.append(f"not measured on clean images: {', '.join(self.not_on_clean)}")
+        notes += decisive_classes(self.table, self.per_class)
+        return notes
 
     def find(self, input_name: str, derainer: str = "") -> RowResult | None:
         """Return the row of an input and a derainer's name, if it was run."""
@@ -144,12 +147,13 @@ def compare(
         RowResult(spec, runs[spec], Evaluation(truth, results[spec]), results[spec])
         for spec in specs
     ]
+    table, per_class = table_rows(data, truth, rows, settings)
     return Comparison(
         data=data,
         truth=truth,
         rows=rows,
-        table=table_rows(data, truth, rows, settings),
-        per_class=per_class_rows(data, rows),
+        table=table,
+        per_class=per_class,
         pseudo_labels=match is None,
         data_notes=_notes(data, match),
         not_on_clean=_not_on_clean(data, specs),
@@ -215,7 +219,7 @@ def _truth(
 
 
 def _notes(data: DetectionSet, match: CategoryMatch | None) -> list[str]:
-    notes = data.defects.lines()
+    notes = [*data.defects.error_lines(), *data.defects.note_lines()]
     if match is None:
         notes.insert(
             0, "no boxes are given: rows are scored against the detector's view of the clean images"

@@ -32,7 +32,6 @@ _COLORS = {
 _LOSS = "#d9603b"
 _ROW_HEIGHT = 0.3
 _CLASSES = 12
-_FEW_BOXES = 10
 
 _Measure: TypeAlias = Callable[[TableRow], float | None]
 
@@ -141,7 +140,8 @@ def _draw_references(axes: Axes, block: Sequence[TableRow]) -> None:
 def class_changes(classes: Sequence[ClassRow]) -> Figure | None:
     """Draw what deraining changes per class: the largest gains and losses of AP, sorted.
 
-    Classes with few boxes are faint: their AP moves by chance.
+    Classes with few boxes are faint: their AP moves by chance. Thin lines are the 95 % intervals of
+    the changes.
 
     Args:
         classes: Per-class rows of one condition and one derainer, with `input` derained.
@@ -167,7 +167,7 @@ def count_shown(classes: Sequence[ClassRow]) -> int:
 
 def _select_changes(classes: Sequence[ClassRow]) -> list[ClassRow]:
     """Return the classes to show, best first: all of a few, else the extremes of both signs."""
-    known = [row for row in classes if number(row.change) is not None]
+    known = [row for row in classes if number(row.change.value) is not None]
     known.sort(key=_change, reverse=True)
     if len(known) <= 2 * _CLASSES:
         return known
@@ -178,17 +178,25 @@ def _select_changes(classes: Sequence[ClassRow]) -> list[ClassRow]:
 
 def _change(row: ClassRow) -> float:
     """Return a class's change of AP in points."""
-    return 100 * (number(row.change) or 0.0)
+    return 100 * (number(row.change.value) or 0.0)
+
+
+def _ends(row: ClassRow) -> tuple[float, float]:
+    """Return the ends of what a class's bar and its whisker reach, in points."""
+    ends = [0.0, *(100 * (number(end) or 0.0) for end in (row.change.low, row.change.high))]
+    return min(*ends, _change(row)), max(*ends, _change(row))
 
 
 def _draw_change(axes: Axes, position: int, row: ClassRow) -> None:
     change = _change(row)
-    few = row.boxes < _FEW_BOXES
     color = _COLORS["derained"] if change >= 0 else _LOSS
-    axes.barh(position, change, 0.66, color=color, alpha=_FADED if few else 1.0)
+    axes.barh(position, change, 0.66, color=color, alpha=_FADED if row.is_rare else 1.0)
+    low, high = number(row.change.low), number(row.change.high)
+    if low is not None and high is not None:
+        axes.plot((100 * low, 100 * high), (position, position), color=INK, linewidth=1, alpha=0.7)
     axes.annotate(
-        typographic(format_points(row.change)),
-        (change, position),
+        typographic(format_points(row.change.value)),
+        (_ends(row)[change >= 0], position),
         xytext=(5 if change >= 0 else -5, 0),
         textcoords="offset points",
         ha="left" if change >= 0 else "right",
@@ -197,8 +205,8 @@ def _draw_change(axes: Axes, position: int, row: ClassRow) -> None:
 
 
 def _frame_changes(axes: Axes, shown: Sequence[ClassRow]) -> None:
-    changes = [_change(row) for row in shown]
-    low, high = min(0.0, *changes), max(0.0, *changes)
+    ends = [_ends(row) for row in shown]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
     room = 0.11 * max(high - low, 1.0)
     axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0.1 * room))
     axes.set_xlabel("change of AP against rainy (points)")

@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 from eval.report.tables import CONTROLS
 from eval.rows.run import RowInput
 from eval.scores.errors import ErrorKind
+from eval.scores.means import FEW_BOXES
 from eval.scores.score import Score
 from eval.sets import ALL
 
@@ -76,8 +77,10 @@ class TableRow(Row):
         mean_ap: mAP, AP over IoU 0.50 to 0.95, mean over classes; `mean_ap50` and `mean_ap75` at
             one IoU, `mean_ap_small` and so on by size of the objects.
         mean_ar: Average recall at 100 detections.
+        ap_by_boxes: AP weighted by each class's boxes.
+        ap_common: Mean AP of the classes with at least `eval.scores.means.FEW_BOXES` boxes.
         change: mAP minus that of what the row is compared with: the rainy row, or the clean one
-            for derained clean images.
+            for derained clean images. `change_ar`, `change_by_boxes` and `change_common` likewise.
         place_change: mAP when derained at the detector's resolution minus mAP of the same row
             derained at native size.
         recovered: (derained - rainy) / (clean - rainy) of mAP.
@@ -97,7 +100,12 @@ class TableRow(Row):
     mean_ap_medium: float | None = None
     mean_ap_large: float | None = None
     mean_ar: float | None = None
+    ap_by_boxes: float | None = None
+    ap_common: float | None = None
     change: Score = field(default_factory=Score)
+    change_ar: Score = field(default_factory=Score)
+    change_by_boxes: Score = field(default_factory=Score)
+    change_common: Score = field(default_factory=Score)
     place_change: Score = field(default_factory=Score)
     recovered: float | None = None
     psnr: float | None = None
@@ -132,6 +140,11 @@ class TableRow(Row):
             "delta_mAP": self.change.value,
             "ci_low": self.change.low,
             "ci_high": self.change.high,
+            **_with_ends("AR", self.change_ar),
+            "AP_by_boxes": self.ap_by_boxes,
+            **_with_ends("AP_by_boxes", self.change_by_boxes),
+            "AP_common": self.ap_common,
+            **_with_ends("AP_common", self.change_common),
             "delta_frame": self.place_change.value,
             "frame_ci_low": self.place_change.low,
             "frame_ci_high": self.place_change.high,
@@ -168,7 +181,12 @@ class ClassRow(Row):
     boxes: int
     ap: float | None = None
     ap50: float | None = None
-    change: float | None = None
+    change: Score = field(default_factory=Score)
+
+    @property
+    def is_rare(self) -> bool:
+        """Whether the class has so few boxes that its AP moves by chance."""
+        return self.boxes < FEW_BOXES
 
     def flat(self) -> dict[str, Cell]:
         """Return the row as in per_class.csv."""
@@ -180,7 +198,9 @@ class ClassRow(Row):
             "boxes": self.boxes,
             "AP": self.ap,
             "AP50": self.ap50,
-            "delta_AP": self.change,
+            "delta_AP": self.change.value,
+            "ci_low": self.change.low,
+            "ci_high": self.change.high,
         }
 
 
@@ -268,6 +288,15 @@ class ImageChangeRow:
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+def _with_ends(name: str, change: Score) -> dict[str, Cell]:
+    """Return a change of a number and the ends of its interval under their flat names."""
+    return {
+        f"delta_{name}": change.value,
+        f"{name}_ci_low": change.low,
+        f"{name}_ci_high": change.high,
+    }
 
 
 def conditions(rows: Iterable[Row]) -> list[str]:

@@ -11,7 +11,8 @@ import yaml
 from eval.detect.comparison import Comparison
 from eval.report.facts import RunFacts
 from eval.report.files import write_metrics, write_table
-from rainmer.files import write_text
+from rainmer.files import safe_file_name, write_text
+from rainmer.folders import list_files
 
 __all__ = ["write_comparison"]
 
@@ -31,6 +32,7 @@ def write_comparison(folder: Path, comparison: Comparison, facts: RunFacts) -> N
         "pseudo_labels": comparison.pseudo_labels,
         "rows": [],
         "notes": list(facts.notes),
+        "defects": comparison.data.defects.counts(),
         "elapsed_s": dict(facts.elapsed_s),
         "config": dict(facts.config),
         "environment": dict(facts.environment),
@@ -44,9 +46,10 @@ def write_comparison(folder: Path, comparison: Comparison, facts: RunFacts) -> N
     write_text(predictions / "truth.json", json.dumps(truth))
     written = {"truth.json"}
     for row in comparison.rows:
-        written.add(f"{row.spec.label}.json")
-        write_text(predictions / f"{row.spec.label}.json", json.dumps(list(row.results)))
-    for path in predictions.glob("*.json"):
+        name = f"{safe_file_name(row.spec.label)}.json"
+        written.add(name)
+        write_text(predictions / name, json.dumps(list(row.results)))
+    for path in list_files(predictions, {".json"}):
         if path.name not in written:
             path.unlink()  # of a row that this run no longer has
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from eval.detect import figures as plots
-from eval.detect.columns import COLUMNS, Column, format_change, number_column, used_columns
+from eval.detect.columns import (
+    COLUMNS,
+    Column,
+    change_column,
+    format_change,
+    number_column,
+    used_columns,
+)
 from eval.detect.error_report import BreakdownSection
 from eval.detect.model import (
     ClassRow,
@@ -16,7 +24,14 @@ from eval.detect.model import (
     find_row,
     sort_rows,
 )
-from eval.detect.verdicts import Verdict, control_warning, headline, judge, rain_sentence
+from eval.detect.verdicts import (
+    Verdict,
+    control_warning,
+    decisive_classes,
+    headline,
+    judge,
+    rain_sentence,
+)
 from eval.report.facts import RunFacts
 from eval.report.figures import to_svg
 from eval.report.page import render_page
@@ -47,6 +62,7 @@ from eval.report.tables import (
     number,
 )
 from eval.rows.run import RowInput
+from eval.scores.means import FEW_BOXES
 from eval.sets import ALL
 
 __all__ = ["Report", "render_report"]
@@ -63,6 +79,16 @@ _RESTORATION = (
         "ssim_official", "SSIM, paper's code", format_ssim, lambda row: row.ssim_official
     ),
 )
+_MEANS = (
+    number_column("mAP", "mAP", format_percent, lambda row: row.mean_ap),
+    change_column("delta_mAP", lambda row: row.change),
+    number_column("AP_by_boxes", "by boxes", format_percent, lambda row: row.ap_by_boxes),
+    change_column("delta_AP_by_boxes", lambda row: row.change_by_boxes),
+    number_column("AP_common", "common", format_percent, lambda row: row.ap_common),
+    change_column("delta_AP_common", lambda row: row.change_common),
+    number_column("AR", "AR", format_percent, lambda row: row.mean_ar),
+    change_column("delta_AR", lambda row: row.change_ar),
+)
 _OUTCOMES = (
     number_column("precision", "precision", format_percent, lambda row: row.precision),
     number_column("recall", "recall", format_percent, lambda row: row.recall),
@@ -70,6 +96,8 @@ _OUTCOMES = (
     number_column("fp", "false", format_count, lambda row: row.fp),
     number_column("fn", "missed", format_count, lambda row: row.fn),
 )
+_MEANS_CAPTION = "Other means of the same detections in percent, with their changes in points"
+_OUTCOMES_CAPTION = "Detections at a fixed confidence; precision and recall in percent"
 _BARS_CAPTION = (
     "mAP of every row, with its change in parentheses. Dashed: what the rows below are compared "
     "with. Whiskers: the 95 % interval of the change, counted from the dashed line; one that meets "
@@ -161,6 +189,7 @@ def render_report(report: Report) -> str:
         "cost": ("Cost", costs),
         "pictures": ("Pictures", strips),
         "notes": ("Data", report.facts.notes),
+        "labels": ("Labels", report.facts.repairs),
         "method": ("Method", True),
     }
     columns = used_columns(rows, [column for column in COLUMNS if column.key in _MAIN_COLUMNS])
@@ -172,12 +201,9 @@ def render_report(report: Report) -> str:
         scores=_score_table(rows, columns),
         columns=columns,
         bars=_bars(rows),
-        outcomes=_number_table(
-            "Detections at a fixed confidence; precision and recall in percent",
-            rows,
-            _OUTCOMES,
-            ("rainy", "derained", "clean", "derained_clean"),
-        ),
+        means=_number_table(_MEANS_CAPTION, rows, _MEANS),
+        few_boxes=FEW_BOXES,
+        outcomes=_number_table(_OUTCOMES_CAPTION, rows, _OUTCOMES),
         count_conf=report.count_conf,
         class_charts=class_charts,
         class_table=class_table,
@@ -205,6 +231,13 @@ def _head(
     warning = control_warning(verdicts) if verdicts else ""
     if warning:
         banners.append(Banner(warning))
+    banners += [
+        Banner(text, "A tiny class decides.")
+        for text in decisive_classes(
+            [row for row in rows if row.condition == main],
+            report.per_class,
+        )
+    ]
     subjects = [("", report.set_name), ("detector", report.detector)]
     if main != ALL:
         subjects.append(("numbers above and below of condition", main))
@@ -309,7 +342,10 @@ def _score_cell(row: TableRow, column: Column) -> Cell:
 
 
 def _number_table(
-    caption: str, rows: Sequence[TableRow], columns: Sequence[Column], kinds: Sequence[RowInput]
+    caption: str,
+    rows: Sequence[TableRow],
+    columns: Sequence[Column],
+    kinds: Sequence[RowInput] = get_args(RowInput),
 ) -> Table | None:
     """Return a table of some columns, or None when no row of these inputs defines one."""
     shown = [row for row in rows if row.input in kinds]
@@ -363,6 +399,7 @@ def _class_table(per_class: Sequence[ClassRow], condition: str) -> Table | None:
                 Cell(format_count(count)),
                 *(Cell(precisions.get((name, label), UNDEFINED)) for label in inputs),
             ],
+            {"few boxes": None} if count < FEW_BOXES else {},
         )
         for name, count in sorted(boxes.items(), key=lambda item: -item[1])
     ]
@@ -413,10 +450,15 @@ def _class_charts(
 
 
 def _caption_changes(classes: Sequence[ClassRow]) -> str:
-    changes = [number(row.change) for row in classes]
+    changes = [number(row.change.value) for row in classes]
     known = [change for change in changes if change is not None]
     gained, lost = sum(change > 0 for change in known), sum(change < 0 for change in known)
-    text = f"Of {len(known)} classes with boxes, AP rises in {gained} and falls in {lost}."
+    text = f"Of {len(known)} classes with boxes, AP rises in {gained} and falls in {lost}; "
+    beyond = [effect_of(row.change) for row in classes]
+    text += (
+        f"beyond chance in {beyond.count('helps')} and {beyond.count('harms')}. "
+        "Thin lines: 95 % intervals."
+    )
     shown = plots.count_shown(classes)
     return text if shown == len(known) else f"{text} Shown are the largest changes of both signs."
 

@@ -86,17 +86,21 @@ def _panels(comparison: Comparison, row: RowResult, sample: Sample, conf: float)
 
 def _marks(comparison: Comparison, row: RowResult, sample: Sample, conf: float) -> list[Mark]:
     matches = row.evaluation.image_matches(sample.image_id, conf)
-    names = comparison.truth.categories
-    detected: list[tuple[Outcome, Mapping[str, Any]]] = [
-        *(("found", result) for result in matches.found),
-        *(("false", result) for result in matches.false),
+    outcomes: list[tuple[Outcome, Sequence[Mapping[str, Any]]]] = [
+        ("found", matches.found),
+        ("false", matches.false),
+        ("missed", matches.missed),
     ]
-    marks = [
-        Mark(_xyxy(result["bbox"]), kind, names[result["category_id"]], result["score"])
-        for kind, result in detected
-    ]
-    return marks + [
-        Mark(_xyxy(box["bbox"]), "missed", names[box["category_id"]]) for box in matches.missed
+    return [
+        Mark(
+            _xyxy(box["bbox"]),
+            kind,
+            comparison.truth.categories[box["category_id"]],
+            box.get("score") if kind != "missed" else None,
+            box["category_id"],
+        )
+        for kind, boxes in outcomes
+        for box in boxes
     ]
 
 

@@ -7,16 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from eval.detect.measures import Measures, measure
 from eval.detect.model import ClassRow, TableRow
 from eval.rows.run import ImageResult, RowSpec
-from eval.scores.bootstrap import average_precisions, difference_interval, draw_weights
-from eval.scores.coco import ClassMatches, Evaluation, GroundTruth
-from eval.scores.score import Score
+from eval.scores.coco import Evaluation, GroundTruth
 from eval.sets import DetectionSet
 
-__all__ = ["SCORES", "RowResult", "Settings", "per_class_rows", "table_rows"]
+__all__ = ["SCORES", "RowResult", "Settings", "table_rows"]
 
 SCORES = ("psnr", "ssim", "psnr_official", "ssim_official")
 """The restoration scores of an image, by their names in `eval.rows.run.ImageResult`."""
@@ -53,26 +51,26 @@ class RowResult:
 
 def table_rows(
     data: DetectionSet, truth: GroundTruth, rows: Sequence[RowResult], settings: Settings
-) -> list[TableRow]:
-    """Return the rows of the table of scores: each input, condition by condition."""
-    matches = [row.evaluation.class_matches() for row in rows]
-    return [
-        table_row
-        for condition, image_ids in data.conditions.items()
-        for table_row in _condition_rows(
-            TableRow(
-                image_set=data.name,
-                condition=condition,
-                input="rainy",
-                images=len(image_ids),
-                boxes=sum(a["image_id"] in image_ids for a in truth.annotations),
-            ),
-            rows,
-            image_ids,
-            settings,
-            _resampled(rows, matches, image_ids, settings),
+) -> tuple[list[TableRow], list[ClassRow]]:
+    """Return the tables of scores and of classes: each input, condition by condition."""
+    evaluations = {row.spec: row.evaluation for row in rows}
+    matches = {row.spec: row.evaluation.class_matches() for row in rows}
+    table: list[TableRow] = []
+    classes: list[ClassRow] = []
+    for condition, image_ids in data.conditions.items():
+        measures = measure(
+            evaluations, matches, image_ids, resamples=settings.resamples, seed=settings.seed
         )
-    ]
+        blank = TableRow(
+            image_set=data.name,
+            condition=condition,
+            input="rainy",
+            images=len(image_ids),
+            boxes=sum(a["image_id"] in image_ids for a in truth.annotations),
+        )
+        table += _condition_rows(blank, rows, image_ids, settings, measures)
+        classes += _class_rows(condition, rows, image_ids, measures)
+    return table, classes
 
 
 def _condition_rows(
@@ -80,20 +78,20 @@ def _condition_rows(
     rows: Sequence[RowResult],
     image_ids: frozenset[int],
     settings: Settings,
-    samples: Mapping[RowSpec, npt.NDArray[np.float64]],
+    measures: Measures,
 ) -> Iterator[TableRow]:
     """Yield the rows of one condition; `blank` holds the fields that they share."""
-    summaries = [row.evaluation.summary(image_ids) for row in rows]
-    maps = {row.spec: summary["mAP"] for row, summary in zip(rows, summaries, strict=True)}
-    for row, summary in zip(rows, summaries, strict=True):
+    for row in rows:
+        spec = row.spec
+        summary = row.evaluation.summary(image_ids)
         # The same row derained at native size, to see what the place changes.
-        frame = replace(row.spec, where="frame") if row.spec.where == "network" else None
+        frame = replace(spec, where="frame") if spec.where == "network" else None
         counts = row.evaluation.counts(image_ids, settings.count_conf)
         times = _times(row, image_ids)
         yield replace(
             blank,
-            input=row.spec.input,
-            derainer=row.spec.derainer_name,
+            input=spec.input,
+            derainer=spec.derainer_name,
             mean_ap=summary["mAP"],
             mean_ap50=summary["mAP50"],
             mean_ap75=summary["mAP75"],
@@ -101,9 +99,14 @@ def _condition_rows(
             mean_ap_medium=summary["mAP_medium"],
             mean_ap_large=summary["mAP_large"],
             mean_ar=summary["AR"],
-            change=_change(row.spec, row.spec.reference, maps, samples),
-            place_change=_change(row.spec, frame, maps, samples),
-            recovered=_recovered(row.spec, maps),
+            ap_by_boxes=measures.by_boxes.values[spec],
+            ap_common=measures.common.values[spec],
+            change=measures.mean_ap.change(spec, spec.reference),
+            change_ar=measures.mean_ar.change(spec, spec.reference),
+            change_by_boxes=measures.by_boxes.change(spec, spec.reference),
+            change_common=measures.common.change(spec, spec.reference),
+            place_change=measures.mean_ap.change(spec, frame),
+            recovered=_recovered(spec, measures.mean_ap.values),
             psnr=_mean_score(row, "psnr", image_ids),
             ssim=_mean_score(row, "ssim", image_ids),
             psnr_official=_mean_score(row, "psnr_official", image_ids),
@@ -117,45 +120,6 @@ def _condition_rows(
             ms_detect=times.detect,
             ms_per_image=times.both,
         )
-
-
-def _resampled(
-    rows: Sequence[RowResult],
-    matches: Sequence[Sequence[ClassMatches]],
-    image_ids: frozenset[int],
-    settings: Settings,
-) -> dict[RowSpec, npt.NDArray[np.float64]]:
-    """Return the mAP of each row on each bootstrap resample; empty where there is no interval."""
-    if settings.resamples == 0 or len(image_ids) < 2:
-        return {}
-    order = rows[0].evaluation.image_ids
-    positions = [n for n, image_id in enumerate(order) if image_id in image_ids]
-    weights = np.zeros((settings.resamples, len(order)))
-    weights[:, positions] = draw_weights(len(positions), settings.resamples, settings.seed)
-    return {
-        row.spec: average_precisions(classes, weights)
-        for row, classes in zip(rows, matches, strict=True)
-    }
-
-
-def _change(
-    spec: RowSpec,
-    reference: RowSpec | None,
-    maps: Mapping[RowSpec, float | None],
-    samples: Mapping[RowSpec, npt.NDArray[np.float64]],
-) -> Score:
-    """Return the difference of mAP of two rows with its interval, as far as they are defined."""
-    if reference is None or reference not in maps:
-        return Score()
-    difference = _difference(maps[spec], maps[reference])
-    if not samples:
-        return Score(difference)
-    interval = difference_interval(samples[spec], samples[reference])
-    return Score(difference, *(interval or (None, None)))
-
-
-def _difference(value: float | None, reference: float | None) -> float | None:
-    return value - reference if value is not None and reference is not None else None
 
 
 def _recovered(spec: RowSpec, maps: Mapping[RowSpec, float | None]) -> float | None:
@@ -192,28 +156,24 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def per_class_rows(data: DetectionSet, rows: Sequence[RowResult]) -> list[ClassRow]:
-    """Return AP per class, condition and row."""
-    table = []
-    for condition, image_ids in data.conditions.items():
-        references: dict[str, dict[str, float | None]] = {}
-        for row in rows:
-            classes = row.evaluation.per_class(image_ids)
-            if row.spec.derainer is None:
-                references[row.spec.input] = {score.name: score.ap for score in classes}
-            reference = references[(row.spec.reference or row.spec).input]
-            for score in classes:
-                change = _difference(score.ap, reference[score.name])
-                table.append(
-                    ClassRow(
-                        condition=condition,
-                        input=row.spec.input,
-                        derainer=row.spec.derainer_name,
-                        class_name=score.name,
-                        boxes=score.boxes,
-                        ap=score.ap,
-                        ap50=score.ap50,
-                        change=None if row.spec.input == "rainy" else change,
-                    )
-                )
-    return table
+def _class_rows(
+    condition: str,
+    rows: Sequence[RowResult],
+    image_ids: frozenset[int],
+    measures: Measures,
+) -> Iterator[ClassRow]:
+    """Yield AP per class of each row in one condition."""
+    for row in rows:
+        spec = row.spec
+        scores = row.evaluation.per_class(image_ids)
+        for score, number in zip(scores, measures.per_class, strict=True):
+            yield ClassRow(
+                condition=condition,
+                input=spec.input,
+                derainer=spec.derainer_name,
+                class_name=score.name,
+                boxes=score.boxes,
+                ap=score.ap,
+                ap50=score.ap50,
+                change=number.change(spec, spec.reference),
+            )

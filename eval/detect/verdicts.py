@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.detect.model import TableRow, conditions, find_row
+from eval.detect.model import ClassRow, TableRow, conditions, find_row
 from eval.report.parts import Effect, effect_of
 from eval.report.tables import (
     format_interval,
@@ -18,14 +18,18 @@ from eval.report.tables import (
     number,
 )
 from eval.scores.score import Score
+from eval.sets import ALL
 
 __all__ = [
     "Verdict",
     "control_warning",
+    "decisive_classes",
     "headline",
     "judge",
     "rain_sentence",
 ]
+
+_SMALLEST_SHOWN = 0.0005  # 0.05 points: the smallest change that tables show as one
 
 
 @dataclass(frozen=True)
@@ -197,3 +201,52 @@ def control_warning(verdicts: Sequence[Verdict]) -> str:
                 "on these images a derainer brings nothing that the control does not."
             )
     return ""
+
+
+def decisive_classes(rows: Sequence[TableRow], per_class: Sequence[ClassRow]) -> list[str]:
+    """Say where one class with few boxes makes most of a change of mAP, or turns its sign.
+
+    Args:
+        rows: Rows of the table of scores.
+        per_class: Rows of the table of classes, of these rows and others.
+
+    Returns:
+        A sentence for each derained row where that is so.
+    """
+    sentences = []
+    for row in rows:
+        change = number(row.change.value)
+        classes = [
+            other
+            for other in per_class
+            if (other.condition, other.input, other.derainer)
+            == (row.condition, row.input, row.derainer)
+            and number(other.change.value) is not None
+        ]
+        rare = [other for other in classes if other.is_rare]
+        if row.is_control or not row.derainer or change is None or not rare or len(classes) < 2:
+            continue
+        decisive = max(rare, key=lambda other: abs(number(other.change.value) or 0.0))
+        share = number(decisive.change.value) or 0.0
+        others = (change * len(classes) - share) / (len(classes) - 1)
+        if abs(change) >= _SMALLEST_SHOWN and _is_decisive(change, others):
+            sentences.append(_decisive_sentence(row, decisive, len(classes), others))
+    return sentences
+
+
+def _is_decisive(change: float, others: float) -> bool:
+    """Whether the change without a class has the other sign, or less than half the size."""
+    return change * others < 0 or abs(others) < abs(change) / 2
+
+
+def _decisive_sentence(row: TableRow, decisive: ClassRow, count: int, others: float) -> str:
+    boxes = "1 box" if decisive.boxes == 1 else f"{decisive.boxes} boxes"
+    where = "" if row.condition == ALL else f" ({row.condition})"
+    text = (
+        f"{row.label}{where}: the change of mAP, {format_points(row.change.value)} points over "
+        f"{count} classes, depends on one class with {boxes}, {decisive.class_name} "
+        f"({format_points(decisive.change.value)}); without it {format_points(others)}"
+    )
+    if number(row.change_by_boxes.value) is not None:
+        text += f", weighted by boxes {_signed(row.change_by_boxes)}"
+    return f"{text}."

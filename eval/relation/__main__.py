@@ -101,6 +101,8 @@ def _result_lines(relation: Relation) -> Iterator[str]:
             yield f"note: {REMARK.format(sets=measured.gains.name)}"
         for note in measured.notes:
             yield f"note: {measured.gains.name}: {note}"
+        for line in measured.data.defects.repair_lines():
+            yield f"repaired: {measured.gains.name}: {line}"
 
 
 def _raise_defects(relation: Relation, folder: Path) -> None:

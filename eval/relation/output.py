@@ -118,6 +118,7 @@ def _describe(measured: MeasuredSet) -> dict[str, object]:
         "conditions": {name: len(c.positions) for name, c in gains.conditions.items()},
         "fingerprint": measured.data.fingerprint,
         "notes": list(measured.notes),
+        "defects": measured.data.defects.counts(),
     }
 
 

@@ -87,10 +87,13 @@ def _head(relation: Relation) -> Head:
         "gains": "Gains",
         "images": "Images",
         "notes": "Data",
+        "labels": "Labels",
         "method": "Method",
     }
     if not relation.facts.notes:
         del sections["notes"]
+    if relation.facts.repairs is None:
+        del sections["labels"]
     return Head(
         title="Restoration gain and detection gain",
         question="Does better restoration mean better detection?",

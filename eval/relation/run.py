@@ -38,7 +38,7 @@ from eval.street.embedded import INPUT_SIZE, street_set
 from rainmer.cli import StageOptions, stage_options
 from rainmer.device import resolve_device, usable_cpus
 from rainmer.errors import DatasetError, OutputError, RainmerError
-from rainmer.files import make_folder
+from rainmer.files import make_folder, safe_file_name
 from rainmer.stage.specs import DEFAULT_DERAINER
 
 __all__ = ["Bench", "RelationOptions", "measure_sets", "relate", "set_up"]
@@ -123,7 +123,7 @@ def set_up(options: RelationOptions) -> Bench:
         labeller=labeller,
         derainers=derainers,
         sets=sets,
-        folder=make_folder(options.out or Path("runs", "relation", name)),
+        folder=make_folder(options.out or Path("runs", "relation", safe_file_name(name))),
         failures=failures,
         started=started,
     )
@@ -214,7 +214,7 @@ def _measure(bench: Bench, data: DetectionSet, bar: tqdm[Any]) -> MeasuredSet:
         progress=count,
     )
     bench.derain_s += sum(derainer.busy_s for derainer in derainers) - busy_s
-    bar.set_description(f"{data.name}: bootstrap")
+    bar.set_description(f"{data.name}: bootstrap", refresh=False)
     gains = measure_gains(
         comparison,
         truth=truth,
@@ -280,6 +280,7 @@ def relate(bench: Bench, command: str) -> Relation:
             "wall": time.perf_counter() - bench.started,
         },
         notes=[f"{s.gains.name}: {note}" for s in bench.measured for note in s.notes],
+        defects={s.gains.name: s.data.defects for s in bench.measured},
         protocol=_protocol(bench),
     )
     return Relation(

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from eval.report.parts import Cell, Line, Table, flat_table
+from eval.report.tables import format_count
+from rainmer.data.defects import Defects, examples
+
 __all__ = ["RunFacts"]
 
 
@@ -19,6 +23,7 @@ class RunFacts:
         config: The resolved configuration, plain values only.
         elapsed_s: Seconds of each stage, and `wall`.
         notes: What a reader must know about the data.
+        defects: What was wrong with the labels of each set, by its name.
         protocol: Settings of the measurement, such as input size and confidence: name to value.
     """
 
@@ -28,4 +33,16 @@ class RunFacts:
     config: Mapping[str, object]
     elapsed_s: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    defects: Mapping[str, Defects] = field(default_factory=dict)
     protocol: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def repairs(self) -> Table | None:
+        """What was repaired in the labels of each set; None where nothing was."""
+        lines = [
+            Line([name, kind], [Cell(format_count(len(subjects)))], note=examples(subjects))
+            for name, defects in self.defects.items()
+            for kind, subjects in defects.repairs.items()
+        ]
+        about = "Labels that were repaired, with the first of each kind"
+        return flat_table(about, ["set", "repair"], ["count"], lines) if lines else None

@@ -33,8 +33,8 @@ _UNPRINTABLE = dict.fromkeys(
 
 
 def short(name: str) -> str:
-    """Cut a long name to what fits beside an axis."""
-    return shorten(name, _LONGEST_NAME)
+    """Cut a long name to what fits beside an axis, on one line."""
+    return shorten(" ".join(name.split()), _LONGEST_NAME)
 
 
 def name_bars(axes: Axes, names: Sequence[str]) -> None:

@@ -10,17 +10,15 @@ import base64
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 import cv2
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from detection.draw import PixelBox, do_overlap, label_places, outline_box
 from eval.report.tables import shorten
+from rainmer.fonts import drawable, render
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import encode_image
 
@@ -70,12 +68,19 @@ class Mark:
             a detection without a true box.
         label: The class's name.
         score: The detection's confidence 0..1; None for what is missed.
+        number: The class's number, which is drawn where no font has its name.
     """
 
     xyxy: tuple[float, float, float, float]
     kind: Outcome
     label: str
     score: float | None = None
+    number: int | None = None
+
+    @property
+    def shown(self) -> str:
+        """What pictures show for the class."""
+        return drawable(self.label, "?" if self.number is None else str(self.number))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +137,13 @@ class Strip:
             return "no change"
         unit = self.unit.removesuffix("s") if abs(self.gain) == 1 else self.unit
         return f"{self.gain:+.4g} {unit}"
+
+    @property
+    def numbered(self) -> dict[str, str]:
+        """The classes whose numbers the pictures show, as no font has their names: to the name."""
+        marks = [mark for panel in self.panels for mark in panel.marks]
+        numbers = {mark.shown: mark.label for mark in marks if mark.shown == str(mark.number)}
+        return {number: name for number, name in sorted(numbers.items()) if name != number}
 
 
 @dataclass(frozen=True)
@@ -198,29 +210,23 @@ def _scaled_box(mark: Mark, scale: float, size: tuple[int, int]) -> PixelBox:
     return left, top, max(left, right), max(top, bottom)
 
 
-@cache
-def _font() -> ImageFont.FreeTypeFont:
-    """Open the font that matplotlib brings along: the same on every machine, with many scripts."""
-    return ImageFont.truetype(
-        Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _FONT_SIZE
-    )
-
-
 def _draw_label(
     draw: ImageDraw.ImageDraw, mark: Mark, box: PixelBox, taken: list[PixelBox], *, crowded: bool
 ) -> None:
     """Write a mark's label beside its box, unless every place beside it is taken."""
     score = "" if mark.score is None else f" {mark.score:.2f}"
-    text = shorten(mark.label, _LONGEST_LABEL) + score
-    size = round(_font().getlength(text)) + 6, _FONT_SIZE + 4
+    masks = [render(text, _FONT_SIZE) for text in (shorten(mark.shown, _LONGEST_LABEL), score)]
+    size = sum(mask.shape[1] for mask in masks) + 6, masks[0].shape[0]
     if crowded and size[0] * size[1] > (box[2] - box[0]) * (box[3] - box[1]):
         return
     for place in label_places(box, size, draw.im.size):
         if not any(do_overlap(place, other) for other in taken):
             taken.append(place)
             draw.rectangle(place, fill=COLORS[mark.kind])
-            middle = (place[1] + place[3] + 1) / 2
-            draw.text((place[0] + 3, middle), text, fill=(10, 16, 20), font=_font(), anchor="lm")
+            left = place[0] + 3
+            for mask in masks:
+                draw.bitmap((left, place[1]), Image.fromarray(mask), fill=(10, 16, 20))
+                left += mask.shape[1]
             return
 
 

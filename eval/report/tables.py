@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 from eval.scores.score import Score
+from rainmer.console import as_printed
 
 __all__ = [
     "CONTROLS",
@@ -177,6 +178,9 @@ def align_table(head: Sequence[str], lines: Iterable[Sequence[str]], texts: int)
     long name   9
     """
     align = ["left"] * texts + ["right"] * (len(head) - texts)
+    # Signs that stdout lacks are longer there, and names may hold line breaks.
+    cells = ([as_printed(" ".join(cell.split())) for cell in line] for line in (head, *lines))
+    head, *lines = cells
     # As a head, it would get columns two characters wider than its titles.
     text = tabulate([head, *lines], tablefmt="plain", disable_numparse=True, colalign=align)
     first, _, others = text.partition("\n")

@@ -46,7 +46,7 @@ from rainmer.cli import (
 )
 from rainmer.device import resolve_device
 from rainmer.errors import DatasetError
-from rainmer.files import make_folder, write_text
+from rainmer.files import make_folder, safe_file_name, write_text
 from rainmer.frames.arrays import Frame
 from rainmer.metrics import Convention
 from rainmer.stage.specs import SPEC_HELP
@@ -206,7 +206,7 @@ def _set_up(options: _Options) -> _Bench:
     methods = build_methods(
         options.derain, sets, _stage(options), allow_missing=options.allow_missing
     )
-    folder = make_folder(options.out or Path("runs", "restore", _run_name(sets)))
+    folder = make_folder(options.out or Path("runs", "restore", safe_file_name(_run_name(sets))))
     runner = RowRunner(
         folder / "rows",
         options.conventions,

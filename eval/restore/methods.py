@@ -10,6 +10,7 @@ from typing import Any
 from eval.restore.sets import RestorationSet
 from eval.rows.derainers import PLACEHOLDER, Derainers
 from rainmer.errors import DatasetError, SpecError
+from rainmer.folders import subfolders
 from rainmer.stage import Derainer
 from rainmer.stage.results import PrecomputedResults
 
@@ -73,8 +74,8 @@ def _results_by_set(
     folder: Path, sets: Sequence[RestorationSet]
 ) -> dict[str, Derainer | PrecomputedResults]:
     """Open the folder of results of each set that has one; keys are labels of sets."""
-    subfolders = {path.name.casefold(): path for path in folder.iterdir() if path.is_dir()}
-    places = {image_set.label: subfolders.get(image_set.label.casefold()) for image_set in sets}
+    inner = {path.name.casefold(): path for path in subfolders(folder)}
+    places = {image_set.label: inner.get(image_set.label.casefold()) for image_set in sets}
     if not any(places.values()):
         if len(sets) > 1:
             raise SpecError(

@@ -392,11 +392,12 @@ def _pipes(cells: Sequence[str]) -> str:
 
 
 def _escape_markdown(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(text.split()))
 
 
 def _escape_latex(text: str) -> str:
-    return _LATEX_SPECIAL.sub(lambda m: _LATEX_NAMED.get(m[0], f"\\{m[0]}"), text)
+    line = " ".join(text.split())  # an empty line would end the table
+    return _LATEX_SPECIAL.sub(lambda m: _LATEX_NAMED.get(m[0], f"\\{m[0]}"), line)
 
 
 def _ascii(sign: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rainmer.errors import ImageError
-from rainmer.files import append_line, read_lines, write_bytes
+from rainmer.files import append_line, read_lines, safe_file_name, write_bytes
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import decode_image, encode_image
 
@@ -103,7 +103,7 @@ class CachedDerainer:
         self.fingerprint = derainer.fingerprint
         self.batch = derainer.batch
         self._folder = (
-            folder / f"{derainer.name}-{derainer.fingerprint[:16]}"
+            folder / f"{safe_file_name(derainer.name)}-{derainer.fingerprint[:16]}"
             if folder is not None and derainer.cacheable
             else None
         )

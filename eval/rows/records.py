@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from rainmer.files import append_line, read_lines
+from rainmer.files import append_line, read_lines, safe_file_name
 from rainmer.stage.restorers import digest
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RecordFile(Generic[_Record]):
         record: type[_Record],
         is_valid: Callable[[_Record], bool],
     ) -> None:
-        self.path = folder / f"{label}-{digest(*parts)[:12]}.jsonl"
+        self.path = folder / f"{safe_file_name(label)}-{digest(*parts)[:12]}.jsonl"
         self._record = record
         self._is_valid = is_valid
         self._fields = {item.name for item in fields(record)}

@@ -13,8 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.scores.coco import ClassMatches
+from eval.scores.means import mean_over_classes
 
-__all__ = ["average_precisions", "difference_interval", "draw_weights"]
+__all__ = [
+    "average_precisions",
+    "class_precisions",
+    "class_recalls",
+    "difference_interval",
+    "draw_weights",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -42,16 +49,46 @@ def average_precisions(classes: Sequence[ClassMatches], weights: FloatArray) -> 
     Returns:
         (B,) fractions 0..1; NaN where a resample holds no object at all.
     """
-    total = np.zeros(len(weights))
-    present = np.zeros(len(weights))
-    for matches in classes:
+    return mean_over_classes(class_precisions(classes, weights))
+
+
+def class_precisions(classes: Sequence[ClassMatches], weights: FloatArray) -> FloatArray:
+    """Compute AP (IoU 0.50:0.95) of each class for each row of image weights.
+
+    Args:
+        classes: Matches per class, from one evaluation.
+        weights: (B, I): how often each image counts.
+
+    Returns:
+        (B, K) fractions 0..1; NaN where a resample holds no object of the class.
+    """
+    precisions = np.full((len(weights), len(classes)), np.nan)
+    for k, matches in enumerate(classes):
         objects = weights @ matches.objects
         for start in range(0, len(weights), _CHUNK):
             part = slice(start, start + _CHUNK)
-            total[part] += _class_precision(matches, weights[part], objects[part])
-        present += objects > 0
-    with np.errstate(invalid="ignore"):
-        return np.where(present > 0, total / present, np.nan)
+            precision = _class_precision(matches, weights[part], objects[part])
+            precisions[part, k] = np.where(objects[part] > 0, precision, np.nan)
+    return precisions
+
+
+def class_recalls(classes: Sequence[ClassMatches], weights: FloatArray) -> FloatArray:
+    """Compute the average recall (IoU 0.50:0.95, 100 detections) of each class as above.
+
+    Returns:
+        (B, K) fractions 0..1; NaN where a resample holds no object of the class.
+    """
+    recalls = np.full((len(weights), len(classes)), np.nan)
+    for k, matches in enumerate(classes):
+        objects = weights @ matches.objects
+        # Found objects of each image, mean over the thresholds.
+        found = np.bincount(
+            matches.image_index,
+            weights=matches.true_positive.mean(axis=0),
+            minlength=weights.shape[1],
+        )
+        np.divide(weights @ found, objects, out=recalls[:, k], where=objects > 0)
+    return recalls
 
 
 def _class_precision(matches: ClassMatches, weights: FloatArray, objects: FloatArray) -> FloatArray:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from eval.sets.rendered import RainSpec
 from rainmer.config import from_mapping, read_yaml
+from rainmer.data.annotations.parsing import as_whole
 from rainmer.errors import ConfigError
 
-__all__ = ["ConditionRule", "SetConfig", "check_name", "read_config"]
+__all__ = ["ConditionRule", "SetConfig", "check_name", "class_names", "read_config"]
 
 ConditionRule = str | list[str] | dict[str, str | list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetConfig:
-    """A rainy detection set, as its YAML file gives it. Paths are relative to the file."""
+    """A rainy detection set, as its YAML file gives it.
+
+    Paths are relative to the file; `~` and `$NAME` are expanded.
+    """
 
     name: str
     """Short name for reports and folders: letters, digits, spaces and `_.-`."""
@@ -50,6 +55,26 @@ def check_name(name: str, where: str) -> None:
         raise ConfigError(
             f"{where}: name: {name!r} is no plain name; use letters, digits, spaces and _.-"
         )
+
+
+def class_names(names: object, file: Path) -> dict[int, str]:
+    """Return class names by number, from a list or a mapping as YAML gives it.
+
+    Raises:
+        ConfigError: It is neither, or a key is no class number or one that was there before.
+    """
+    if isinstance(names, list):
+        return {number: str(name) for number, name in enumerate(names)}
+    if not isinstance(names, dict):
+        raise ConfigError(f"{file}: names: expected a list, or names by class number")
+    by_number: dict[int, str] = {}
+    for key, name in names.items():
+        number = as_whole(key)
+        if number is None or number in by_number:
+            reason = "no class number" if number is None else "there twice"
+            raise ConfigError(f"{file}: names: the key {reprlib.repr(key)} is {reason}")
+        by_number[number] = str(name)
+    return by_number
 
 
 def read_config(file: Path) -> SetConfig:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from eval.sets.config import ConditionRule, SetConfig, read_config
+from eval.sets.config import ConditionRule, SetConfig, class_names, read_config
 from eval.sets.model import ALL, DetectionSet, Sample
 from eval.sets.rendered import (
     RainSpec,
@@ -21,6 +21,7 @@ from eval.sets.rendered import (
     render_scenes,
     write_listing,
 )
+from rainmer.config import path_in
 from rainmer.data.annotations.coco import read_coco
 from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, clip_to_image
 from rainmer.data.annotations.yolo import read_yolo
@@ -64,11 +65,11 @@ def _load_rendered(
     assert config.clean is not None
     base = file.parent
     defects = Defects()
-    clean_base = base / config.clean
+    clean_base = path_in(base, config.clean)
     clean = _images(clean_base, "clean", defects)
     sizes = _checked_sizes({key: (path, None) for key, path in clean.items()}, clean_base, defects)
     annotations = _read_annotations(config, file, sizes, None, defects)
-    records = _match_records(annotations, sizes, defects)
+    records = _match_records(annotations, clean, sizes, defects)
     scenes = [
         Scene(path.relative_to(clean_base).as_posix(), path, records[key], sizes[key])
         for key, path in sorted(
@@ -76,7 +77,7 @@ def _load_rendered(
         )
         if key in records
     ]
-    depth = None if rain.depth is None else base / rain.depth
+    depth = None if rain.depth is None else path_in(base, rain.depth)
     rendered = render_scenes(rain, scenes, clean_base, depth, folder, defects, quiet=quiet)
     listing = write_listing(rendered, annotations.categories)
     plain = dataclasses.replace(
@@ -96,13 +97,14 @@ def _load_rendered(
 
 def _load(config: SetConfig, file: Path) -> DetectionSet:
     assert config.rainy is not None
-    base = file.parent / config.rainy
+    base = path_in(file.parent, config.rainy)
     defects = Defects()
-    listing = read_coco(file.parent / config.scenes, defects) if config.scenes is not None else None
-    pairs = _pairs(config, file.parent, listing, defects)
+    scenes = None if config.scenes is None else path_in(file.parent, config.scenes)
+    listing = None if scenes is None else read_coco(scenes, defects)
+    keys, pairs = _pairs(config, file.parent, listing, defects)
     sizes = _checked_sizes(pairs, base, defects)
     annotations = _read_annotations(config, file, sizes, listing, defects)
-    records = _match_records(annotations, sizes, defects)
+    records = _match_records(annotations, keys, sizes, defects)
     if not records:
         reasons = "; ".join(defects.lines()) or "it holds no image"
         raise DatasetError(f"{file}: nothing to evaluate: {reasons}")
@@ -138,17 +140,20 @@ def _load(config: SetConfig, file: Path) -> DetectionSet:
 
 def _pairs(
     config: SetConfig, base: Path, listing: Annotations | None, defects: Defects
-) -> dict[str, tuple[Path, Path | None]]:
-    """Return the rainy images with their partners by key: listed ones, or those of the folders."""
+) -> tuple[Iterable[str], dict[str, tuple[Path, Path | None]]]:
+    """Return the keys of all rainy images, and those with their partners by key.
+
+    They are the listed ones, or those of the folders.
+    """
     assert config.rainy is not None
-    rainy_base = base / config.rainy
-    clean_base = base / config.clean if config.clean is not None else None
+    rainy_base = path_in(base, config.rainy)
+    clean_base = path_in(base, config.clean) if config.clean is not None else None
     if listing is not None:
         rainy, clean = _listed_files(listing, rainy_base, clean_base, defects)
     else:
         rainy = _images(rainy_base, "rainy", defects)
         clean = _images(clean_base, "clean", defects) if clean_base is not None else None
-    return pair_by_key(rainy, clean, defects, bases=(rainy_base, clean_base))
+    return rainy, pair_by_key(rainy, clean, defects, bases=(rainy_base, clean_base))
 
 
 def _images(folder: Path, role: str, defects: Defects) -> dict[str, Path]:
@@ -176,7 +181,8 @@ def _listed_files(
     seen: set[str] = set()
     for key, record in listing.records.items():
         name = _safe_name(record.attributes.get("rainy_file", record.attributes["file_name"]))
-        if name is None or not (rainy_base / name).is_file():
+        # Not Path.is_file, which raises for names that are too long.
+        if name is None or not os.path.isfile(rainy_base / name):
             defects.error("listed rainy image without file, skipped", name or key)
             continue
         if name in seen:
@@ -188,7 +194,7 @@ def _listed_files(
         if clean_base is None or partner is None:
             continue
         clean_name = _safe_name(partner)
-        if clean_name is None or not (clean_base / clean_name).is_file():
+        if clean_name is None or not os.path.isfile(clean_base / clean_name):
             defects.error("listed clean image without file", reprlib.repr(partner))
             continue
         clean[key] = clean_base / clean_name
@@ -223,8 +229,9 @@ def _checked_sizes(
         try:
             size = image_size_hw(rainy)
             clean_size = image_size_hw(clean) if clean is not None else size
-        except ImageError:
+        except ImageError as error:
             defects.error("unreadable image, skipped", name)
+            defects.note("why images are unreadable", str(error))
             continue
         if clean_size != size:
             defects.error(
@@ -251,19 +258,12 @@ def _read_annotations(
             for number, (key, size) in enumerate(sorted(sizes.items()), start=1)
         }
         return Annotations({}, records)
-    path = file.parent / config.annotations
+    path = path_in(file.parent, config.annotations)
     if path.suffix.lower() == ".json":
         return read_coco(path, defects)
     if config.names is None:
         raise ConfigError(f"{file}: names: missing; YOLO labels have only class numbers")
-    try:
-        names = (
-            {int(key): name for key, name in config.names.items()}
-            if isinstance(config.names, dict)
-            else dict(enumerate(config.names))
-        )
-    except ValueError as error:
-        raise ConfigError(f"{file}: names: expected class numbers as keys: {error}") from error
+    names = class_names(config.names, file)
     return read_yolo(path, names, sizes, defects)
 
 
@@ -277,11 +277,23 @@ def _without_boxes(listing: Annotations, keys: Iterable[str], defects: Defects) 
 
 
 def _match_records(
-    annotations: Annotations, sizes: Mapping[str, tuple[int, int]], defects: Defects
+    annotations: Annotations,
+    keys: Iterable[str],
+    sizes: Mapping[str, tuple[int, int]],
+    defects: Defects,
 ) -> dict[str, ImageRecord]:
-    """Return the record of each image by key; those of another size are errors and left out."""
+    """Return the record of each image by key; those of another size are errors and left out.
+
+    Args:
+        annotations: All records.
+        keys: Keys of all images that have a file, even if it cannot be used.
+        sizes: (height, width) of the images that can.
+        defects: Where defects are recorded.
+    """
     records = {}
-    for key, record in annotations.match(sizes, defects).items():
+    for key, record in annotations.match(keys, defects).items():
+        if key not in sizes:
+            continue
         if record.size_hw in (None, sizes[key]):
             records[key] = record
         else:

@@ -9,6 +9,7 @@ from typing import Any
 
 from eval.sets.adapters.classes import without_counterpart
 from eval.sets.model import AdaptedSet, DetectionSet
+from rainmer.console import printable
 from rainmer.data.annotations.records import Annotation
 from rainmer.data.defects import Defects
 
@@ -110,7 +111,7 @@ def _sizes(sizes_hw: Iterable[tuple[int, int]]) -> dict[str, int]:
 def to_json(summary: Summary) -> dict[str, Any]:
     """Return plain data: every field, defects in full."""
     plain = {k: v for k, v in vars(summary).items() if k != "defects"}
-    return {**plain, "errors": summary.defects.errors, "notes": summary.defects.notes}
+    return {**plain, **vars(summary.defects)}
 
 
 def to_lines(summary: Summary) -> Iterator[str]:
@@ -131,6 +132,7 @@ def to_lines(summary: Summary) -> Iterator[str]:
     for remark in summary.remarks:
         yield f"remark: {remark}"
     yield from _defects("error", summary.defects.errors)
+    yield from _defects("repaired", summary.defects.repairs)
     yield from _defects("note", summary.defects.notes)
 
 
@@ -155,6 +157,4 @@ def _defects(degree: str, kinds: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for kind, subjects in kinds.items():
         yield f"{degree}: {kind}: {len(subjects)}"
         for subject in subjects:
-            # A subject is a file's name, which may hold anything.
-            text = subject if subject.isprintable() else subject.encode("unicode_escape").decode()
-            yield f"  {text}"
+            yield f"  {printable(subject)}"

@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rainmer.errors import WeightsError
-from rainmer.files import atomic_write, default_cache_folder, file_sha256
+from rainmer.files import default_cache_folder, file_sha256
+from rainmer.models.weights import write_tensors, write_torch
 
 __all__ = ["SHIPPED", "build_network", "detector_weights", "save_detector", "write_checkpoint"]
 
@@ -100,8 +99,7 @@ def write_checkpoint(network: Any, path: Path) -> None:  # noqa: ANN401
     for parameter in plain.parameters():
         parameter.requires_grad = False
     content = {"model": plain.half(), "ema": None, "train_args": options, "version": __version__}
-    with atomic_write(path) as temporary:
-        torch.save(content, temporary)
+    write_torch(path, content)
 
 
 def save_detector(
@@ -121,9 +119,7 @@ def save_detector(
         OutputError: The file cannot be written.
     """
     halved = {
-        key: (value.half() if value.is_floating_point() else value).contiguous()
-        for key, value in state.items()
+        key: value.half() if value.is_floating_point() else value for key, value in state.items()
     }
     metadata = {**facts, "architecture": architecture, "names": json.dumps(names)}
-    with atomic_write(path) as temporary:
-        save_file(halved, temporary, metadata)
+    write_tensors(path, halved, metadata)

@@ -39,9 +39,11 @@ from rainmer.cli import (
     positive_int,
     run_command,
 )
-from rainmer.files import atomic_write, make_folder
+from rainmer.errors import RainmerError
+from rainmer.files import make_folder
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image
+from rainmer.models.weights import write_torch
 
 __all__ = ["Recipe", "measure", "train"]
 
@@ -288,13 +290,23 @@ class Training:
         return recipe.extra_rate * _fall((self.step - self.steps) / max(further, 1))
 
     def save(self, path: Path) -> None:
-        """Save the state to a file for `load`."""
+        """Save the state to a file for `load`.
+
+        Raises:
+            RainmerError: A weight is not finite; the file stays as it was.
+        """
+        network, average = self.network.state_dict(), self.average.state_dict()
+        for name, value in (*network.items(), *average.items()):
+            if not value.isfinite().all():
+                raise RainmerError(
+                    f"{name} is not finite after epoch {self.epoch}, so {path} stays as it was: "
+                    "train with a lower learning rate"
+                )
         content = {
-            "network": self.network.state_dict(), "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "step": self.step, "epoch": self.epoch,
+            "network": network, "average": average, "optimizer": self.optimizer.state_dict(),
+            "step": self.step, "epoch": self.epoch,
         }  # fmt: skip
-        with atomic_write(path) as temporary:
-            torch.save(content, temporary)
+        write_torch(path, content)
 
     def load(self, path: Path) -> None:
         """Resume from a file written by `save`."""

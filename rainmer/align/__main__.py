@@ -55,6 +55,7 @@ from rainmer.align.options import (
 from rainmer.align.published import PUBLISHED_SUMMARIES
 from rainmer.background import ordered_map
 from rainmer.cli import progress_bar, run_command
+from rainmer.console import printable
 from rainmer.data.layouts.sets import (
     no_pairs_message,
     pair_folders,
@@ -64,7 +65,7 @@ from rainmer.data.layouts.sets import (
 from rainmer.errors import DatasetError, ImageError, OutputError
 from rainmer.figures import save_figure
 from rainmer.files import write_csv, write_text
-from rainmer.frames.inputs import printable, raise_skipped
+from rainmer.frames.inputs import raise_skipped
 
 __all__ = ["EXIT_LEAKS", "main"]
 

@@ -33,6 +33,7 @@ from rainmer.align.measure import (
 from rainmer.align.published import PUBLISHED_SUMMARIES
 from rainmer.errors import DatasetError, OutputError
 from rainmer.files import atomic_write, write_csv
+from rainmer.folders import list_files
 
 __all__ = [
     "BalancePlan",
@@ -198,10 +199,8 @@ def selected_files(selected: Sequence[MeasuredPair]) -> dict[str, Path]:
 def other_files(files: Mapping[str, Path], out: Path) -> list[Path]:
     """Return the files in the folder of a balanced set that are not part of it."""
     folders = [out / kind for kind in (RAINY, CLEAN)]
-    there = [path for folder in folders if folder.is_dir() for path in sorted(folder.rglob("*"))]
-    return [
-        path for path in there if path.is_file() and path.relative_to(out).as_posix() not in files
-    ]
+    there = [path for folder in folders if folder.is_dir() for path in list_files(folder)]
+    return [path for path in there if path.relative_to(out).as_posix() not in files]
 
 
 def copy_selected(

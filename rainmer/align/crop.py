@@ -20,6 +20,7 @@ from rainmer.data.layouts.pairing import ImageSet, Pair, match_pairs
 from rainmer.data.layouts.tree import subfolder
 from rainmer.errors import DatasetError, ImageError, OutputError
 from rainmer.files import append_line, make_folder, match_key, read_lines, write_text
+from rainmer.folders import list_folder, subfolders
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import list_images, read_image, write_image
 from rainmer.frames.inputs import real_path
@@ -196,7 +197,7 @@ def _nightrain_sets(root: Path, split: str) -> Iterator[tuple[str, Path]]:
     """Yield each set's name and the folder with its rainy and clean images."""
     if not root.is_dir():
         raise DatasetError(f"no folder {root}")
-    for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
+    for folder in (root, *subfolders(root)):
         name = _SET.fullmatch(folder.resolve().name.casefold())
         inner = subfolder(folder, split)
         if name and inner:
@@ -343,7 +344,7 @@ def _read_records(out: Path, size: int) -> dict[str, _Record]:
 
 
 def _has_content(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
+    return folder.is_dir() and bool(list_folder(folder))
 
 
 def _record(line: dict[str, Any]) -> _Record | None:

@@ -23,8 +23,10 @@ from rainmer.cli import (
 )
 from rainmer.derain.jobs import due_jobs, find_jobs
 from rainmer.derain.run import Run
-from rainmer.frames.images import IMAGE_SUFFIXES
+from rainmer.frames.formats import WRITABLE_SUFFIXES
 from rainmer.frames.inputs import raise_failures
+from rainmer.frames.levels import Stretch, add_stretch_option
+from rainmer.frames.video.options import VideoOptions, add_video_options
 from rainmer.stage.results import make_derainer
 from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
 
@@ -36,13 +38,14 @@ _EXAMPLE = """\
 
 
 @dataclass(frozen=True, kw_only=True)
-class DerainOptions(StageOptions):
+class DerainOptions(StageOptions, VideoOptions):
     """The command line, option by option; `--help` explains them."""
 
     input: list[str]
     out: Path
     derain: str
     suffix: str | None
+    stretch: Stretch | None
     side_by_side: bool
     overwrite: bool
     limit: int | None
@@ -67,10 +70,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.out,
         derainer,
         side_by_side=options.side_by_side,
+        stretch=options.stretch,
         overwrite=options.overwrite,
     )
-    run = Run(derainer, side_by_side=options.side_by_side, quiet=options.quiet)
-    run.process(due)
+    run = Run(derainer, options, side_by_side=options.side_by_side, quiet=options.quiet)
+    run.process(due, options.stretch)
     print(run.summary(options.out, unchanged=len(jobs) - len(due)))
     raise_failures(run.failures, len(due))
 
@@ -79,8 +83,8 @@ def _parse(argv: Sequence[str] | None) -> DerainOptions:
     parser = make_parser(
         "python -m rainmer.derain",
         "Derain images, folders (with their subfolders) and videos. Results keep the size, the "
-        "name and the folder structure of their inputs. Videos lose their sound; a video type "
-        "without an encoder becomes .mp4.",
+        "name and the folder structure of their inputs. Videos keep the times of their frames, "
+        "their sound and their subtitles; a video type without an encoder becomes .mp4.",
         _EXAMPLE,
     )
     parser.add_argument(
@@ -94,8 +98,12 @@ def _parse(argv: Sequence[str] | None) -> DerainOptions:
         help=f"what derains: one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
     )
     parser.add_argument(
-        "--suffix", type=_image_suffix, help="type of the results of images; default: the input's"
+        "--suffix",
+        type=_image_suffix,
+        help="type of the results of images; default: the input's, and png for what is read but "
+        "not written, such as HEIC, AVIF and GIF",
     )
+    add_stretch_option(parser)
     parser.add_argument(
         "--side-by-side", action="store_true", help="write rainy and derained next to each other"
     )
@@ -104,15 +112,16 @@ def _parse(argv: Sequence[str] | None) -> DerainOptions:
     )
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N files")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_video_options(parser)
     add_stage_options(parser)
     return parse_options(parser, DerainOptions, argv)
 
 
 def _image_suffix(text: str) -> str:
     suffix = f".{text.lower().lstrip('.')}"
-    if suffix not in IMAGE_SUFFIXES:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise argparse.ArgumentTypeError(f"{text!r} is no image type: use one of {known}")
+    if suffix not in WRITABLE_SUFFIXES:
+        known = ", ".join(sorted(WRITABLE_SUFFIXES))
+        raise argparse.ArgumentTypeError(f"{text!r} is no image type to write: use one of {known}")
     return suffix
 
 

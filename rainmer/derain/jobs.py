@@ -11,12 +11,14 @@ from pathlib import Path
 
 from rainmer.errors import OutputError
 from rainmer.files import make_folder, write_text
+from rainmer.frames.formats import result_suffix
 from rainmer.frames.inputs import find_inputs, real_path
+from rainmer.frames.levels import Stretch
 from rainmer.frames.video import WRITABLE_SUFFIXES, is_video
 from rainmer.stage import Derainer
 from rainmer.stage.results import PrecomputedResults
 
-__all__ = ["RECORD_NAME", "Job", "due_jobs", "find_jobs"]
+__all__ = ["RECORD_NAME", "Job", "due_jobs", "find_jobs", "mark_partial"]
 
 RECORD_NAME = ".derain.json"
 """File in the output folder that says which derainer made its results."""
@@ -44,7 +46,8 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None = None) -> li
         inputs: Files, folders (searched with their subfolders, hidden ones and `out` left out), and
             globs.
         out: Folder of the results.
-        suffix: Suffix of the results of images; None keeps each input's.
+        suffix: Suffix of the results of images; None keeps each input's, or takes .png
+            where it cannot be written.
 
     Returns:
         In the order of the inputs, sorted within each; a file that is found twice is taken once.
@@ -79,7 +82,7 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str | None = None) -> li
 
 def _target_suffix(source: Path, suffix: str | None) -> str:
     if not is_video(source):
-        return suffix or source.suffix
+        return suffix or result_suffix(source)
     return source.suffix if source.suffix.lower() in WRITABLE_SUFFIXES else ".mp4"
 
 
@@ -90,6 +93,7 @@ def due_jobs(
     *,
     side_by_side: bool,
     overwrite: bool,
+    stretch: Stretch | None = None,
 ) -> list[Job]:
     """Return the jobs without a result of this derainer and layout, and record both in the folder.
 
@@ -98,6 +102,7 @@ def due_jobs(
         out: Folder of the results.
         derainer: The stage.
         side_by_side: Whether results show rainy and derained next to each other.
+        stretch: How images of more than 8 bits are read.
         overwrite: Return all jobs, and replace files that are not results of this command, too.
 
     Raises:
@@ -110,7 +115,8 @@ def due_jobs(
             f"{taken} exists and is not a result of this command: choose another folder for --out, "
             "or add --overwrite"
         )
-    content = json.dumps({"derainer": derainer.fingerprint, "side_by_side": side_by_side}, indent=2)
+    layout = {"derainer": derainer.fingerprint, "side_by_side": side_by_side}
+    content = json.dumps(layout | ({"stretch": stretch} if stretch else {}), indent=2)
     if overwrite or not record.is_file() or record.read_bytes() != content.encode():
         write_text(record, content)
     since = record.stat().st_mtime_ns
@@ -122,3 +128,12 @@ def _is_done(job: Job, since: int) -> bool:
         modified = job.target.stat().st_mtime_ns
         return modified >= since and modified >= job.source.stat().st_mtime_ns
     return False
+
+
+def mark_partial(job: Job) -> None:
+    """Date a result back, whose input could not be read in full: it counts as due in the next run.
+
+    The input may be whole by then; if it is not, the next run says the same again.
+    """
+    source = job.source.stat()
+    os.utime(job.target, (source.st_atime, source.st_mtime - 1))

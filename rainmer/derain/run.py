@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ import numpy as np
 from tqdm import tqdm
 
 from rainmer.background import consume, ordered_map, prefetch
-from rainmer.derain.jobs import Job
-from rainmer.device import usable_cpus
+from rainmer.derain.jobs import Job, mark_partial
+from rainmer.device import frames_at_once, usable_cpus
 from rainmer.errors import ImageError, SpecError
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image, write_image
-from rainmer.frames.video import VideoWriter, is_video, open_video
+from rainmer.frames.levels import Stretch
+from rainmer.frames.video import VideoFrame, VideoReader, VideoWriter, is_video, open_video
+from rainmer.frames.video.options import VideoOptions
 from rainmer.stage import Derainer
 from rainmer.stage.results import PrecomputedResults
 
@@ -32,6 +34,7 @@ class Run:
 
     Args:
         derainer: The stage, or precomputed results, which exist for images only.
+        video: How videos are read and written.
         side_by_side: Write rainy and derained next to each other.
         quiet: No progress bar.
 
@@ -42,19 +45,30 @@ class Run:
     """
 
     def __init__(
-        self, derainer: Derainer | PrecomputedResults, *, side_by_side: bool, quiet: bool
+        self,
+        derainer: Derainer | PrecomputedResults,
+        video: VideoOptions,
+        *,
+        side_by_side: bool,
+        quiet: bool,
     ) -> None:
         self.images = self.videos = self.frames = 0
         self.failures: list[str] = []
         self.derainer_seconds = 0.0
         self._derainer = derainer
+        self._video = video
         self._side_by_side = side_by_side
         self._quiet = quiet
         self._threads = min(_MOST_THREADS, usable_cpus())
         self._seconds = 0.0
+        self._stretch: Stretch | None = None
 
-    def process(self, jobs: Sequence[Job]) -> None:
+    def process(self, jobs: Sequence[Job], stretch: Stretch | None = None) -> None:
         """Derain the images and then the videos.
+
+        Args:
+            jobs: What to derain.
+            stretch: How images of more than 8 bits are read, see `read_image`.
 
         Raises:
             OutputError: A result cannot be written.
@@ -62,6 +76,7 @@ class Run:
         """
         images = [job for job in jobs if not is_video(job.source)]
         videos = [job for job in jobs if is_video(job.source)]
+        self._stretch = stretch
         start = time.perf_counter()
         with tqdm(total=len(images), unit="frame", disable=self._quiet or not jobs) as progress:
             self._process_images(images, progress)
@@ -103,7 +118,7 @@ class Run:
     ) -> Iterator[tuple[Path, Frame]]:
         """Yield the targets of images with their content, in batches of one size."""
         images = self._read_images(jobs, progress)
-        for batch in _batches_of_one_size(images, self._derainer.batch):
+        for batch in _batches_of_one_size(images, self._at_once):
             frames = [frame for _, frame in batch]
             derained = self._derain(frames, [job for job, _ in batch])
             for (job, _), frame in zip(batch, derained, strict=True):
@@ -112,7 +127,11 @@ class Run:
     def _read_images(self, jobs: Sequence[Job], progress: tqdm[Any]) -> Iterator[tuple[Job, Frame]]:
         """Decode images in order, some ahead; add a line to `failures` for each that fails."""
         ahead = self._derainer.batch + self._threads
-        reading = ordered_map(_read, jobs, self._threads, ahead, errors=(ImageError,))
+
+        def read(job: Job) -> Frame:
+            return read_image(job.source, self._stretch)
+
+        reading = ordered_map(read, jobs, self._threads, ahead, errors=(ImageError,))
         with contextlib.closing(reading):
             for job, frame in reading:
                 if isinstance(frame, ImageError):
@@ -124,28 +143,42 @@ class Run:
     def _process_video(self, job: Job, progress: tqdm[Any]) -> None:
         if isinstance(self._derainer, PrecomputedResults):
             raise SpecError(f"{self._derainer.name} holds images: it cannot derain {job.source}")
-        with open_video(job.source) as video:
+        options, before = self._video, self.frames
+        with open_video(job.source, hardware=options.hardware_decoding) as video:
             progress.total = (progress.total or 0) + video.frame_count
             progress.refresh()
             height, width = video.size_hw
-            size_hw = (height, 2 * width if self._side_by_side else width)
-            with VideoWriter(job.target, fps=video.fps, size_hw=size_hw) as writer:
+            with VideoWriter(
+                job.target,
+                fps=video.fps,
+                size_hw=(height, 2 * width if self._side_by_side else width),
+                source=video.info,
+                codec=options.codec,
+                crf=options.crf,
+            ) as writer:
 
-                def write(frame: Frame) -> None:
-                    writer.write(frame)
+                def write(item: tuple[VideoFrame, Frame]) -> None:
+                    frame, derained = item
+                    writer.write(derained, frame.time_s, frame.duration_s)
                     self.frames += 1
                     progress.update()
 
                 consume(self._derained(video), write, 2 * self._derainer.batch)
-            if video.early_end:
-                self.failures.append(video.early_end)
+            progress.total += self.frames - before - video.frame_count  # an estimate until now
+            if video.failure:
+                self.failures.append(video.failure)
+                mark_partial(job)
 
-    def _derained(self, video: Iterable[Frame]) -> Iterator[Frame]:
+    def _derained(self, video: VideoReader) -> Iterator[tuple[VideoFrame, Frame]]:
         """Derain a video's frames in batches, while the next ones are decoded."""
-        size = self._derainer.batch
+        size = self._at_once(video.size_hw)
         with contextlib.closing(prefetch(video, 2 * size)) as frames:
             while batch := list(itertools.islice(frames, size)):
-                yield from self._derain(batch)
+                yield from zip(batch, self._derain([frame.image for frame in batch]), strict=True)
+
+    def _at_once(self, size_hw: tuple[int, int]) -> int:
+        device = None if isinstance(self._derainer, PrecomputedResults) else self._derainer.device
+        return frames_at_once(self._derainer.batch, size_hw, device)
 
     def _derain(self, frames: list[Frame], jobs: Sequence[Job] = ()) -> list[Frame]:
         start = time.perf_counter()
@@ -159,21 +192,24 @@ class Run:
         return [np.concatenate(pair, axis=1) for pair in zip(frames, derained, strict=True)]
 
 
-def _read(job: Job) -> Frame:
-    return read_image(job.source)
-
-
 def _batches_of_one_size(
-    images: Iterable[tuple[Job, Frame]], size: int
+    images: Iterable[tuple[Job, Frame]], at_once: Callable[[tuple[int, int]], int]
 ) -> Iterator[list[tuple[Job, Frame]]]:
-    """Collect images of equal shape into batches; at most `2 * size` images wait at a time."""
-    waiting: dict[tuple[int, ...], list[tuple[Job, Frame]]] = {}
+    """Collect images of equal shape into batches; at most two full ones wait at a time.
+
+    Args:
+        images: The images.
+        at_once: Number of images of a size in a batch.
+    """
+    waiting: dict[tuple[int, int], list[tuple[Job, Frame]]] = {}
     for job, frame in images:
-        alike = waiting.setdefault(frame.shape, [])
+        size_hw = (frame.shape[0], frame.shape[1])
+        alike = waiting.setdefault(size_hw, [])
         alike.append((job, frame))
+        size = at_once(size_hw)
         if len(alike) == size:
-            yield waiting.pop(frame.shape)
-        elif sum(map(len, waiting.values())) == 2 * size:
+            yield waiting.pop(size_hw)
+        elif sum(map(len, waiting.values())) >= 2 * size:
             yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
     yield from waiting.values()
 

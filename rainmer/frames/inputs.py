@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from rainmer.console import printable
 from rainmer.errors import DatasetError, ImageError
+from rainmer.folders import find_files, find_matches, has_magic, skipped_line
 from rainmer.frames.images import IMAGE_SUFFIXES
 from rainmer.frames.video import VIDEO_SUFFIXES
 
-__all__ = ["Input", "find_inputs", "printable", "raise_failures", "raise_skipped", "real_path"]
+__all__ = ["Input", "find_inputs", "raise_failures", "raise_skipped", "real_path"]
 
 _FAILURES_NAMED = 3
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,15 @@ class Input:
 def find_inputs(text: str, out: Path | None = None) -> list[Input]:
     """Find the images and videos that one argument names.
 
-    A folder is searched with its subfolders. Hidden files and files inside `out` are left out.
+    A folder is searched with its subfolders, linked ones too. Hidden files and files inside `out`
+    are left out; how many others a folder holds, and which folders cannot be listed, is logged.
 
     Args:
         text: A file, a folder or a glob; an existing name wins over a glob.
         out: Folder of the results, if there is one.
 
     Returns:
-        The inputs, sorted by path.
+        The inputs, sorted by path. A file that two links lead to is there twice.
 
     Raises:
         ImageError: The argument does not exist, or holds no image and no video.
@@ -52,15 +58,14 @@ def find_inputs(text: str, out: Path | None = None) -> list[Input]:
     # os.path, because pathlib raises for names that are too long or hold a NUL.
     path = Path(text)
     if os.path.isdir(text):
-        inputs = _inputs_below(path, path, out)
+        inputs = _inputs_below([path], path, out)
     elif os.path.exists(text):
         if not _is_known(path):
             raise ImageError(f"{path} is neither an image nor a video by its suffix")
         inputs = [Input(path, Path(path.name))]
-    elif glob.has_magic(text) and "\0" not in text:
-        root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-        inputs = [item for match in matches for item in _inputs_below(match, root, out)]
+    elif has_magic(text) and "\0" not in text:
+        root = Path(*itertools.takewhile(lambda part: not has_magic(part), path.parts))
+        inputs = _inputs_below(_outermost(find_matches(text)), root, out)
     else:
         raise ImageError(f"no file or folder {text}")
     if not inputs:
@@ -68,19 +73,20 @@ def find_inputs(text: str, out: Path | None = None) -> list[Input]:
     return inputs
 
 
-def raise_failures(failures: Sequence[str], total: int) -> None:
-    """Raise ImageError if any of `total` files could not be read, naming the first of them.
+def raise_failures(failures: Sequence[str], total: int, unit: str = "file") -> None:
+    """Raise ImageError if any of `total` inputs could not be read, naming the first of them.
 
     Args:
-        failures: One line for each such file.
-        total: Number of files, read or not.
+        failures: One line for each such input.
+        total: Number of inputs, read or not.
+        unit: What they are, in the singular.
     """
     if not failures:
         return
     named = "; ".join(failures[:_FAILURES_NAMED])
     more = len(failures) - _FAILURES_NAMED
     raise ImageError(
-        f"{len(failures)} of {total} {'file' if total == 1 else 'files'} could not be read in "
+        f"{len(failures)} of {total} {unit}{'s' * (total != 1)} could not be read in "
         f"full: {named}" + (f"; and {more} more" if more > 0 else "")
     )
 
@@ -90,30 +96,41 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _inputs_below(path: Path, root: Path, out: Path | None) -> list[Input]:
-    """Return the inputs of a folder, or of one file, with their paths below `root`."""
-    inputs = []
+def _outermost(paths: Sequence[Path]) -> list[Path]:
+    """Leave out what lies in a folder that is there itself."""
+    there = set(paths)
+    return [path for path in paths if there.isdisjoint(path.parents)]
+
+
+def _inputs_below(paths: Iterable[Path], root: Path, out: Path | None) -> list[Input]:
+    """Return the inputs of folders and files, with their paths below `root`, and log the others."""
+    files, skipped = [], Counter[str]()
+    for path in paths:
+        if os.path.isdir(path):
+            found = find_files(path, IMAGE_SUFFIXES | VIDEO_SUFFIXES, but=out, within=root)
+            files += found.files
+            skipped += found.skipped
+            for line in found.unreadable:
+                _logger.warning("%s: what it holds is left out", line)
+        elif _is_known(path):
+            files.append(path)
+        else:
+            skipped[path.suffix.lower()] += 1
+    if skipped:
+        _logger.warning("%s: %s", root, skipped_line(skipped))
     results = None if out is None else real_path(out)
     results_inside = results is not None and real_path(root) in results.parents
-    for file in sorted({path, *path.rglob("*")} - {root}) if path.is_dir() else [path]:
-        name = file.relative_to(root)
-        left_out = any(part.startswith(".") for part in name.parts) or (
-            results_inside and results in real_path(file).parents
-        )
-        if not left_out and _is_known(file):
-            inputs.append(Input(file, name))
-    # A folder may be named like an image: if it holds inputs, it was searched as a folder.
-    searched = {parent for item in inputs for parent in item.path.parents}
-    return [item for item in inputs if item.path not in searched]
+    inputs = [Input(file, file.relative_to(root)) for file in files]
+    return [
+        item
+        for item in inputs
+        if not any(part.startswith(".") for part in item.name.parts)
+        and not (results_inside and results in real_path(item.path).parents)
+    ]
 
 
 def _is_known(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
-
-
-def printable(text: str) -> str:
-    """Return text that every terminal can print: file names may hold bytes that are not text."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def raise_skipped(skipped: Sequence[str], total: int) -> None:

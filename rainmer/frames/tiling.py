@@ -16,6 +16,7 @@ __all__ = [
     "merge_tiles",
     "pad_to_least",
     "pad_to_multiple",
+    "pad_to_size",
     "score_map",
     "split_tiles",
     "tile_starts",
@@ -136,23 +137,28 @@ def score_map(tile_hw: tuple[int, int], device: torch.device) -> Tensor:
 def pad_to_multiple(batch: Tensor, multiple: int) -> Tensor:
     """Pad (B, C, H, W) at the bottom and the right so that both sides divide by `multiple`.
 
-    By reflection; along a side too short to be reflected, the last pixel is repeated.
+    As `pad_to_size` does.
     """
-    bottom, right = (-side % multiple for side in batch.shape[-2:])
-    return _pad(batch, bottom, right)
+    height, width = (side + -side % multiple for side in batch.shape[-2:])
+    return pad_to_size(batch, (height, width))
 
 
 def pad_to_least(batch: Tensor, least: int) -> Tensor:
     """Pad (B, C, H, W) at the bottom and the right so that no side is shorter than `least`.
 
-    As `pad_to_multiple` does.
+    As `pad_to_size` does.
     """
-    bottom, right = (max(least - side, 0) for side in batch.shape[-2:])
-    return _pad(batch, bottom, right)
+    height, width = (max(least, side) for side in batch.shape[-2:])
+    return pad_to_size(batch, (height, width))
 
 
-def _pad(batch: Tensor, bottom: int, right: int) -> Tensor:
+def pad_to_size(batch: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Pad (B, C, H, W) at the bottom and the right to (height, width), which is not smaller.
+
+    By reflection; along a side too short to be reflected, the last pixel is repeated.
+    """
     sides = batch.shape[-2:]
+    bottom, right = (size - side for size, side in zip(size_hw, sides, strict=True))
     for padding, side in zip(((0, 0, 0, bottom), (0, right, 0, 0)), sides, strict=True):
         if any(padding):
             batch = F.pad(batch, padding, mode="reflect" if max(padding) < side else "replicate")

@@ -7,6 +7,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 from typing import Any
 
 from rainmer.config import nearest
@@ -25,6 +28,7 @@ from rainmer.models.baselines import (
     RCDNet,
     RCDNetConfig,
 )
+from rainmer.models.checkpoints import bare_weights
 from rainmer.models.network import Network, refuse_mismatch
 from rainmer.models.rainmer import Rainmer, SparseUNet
 from rainmer.models.rainmer_config import RainmerConfig
@@ -52,12 +56,18 @@ __all__ = [
     "RainmerConfig",
     "SparseUNet",
     "build",
+    "fitting_networks",
+    "is_detector",
     "load",
     "network_names",
+    "restore_network",
     "save_weights",
     "shipped_names",
     "weights_fingerprint",
 ]
+
+_DETECTOR_KEY = re.compile(r"(module\.)*(model\.)+\d+\.")
+"""Names of weights in YOLO detectors, which number their layers."""
 
 _NETWORKS: dict[str, type[Network]] = {
     network.name: network
@@ -105,7 +115,8 @@ def load(spec: str) -> Network:
 
     Raises:
         SpecError: The spec has another form, or there is no network of that name.
-        WeightsError: The file is missing, damaged, unsafe, or belongs to another network.
+        WeightsError: The file is missing, damaged, of another network, or has its tensors inside
+            objects that only code of the file can make.
     """
     if spec in shipped_names():
         spec = f"{read_weights_file(shipped_weights(spec)).network}:{shipped_weights(spec)}"
@@ -115,16 +126,49 @@ def load(spec: str) -> Network:
             f"{spec!r} does not name weights: expected NAME:FILE, like rainmer:FILE, "
             f"or {' or '.join(shipped_names())}"
         )
-    network = _network(name)
+    _network(name)  # a wrong name is told before the file is read
     content = read_weights_file(path)
+    content.log(path)
+    return restore_network(name, content, path)
+
+
+def restore_network(name: str, content: WeightsFile, path: str | os.PathLike[str]) -> Network:
+    """Build a network with the weights of a file, ready for inference.
+
+    Args:
+        name: One of `network_names()`.
+        content: What `read_weights_file` returned.
+        path: The file, for error messages.
+
+    Raises:
+        SpecError: There is no network of that name.
+        WeightsError: The weights belong to another network.
+    """
     try:
-        if content.network is None:
-            model = network.from_official(content.state_dict)
-        else:
-            model = _restore_saved(network, content)
+        return _restore(_network(name), content).eval()
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    return model.eval()
+        hint = "; by its keys it is a YOLO detector, for --detector" if is_detector(content) else ""
+        raise WeightsError(f"{path}: {error}{hint}") from error
+
+
+def is_detector(content: WeightsFile) -> bool:
+    """Tell whether a file's weights have the names of those of a YOLO detector."""
+    return all(_DETECTOR_KEY.match(key) for key in content.state_dict)
+
+
+def fitting_networks(content: WeightsFile) -> dict[str, Network]:
+    """Build every network that a file's weights fit, by name: one, if any.
+
+    Raises:
+        WeightsError: The file is one of ours, but damaged.
+    """
+    if content.network is not None:
+        return {content.network: _restore(_network(content.network), content)}
+    fitting = {}
+    for name, network in _NETWORKS.items():
+        with contextlib.suppress(WeightsError):
+            fitting[name] = network.from_official(content.state_dict)
+    return fitting
 
 
 def _network(name: str) -> type[Network]:
@@ -133,14 +177,17 @@ def _network(name: str) -> type[Network]:
     return _NETWORKS[name]
 
 
-def _restore_saved(network: type[Network], content: WeightsFile) -> Network:
-    """Build the network that the metadata of one of our weights files describe."""
+def _restore(network: type[Network], content: WeightsFile) -> Network:
+    """Build a network with a file's weights, by the configuration that the file has, if it does."""
+    if content.network is None:
+        return network.from_official(content.state_dict)
     if content.network != network.name:
         raise WeightsError(
             f"the weights are of {content.network}, not {network.name}: use {content.network}:FILE"
         )
     model = network.from_mapping(content.config or {})
+    weights = bare_weights(content.state_dict)
     expected = {key: value.shape for key, value in model.state_dict().items()}
-    refuse_mismatch(network.name, expected, content.state_dict)
-    model.load_state_dict(content.state_dict)
+    refuse_mismatch(network.name, expected, weights)
+    model.load_state_dict(weights)
     return model

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from rainmer.config import from_mapping, to_mapping
 from rainmer.errors import WeightsError
+from rainmer.models.checkpoints import bare_weights
 
 __all__ = [
     "ConfiguredNetwork",
     "Network",
     "RenamedNetwork",
-    "clean_state_dict",
     "count_modules",
     "refuse_mismatch",
     "rename",
@@ -109,7 +109,7 @@ class RenamedNetwork(ConfiguredNetwork):
         Raises:
             WeightsError: Keys are missing or unexpected, or shapes differ.
         """
-        weights = clean_state_dict(state_dict)
+        weights = bare_weights(state_dict)
         self.load_state_dict(translate_official(self, self.official_names(), weights))
 
 
@@ -122,32 +122,6 @@ def rename(name: str, patterns: Iterable[tuple[str, str]]) -> str:
     for pattern, replacement in patterns:
         name = re.sub(pattern, replacement, name)
     return name
-
-
-def clean_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Take the weights out of a published checkpoint, under bare keys.
-
-    A training checkpoint has them under "model". Wrappers (data parallel, compiled module) put
-    `module.` and `_orig_mod.` into the keys, also repeatedly and in the middle; both are removed.
-
-    Raises:
-        WeightsError: The checkpoint holds something other than tensors by name.
-    """
-    weights = checkpoint.get("model", checkpoint)
-    if not isinstance(weights, Mapping):
-        raise WeightsError(
-            f"the checkpoint's entry 'model' is a {type(weights).__name__}, not a state dict"
-        )
-    cleaned: dict[str, Tensor] = {}
-    for key, value in weights.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise WeightsError(
-                f"the checkpoint is not a state dict: its entry {key!r} is a "
-                f"{type(value).__name__}, not a tensor"
-            )
-        parts = [part for part in key.split(".") if part not in {"module", "_orig_mod"}]
-        cleaned[".".join(parts)] = value
-    return cleaned
 
 
 def count_modules(weights: Mapping[str, Tensor], pattern: str) -> int:

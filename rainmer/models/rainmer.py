@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from rainmer.errors import ImageError
 from rainmer.frames.tiling import pad_to_multiple
 from rainmer.models.blocks import TransformerBlock
+from rainmer.models.checkpoints import bare_weights
 from rainmer.models.fused import FusedCompensator, FusedTransformerBlock
 from rainmer.models.layers import (
     LEAKY_SLOPE,
@@ -31,7 +32,7 @@ from rainmer.models.layers import (
     conv3x3,
     global_average,
 )
-from rainmer.models.network import Network, clean_state_dict, translate_official
+from rainmer.models.network import Network, translate_official
 from rainmer.models.rainmer_config import RainmerConfig
 from rainmer.models.rainmer_official import config_from_official, official_name
 
@@ -330,7 +331,7 @@ class Rainmer(SparseUNet):
         """Build the network with the weights of a published checkpoint.
 
         Args:
-            state_dict: A state dict, or a training checkpoint that has one under "model".
+            state_dict: A state dict, or a training checkpoint that has one inside.
             config: The options. By default they are inferred from the keys and shapes. Options that
                 cannot be inferred get the values of the variant that the keys show: "sum" (whose
                 ablations "wochr", "wodetg", "wolocf" and "baseline" have the same kind of keys),
@@ -339,7 +340,7 @@ class Rainmer(SparseUNet):
         Raises:
             WeightsError: The keys or shapes belong to another network or configuration.
         """
-        weights = clean_state_dict(state_dict)
+        weights = bare_weights(state_dict)
         with torch.device("meta"):  # refuse a wrong file before allocating memory
             model = cls(config or config_from_official(weights))
         translated = model._translate_official(weights)
@@ -355,7 +356,7 @@ class Rainmer(SparseUNet):
         Raises:
             WeightsError: Keys are missing or unexpected, or shapes differ.
         """
-        self.load_state_dict(self._translate_official(clean_state_dict(state_dict)))
+        self.load_state_dict(self._translate_official(bare_weights(state_dict)))
 
     def _translate_official(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Check published weights and convert them to our keys and shapes."""

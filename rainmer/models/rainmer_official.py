@@ -123,6 +123,8 @@ def backbone_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         WeightsError: An option cannot be inferred; the message names it.
     """
     dim = weights["patch_embed.proj.weight"].shape[0]
+    if not dim:
+        raise WeightsError("patch_embed.proj.weight is empty")
     hidden = [weights[f"{level}.0.ffn.project_in.weight"].shape[0] // 2 for level in _LEVELS]
     return {
         "dim": dim,

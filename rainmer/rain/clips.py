@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,18 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from rainmer.frames.arrays import Frame, to_batch, to_frames
+from rainmer.device import frames_at_once
+from rainmer.frames.arrays import to_batch, to_frames
 from rainmer.frames.images import read_image
 from rainmer.frames.inputs import Input
-from rainmer.frames.video import WRITABLE_SUFFIXES, VideoWriter, is_video, open_video
+from rainmer.frames.video import (
+    WRITABLE_SUFFIXES,
+    VideoFrame,
+    VideoInfo,
+    VideoWriter,
+    is_video,
+    open_video,
+)
 from rainmer.rain import RainRenderer
 from rainmer.rain.folder import CLEAN, RAINY
 from rainmer.rain.night import is_day
@@ -27,10 +36,11 @@ class _Clip(NamedTuple):
     """Frames to render one after the other."""
 
     name: Path
-    frames: Iterator[Frame]
+    frames: Iterator[VideoFrame]
     length: int
     size_hw: tuple[int, int]
     fps: float
+    source: VideoInfo | None = None
 
 
 def render_input(
@@ -47,7 +57,7 @@ def render_input(
         renderer: The rain.
         options: Where results go, and the length of a still video.
         device: Where to compute.
-        failures: A line is added for a video that ends early.
+        failures: A line is added for a video that could not be read in full.
 
     Raises:
         ImageError: It cannot be read.
@@ -57,15 +67,18 @@ def render_input(
         frame = read_image(item.path)
         height, width = (side - side % 2 for side in frame.shape[:2])  # as codecs require
         count = max(1, round(options.video * options.fps))
-        frames = itertools.repeat(frame[:height, :width], count)
+        still = frame[:height, :width]
+        frames = (VideoFrame(i, i / options.fps, still) for i in range(count))
         clip = _Clip(item.name, frames, count, (height, width), options.fps)
         _render_clip(clip, renderer, options, device)
         return
-    with open_video(item.path) as video:
-        clip = _Clip(item.name, iter(video), video.frame_count, video.size_hw, video.fps)
+    with open_video(item.path, hardware=options.hardware_decoding) as video:
+        clip = _Clip(
+            item.name, iter(video), video.frame_count, video.size_hw, video.fps, video.info
+        )
         _render_clip(clip, renderer, options, device)
-        if video.early_end:
-            failures.append(video.early_end)
+        if video.failure:
+            failures.append(video.failure)
 
 
 def _render_clip(
@@ -73,24 +86,33 @@ def _render_clip(
 ) -> None:
     suffix = clip.name.suffix.lower()
     name = clip.name.with_suffix(suffix if suffix in WRITABLE_SUFFIXES else ".mp4")
+    open_writer = functools.partial(
+        VideoWriter,
+        fps=clip.fps,
+        size_hw=clip.size_hw,
+        source=clip.source,
+        codec=options.codec,
+        crf=options.crf,
+    )
+    size = frames_at_once(options.batch, clip.size_hw, device)
     count = 0
     with (
-        VideoWriter(options.out / RAINY / name, fps=clip.fps, size_hw=clip.size_hw) as rainy,
-        VideoWriter(options.out / CLEAN / name, fps=clip.fps, size_hw=clip.size_hw) as clean,
-        tqdm(total=clip.length, unit="frame", disable=options.quiet, delay=2) as bar,
+        open_writer(options.out / RAINY / name) as rainy,
+        open_writer(options.out / CLEAN / name) as clean,
+        tqdm(total=clip.length or None, unit="frame", disable=options.quiet, delay=2) as bar,
     ):
-        while chunk := list(itertools.islice(clip.frames, options.batch)):
-            batch = to_batch(chunk, device)
+        while chunk := list(itertools.islice(clip.frames, size)):
+            batch = to_batch([frame.image for frame in chunk], device)
             if count == 0:
                 renderer = _fixed_light(renderer, batch)
-            times = (torch.arange(len(chunk)) + count) / clip.fps
+            times = torch.tensor([frame.time_s for frame in chunk])
             rendering = renderer(batch, [clip.name.as_posix()] * len(chunk), time_s=times)
-            for frame in to_frames(rendering.rainy):
-                rainy.write(frame)
-            for frame in to_frames(rendering.clean):
-                clean.write(frame)
+            results = zip(to_frames(rendering.rainy), to_frames(rendering.clean), strict=True)
+            for frame, (wet, dry) in zip(chunk, results, strict=True):
+                rainy.write(wet, frame.time_s, frame.duration_s)
+                clean.write(dry, frame.time_s, frame.duration_s)
+                bar.update()
             count += len(chunk)
-            bar.update(len(chunk))
     print(f"rendered {count} frames; results in {options.out / RAINY / name}")
 
 

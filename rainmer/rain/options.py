@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rainmer.cli import make_parser, non_negative_int, parse_options, positive_int
+from rainmer.frames.video.options import VideoOptions, add_video_options
 from rainmer.rain import PRESETS
 
 __all__ = ["RainOptions", "parse"]
@@ -19,7 +20,7 @@ _EXAMPLE = """\
 
 
 @dataclass(frozen=True, kw_only=True)
-class RainOptions:
+class RainOptions(VideoOptions):
     """Options of the command. `video`: seconds of a clip made of each image; None: no clips."""
 
     input: list[str]
@@ -89,6 +90,7 @@ def parse(argv: Sequence[str] | None) -> RainOptions:
         "--batch", type=positive_int, default=4, metavar="N", help="images of one size at once"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_video_options(parser)
     return parse_options(parser, RainOptions, argv)
 
 

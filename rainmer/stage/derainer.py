@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar, overload
 
@@ -12,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rainmer.device import resolve_device
-from rainmer.errors import ImageError, RainmerError, SpecError
+from rainmer.device import resolve_device, survive_forks
+from rainmer.errors import ImageError, RainmerError, SpecError, WeightsError
 from rainmer.frames.arrays import download, quantize, unit_range, upload
 from rainmer.frames.tiling import Blend
 from rainmer.stage.memory import TileBy, TiledRunner
@@ -24,6 +26,8 @@ from rainmer.version import __version__
 __all__ = ["Derainer", "Precision", "TileBy"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
+
+_log = logging.getLogger(__name__)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -39,12 +43,18 @@ class Derainer:
     memory run in overlapping tiles that are blended smoothly. Rainmer's encoder always sees the
     whole frame (as its query), once per frame. The output is clamped to the valid range.
 
+    Several threads may share a derainer. A process that is forked computes with one CPU thread;
+    pickles (as for processes that are spawned) hold the spec and the options, so that files and
+    modules must be where they were, or the callable itself.
+
     Args:
         spec: A spec (`rainmer.stage.specs.SPEC_HELP`), or a callable that maps a float tensor
-            (B, 3, H, W), RGB, 0..1 to one of the same shape.
+            (B, 3, H, W), RGB, 0..1 to one of the same shape; `CallableRestorer` in
+            `rainmer.stage.restorers` names the attributes by which it says what it takes.
         device: `cpu`, `cuda`, `cuda:1`, ...; None chooses the best one available.
         precision: `fp32`, or autocast to `bf16` / `fp16`.
-        tile: Side of the tiles in pixels; None restores whole frames while they fit.
+        tile: Side of the tiles in pixels; None restores whole frames while they fit. A network of
+            a fixed size gets tiles of that size instead.
         overlap: Overlap of neighbouring tiles in pixels.
         batch: Maximum number of frames (or tiles) per network call.
         blend: How overlapping tiles are merged: `smooth`, or as in the paper's protocol: `mean`,
@@ -96,6 +106,7 @@ class Derainer:
         self.tile_by = tile_by
         self.compiled = compiled
         self.truncate = truncate
+        self._spec = spec
         dtype = _DTYPES[precision]
         self._runner = TiledRunner(
             self.device,
@@ -107,14 +118,33 @@ class Derainer:
             tile_by=tile_by,
         )
         self._restorer = self._make_restorer(spec)
-        self._restorer.prepare(self.device, dtype, compiled=compiled)
-        # A flag on the GPU: whether all results since the last `check` were finite.
-        self._finite: Tensor | None = None
-        if tile is not None and self._restorer.tileable and tile % self._restorer.size_multiple:
+        self._restorer.prepare(self.device, dtype, compiled=compiled, tile=tile)
+        # Of the calling thread: `finite`, a flag on the GPU for its results since its last `check`.
+        self._unchecked = threading.local()
+        self._check_tile()
+
+    def _check_tile(self) -> None:
+        """Refuse tiles that the network cannot take.
+
+        Raises:
+            RainmerError: A multiple is demanded that the side is not.
+        """
+        rules = self._restorer.rules
+        if self.tile is None or not self._restorer.tileable:
+            return
+        if rules.is_fixed:
+            if rules.fixed_hw != (self.tile, self.tile):
+                size = rules.describe()
+                _log.warning("%s takes %s pixels: tiles are of that size", self.name, size)
+        elif self.tile % rules.multiple:
             raise RainmerError(
-                f"tile must be a multiple of {self._restorer.size_multiple} for {self.name}, "
-                f"but is {tile}"
+                f"tile must be a multiple of {rules.multiple} for {self.name}, but is {self.tile}"
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {name: getattr(self, name) for name in _OPTIONS}
+        state = self.fingerprint if self.cacheable else None
+        return _rebuild, (type(self), self._spec, {**options, "device": str(self.device)}, state)
 
     @staticmethod
     def _make_restorer(spec: str | Callable[[Tensor], Tensor]) -> Restorer:
@@ -139,7 +169,11 @@ class Derainer:
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change whenever the output may."""
         tiles: tuple[object, ...] | None = None
-        if self.tile:
+        rules = self._restorer.rules
+        if rules.is_fixed and self._restorer.tileable:
+            height, width = (side or self.tile for side in rules.fixed_hw)
+            tiles = (height if height == width else (height, width), self.overlap, self.blend)
+        elif self.tile:
             tiles = (self.tile, self.overlap, self.blend)
             tiles += () if self.tile_by == "long" else (self.tile_by,)
         parts: tuple[object, ...] = (__version__, self._restorer.fingerprint, self.precision, tiles)
@@ -198,22 +232,29 @@ class Derainer:
         return self._derain_mixed([frames])[0]
 
     def check(self) -> None:
-        """Wait for the results of all calls so far and check that they are finite.
+        """Wait for the results of the calling thread and check that they are finite.
 
         Calls with arrays, and all calls on the CPU, are checked already. Calls with tensors on a
-        GPU return without waiting for it.
+        GPU return without waiting for it; the thread that made them checks them.
 
         Raises:
             RainmerError: The derainer gave NaN or infinity.
         """
-        finite, self._finite = self._finite, None
+        finite = getattr(self._unchecked, "finite", None)
+        self._unchecked.finite = None
+        self._refuse_unless(finite)
+
+    def _refuse_unless(self, finite: Tensor | None) -> None:
         if finite is not None and not finite:
             raise RainmerError(
-                f"{self.name} gave values that are not finite, at precision {self.precision}"
+                f"{self._restorer.source} gave values that are not finite, "
+                f"at precision {self.precision}"
             )
 
     def _derain_mixed(self, frames: list[Any]) -> list[Any]:
         """Derain frames of any kinds and sizes, those of one size together."""
+        if self.device.type == "cpu":
+            survive_forks()
         restored: list[Any] = [None] * len(frames)
         for group in _groups(frames):
             for start in range(0, len(group), self.batch):
@@ -232,15 +273,40 @@ class Derainer:
     def _check_finite(self, result: Tensor, like: Tensor | FrameArray) -> None:
         """Refuse NaN and infinity: at once, unless that would only make the CPU wait for a GPU."""
         finite = torch.isfinite(result).all()
-        self._finite = finite if self._finite is None else self._finite & finite
         if isinstance(like, np.ndarray) or result.device.type == "cpu":
-            self.check()
+            self._refuse_unless(finite)
+            return
+        before = getattr(self._unchecked, "finite", None)
+        self._unchecked.finite = finite if before is None else before & finite
 
     def _upload(self, frames: list[Any]) -> Tensor:
         """Stack frames of one kind and size as (B, 3, H, W) on the device, in their own type."""
         if isinstance(frames[0], Tensor):
             return torch.stack(frames).to(self.device)
         return upload(frames, self.device)
+
+
+_OPTIONS = (
+    "precision", "tile", "overlap", "batch", "blend", "tile_by", "compiled", "truncate",
+)  # fmt: skip
+
+
+def _rebuild(
+    kind: type[Derainer],
+    spec: str | Callable[[Tensor], Tensor],
+    options: dict[str, Any],
+    fingerprint: str | None,
+) -> Derainer:
+    """Make the derainer of a pickle.
+
+    Raises:
+        WeightsError: It is no longer the same, as its file has changed.
+        SpecError, WeightsError, RainmerError: See `Derainer`.
+    """
+    derainer = kind(spec, **options)
+    if fingerprint not in (None, derainer.fingerprint):
+        raise WeightsError(f"{spec} has changed since it was pickled")
+    return derainer
 
 
 def _groups(frames: list[Any]) -> list[list[int]]:

@@ -1,7 +1,6 @@
 """Networks from other projects: exported files, and weights that spandrel recognises.
 
-Each is a function of a float batch (B, 3, H, W), RGB, 0..1. The libraries that run them are
-optional and imported here, inside the functions.
+The libraries that run them are optional and imported here, inside the functions.
 """
 
 from __future__ import annotations
@@ -10,35 +9,23 @@ import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rainmer.errors import SpecError, WeightsError, first_sentence
+from rainmer.files import file_sha256
 from rainmer.models.weights import load_state_dict_file
+from rainmer.stage.onnx_file import UNKNOWN_MULTIPLE, OnnxFunction
+from rainmer.stage.restorers import ForeignRestorer, digest
+from rainmer.stage.rules import InputRules
+from rainmer.stage.trials import ScriptedModule, TriedRestorer
 
-__all__ = ["EXPORTED", "Exported"]
-
-_UNKNOWN_MULTIPLE = 8
-"""Exported files do not say which sides they accept; U-shaped restorers want multiples of 8."""
-
-
-class Exported(NamedTuple):
-    """A network to call.
-
-    Attributes:
-        function: Restores (B, 3, H, W); a module, if it has weights to move.
-        name: For reports.
-        size_multiple: Both sides of the input must be multiples of it.
-    """
-
-    function: Callable[[Tensor], Tensor]
-    name: str
-    size_multiple: int
+__all__ = ["EXPORTED"]
 
 
-def _torchscript(path: Path) -> Exported:
+def _torchscript(path: Path) -> ForeignRestorer:
     """Load a TorchScript file. Raises WeightsError."""
     _check_file(path)
     try:
@@ -46,10 +33,11 @@ def _torchscript(path: Path) -> Exported:
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].partition(". ")[0]
         raise WeightsError(f"{path} is not a TorchScript file: {reason}") from error
-    return Exported(module, path.stem, _UNKNOWN_MULTIPLE)
+    fingerprint = digest("torchscript", file_sha256(path))
+    return TriedRestorer(ScriptedModule(module), path, fingerprint, InputRules(UNKNOWN_MULTIPLE))
 
 
-def _onnx(path: Path) -> Exported:
+def _onnx(path: Path) -> ForeignRestorer:
     """Load an ONNX file with onnxruntime. Raises WeightsError or SpecError."""
     _check_file(path)
     runtime = _optional("onnxruntime", "onnx")
@@ -58,33 +46,18 @@ def _onnx(path: Path) -> Exported:
         for name in ("CUDAExecutionProvider", "CPUExecutionProvider")
         if name in runtime.get_available_providers()
     ]
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised, and told by the stage
     try:
-        session = runtime.InferenceSession(str(path), providers=providers)
+        session = runtime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
         reason = first_sentence(str(error))
         raise WeightsError(f"{path} is not an ONNX file that can be run: {reason}") from error
-    return Exported(_OnnxFunction(session, path), path.stem, _UNKNOWN_MULTIPLE)
+    function = OnnxFunction(session, path)
+    return TriedRestorer(function, path, digest("onnx", file_sha256(path)), function.rules)
 
 
-class _OnnxFunction:
-    """An onnxruntime session as a function; frames pass through CPU memory."""
-
-    def __init__(self, session: Any, path: Path) -> None:  # noqa: ANN401 (an optional package's)
-        inputs = session.get_inputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 4:
-            shapes = ", ".join(str(item.shape) for item in inputs)
-            raise WeightsError(f"{path}: expected one input (B, 3, H, W), but it has {shapes}")
-        self._session = session
-        self._name = inputs[0].name
-        self._half = inputs[0].type == "tensor(float16)"
-
-    def __call__(self, batch: Tensor) -> Tensor:
-        values = (batch.half() if self._half else batch.float()).contiguous().cpu().numpy()
-        restored = self._session.run(None, {self._name: values})[0]
-        return torch.from_numpy(restored).to(batch.device)
-
-
-def _spandrel(path: Path) -> Exported:
+def _spandrel(path: Path) -> ForeignRestorer:
     """Load weights of any restorer that spandrel recognises. Raises WeightsError or SpecError."""
     spandrel = _optional("spandrel", "spandrel")
     weights = load_state_dict_file(path)
@@ -103,16 +76,30 @@ def _spandrel(path: Path) -> Exported:
             f"{descriptor.output_channels} channels at scale {descriptor.scale}: not a restorer of "
             "RGB images"
         )
-    multiple = max(1, descriptor.size_requirements.multiple_of)
-    return Exported(_SpandrelModule(descriptor), path.stem, multiple)
+    # Models that cut tiles by themselves need the whole frame for that.
+    tileable = descriptor.tiling != spandrel.ModelTiling.INTERNAL
+    parts = ("spandrel", file_sha256(path), *(() if tileable else ("whole",)))
+    return ForeignRestorer(
+        _SpandrelModule(descriptor),
+        path.stem,
+        source=str(path),
+        fingerprint=digest(*parts),
+        rules=InputRules(max(1, descriptor.size_requirements.multiple_of)),
+        tileable=tileable,
+    )
 
 
 class _SpandrelModule(nn.Module):
-    """A spandrel descriptor as a module, which pads to the sizes its network needs."""
+    """A spandrel descriptor as a module, which pads to the sizes its network needs.
+
+    To a minimum, and to squares, it pads by itself.
+    """
 
     def __init__(self, descriptor: Any) -> None:  # noqa: ANN401 (an optional package's)
         super().__init__()
         self.network = descriptor.model.eval().requires_grad_(False)
+        self.supports_half = bool(descriptor.supports_half)
+        self.supports_bfloat16 = bool(descriptor.supports_bfloat16)
         self._descriptor = descriptor
 
     def forward(self, batch: Tensor) -> Tensor:
@@ -134,7 +121,7 @@ def _optional(module: str, extra: str) -> ModuleType:
         ) from error
 
 
-EXPORTED: Mapping[str, Callable[[Path], Exported]] = {
+EXPORTED: Mapping[str, Callable[[Path], ForeignRestorer]] = {
     "torchscript": _torchscript,
     "onnx": _onnx,
     "spandrel": _spandrel,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from contextlib import AbstractContextManager
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from rainmer.errors import RainmerError, is_out_of_memory
-from rainmer.frames.tiling import Blend, merge_tiles, pad_to_multiple, split_tiles
+from rainmer.errors import RainmerError, SpecError, is_out_of_memory
+from rainmer.frames.tiling import Blend, merge_tiles, pad_to_size, split_tiles
+from rainmer.stage.compiling import fill_batch
 from rainmer.stage.restorers import Restorer
 
 __all__ = ["TileBy", "TiledRunner"]
@@ -24,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 class TiledRunner:
     """Runs restorers in batches and tiles, halving the pixels per call when memory runs out.
+
+    Several threads may share a runner. They share what it has learnt about the memory, too.
 
     Args:
         device: Device of the batches.
@@ -62,6 +66,7 @@ class TiledRunner:
         self.tile_by = tile_by
         # Maximum pixels per call; None until a call has run out of memory.
         self._pixel_budget: int | None = None
+        self._lock = threading.Lock()
 
     def restore(self, restorer: Restorer, batch: Tensor) -> Tensor:
         """Restore (B, 3, H, W), float32, RGB, 0..1; the result is clamped to 0..1.
@@ -70,10 +75,11 @@ class TiledRunner:
             RainmerError: Not even the smallest tile fits into memory, or the GPU failed.
         """
         while True:
+            budget = self._pixel_budget
             try:
                 with self._autocast():
                     prompts = restorer.prompts(batch)
-                    return self._restore_once(restorer, batch, prompts).clamp(0.0, 1.0)
+                    return self._restore_once(restorer, batch, prompts, budget).clamp(0.0, 1.0)
             except (RuntimeError, MemoryError) as error:
                 if "CUDA error" in str(error):
                     reason = str(error).splitlines()[0]
@@ -83,7 +89,9 @@ class TiledRunner:
                     ) from error
                 if not is_out_of_memory(error):
                     raise
-                self._lower_budget(restorer, batch, error)
+                with self._lock:
+                    if self._pixel_budget == budget:  # or another thread has lowered it since
+                        self._lower_budget(restorer, batch, error)
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.dtype == torch.float32:
@@ -91,54 +99,82 @@ class TiledRunner:
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def _restore_once(
-        self,
-        restorer: Restorer,
-        batch: Tensor,
-        prompts: Tensor | None,
+        self, restorer: Restorer, batch: Tensor, prompts: Tensor | None, budget: int | None
     ) -> Tensor:
         height, width = batch.shape[-2:]
-        tile = self._tile_side(restorer, height, width)
-        if tile is None:
-            return self._call(restorer, batch, prompts)
-        # Tiles that shrank for lack of memory must still advance by at least half their side.
-        overlap = self.overlap if tile == self.tile else min(self.overlap, tile // 2)
-        tiles, places = split_tiles(batch, (tile, tile), overlap)
+        tile_hw = self._tile_hw(restorer, height, width, budget)
+        if tile_hw is None:
+            return self._call(restorer, batch, prompts, budget)
+        overlap = self.overlap
+        if tile_hw != (self.tile, self.tile):
+            # Tiles that are not of the user's size must still advance by at least half a side.
+            overlap = min(overlap, min(tile_hw) // 2)
+        tiles, places = split_tiles(batch, tile_hw, overlap)
         if prompts is not None:  # the whole frame's prompts, repeated for each tile
             prompts = prompts.repeat(len(places), *[1] * (prompts.ndim - 1))
-        restored = self._call(restorer, tiles, prompts).clamp(0.0, 1.0)
+        restored = self._call(restorer, tiles, prompts, budget).clamp(0.0, 1.0)
         return merge_tiles(restored, places, (height, width), overlap=overlap, blend=self.blend)
 
     def _call(
-        self,
-        restorer: Restorer,
-        batch: Tensor,
-        prompts: Tensor | None,
+        self, restorer: Restorer, batch: Tensor, prompts: Tensor | None, budget: int | None
     ) -> Tensor:
         """Call the restorer on as many frames or tiles at once as batch and memory allow."""
         height, width = batch.shape[-2:]
-        padded = pad_to_multiple(batch, restorer.size_multiple)
-        at_once = self.batch
-        if self._pixel_budget is not None:
-            at_once = max(1, min(at_once, self._pixel_budget // (height * width)))
+        rules = restorer.rules
+        padded = pad_to_size(batch, rules.padded_hw(height, width))
+        at_once = rules.batch or self.batch
+        if budget is not None and not rules.batch:
+            at_once = max(1, min(at_once, budget // (padded.shape[-2] * padded.shape[-1])))
         parts = []
         for start in range(0, len(padded), at_once):
-            part = slice(start, start + at_once)
-            part_prompts = prompts[part] if prompts is not None else None
-            restored = restorer.restore(padded[part], part_prompts)
-            parts.append(restored[..., :height, :width].float())
+            part = padded[start : start + at_once]
+            count = len(part)
+            if rules.batch:
+                part = fill_batch(part, rules.batch)
+            part_prompts = prompts[start : start + at_once] if prompts is not None else None
+            restored = restorer.restore(part, part_prompts)
+            parts.append(restored[:count, :, :height, :width].float())
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _tile_side(self, restorer: Restorer, height: int, width: int) -> int | None:
-        """Return the side of the tiles in pixels, or None if the frame runs whole."""
+    def _tile_hw(
+        self, restorer: Restorer, height: int, width: int, budget: int | None
+    ) -> tuple[int, int] | None:
+        """Return the size of the tiles in pixels, or None if the frame runs whole.
+
+        Raises:
+            SpecError: The frame is larger than the only size that the restorer takes, and may not
+                be tiled.
+        """
+        side = self._tile_side(restorer, height, width, budget)
+        rules = restorer.rules
+        if not rules.is_fixed:
+            return (side, side) if side else None
+        exceeds = any(
+            fixed and length > fixed
+            for fixed, length in zip(rules.fixed_hw, (height, width), strict=True)
+        )
+        if exceeds and not restorer.tileable:
+            raise SpecError(
+                f"{restorer.source} takes {rules.describe()} pixels only and must not be tiled: a "
+                f"frame of {width}x{height} is too large"
+            )
+        if not exceeds and side is None:
+            return None
+        return (rules.fixed_hw[0] or side or height, rules.fixed_hw[1] or side or width)
+
+    def _tile_side(
+        self, restorer: Restorer, height: int, width: int, budget: int | None
+    ) -> int | None:
+        """Return the side of the tiles, or None, for a restorer that takes any size."""
         if not restorer.tileable:
             return None
         side = self.tile
-        fits = self._pixel_budget is None or height * width <= self._pixel_budget
+        fits = budget is None or height * width <= budget
         if fits and self.tile_by == "short" and side is not None and min(height, width) <= side:
             return None
-        if self._pixel_budget is not None and not fits:
-            multiple = restorer.size_multiple
-            fitting = int(self._pixel_budget**0.5) // multiple * multiple
+        if budget is not None and not fits:
+            multiple = restorer.rules.multiple
+            fitting = int(budget**0.5) // multiple * multiple
             side = min(side, fitting) if side else fitting
         if side is None or max(height, width) <= side:
             return None
@@ -152,14 +188,21 @@ class TiledRunner:
                 whole.
         """
         height, width = batch.shape[-2:]
-        pixels = self._pixel_budget or min(len(batch), self.batch) * height * width
+        padded_height, padded_width = restorer.rules.padded_hw(height, width)
+        pixels = self._pixel_budget or min(len(batch), self.batch) * padded_height * padded_width
+        least = _SMALLEST_TILE**2
         if self.tile:
             pixels = min(pixels, self.batch * self.tile**2)
+        if None not in restorer.rules.fixed_hw:
+            least = padded_height * padded_width
+            pixels = self._pixel_budget or self.batch * least
+        elif not restorer.tileable:
+            least = max(least, height * width)
         lowered = pixels // 2
-        if lowered < _SMALLEST_TILE**2 or (not restorer.tileable and lowered < height * width):
+        if lowered < least:
             raise RainmerError(
-                f"{restorer.name} runs out of memory on {self.device} at {width}x{height} pixels; "
-                "use a smaller --batch or --tile, or another --device"
+                f"{restorer.source} runs out of memory on {self.device} at {width}x{height} "
+                "pixels; use a smaller --batch or --tile, or another --device"
             ) from error
         self._pixel_budget = lowered
         if self.device.type == "cuda":

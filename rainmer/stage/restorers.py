@@ -18,23 +18,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer import models
-from rainmer.errors import RainmerError, SpecError
+from rainmer.errors import RainmerError, SpecError, is_out_of_memory
 from rainmer.frames.arrays import quantize
 from rainmer.frames.resize import resize_bilinear
 from rainmer.models.rainmer import QUERY_SIZE_HW, SparseUNet
 from rainmer.stage.compiling import SIZE_BUCKET, Compiled
+from rainmer.stage.rules import InputRules
 
 __all__ = [
     "BlendRestorer",
     "CallableRestorer",
+    "ForeignRestorer",
     "FunctionRestorer",
     "NetworkRestorer",
     "Restorer",
     "digest",
     "first_line",
+    "larger_by",
     "make_query",
     "median_filter",
 ]
+
+_ANY_INPUT = InputRules()
 
 
 class Restorer(Protocol):
@@ -42,28 +47,38 @@ class Restorer(Protocol):
 
     Attributes:
         name: Short name for reports and file names.
+        source: What error messages call it: its file, or its name.
         fingerprint: Changes whenever the output may: the key of caches.
-        size_multiple: Both sides of the input of `restore` must be multiples of it.
+        rules: Which input `restore` takes; final after `prepare`.
         tileable: Whether a frame may be restored in tiles.
         cacheable: Whether `fingerprint` covers everything that the output depends on.
     """
 
     name: str
+    source: str
     fingerprint: str
-    size_multiple: int
+    rules: InputRules
     tileable: bool
     cacheable: bool
 
     def prepare(
-        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+        self,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        *,
+        compiled: bool = False,
+        tile: int | None = None,
     ) -> None:
         """Get ready for inference on a device.
+
+        The other methods may run in several threads at once.
 
         Args:
             device: Where the batches will be.
             dtype: Type to compute in. Restorers may leave it to autocast, which is on during
                 `prompts` and `restore` for types other than float32.
             compiled: Whether to use torch.compile where possible.
+            tile: Side of the tiles that the user asks for, in pixels.
         """
 
     def prompts(self, batch: Tensor) -> Tensor | None:
@@ -86,15 +101,20 @@ class NetworkRestorer:
     def __init__(self, network: models.Network, name: str) -> None:
         self.network = network.eval().requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)
-        self.name = name
+        self.name = self.source = name
         self.fingerprint = models.weights_fingerprint(network)
         if isinstance(network, SparseUNet):  # fused networks round differently
             self.fingerprint = digest("fused", self.fingerprint)
-        self.size_multiple = network.size_multiple
+        self.rules = InputRules(network.size_multiple)
         self._run: Callable[..., Tensor] = self.network
 
     def prepare(
-        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+        self,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        *,
+        compiled: bool = False,
+        tile: int | None = None,
     ) -> None:
         """Fuse and move the network; see `Restorer.prepare`."""
         if isinstance(self.network, SparseUNet):
@@ -102,7 +122,7 @@ class NetworkRestorer:
         self._run = self.network.to(device)
         if compiled:
             self._run = Compiled(self.network)
-            self.size_multiple = math.lcm(self.network.size_multiple, SIZE_BUCKET)
+            self.rules = InputRules(math.lcm(self.network.size_multiple, SIZE_BUCKET))
 
     def prompts(self, batch: Tensor) -> Tensor | None:
         """Encode the query, the whole frame resized, once per frame."""
@@ -124,7 +144,16 @@ class NetworkRestorer:
 
 
 class FunctionRestorer:
-    """A function of one batch: a control such as `median`, or an exported network."""
+    """A function of one batch: a control such as `median`, or code of somebody else.
+
+    Args:
+        function: Restores (B, 3, H, W); a module, if it has weights to move.
+        name: For reports.
+        source: See `Restorer`; None: the name.
+        fingerprint: See `Restorer`; None: the name alone decides.
+        rules: Which input the function takes.
+        tileable: See `Restorer`.
+    """
 
     cacheable = True
 
@@ -133,18 +162,25 @@ class FunctionRestorer:
         function: Callable[[Tensor], Tensor],
         name: str,
         *,
+        source: str | None = None,
         fingerprint: str | None = None,
-        size_multiple: int = 1,
+        rules: InputRules = _ANY_INPUT,
         tileable: bool = False,
     ) -> None:
         self.function = function
         self.name = name
+        self.source = source or name
         self.fingerprint = fingerprint or digest("function", name)
-        self.size_multiple = size_multiple
+        self.rules = rules
         self.tileable = tileable
 
     def prepare(
-        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+        self,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        *,
+        compiled: bool = False,
+        tile: int | None = None,
     ) -> None:
         """Move the function if it is a module; other functions follow their input's device."""
         if isinstance(self.function, nn.Module):
@@ -161,41 +197,104 @@ class FunctionRestorer:
             SpecError: The result is no floating-point tensor of the batch's shape.
         """
         restored = self.function(batch)
-        expected = f"{self.name} must return a floating-point tensor {tuple(batch.shape)}, 0..1"
+        expected = f"{self.source} must return a floating-point tensor {tuple(batch.shape)}, 0..1"
         if not isinstance(restored, Tensor):
             raise SpecError(f"{expected}, but returned {type(restored).__name__}")
         if restored.shape != batch.shape or not restored.is_floating_point():
-            got = f"{restored.dtype} {tuple(restored.shape)}"
-            raise SpecError(f"{expected}, but returned {got.removeprefix('torch.')}")
+            got = f"{restored.dtype} {tuple(restored.shape)}".removeprefix("torch.")
+            raise SpecError(f"{expected}, but returned {got}{larger_by(restored, batch)}")
         return restored
 
 
-class CallableRestorer(FunctionRestorer):
-    """A user's own callable.
+class ForeignRestorer(FunctionRestorer):
+    """Code of somebody else: all that it raises becomes one line with its name or file.
 
-    Without an attribute `fingerprint` (any text that changes with the output) nothing is cached
-    or reused from an earlier run, as its code may have changed, or a file that it reads.
+    The function may have two more attributes, both true by default: `supports_half` and
+    `supports_bfloat16` tell whether it runs in reduced precision.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], name: str) -> None:
-        known = getattr(function, "fingerprint", None)
-        self.cacheable = known is not None
-        super().__init__(function, name, fingerprint=digest(name, known or secrets.token_hex()))
+    def prepare(
+        self,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        *,
+        compiled: bool = False,
+        tile: int | None = None,
+    ) -> None:
+        """Move the function if it is a module.
+
+        Raises:
+            SpecError: The function does not support the type.
+        """
+        flag, precision = {
+            torch.float16: ("supports_half", "fp16"),
+            torch.bfloat16: ("supports_bfloat16", "bf16"),
+        }.get(dtype, ("", ""))
+        if flag and not getattr(self.function, flag, True):
+            raise SpecError(f"{self.source} does not support {precision}: use --precision fp32")
+        super().prepare(device, dtype, compiled=compiled, tile=tile)
 
     def restore(self, batch: Tensor, prompts: Tensor | None) -> Tensor:
         """Call the function.
 
         Raises:
             SpecError: The function raised (its error in one line), or its result is unusable.
+            MemoryError: The function ran out of memory: the stage retries with less at once.
         """
         try:
             return super().restore(batch, prompts)
         except (RainmerError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            if "DefaultCPUAllocator" in str(error):
-                raise  # out of memory: the stage retries with less at once
-            raise SpecError(f"{self.name} failed: {first_line(error)}") from error
+            if is_out_of_memory(error):
+                raise MemoryError(str(error)) from error
+            if "CUDA error" in str(error):
+                raise  # of the device: the stage says so
+            size = f"{batch.shape[-1]}x{batch.shape[-2]}"
+            raise SpecError(f"{self.source} failed: {first_line(error)} (at {size})") from error
+
+
+class CallableRestorer(ForeignRestorer):
+    """A user's own callable.
+
+    Without an attribute `fingerprint` (any text that changes with the output) nothing is cached
+    or reused from an earlier run, as its code may have changed, or a file that it reads. What it
+    takes it may say by the attributes `size_multiple`, `fixed_size` (height, width), `fixed_batch`
+    and `tileable`; see `InputRules` and `ForeignRestorer`.
+
+    Raises:
+        SpecError: An attribute makes no sense.
+    """
+
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], name: str, source: str | None = None
+    ) -> None:
+        known = getattr(function, "fingerprint", None)
+        self.cacheable = known is not None
+        rules = _declared_rules(function, source or name)
+        parts = (name, known or secrets.token_hex())
+        super().__init__(
+            function,
+            name,
+            source=source,
+            fingerprint=digest(*parts) if rules == _ANY_INPUT else digest(*parts, rules),
+            rules=rules,
+            tileable=bool(getattr(function, "tileable", False)),
+        )
+
+
+def _declared_rules(function: object, source: str) -> InputRules:
+    if isinstance(function, models.Network):  # they pad by themselves
+        return _ANY_INPUT
+    try:
+        height, width = getattr(function, "fixed_size", (None, None))
+        return InputRules(
+            getattr(function, "size_multiple", 1),
+            (height, width),
+            getattr(function, "fixed_batch", None),
+        )
+    except (SpecError, TypeError, ValueError) as error:
+        raise SpecError(f"{source}: {error}") from error
 
 
 class BlendRestorer:
@@ -213,17 +312,23 @@ class BlendRestorer:
         self.share = share
         self.restorer = restorer
         self.name = f"blend-{share:g}-{restorer.name}"
+        self.source = restorer.source
         self.fingerprint = digest("blend", share, restorer.fingerprint)
-        self.size_multiple = restorer.size_multiple
+        self.rules = restorer.rules
         self.tileable = restorer.tileable
         self.cacheable = restorer.cacheable
 
     def prepare(
-        self, device: torch.device, dtype: torch.dtype = torch.float32, *, compiled: bool = False
+        self,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        *,
+        compiled: bool = False,
+        tile: int | None = None,
     ) -> None:
         """Prepare the restorer."""
-        self.restorer.prepare(device, dtype, compiled=compiled)
-        self.size_multiple = self.restorer.size_multiple
+        self.restorer.prepare(device, dtype, compiled=compiled, tile=tile)
+        self.rules = self.restorer.rules
 
     def prompts(self, batch: Tensor) -> Tensor | None:
         """Return what the restorer computes once per frame."""
@@ -233,6 +338,17 @@ class BlendRestorer:
         """Restore, clamp to 0..1 as the stage does, and blend."""
         restored = self.restorer.restore(batch, prompts).to(batch.dtype).clamp(0.0, 1.0)
         return torch.lerp(batch, restored, self.share)
+
+
+def larger_by(restored: Tensor, batch: Tensor) -> str:
+    """Return a hint for errors if a result (B, 3, H, W) is a multiple of its input's size."""
+    if restored.ndim != 4 or restored.shape[-1] <= batch.shape[-1]:
+        return ""
+    (factor, rest), (other, other_rest) = (
+        divmod(restored.shape[axis], batch.shape[axis]) for axis in (-2, -1)
+    )
+    enlarges = factor == other and not rest and not other_rest
+    return f": it enlarges frames {factor} times, so it is no derainer" if enlarges else ""
 
 
 def make_query(batch: Tensor) -> Tensor:
@@ -254,9 +370,13 @@ def median_filter(batch: Tensor) -> Tensor:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's type and the first line of its text."""
+    """Return an error's type and the line of its text that says most."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    # TorchScript's texts begin with a trace of its code and end with the error itself.
+    said = lines[-1] if "TorchScript" in lines[0] else lines[0]
+    return said if said.startswith("RuntimeError: ") else f"{type(error).__name__}: {said}"
 
 
 def digest(*parts: object) -> str:

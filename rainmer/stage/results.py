@@ -58,7 +58,7 @@ class PrecomputedResults:
         self._is_flat = all(path.parent == folder for path in paths)
         self._taken: dict[Path, str] = {}
         self.name = f"results-{folder.resolve().name}"
-        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        stats = [(str(path), *_stat(path)) for path in paths]
         fingerprint = digest("results", stats)
         for share in reversed(self._shares):
             self.name = f"blend-{share:g}-{self.name}"
@@ -135,6 +135,14 @@ class PrecomputedResults:
         return self._by_key.get(key) or (
             self._by_key.get(key.rpartition("/")[2], []) if self._is_flat else []
         )
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:  # a link that leads nowhere, which says so when it is read
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def open_results(spec: str, batch: int = 8) -> PrecomputedResults | None:

@@ -22,7 +22,6 @@ from pathlib import Path
 
 from rainmer import models
 from rainmer.errors import SpecError
-from rainmer.files import file_sha256
 from rainmer.stage.exported import EXPORTED
 from rainmer.stage.restorers import (
     BlendRestorer,
@@ -30,7 +29,6 @@ from rainmer.stage.restorers import (
     FunctionRestorer,
     NetworkRestorer,
     Restorer,
-    digest,
     first_line,
     median_filter,
 )
@@ -75,21 +73,10 @@ def resolve(spec: str) -> Restorer:
     if rest and kind == "python":
         return _python_callable(rest)
     if rest and kind in EXPORTED:
-        return _exported(kind, Path(rest))
+        return EXPORTED[kind](Path(rest))
     if rest and kind in models.network_names():
         return NetworkRestorer(models.load(spec), _network_name(kind, Path(rest)))
     raise SpecError(f"unknown derainer {spec!r}: expected one of {SPEC_HELP}")
-
-
-def _exported(kind: str, path: Path) -> FunctionRestorer:
-    exported = EXPORTED[kind](path)
-    return FunctionRestorer(
-        exported.function,
-        exported.name,
-        fingerprint=digest(kind, file_sha256(path)),
-        size_multiple=exported.size_multiple,
-        tileable=True,
-    )
 
 
 def _network_name(kind: str, weights: Path) -> str:
@@ -122,4 +109,4 @@ def _python_callable(target: str) -> CallableRestorer:
         raise SpecError(f"python:{target} failed: {first_line(error)}") from error
     if not callable(function):
         raise SpecError(f"python:{target} is not callable")
-    return CallableRestorer(function, attribute)
+    return CallableRestorer(function, attribute, f"python:{target}")

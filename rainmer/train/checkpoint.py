@@ -6,19 +6,16 @@ A checkpoint is a pickle of tensors and plain values, written by `torch.save` an
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rainmer.errors import LOAD_ERRORS, OutputError, WeightsError, first_sentence
-from rainmer.files import atomic_write
+from rainmer.errors import LOAD_ERRORS, WeightsError, first_sentence
+from rainmer.models.weights import RUN_FORMAT, write_torch
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
-_FORMAT = "rainmer-training"
 _VERSION = 1
 
 
@@ -28,21 +25,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         OutputError: It cannot be written, for instance because the disk is full.
     """
-    content = {"format": _FORMAT, "version": _VERSION, **state}
-    with _full_disk_is_an_output_error(path), atomic_write(path) as temporary:
-        torch.save(content, temporary)
-
-
-@contextlib.contextmanager
-def _full_disk_is_an_output_error(path: Path) -> Iterator[None]:
-    """Turn the RuntimeError that torch.save raises on a full disk into an OutputError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
-            raise
-        reason = first_sentence(str(error))
-        raise OutputError(f"cannot write {path}: {reason}; is the disk full?") from error
+    write_torch(path, {"format": RUN_FORMAT, "version": _VERSION, **state})
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -55,7 +38,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except LOAD_ERRORS as error:
         raise WeightsError(f"{path} is damaged: {first_sentence(str(error))}") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    if not isinstance(content, dict) or content.get("format") != RUN_FORMAT:
         raise WeightsError(f"{path} is no checkpoint of a training run")
     if content.get("version") != _VERSION:
         raise WeightsError(

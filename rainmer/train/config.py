@@ -23,6 +23,7 @@ __all__ = [
     "TrainConfig",
     "ValidationConfig",
     "read_config",
+    "read_mapping",
 ]
 
 _BASE_KEY = "base"
@@ -216,7 +217,16 @@ class TrainConfig:
 
 
 def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
-    """Read a configuration.
+    """Read a configuration; see `read_mapping`.
+
+    Raises:
+        ConfigError: A file is missing or no YAML, or a key or value is wrong.
+    """
+    return from_mapping(TrainConfig, read_mapping(path, changes), str(path))
+
+
+def read_mapping(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """Read the plain values of a configuration.
 
     A file may name another file as its `base`, relative to itself, and overrides its values.
     Relative paths of data are relative to the working folder.
@@ -227,13 +237,13 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
             value in YAML.
 
     Raises:
-        ConfigError: A file is missing or no YAML, or a key or value is wrong.
+        ConfigError: A file is missing or no YAML, or a change is malformed.
     """
     mapping = _with_base(path, ())
     for change in changes:
         _apply(mapping, change)
     mapping.setdefault("name", path.stem)
-    return from_mapping(TrainConfig, mapping, str(path))
+    return mapping
 
 
 def _with_base(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:

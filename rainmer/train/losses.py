@@ -7,8 +7,8 @@ the methods compared there. Images are (B, C, H, W), 0..1; restored images are n
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor
 __all__ = [
     "PIXEL_LOSSES",
     "ContrastLosses",
+    "ExtraLoss",
     "PixelLoss",
     "charbonnier",
     "contrast_losses",
@@ -31,6 +32,22 @@ _C2 = 0.03**2
 _CHARBONNIER_EPSILON = 1e-3
 _SSIM_WEIGHT = 0.1
 _WEIGHT_EPSILON = 1e-5
+
+
+class ExtraLoss(Protocol):
+    """A further loss of restored crops, which the caller of `rainmer.train.run.train` gives.
+
+    It is called within the run's autocast, with restored and clean crops (B, 3, H, W), RGB, on the
+    run's device; restored crops are clamped to 0..1. It returns scalars by name, already
+    weighted, whose sum is added to the loss to minimise. For validation it is called without
+    gradients on whole images.
+    """
+
+    fingerprint: str
+    """A text that changes with the values of the loss: a run resumes with the same one only."""
+
+    def __call__(self, restored: Tensor, clean: Tensor) -> Mapping[str, Tensor]:
+        """Return the terms."""
 
 
 class PixelLoss(NamedTuple):

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -21,11 +22,12 @@ from tqdm import tqdm
 
 from rainmer import models
 from rainmer.config import to_mapping
-from rainmer.errors import ConfigError, RainmerError
+from rainmer.errors import ConfigError, RainmerError, WeightsError
 from rainmer.files import make_folder, write_text
 from rainmer.train.checkpoint import read_checkpoint, write_checkpoint
 from rainmer.train.config import DataConfig, Stage, TrainConfig, ValidationConfig, differing_keys
 from rainmer.train.loader import Loader, sample_shape
+from rainmer.train.losses import ExtraLoss
 from rainmer.train.mixture import Batch, Mixture
 from rainmer.train.record import Record
 from rainmer.train.sources import PairedSource, RenderedSource, Source
@@ -60,6 +62,7 @@ def train(
     device: torch.device | str = "cpu",
     quiet: bool = False,
     max_steps: int | None = None,
+    extra_loss: ExtraLoss | None = None,
 ) -> Path:
     """Train a network.
 
@@ -73,6 +76,8 @@ def train(
         device: Device of the network.
         quiet: Show no progress.
         max_steps: Maximum number of steps of this call.
+        extra_loss: A further loss of the restored crops; it is validated too, also before the
+            first step.
 
     Returns:
         The weights file.
@@ -81,11 +86,14 @@ def train(
         ConfigError: The folder has a run of another configuration.
         DatasetError: Data is missing, or too much of it is unreadable.
         OutputError: Results cannot be written.
-        RainmerError: The loss was not finite in too many consecutive steps.
+        WeightsError: The run would start or resume from values that are not finite.
+        RainmerError: A weight became not finite, or the loss or a gradient was not in too many
+            consecutive steps; the last good checkpoint stays.
     """
     # Fresh weights have gradients so small that CPUs compute with them many times slower.
     with _denormals_flushed():
-        return _Run(config, make_folder(out), torch.device(device), quiet).go(max_steps)
+        run = _Run(config, make_folder(out), torch.device(device), quiet, extra_loss)
+        return run.go(max_steps)
 
 
 @contextlib.contextmanager
@@ -103,19 +111,27 @@ def _denormals_flushed() -> Iterator[None]:
 class _Run:
     """A run in progress."""
 
-    def __init__(self, config: TrainConfig, out: Path, device: torch.device, quiet: bool) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        out: Path,
+        device: torch.device,
+        quiet: bool,
+        extra_loss: ExtraLoss | None,
+    ) -> None:
         self.config, self.out, self.quiet = config, out, quiet
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         stored = read_checkpoint(out / CHECKPOINT) if (out / CHECKPOINT).is_file() else None
         if stored is not None:
             _refuse_other_config(config, stored["config"], out)
+            _refuse_other_loss(extra_loss, stored.get("extra_loss"), out)
         self._check_batches()
         seed_everything(config.seed)
         network = _network(config).to(device)
         network.to(memory_format=torch.channels_last)
         if isinstance(network, models.SparseUNet):
             network.checkpointing = config.checkpointing
-        self.trainer = Trainer(network, config)
+        self.trainer = Trainer(network, config, extra_loss=extra_loss)
         sources = make_sources(config.data, seed=config.seed)
         self._check_crops(network)
         held_out = make_sources(config.validation, seed=config.seed)
@@ -129,6 +145,7 @@ class _Run:
         )
         self.step = 0
         self.skipped = self.skipped_in_a_row = 0
+        self.saved: int | None = None if stored is None else stored["step"]
         self.best = -1.0
         self.seconds = 0.0
         self.recent: list[dict[str, float]] = []
@@ -137,7 +154,15 @@ class _Run:
             self.step, self.best = stored["step"], stored["best"]
             self.skipped, self.seconds = stored["skipped"], stored["seconds"]
             _log.info("%s: going on from step %d of %d", out, self.step, config.steps)
+        self._check_start(resumed=stored is not None)
         self.record = Record(out, self.step) if self.rank == 0 else None
+
+    def _check_start(self, *, resumed: bool) -> None:
+        broken = self.trainer.broken_value()
+        if broken is not None:
+            source = self.out / CHECKPOINT if resumed else f"init: {self.config.init}"
+            what = "delete it to start over" if resumed else "start from other weights"
+            raise WeightsError(f"{source}: {broken} is not finite: {what}")
 
     def _check_batches(self) -> None:
         world = dist.get_world_size() if dist.is_initialized() else 1
@@ -165,6 +190,8 @@ class _Run:
         self.trainer.network.train()
         if self.step == 0:
             self._fill_archives()
+            if self.trainer.extra_loss and self.record and self.validation:
+                self._validate()
         try:
             self._steps(end)
         finally:
@@ -248,16 +275,30 @@ class _Run:
             sample += stage.steps * per_step
 
     def _guard(self, result: StepResult) -> None:
-        """Count steps that were skipped, and stop after too many in a row."""
+        """Stop when a weight broke; count steps that were skipped, and stop after too many."""
+        if result.broken is not None:
+            self._stop(f"the weight {result.broken} is not finite after step {self.step}")
         self.skipped += result.skipped
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if result.skipped else 0
         if self.skipped_in_a_row < self.config.max_skipped:
             return
-        raise RainmerError(
-            f"the loss was not finite in {self.skipped_in_a_row} steps in a row, up to step "
-            f"{self.step}: lower optimiser.lr, or use precision: fp32; the checkpoint before is in "
-            f"{self.out}"
+        self._stop(
+            f"the loss or a gradient was not finite in {self.skipped_in_a_row} steps in a row, up "
+            f"to step {self.step}"
         )
+
+    def _refuse_broken(self) -> None:
+        """Stop before something that is not finite replaces a good file."""
+        broken = self.trainer.broken_value()
+        if broken is not None:
+            self._stop(f"{broken} is not finite at step {self.step}, so nothing was saved")
+
+    def _stop(self, reason: str) -> NoReturn:
+        kept = f"no checkpoint is in {self.out} yet"
+        if (self.out / CHECKPOINT).is_file():
+            step = "" if self.saved is None else f", of step {self.saved},"
+            kept = f"the last good checkpoint{step} is {self.out / CHECKPOINT}"
+        raise RainmerError(f"{reason}: lower optimiser.lr, or use precision: fp32; {kept}")
 
     def _after_step(self, result: StepResult, *, last: bool) -> None:
         """Log, validate and save at the configured steps, in the first process only."""
@@ -272,10 +313,12 @@ class _Run:
             self.recent.clear()
         every = config.validation.every
         if self.validation and every and (self.step % every == 0 or last):
+            self._refuse_broken()
             self._validate()
         if self.step % config.save_every == 0 or last:
             self._save()
         if config.keep_every and self.step % config.keep_every == 0:
+            self._refuse_broken()
             with self.trainer.averaged() as network:
                 models.save_weights(self.out / f"step-{self.step:07d}.safetensors", network)
 
@@ -285,32 +328,38 @@ class _Run:
         values = {}
         with self.trainer.averaged() as network:
             for name, source in self.validation.items():
-                scores = validate(network, source, limit=limits.limit, strips=limits.strips)
+                scores = validate(
+                    network,
+                    source,
+                    limit=limits.limit,
+                    strips=limits.strips,
+                    extra_loss=self.trainer.extra_loss,
+                )
                 values[f"psnr/{name}"], values[f"ssim/{name}"] = scores.psnr, scores.ssim
+                values |= {f"{term}/{name}": value for term, value in scores.extra.items()}
                 if scores.strips:
                     self.record.write_strip(name, self.step, scores.strips)
             mean = float(np.mean([v for k, v in values.items() if k.startswith("psnr/")]))
-            if mean > self.best:
+            if math.isnan(mean):
+                _log.warning(
+                    "step %d: restored images are not finite; %s stays as it is", self.step, _BEST
+                )
+            elif mean > self.best:
                 self.best = mean
                 models.save_weights(self.out / _BEST, network)
         self.record.add(self.step, values)
         _log.info(
             "step %d: %s", self.step,
-            ", ".join(f"{k} {v:.2f}" for k, v in values.items() if k.startswith("psnr/")),
+            ", ".join(f"{k} {v:.4g}" for k, v in values.items() if not k.startswith("ssim/")),
         )  # fmt: skip
 
     def _save(self) -> None:
         if self.record is None:
             return
-        broken = self.trainer.broken_weight()
-        if broken is not None:
-            raise RainmerError(
-                f"the weights {broken} are not finite at step {self.step}, so nothing was saved: "
-                "lower optimiser.lr, or use precision: fp32; the last good checkpoint is in "
-                f"{self.out}"
-            )
+        self._refuse_broken()
         state = {
             "config": to_mapping(self.config),
+            "extra_loss": getattr(self.trainer.extra_loss, "fingerprint", None),
             "trainer": self.trainer.state_dict(),
             "step": self.step,
             "best": self.best,
@@ -318,6 +367,7 @@ class _Run:
             "seconds": self.seconds,
         }
         write_checkpoint(self.out / CHECKPOINT, state)
+        self.saved = self.step
         with self.trainer.averaged() as network:
             models.save_weights(self.out / WEIGHTS, network)
         self.record.write_csv()
@@ -382,4 +432,12 @@ def _refuse_other_config(config: TrainConfig, stored: dict[str, object], out: Pa
         raise ConfigError(
             f"{out} has a run of another configuration; it differs in {', '.join(differing)}: "
             "choose another --out, or delete the folder"
+        )
+
+
+def _refuse_other_loss(extra_loss: ExtraLoss | None, stored: object, out: Path) -> None:
+    if getattr(extra_loss, "fingerprint", None) != stored:
+        raise ConfigError(
+            f"{out} has a run with another extra loss (its detector or weights differ): choose "
+            "another --out, or delete the folder"
         )

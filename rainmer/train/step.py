@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rainmer import models
+from rainmer.errors import ConfigError
 from rainmer.frames.arrays import unit_range
 from rainmer.train.config import TrainConfig
 from rainmer.train.contrast import ContrastiveRainmer, TrainingOutput
-from rainmer.train.losses import PIXEL_LOSSES, contrast_losses
+from rainmer.train.losses import PIXEL_LOSSES, ExtraLoss, contrast_losses
 from rainmer.train.mixture import Batch
 from rainmer.train.negatives import Archives, Contrast, gather, make_contrast
 from rainmer.train.schedule import cyclic_cosine, step_decay
@@ -43,13 +44,15 @@ class StepResult:
         losses: Means over the forward passes, by name.
         lr: Learning rate of the backbone.
         grad_norm: Norm of the backbone's gradient before clipping; NaN for a skipped step.
-        skipped: Whether the weights were not changed because a loss was not finite.
+        skipped: Whether nothing was changed because a loss or a gradient was not finite.
+        broken: Name of a weight that is not finite after the step; None: all are.
     """
 
     losses: dict[str, float]
     lr: float
     grad_norm: float
     skipped: bool
+    broken: str | None = None
 
 
 class _Plain(nn.Module):
@@ -84,10 +87,24 @@ class Trainer:
         network: The network to train, on its device.
         config: The configuration of the run.
         flips: Whether positives and negatives are flipped at random.
+        extra_loss: A further loss of the restored crops.
+
+    Raises:
+        ConfigError: There is an extra loss, but the network's own loss has no restored crops.
     """
 
-    def __init__(self, network: models.Network, config: TrainConfig, *, flips: bool = True) -> None:
+    def __init__(
+        self,
+        network: models.Network,
+        config: TrainConfig,
+        *,
+        flips: bool = True,
+        extra_loss: ExtraLoss | None = None,
+    ) -> None:
+        if extra_loss is not None and config.pixel_loss == "own":
+            raise ConfigError("pixel_loss: own gives no restored crops for a further loss")
         self.config = config
+        self.extra_loss = extra_loss
         self.network = network
         self.device = next(network.parameters()).device
         self.iteration = 0
@@ -137,6 +154,8 @@ class Trainer:
         """
         totals: dict[str, float] = {}
         finite = True
+        # Batch norms take in the statistics of a batch before its loss is known.
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         for micro, batch in enumerate(batches):
             self.iteration += 1
             self._set_rates()
@@ -149,9 +168,15 @@ class Trainer:
         skipped = not math.isfinite(norm)
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
-        if self.average is not None and not skipped:
-            self.average.update(self.network)
-        return StepResult(totals, self.optimisers[0].param_groups[0]["lr"], norm, skipped)
+        lr, broken = self.optimisers[0].param_groups[0]["lr"], None
+        if skipped:
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        else:
+            broken = self._broken_parameter()
+            if self.average is not None and broken is None:
+                self.average.update(self.network)
+        return StepResult(totals, lr, norm, skipped, broken)
 
     def _accumulate(
         self, batch: Batch, parts: int, *, synchronise: bool
@@ -174,7 +199,10 @@ class Trainer:
         # One transfer for all losses.
         values = torch.stack([value.detach().float() for value in logged.values()])
         losses = dict(zip(logged, self._mean_over_processes(values).tolist(), strict=True))
-        return losses, math.isfinite(losses["total"])
+        broken = [name for name, value in losses.items() if not math.isfinite(value)]
+        if broken:
+            _log.warning("step skipped: not finite: %s", ", ".join(broken))
+        return losses, not broken
 
     def _contrast(self, query: Tensor, query_clean: Tensor, blurred: Tensor) -> Contrast:
         """Choose positives and negatives from the archives, then add the batch to them."""
@@ -195,6 +223,10 @@ class Trainer:
         if extra is not None:
             total = total + self.config.contrast_weight * extra
         logged = {name: loss for name, loss in views._asdict().items() if loss is not None}
+        if self.extra_loss is not None:
+            terms = self.extra_loss(output.restored.clamp(0.0, 1.0), clean)
+            total = total + torch.stack(list(terms.values())).sum()
+            logged.update(terms)
         return total, {"total": total, **pixel.parts, **logged}
 
     def _local_gradients(self, local: bool) -> contextlib.AbstractContextManager[Any]:
@@ -259,10 +291,18 @@ class Trainer:
             optimiser.step()
         return float(value)
 
-    def broken_weight(self) -> str | None:
-        """Return the name of the first weight, averaged ones included, that is not finite."""
-        averaged = {} if self.average is None else self.average.weights
-        return _first_not_finite(self.network.state_dict()) or _first_not_finite(averaged)
+    def _broken_parameter(self) -> str | None:
+        """Return the name of the first parameter that is not finite; one number is transferred."""
+        parameters = dict(self.network.named_parameters())
+        norm = nn.utils.get_total_norm(list(parameters.values()))
+        return None if math.isfinite(norm.item()) else _first_not_finite(parameters)
+
+    def broken_value(self) -> str | None:
+        """Return the name of the first value of `state_dict` that is not finite.
+
+        That is weights and averaged weights, statistics, the state of optimisers, and archives.
+        """
+        return _first_not_finite(dict(_tensors(self.state_dict())))
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next steps depend on."""
@@ -327,12 +367,24 @@ class _MovingAverage:
             self.weights[key].copy_(value)
 
 
+def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:  # noqa: ANN401
+    """Yield the tensors in nested dictionaries and lists, with their places joined by dots."""
+    if isinstance(state, Tensor):
+        yield name, state
+    elif isinstance(state, Mapping | list):
+        for key, value in state.items() if isinstance(state, Mapping) else enumerate(state):
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+
+
 def _first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Return the name of the first tensor that is not finite; one transfer for all of them."""
-    if not tensors:
-        return None
-    finite = torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).tolist()
-    return next((name for name, good in zip(tensors, finite, strict=True) if not good), None)
+    """Return the name of a tensor that is not finite; one transfer for all of a device."""
+    for device in dict.fromkeys(tensor.device for tensor in tensors.values()):
+        own = {name: tensor for name, tensor in tensors.items() if tensor.device == device}
+        finite = torch.stack([tensor.isfinite().all() for tensor in own.values()]).tolist()
+        for name, good in zip(own, finite, strict=True):
+            if not good:
+                return name
+    return None
 
 
 def is_encoder(name: str) -> bool:

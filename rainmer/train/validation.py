@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 from rainmer import models
 from rainmer.frames.arrays import Frame, to_batch, to_frames
 from rainmer.metrics import psnr, ssim
+from rainmer.train.losses import ExtraLoss
 from rainmer.train.sources import Source
 
 __all__ = ["SetScores", "validate"]
@@ -21,14 +23,16 @@ class SetScores(NamedTuple):
     """Scores of a set.
 
     Attributes:
-        psnr: Mean over images, dB, on 8-bit luma.
-        ssim: Mean over images, on 8-bit luma.
+        psnr: Mean over images, dB, on 8-bit luma; NaN if a restored image is not finite.
+        ssim: Mean over images, on 8-bit luma; NaN likewise.
         strips: Rainy, restored and clean frame of the first images.
+        extra: Means of the terms of an extra loss, by name.
     """
 
     psnr: float
     ssim: float
     strips: list[tuple[Frame, Frame, Frame]]
+    extra: dict[str, float]
 
 
 @torch.no_grad()
@@ -39,6 +43,7 @@ def validate(
     limit: int | None = None,
     strips: int = 2,
     progress: Callable[[], None] | None = None,
+    extra_loss: ExtraLoss | None = None,
 ) -> SetScores:
     """Restore a set's images and score them.
 
@@ -48,22 +53,34 @@ def validate(
         limit: Maximum number of images.
         strips: Number of pictures to return.
         progress: Called after each image.
+        extra_loss: A further loss to measure.
 
     Raises:
         ImageError: An image cannot be read.
     """
     was_training = network.training
     network.eval()
+    device = next(network.parameters()).device
     scores, pictures = [], []
+    extra: dict[str, list[float]] = {}
     for index in itertools.islice(range(len(source)), limit):
         pair = source.load(index, 0)
         rainy, clean = to_batch([pair.rainy]), to_batch([pair.clean])
-        restored = network(rainy.to(next(network.parameters()).device)).clamp(0, 1).cpu()
-        scores.append((psnr(restored, clean).item(), ssim(restored, clean).item()))
+        restored = network(rainy.to(device)).clamp(0, 1)
+        if extra_loss is not None:
+            for name, term in extra_loss(restored, clean.to(device)).items():
+                extra.setdefault(name, []).append(term.item())
+        restored = restored.cpu()
+        if restored.isfinite().all():
+            scores.append((psnr(restored, clean).item(), ssim(restored, clean).item()))
+        else:
+            scores.append((math.nan, math.nan))
+            restored = restored.nan_to_num(0.0)
         if index < strips:
             pictures.append((pair.rainy, to_frames(restored)[0], pair.clean))
         if progress is not None:
             progress()
     network.train(was_training)
     means = np.mean(scores, axis=0)
-    return SetScores(float(means[0]), float(means[1]), pictures)
+    terms = {name: float(np.mean(values)) for name, values in extra.items()}
+    return SetScores(float(means[0]), float(means[1]), pictures, terms)

@@ -1,5 +1,6 @@
 """What careless or hostile users give to the commands: one line, exit code 2, nothing half-done."""
 
+import importlib
 import json
 import os
 import pickle
@@ -11,9 +12,6 @@ import torch
 import yaml
 from PIL import Image
 
-import detection.__main__
-import eval.detect.__main__
-import rainmer.derain.__main__
 from eval.sets import load_set
 from rainmer import Derainer
 from rainmer.cli import run_command
@@ -21,11 +19,19 @@ from rainmer.errors import RainmerError
 from rainmer.frames.images import read_image, write_image
 from tests.eval.trees import write_tree
 
-COMMANDS = {
-    "eval.detect": eval.detect.__main__.main,
-    "rainmer.derain": rainmer.derain.__main__.main,
-    "detection": detection.__main__.main,
+INPUTS = {
+    "detection": "{} --derain none --detector none.pt --out out",
+    "eval.detect": "--data {} --derain none --detector none.pt --out out",
+    "eval.restore": "--sets a=folders:{} --derain none --out out",
+    "eval.sets": "write {} --adapter coco --out out",
+    "rainmer.align": "measure a:{}/rainy:{}/clean --out out",
+    "rainmer.data.layouts": "check rain100L:{}",
+    "rainmer.derain": "{} --derain none --out out",
+    "rainmer.rain": "{} --out out --preset day",
+    "rainmer.train": "--config {} --out out",
 }
+"""The command lines around an input, of the commands that look at it before any weights."""
+
 ODD_NAMES = (
     "with space.png",
     "ünïcödé 雨.png",
@@ -48,7 +54,7 @@ def type_in(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", [command, *map(str, arguments)])
         capsys.readouterr()
         try:
-            run_command(COMMANDS[command])
+            run_command(importlib.import_module(f"{command}.__main__").main)
         except SystemExit as end:
             return end.code, capsys.readouterr().err.strip().splitlines()
         return 0, capsys.readouterr().err.strip().splitlines()
@@ -187,6 +193,49 @@ def test_results_that_do_not_fit_are_named_and_nothing_wrong_is_written(
     assert not (tmp_path / "out" / "b.png").exists()
 
 
+# --- what is given and where results go -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["missing", "empty", "text.txt", "nothing.yaml", "dir.yaml"])
+@pytest.mark.parametrize("command", INPUTS)
+def test_inputs_that_are_none(type_in, tmp_path, monkeypatch, command, given):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "dir.yaml").mkdir()
+    (tmp_path / "text.txt").write_text("hello")
+    (tmp_path / "nothing.yaml").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    code, lines = type_in(command, *INPUTS[command].replace("{}", given).split())
+    assert code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert given in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eval.restore --sets a=folders:good --derain none --out {}",
+        "eval.street --out {} --scenes 2",
+        "rainmer.align crop --rainy good/input --clean good/target --out {} --size 8",
+        "rainmer.align measure a:good/input:good/target --out {}",
+        "rainmer.derain good --derain none --out {}",
+        "rainmer.rain good --preset day --out {}",
+    ],
+)
+@pytest.mark.parametrize("out", ["file", "file/below", "/proc/none"])
+def test_results_that_have_no_place(type_in, tmp_path, monkeypatch, line, out):
+    write_image(tmp_path / "good" / "input" / "a.png", picture())
+    write_image(tmp_path / "good" / "target" / "a.png", picture(1))
+    (tmp_path / "file").write_text("precious")
+    monkeypatch.chdir(tmp_path)
+    code, lines = type_in(*line.format(out).split(), "--quiet")
+    assert code == 2
+    assert len(lines) == 1
+    assert out in lines[0]
+    assert (tmp_path / "file").read_text() == "precious"
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 
@@ -273,7 +322,7 @@ def test_a_suffix_that_lies_is_no_harm(type_in, tmp_path):
         (b"{name: a, rainy: set.yaml, annotations: instances.json}", "no folder"),
         (b"{name: a, rainy: empty, annotations: instances.json}", "holds no image"),
         (b"{name: a, rainy: rainy, annotations: rainy, names: person}", "names: expected"),
-        (b"{name: a, rainy: rainy, annotations: rainy, names: {a: b}}", "class numbers"),
+        (b"{name: a, rainy: rainy, annotations: rainy, names: {a: b}}", "no class number"),
     ],
 )
 def test_set_files_of_the_wrong_form(type_in, tmp_path, monkeypatch, content, message):
@@ -307,6 +356,8 @@ ODD_COCO = {
     "a category id as a float": lambda c: c["annotations"][0].update(category_id=float(
         c["annotations"][0]["category_id"])),
     "no height": lambda c: c["images"][0].update(height=None),
+    "boxes as strings": lambda c: [
+        a.update(bbox=list(map(str, a["bbox"]))) for a in c["annotations"]],
     "a height as a string": lambda c: c["images"][0].update(height="48"),
     "null as attributes": lambda c: c["images"][0].update(attributes=None),
     "folders in the names": lambda c: [
@@ -329,7 +380,7 @@ def test_odd_but_usable_coco_files_give_the_same_boxes(tmp_path, what):
 
 
 @pytest.mark.parametrize(
-    "bbox", [None, ["1", "2", "3", "4"], [1, 1, -3, 4], [1, 1, 3, float("inf")]]
+    "bbox", [None, ["1,5", "2", "3", "4"], [1, 1, -3, 4], [1, 1, 3, float("inf")]]
 )
 def test_boxes_that_are_none(tmp_path, bbox):
     file = write_tree(tmp_path, images=2)

@@ -29,13 +29,36 @@ def test_nothing_found_draws_nothing():
 @given(
     size_hw=st.tuples(st.integers(1, 80), st.integers(1, 80)),
     box=st.lists(st.floats(-50, 130), min_size=4, max_size=4),
+    name=st.text(st.characters()),
 )
-def test_any_box_on_any_frame(size_hw, box):
+def test_any_box_of_any_name_on_any_frame(size_hw, box, name):
     frame = np.zeros((*size_hw, 3), np.uint8)
 
-    drawn = draw_detections(frame, Detections([box], [0.5], [79]), {})
+    drawn = draw_detections(frame, Detections([box], [0.5], [79]), {79: name})
 
     assert drawn.shape == frame.shape
+    assert side_by_side([drawn], [name]).shape[1] == size_hw[1]
+
+
+@pytest.mark.parametrize("name", ["\udcff", "", "\n"])
+def test_a_name_that_cannot_be_drawn_shows_its_number(name):
+    frame, detections = (
+        np.zeros((100, 160, 3), np.uint8),
+        Detections([[40, 50, 99, 90]], [0.8], [2]),
+    )
+
+    drawn = draw_detections(frame, detections, {2: name})
+
+    assert np.array_equal(drawn, draw_detections(frame, detections, {2: "2"}))
+    assert not np.array_equal(drawn, draw_detections(frame, detections, {2: "3"}))
+
+
+def test_a_long_name_is_cut():
+    frame, detections = np.zeros((100, 999, 3), np.uint8), Detections([[1, 50, 99, 90]], [0.8], [2])
+    drawn = [draw_detections(frame, detections, {2: "n" * count}) for count in (50, 90)]
+
+    assert np.array_equal(*drawn)
+    assert not drawn[0][:49, 600:].any()
 
 
 def test_colors_of_80_classes_differ():

@@ -14,6 +14,9 @@ from rainmer.errors import ImageError, OutputError, RainmerError
 from rainmer.frames.images import read_image, write_image
 from rainmer.frames.video import VideoWriter, open_video
 from tests.detection.conftest import SHARED, make_frame, make_yolo
+from tests.detection.run.servers import MjpegServer, jpeg, part, pictures
+from tests.images import FORMATS, encoded, with_orientation
+from tests.videos import record, sound_of, zero_avi_frame
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def run(source, weights: str, out: Path, *options: str, derain: str = "median") 
     fixed = ["--device", "cpu", "--imgsz", "96", "--conf", "0.1", "--quiet"]
     main(
         [
-            str(source),
+            *(map(str, source) if isinstance(source, list) else [str(source)]),
             "--derain",
             derain,
             "--detector",
@@ -115,6 +118,37 @@ def test_video(weights, tmp_path):
         assert (video.fps, video.frame_count, video.size_hw) == (5.0, 3, (48, 64))
 
 
+@pytest.mark.parametrize("limit", [None, 6])
+def test_times_and_sound_of_a_video(weights, tmp_path, limit):
+    times_s = [i / 10 for i in range(8)] + [1.5, 2.0, 2.5]
+    record(tmp_path / "drive.mp4", times_s, sound=True)
+    options = () if limit is None else ("--limit", str(limit))
+
+    found = run(tmp_path / "drive.mp4", weights, tmp_path / "out", "--save", *options)
+
+    assert [r["frame"] for r in found] == list(range(limit or 11))
+    assert [r["time_s"] for r in found] == pytest.approx(times_s[:limit])
+    with open_video(tmp_path / "out" / "drive.mp4") as video:
+        assert [frame.time_s for frame in video] == pytest.approx(times_s[:limit])
+    theirs, ours = (sound_of(tmp_path / name) for name in ("drive.mp4", "out/drive.mp4"))
+    kept = [content for time_s, content in theirs if limit is None or time_s < 0.6]
+    assert len(ours) == pytest.approx(len(kept), abs=2)
+    assert [content for _, content in ours[: len(kept)]] == kept[: len(ours)]
+
+
+def test_a_damaged_frame_is_named_and_later_ones_keep_their_names(weights, tmp_path):
+    write_video(tmp_path / "drive.avi", frames=6)
+    zero_avi_frame(tmp_path / "drive.avi", 2)
+
+    for _ in range(2):
+        with pytest.raises(ImageError, match=r"drive\.avi: 1 damaged frame left out: 2 \(0\.400 s"):
+            run(tmp_path / "drive.avi", weights, tmp_path / "out", "--save")
+
+    found = records(tmp_path / "out")
+    assert [r["name"] for r in found] == ["000000", "000001", "000003", "000004", "000005"]
+    assert [r["time_s"] for r in found] == pytest.approx([0, 0.2, 0.6, 0.8, 1.0])
+
+
 def test_videos_go_through_together_as_they_would_alone(weights, tmp_path):
     for name, frames in (("left.mp4", 5), ("right.avi", 3), ("third.mp4", 2)):
         write_video(tmp_path / "in" / name, frames)
@@ -133,7 +167,9 @@ def test_videos_go_through_together_as_they_would_alone(weights, tmp_path):
             open_video(tmp_path / "out" / saved) as one,
             open_video(tmp_path / name / saved) as other,
         ):
-            assert all(np.array_equal(*pair) for pair in zip(one, other, strict=True))
+            for ours, theirs in zip(one, other, strict=True):
+                assert ours.time_s == theirs.time_s
+                assert np.array_equal(ours.image, theirs.image)
     order = [record["source"] for record in together]
     assert order[:4] == ["left.mp4", "right.avi", "left.mp4", "right.avi"]
 
@@ -150,76 +186,64 @@ def test_sources_of_one_name_stay_apart(weights, tmp_path):
     assert [source.name for source in main_sources] == ["a.mp4-2", "a.mp4"]
 
 
-class FaultyCapture:
-    """A camera that does what no file does. (OpenCV's class cannot be a base: it crashes.)"""
+def test_size_that_changes_within_a_stream_is_fitted(weights, tmp_path):
+    sizes_hw, patient = {2: (64, 64), 3: (33, 21)}, ("--max-latency", "60")
 
-    open = cv2.VideoCapture
+    def plan(_):
+        for number in range(4):
+            yield part(jpeg(number + 20, *sizes_hw.get(number, (48, 64))))
 
-    def __init__(self, path):
-        self.path = path
-        self.frames = 0
-        self.capture = self.open(path)
-
-    def __getattr__(self, name):
-        return getattr(self.capture, name)
-
-    def read(self):
-        done, frame = self.capture.read()
-        if done:
-            frame = self.change(self.frames, frame)
-            self.frames += 1
-        return done, frame
-
-
-def test_size_that_changes_within_a_video_is_fitted(weights, tmp_path, monkeypatch):
-    sizes_wh = {2: (64, 64), 3: (21, 33)}
-
-    class Camera(FaultyCapture):
-        def change(self, number, frame):
-            return cv2.resize(frame, sizes_wh.get(number, (64, 48)))
-
-    write_video(tmp_path / "drive.mp4", 4)
-    monkeypatch.setattr(cv2, "VideoCapture", Camera)
-
-    found = run(tmp_path / "drive.mp4", weights, tmp_path / "out", "--save")
-    monkeypatch.undo()
+    with MjpegServer(plan) as server:
+        found = run(server.url, weights, tmp_path / "out", "--save", "--limit", "4", *patient)
 
     assert [(r["height"], r["width"]) for r in found] == [(48, 64), (48, 64), (64, 64), (33, 21)]
-    with open_video(tmp_path / "out" / "drive.mp4") as video:
-        pictures = list(video)
+    assert [r["frame"] for r in found] == [0, 1, 2, 3]
+    assert [r["captured"] for r in found] == sorted(r["captured"] for r in found)
+    with open_video(tmp_path / "out" / "live-video.mp4") as video:
+        pictures = [frame.image for frame in video]
     assert [picture.shape for picture in pictures] == [(48, 64, 3)] * 4
     assert pictures[2][:, :7].mean() < 16 < pictures[2][:, 16:48].mean()  # black at its side
 
 
 def test_stream_that_breaks_off_is_reported_and_the_others_are_complete(
-    weights, tmp_path, monkeypatch
+    weights, tmp_path, capsys, caplog
 ):
-    write_video(tmp_path / "in" / "bad.mp4", 5)
-    write_video(tmp_path / "in" / "good.mp4", 4)
+    write_video(tmp_path / "good.mp4", 4)
+    options = ("--save", "--reconnect", "0", "--timeout", "0.3", "--max-latency", "60")
 
-    class Camera(FaultyCapture):
-        def change(self, number, frame):
-            if "bad.mp4" in self.path and number == 3:
-                raise RuntimeError("the camera caught fire")
-            return frame
+    with MjpegServer(lambda _: pictures(0, 6)) as server:
+        address = server.url.replace("//", "//user:secret@") + "?password=secret"
+        message = rf"^1 of 2 sources .* the stream {server.url} has broken off after 6 frames: "
+        with pytest.raises(ImageError, match=message) as raised:
+            run([address, tmp_path / "good.mp4"], weights, tmp_path / "out", *options)
 
-    monkeypatch.setattr(cv2, "VideoCapture", Camera)
-
-    with pytest.raises(ImageError, match=r"^1 of 2 files .*bad\.mp4: the camera caught fire$"):
-        run(tmp_path / "in", weights, tmp_path / "out", "--save")
-    monkeypatch.undo()
-
-    assert Counter(r["source"] for r in records(tmp_path / "out")) == {"bad.mp4": 2, "good.mp4": 4}
+    found = Counter(record["source"] for record in records(tmp_path / "out"))
+    assert found == {"live-video": 6, "good.mp4": 4}
     with open_video(tmp_path / "out" / "good.mp4") as video:
         assert len(list(video)) == 4
-    summary = json.loads((tmp_path / "out" / "run.json").read_text())["summary"]
+    run_json = (tmp_path / "out" / "run.json").read_text()
+    summary = json.loads(run_json)["summary"]
     assert summary["failures"] == 1
     timing = summary["timing"]
     assert set(timing["stage_ms"]) == {
         "decode", "upload", "derain", "letterbox", "detect", "write",
     }  # fmt: skip
     assert all(timing["stage_ms"][stage] > 0 for stage in ("decode", "derain", "detect", "write"))
-    assert timing["frames_per_s"] == pytest.approx(6 / timing["wall_s"], rel=0.01)
+    assert timing["frames_per_s"] == pytest.approx(10 / timing["wall_s"], rel=0.01)
+    counts = {"received": 6, "dropped": 0, "damaged": 0, "reconnects": 0, "offline_s": 0.0}
+    assert timing["live"] == {"live-video": counts}
+    printed = capsys.readouterr().out
+    assert "live-video: 6 frames came, 0 dropped to keep up, 0 damaged; 0 reconnects" in printed
+    assert "secret" not in run_json + printed + caplog.text + str(raised.value)
+    assert not any("secret" in str(path) for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("option", ["--max-latency", "--timeout", "--frozen"])
+@pytest.mark.parametrize("value", ["-1", "soon", "nan", "inf"])
+def test_times_that_are_none(option, value, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["0", "--detector", "none.pt", f"{option}={value}"])
+    assert f"{value} is not a number of seconds above 0" in capsys.readouterr().err
 
 
 def test_classes_by_name_and_number(images, weights, tmp_path):
@@ -248,7 +272,7 @@ def test_what_cannot_be_read_is_counted_and_the_rest_is_kept(images, weights, tm
     out = tmp_path / "out"
 
     with pytest.raises(
-        ImageError, match=r"^5 of 9 files could not be .*broken\.png.*and 2 more$"
+        ImageError, match=r"^4 of 8 files could not be .*broken\.png.*and 1 more$"
     ) as caught:
         run(images, weights, out, "--save")
 
@@ -256,8 +280,8 @@ def test_what_cannot_be_read_is_counted_and_the_rest_is_kept(images, weights, tm
     assert frames.pop("cut.avi") in range(1, 20)
     assert frames == {"rainy": 3, "good.avi": 2}
     written = json.loads((out / "run.json").read_text())
-    assert written["summary"]["failures"] == len(written["failures"]) == 5
-    assert any(re.search(r"cut\.avi ends early: \d+ of 20", line) for line in written["failures"])
+    assert written["summary"]["failures"] == len(written["failures"]) == 4
+    assert any(re.search(r"cut\.avi: .*ends early", line) for line in written["failures"])
     assert "\n" not in str(caught.value)
     assert "results in" in capsys.readouterr().out
     saved = sorted(path.name for path in out.rglob("*") if path.suffix in {".mp4", ".png"})
@@ -345,3 +369,46 @@ def test_real_detector_finds_more_after_deraining(tmp_path):
         for kind in ("rainy", "clean")
     }
     assert score["clean"] > 1.5 * score["rainy"]
+
+
+def test_frames_are_those_of_ultralytics(weights, tmp_path, caplog):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for kind in ("AVIF", "JPEG", "JPEG2000", "MPO", "PNG", "TIFF", "WEBP"):
+        exif = with_orientation(6 if kind in ("AVIF", "JPEG") else 1)
+        content = encoded(make_frame(60, 91, len(kind)), kind, exif=exif)
+        (folder / f"{kind}{FORMATS[kind]}").write_bytes(content)
+    (folder / "notes.txt").touch()
+    (source,) = find_sources([str(folder)])
+    ours = {frame.name: frame[1] for frame in source}
+    stock = make_yolo().predict(folder, stream=True, imgsz=96, verbose=False)
+    theirs = {Path(result.path).name: result.orig_img[..., ::-1] for result in stock}
+    assert sorted(ours) == sorted(theirs)
+    for name, frame in ours.items():
+        assert np.array_equal(frame, theirs[name]), name
+    assert caplog.messages == [f"{folder}: 1 file skipped by its suffix: .txt 1"]
+    run(folder, weights, tmp_path / "out", "--save")
+    saved = {path.name for path in (tmp_path / "out/images").glob("*")}
+    assert saved == {"AVIF.png", "JPEG.jpg", "JPEG2000.png", "MPO.png", "PNG.png", "TIFF.tif",
+                     "WEBP.webp"}  # fmt: skip
+
+
+def test_linked_folders_are_searched_once(images, tmp_path):
+    write_image(tmp_path / "else" / "3.png", make_frame(60, 91, 3))
+    (images / "day").symlink_to(tmp_path / "else")
+    (images / "loop").symlink_to(images)
+    (source,) = find_sources([str(images)])
+    assert [name for name, _ in source.files] == ["0.png", "1.png", "day/3.png", "night/2.png"]
+
+
+def test_deep_images_are_stretched_if_asked_to(weights, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.linspace(7000, 9000, 4096).reshape(64, 64).astype("u2"))
+    levels = [
+        len(np.unique(next(iter(find_sources([str(tmp_path)], stretch=stretch)[0]))[1]))
+        for stretch in (None, (0, 100))
+    ]
+    assert levels == [9, 256]
+    run(tmp_path / "a.png", weights, tmp_path / "out", "--stretch", "1,99")
+    run(tmp_path / "a.png", weights, tmp_path / "out", "--stretch", "1,99")
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert settings["settings"]["stretch"] == [1, 99]

@@ -4,7 +4,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 
 
 def recorded_val(yolo, **options):
-    """Run `yolo.val` and return what it would write to its predictions file."""
+    """Run `yolo.val`; return what it would write to its predictions file, and its mAP."""
     records = []
 
     class Recorder(DetectionValidator):
@@ -16,5 +16,5 @@ def recorded_val(yolo, **options):
                 self.pred_to_json(self.scale_preds(pred, prepared), prepared)
             records.extend(self.jdict)
 
-    yolo.val(validator=Recorder, device="cpu", plots=False, verbose=False, **options)
-    return records
+    metrics = yolo.val(validator=Recorder, device="cpu", plots=False, verbose=False, **options)
+    return records, float(metrics.box.map)

@@ -6,7 +6,7 @@ import torch
 
 from rainmer import device
 from rainmer.cli import add_threads_option, make_parser
-from rainmer.device import usable_cpus, use_threads
+from rainmer.device import frames_at_once, usable_cpus, use_threads
 
 
 @pytest.fixture
@@ -93,3 +93,11 @@ def test_the_option_sets_the_threads_and_is_not_stored():
     assert torch.get_num_threads() == cv2.getNumThreads() == 2
     with pytest.raises(SystemExit):
         parser.parse_args(["--threads", "0"])
+
+
+def test_large_frames_go_alone_on_the_cpu():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert frames_at_once(8, (384, 640), cpu) == 1
+    assert frames_at_once(8, (192, 320), cpu) == 8
+    assert frames_at_once(8, (384, 640), gpu) == 8
+    assert frames_at_once(8, (384, 640), None) == 8

@@ -25,6 +25,7 @@ from rainmer.data.annotations.records import Annotations
 from rainmer.data.defects import Defects
 from rainmer.data.layouts.pairing import images_by_key
 from rainmer.errors import ConfigError, DatasetError
+from rainmer.folders import list_files
 
 __all__ = ["read_acdc"]
 
@@ -91,7 +92,7 @@ def _annotations(
 
 def _label_files(root: Path, options: AdapterOptions) -> Iterable[tuple[str, Path]]:
     given = options.annotations or root
-    paths = sorted(given.rglob("*.json")) if given.is_dir() else [given]
+    paths = list_files(given, {".json"}) if given.is_dir() else [given]
     labels = []
     for path in paths:
         match = _LABELS.fullmatch(path.name)

@@ -21,6 +21,7 @@ from rainmer.data.annotations.voc import read_voc, voc_files
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError, ImageError
 from rainmer.files import match_key
+from rainmer.folders import list_files
 from rainmer.frames.images import image_size_hw
 
 __all__ = [
@@ -182,7 +183,7 @@ def read_any(path: Path, defects: Defects) -> Annotations:
         files = voc_files(path)
         if files:
             return read_voc(files, defects)
-        if not any(path.rglob("*.json")):
+        if not list_files(path, {".json"}):
             raise DatasetError(f"{path} holds neither XML nor JSON annotations")
         return read_scalabel(path, defects)
     if _starts_a_list(path):  # these are large: BDD100K's training labels have a gigabyte

@@ -17,6 +17,7 @@ from rainmer.data.annotations.scalabel import read_scalabel
 from rainmer.data.defects import Defects
 from rainmer.data.layouts.tree import subfolder
 from rainmer.errors import DatasetError
+from rainmer.folders import list_files
 from rainmer.frames.images import list_images
 
 __all__ = ["ANY", "read_bdd100k"]
@@ -89,7 +90,7 @@ def _label_files(
         yield (match[2].lower() if match else options.split or "unknown"), options.annotations
         return
     files: dict[str, dict[bool, Path]] = {}
-    for path in sorted((options.annotations or root).rglob("*.json")):
+    for path in list_files(options.annotations or root, {".json"}):
         if match := _LABELS.fullmatch(path.name):
             files.setdefault(match[2].lower(), {}).setdefault(match[1] is not None, path)
     splits = [split for split in sorted(files) if options.split in (None, split)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eval.sets.adapters.assembling import Draft, Gathered, assemble, conditions_of, merge
 from eval.sets.adapters.classes import DAWN_IDS
-from eval.sets.adapters.files import find_folder, keep_allowed, one_per_stem
+from eval.sets.adapters.files import files_in, find_folder, keep_allowed, one_per_stem
 from eval.sets.model import AdaptedSet, AdapterOptions
 from rainmer.config import nearest
 from rainmer.data.annotations.records import Annotations
@@ -66,7 +66,7 @@ def _one_weather(
 ) -> tuple[dict[str, Path], Annotations]:
     images = one_per_stem(list_images(folder), "image", defects)
     labels = options.annotations or _label_folder(folder)
-    if any(labels.glob("*.txt")):
+    if files_in(labels, ".txt"):
         sizes = {}
         for stem, path in images.items():
             try:

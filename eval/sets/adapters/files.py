@@ -10,9 +10,11 @@ from pathlib import Path
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
+from rainmer.folders import folders_below, list_folder, subfolders
 
 __all__ = [
     "common_folder",
+    "files_in",
     "find_folder",
     "folders_named",
     "keep_allowed",
@@ -34,23 +36,20 @@ def find_folder(root: Path, *names: str) -> Path | None:
         for folder in level:
             if folder.name.casefold() in {name.casefold() for name in names}:
                 return folder
-        level = [inner for folder in level for inner in _subfolders(folder)]
+        level = [inner for folder in level for inner in subfolders(folder)]
     return None
 
 
 def folders_named(root: Path, *names: str) -> Iterator[Path]:
     """Yield every folder at or below `root` that has one of these names, sorted by path."""
     wanted = {name.casefold() for name in names}
-    for parent, inner, _ in os.walk(root):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        if os.path.basename(parent).casefold() in wanted:
-            yield Path(parent)
+    return (folder for folder in folders_below(root) if folder.name.casefold() in wanted)
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """Return the files of one suffix (lower case) in a folder, without its subfolders, sorted."""
+    paths = (folder / entry.name for entry in list_folder(folder))
+    return [path for path in paths if path.suffix.lower() == suffix]
 
 
 def parts_below(path: Path, base: Path) -> tuple[str, ...]:
@@ -94,7 +93,7 @@ def read_names(path: Path) -> list[str]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null character in the path
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise DatasetError(f"cannot read the list {path}: {reason}") from error
     return [name for line in lines if (name := line.partition("#")[0].strip())]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eval.sets.adapters.assembling import Draft, Gathered, assemble
-from eval.sets.adapters.files import common_folder, keep_allowed, read_names, stem_key
+from eval.sets.adapters.files import common_folder, files_in, keep_allowed, read_names, stem_key
+from eval.sets.config import class_names
 from eval.sets.model import AdaptedSet, AdapterOptions
-from rainmer.config import read_yaml
+from rainmer.config import path_in, read_yaml
 from rainmer.data.annotations.coco import read_coco
+from rainmer.data.annotations.parsing import as_whole
 from rainmer.data.annotations.records import Annotations, ImageRecord
 from rainmer.data.annotations.voc import read_voc, voc_files
 from rainmer.data.annotations.yolo import read_yolo
@@ -40,7 +44,7 @@ def _only_json(root: Path) -> Path:
         path
         for folder in (root, subfolder(root, "annotations"))
         if folder is not None
-        for path in sorted(folder.glob("*.json"))
+        for path in files_in(folder, ".json")
     ]
     if len(files) != 1:
         names = ", ".join(path.name for path in files[:4]) or "none"
@@ -91,8 +95,10 @@ def _with_boxes(
 def read_yolo_set(root: Path, options: AdapterOptions) -> AdaptedSet:
     """Read images with YOLO labels, by ultralytics' `data.yaml` or by `images` and `labels`."""
     defects = Defects()
-    names, paths = _yolo_content(root, options, defects)
-    kept = keep_allowed({path.as_posix(): path for path in paths}, options.allow_list, defects)
+    content = _yolo_content(root, options, defects)
+    kept = keep_allowed(
+        {path.as_posix(): path for path in content.images}, options.allow_list, defects
+    )
     if not kept:
         raise DatasetError(f"{root}: no image of split {options.split or 'val'} was found")
     base = common_folder(kept.values())
@@ -101,7 +107,8 @@ def read_yolo_set(root: Path, options: AdapterOptions) -> AdaptedSet:
         name = path.relative_to(base).as_posix()
         if by_key.setdefault(match_key(name), path) is not path:
             defects.error("rainy images that differ only in suffix or case, left out", name)
-    annotations = Annotations(names, _yolo_records(root, by_key, names, options, defects))
+    records = _yolo_records(root, by_key, content, options, defects)
+    annotations = Annotations(content.names, records)
     clean = images_by_key(options.clean, "clean", defects) if options.clean else None
     pairs = pair_by_key(by_key, clean, defects, bases=(base, options.clean))
     drafts = [
@@ -115,20 +122,44 @@ def read_yolo_set(root: Path, options: AdapterOptions) -> AdaptedSet:
     return assemble(gathered, defects)
 
 
-def _yolo_content(
-    root: Path, options: AdapterOptions, defects: Defects
-) -> tuple[dict[int, str], list[Path]]:
-    """Return the class names and the images."""
+@dataclass(frozen=True)
+class _YoloContent:
+    """What `data.yaml` and the options say: class names, images, numbers of keypoints a label."""
+
+    names: dict[int, str]
+    images: list[Path]
+    keypoint_numbers: int = 0
+
+
+def _yolo_content(root: Path, options: AdapterOptions, defects: Defects) -> _YoloContent:
     file = root if root.is_file() else root / "data.yaml"
     content = read_yaml(file) if file.is_file() else {}
-    names = dict(enumerate(options.names)) or _class_names(content.get("names"), file)
+    names = dict(enumerate(options.names)) or class_names(content.get("names") or [], file)
     if not names:
         raise DatasetError(
             f"{root}: YOLO labels have only class numbers; give their names with --names, "
             "or `names` in data.yaml"
         )
+    keypoint_numbers = _keypoint_numbers(content.get("kpt_shape"), file)
+    images = _listed_images(root, options, content, file, defects)
+    return _YoloContent(names, images, keypoint_numbers)
+
+
+def _keypoint_numbers(shape: object, file: Path) -> int:
+    """Return how many numbers follow the box in labels of poses: `kpt_shape: [17, 3]` has 51."""
+    if shape is None:
+        return 0
+    sides = [as_whole(side) or 0 for side in shape] if isinstance(shape, list) else []
+    if len(sides) != 2 or sides[0] <= 0 or sides[1] not in (2, 3):
+        raise DatasetError(f"{file}: kpt_shape: expected [number of keypoints, 2 or 3]")
+    return sides[0] * sides[1]
+
+
+def _listed_images(
+    root: Path, options: AdapterOptions, content: Mapping[str, Any], file: Path, defects: Defects
+) -> list[Path]:
     if options.images is not None:
-        return names, list(images_by_key(options.images, "rainy", defects).values())
+        return list(images_by_key(options.images, "rainy", defects).values())
     split = options.split or "val"
     entries = content.get(split)
     if entries is None and content:
@@ -136,31 +167,19 @@ def _yolo_content(
     if entries is None:
         folder = subfolder(root, "images") or root
         folder = subfolder(folder, options.split) or folder if options.split else folder
-        return names, list(images_by_key(folder, "rainy", defects).values())
-    bases = [file.parent / str(content.get("path") or "."), file.parent]
-    return names, [
+        return list(images_by_key(folder, "rainy", defects).values())
+    bases = [path_in(file.parent, str(content.get("path") or ".")), file.parent]
+    return [
         path
         for entry in (entries if isinstance(entries, list) else [entries])
         for path in _yolo_images(str(entry), bases, file, defects)
     ]
 
 
-def _class_names(names: object, file: Path) -> dict[int, str]:
-    if names is None:
-        return {}
-    if isinstance(names, list):
-        return {number: str(name) for number, name in enumerate(names)}
-    try:
-        assert isinstance(names, dict)
-        return {int(number): str(name) for number, name in names.items()}
-    except (AssertionError, TypeError, ValueError) as error:
-        raise DatasetError(f"{file}: names: expected a list, or names by class number") from error
-
-
 def _yolo_images(entry: str, bases: list[Path], file: Path, defects: Defects) -> list[Path]:
     """Return the images of a folder or of a list of paths, as `data.yaml` names them."""
     # Exports write `../valid/images` for what lies beside data.yaml.
-    tried = [base / text for base in bases for text in (entry, entry.removeprefix("../"))]
+    tried = [path_in(base, text) for base in bases for text in (entry, entry.removeprefix("../"))]
     path = next((path for path in tried if path.exists()), None)
     if path is None:
         raise DatasetError(f"{file}: no folder or list {entry}")
@@ -172,10 +191,14 @@ def _yolo_images(entry: str, bases: list[Path], file: Path, defects: Defects) ->
 def _yolo_records(
     root: Path,
     images: Mapping[str, Path],
-    names: Mapping[int, str],
+    content: _YoloContent,
     options: AdapterOptions,
     defects: Defects,
 ) -> dict[str, ImageRecord]:
+    def read(labels: Path, sizes_hw: Mapping[str, tuple[int, int]]) -> dict[str, ImageRecord]:
+        numbers = content.keypoint_numbers
+        return read_yolo(labels, content.names, sizes_hw, defects, keypoint_numbers=numbers).records
+
     sizes: dict[str, tuple[int, int]] = {}
     for key, path in images.items():
         try:
@@ -183,7 +206,7 @@ def _yolo_records(
         except ImageError as error:
             defects.error("unreadable image, skipped", f"{key}: {error}")
     if options.annotations is not None:
-        return read_yolo(options.annotations, names, sizes, defects).records
+        return read(options.annotations, sizes)
     groups: dict[Path, list[str]] = {}
     for key in sizes:
         groups.setdefault(_images_root(images[key]), []).append(key)
@@ -192,8 +215,8 @@ def _yolo_records(
         folder = common_folder(images[key] for key in keys)
         labels = _label_folder(root, images_root, folder)
         inner = {match_key(images[key].relative_to(folder)): key for key in keys}
-        read = read_yolo(labels, names, {name: sizes[key] for name, key in inner.items()}, defects)
-        records |= {inner[name]: record for name, record in read.records.items()}
+        found = read(labels, {name: sizes[key] for name, key in inner.items()})
+        records |= {inner[name]: record for name, record in found.items()}
     return records
 
 
@@ -210,6 +233,6 @@ def _label_folder(root: Path, images_root: Path, folder: Path) -> Path:
     labels = subfolder(root, "labels")
     if labels is not None:
         return labels
-    if any(folder.glob("*.txt")):
+    if files_in(folder, ".txt"):
         return folder
     raise DatasetError(f"no labels for {folder}: no folder {beside}; say where with --annotations")

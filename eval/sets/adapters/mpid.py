@@ -99,7 +99,7 @@ def _turns(path: Path | None) -> dict[str, int]:
         return {}
     turns = {}
     for line in read_names(path):
-        match = re.fullmatch(r"(.+?)[\s,]+([+-]?\d+)", line)
+        match = re.fullmatch(r"(.+?)[\s,]+([+-]?[0-9]{1,6})", line)
         if match is None or int(match[2]) % 90:
             raise DatasetError(f"{path}: expected `name degrees` in steps of 90, got {line[:60]!r}")
         turns[Path(match[1]).stem.casefold()] = int(match[2]) % 360

@@ -19,6 +19,8 @@ from rainmer.data.annotations.records import ImageRecord
 from rainmer.data.defects import Defects
 from rainmer.data.layouts.pairing import images_by_key, match_pairs
 from rainmer.errors import DatasetError
+from rainmer.folders import list_files
+from rainmer.frames.images import list_images
 
 __all__ = ["read_raincityscapes"]
 
@@ -47,8 +49,8 @@ def read_raincityscapes(root: Path, options: AdapterOptions) -> AdaptedSet:
         rainy = {k: p for k, p in rainy.items() if options.split.casefold() in k.split("/")[:-1]}
     rainy = keep_allowed(rainy, options.allow_list, defects)
     scenes = _scenes(rainy, defects)
-    clean_of = _by_frame(clean.rglob("*_leftImg8bit.png"), "_leftimg8bit")
-    polygons_of = _by_frame(polygons.rglob("*_gtFine_polygons.json"), "_gtfine_polygons")
+    clean_of = _by_frame(list_images(clean), "_leftimg8bit")
+    polygons_of = _by_frame(list_files(polygons, {".json"}), "_gtfine_polygons")
     records = _records({match["stem"] for match in scenes.values()}, polygons_of, defects)
     matching = match_pairs(scenes, clean_of.values(), lambda key: clean_of.get(scenes[key]["stem"]))
     for key in matching.unpaired:
@@ -93,7 +95,8 @@ def _scenes(rainy: Mapping[str, Path], defects: Defects) -> dict[str, re.Match[s
 
 def _by_frame(paths: Iterable[Path], ending: str) -> dict[str, Path]:
     """Return files by `city_sequence_frame`, which is unique over splits and cities."""
-    return {path.stem.casefold().removesuffix(ending): path for path in sorted(paths)}
+    names = {path.stem.casefold(): path for path in paths}
+    return {name.removesuffix(ending): p for name, p in names.items() if name.endswith(ending)}
 
 
 def _records(

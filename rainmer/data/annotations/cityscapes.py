@@ -8,8 +8,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rainmer.data.annotations.parsing import as_number, as_whole, bbox_of_corners, read_json
-from rainmer.data.annotations.records import Annotation, ImageRecord, box_annotation
+from rainmer.data.annotations.parsing import (
+    as_flag,
+    as_number,
+    as_whole,
+    box_around,
+    note_text,
+    read_json,
+)
+from rainmer.data.annotations.records import Annotation, ImageRecord, Repeats, box_annotation
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 
@@ -53,35 +60,36 @@ def _boxes(
     other: Counter[str],
     defects: Defects,
 ) -> Iterator[Annotation]:
+    repeats = Repeats(defects)
     for number, item in enumerate(objects, start=1):
         where = f"{file}: object {number}"
         label = item.get("label") if isinstance(item, dict) else None
         if not isinstance(label, str):
             defects.error("malformed object", f"{where}: {reprlib.repr(item)}")
             continue
-        if item.get("deleted") in (1, True):
+        if as_flag(item.get("deleted")):
+            defects.note("polygon marked as deleted, left out", f"{where}: {label}")
             continue
         single = label.removesuffix(_GROUP)
         if single not in ids:
             other[label] += 1
             continue
-        bbox = _around(item.get("polygon"))
+        points = _points(item.get("polygon"))
+        bbox = box_around(points[::2], points[1::2])
         if bbox is None:
             defects.error("malformed polygon", f"{where}: {label}")
             continue
-        yield box_annotation(1, ids[single], bbox, is_crowd=single != label)
+        note_text(points, where, defects)
+        annotation = box_annotation(1, ids[single], bbox, is_crowd=single != label)
+        numbers = [number for number in map(as_number, points) if number is not None]
+        if not repeats.holds(annotation, where, numbers):
+            yield annotation
 
 
-def _around(polygon: object) -> list[float] | None:
-    if not isinstance(polygon, list) or not polygon:
-        return None
-    xs, ys = [], []
-    for point in polygon:
-        if not isinstance(point, list) or len(point) != 2:
-            return None
-        x, y = as_number(point[0]), as_number(point[1])
-        if x is None or y is None:
-            return None
-        xs.append(x)
-        ys.append(y)
-    return bbox_of_corners(min(xs), min(ys), max(xs), max(ys))
+def _points(polygon: object) -> list[object]:
+    """Return x, y, x, y, ... of a list of points; empty if it is none."""
+    if not isinstance(polygon, list):
+        return []
+    if any(not isinstance(point, list) or len(point) != 2 for point in polygon):
+        return []
+    return [value for point in polygon for value in point]

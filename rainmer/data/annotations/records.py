@@ -7,6 +7,7 @@ Boxes are COCO annotations: `bbox` is left, top, width, height in pixels of the 
 from __future__ import annotations
 
 import functools
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,14 @@ from typing import Any
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 
-__all__ = ["Annotation", "Annotations", "ImageRecord", "box_annotation", "clip_to_image"]
+__all__ = [
+    "Annotation",
+    "Annotations",
+    "ImageRecord",
+    "Repeats",
+    "box_annotation",
+    "clip_to_image",
+]
 
 Annotation = dict[str, Any]
 
@@ -33,6 +41,35 @@ def box_annotation(
         "area": bbox[2] * bbox[3],
         "iscrowd": int(is_crowd),
     }
+
+
+class Repeats:
+    """Finds objects of one image that are listed twice.
+
+    Equal means: the same class, the same crowd flag, and the same numbers to the 24 bits of a
+    float32, in which ultralytics compares label lines. Objects given as polygons are told apart by
+    these; distinct polygons may have the same box.
+    """
+
+    def __init__(self, defects: Defects) -> None:
+        self._defects = defects
+        self._seen: set[tuple[float, ...]] = set()
+
+    def holds(self, annotation: Annotation, where: str, points: Sequence[float] = ()) -> bool:
+        """Return whether the object came before, and record it as dropped if so.
+
+        Args:
+            annotation: The object.
+            where: Its place, for the record.
+            points: What to compare; default: its box.
+        """
+        numbers = array("f", points or annotation["bbox"])
+        key = (annotation["category_id"], annotation["iscrowd"], *numbers)
+        if key in self._seen:
+            self._defects.repair("object listed twice, the first counts", where)
+            return True
+        self._seen.add(key)
+        return False
 
 
 @dataclass(frozen=True)
@@ -56,10 +93,15 @@ class Annotations:
     def find(self, key: str) -> ImageRecord | None:
         """Return the record of an image by its match key, else by its file name if that is unique.
 
-        Annotations often give bare file names for images in subfolders.
+        Annotations often give bare file names for images in subfolders, or more folders (or a web
+        address) before them. Of several with one name, that whose path ends in the key is taken.
         """
-        candidates = self._by_name.get(key.rsplit("/", 1)[-1], [])
-        return self.records.get(key) or (candidates[0] if len(candidates) == 1 else None)
+        if key in self.records:
+            return self.records[key]
+        candidates = self._by_name.get(key.rsplit("/", 1)[-1], {})
+        if len(candidates) > 1:
+            candidates = {path: r for path, r in candidates.items() if path.endswith(f"/{key}")}
+        return next(iter(candidates.values())) if len(candidates) == 1 else None
 
     def match(self, keys: Iterable[str], defects: Defects) -> dict[str, ImageRecord]:
         """Find the records of images; see `find`.
@@ -89,17 +131,17 @@ class Annotations:
         return matched
 
     @functools.cached_property
-    def _by_name(self) -> dict[str, list[ImageRecord]]:
-        by_name: dict[str, list[ImageRecord]] = {}
+    def _by_name(self) -> dict[str, dict[str, ImageRecord]]:
+        by_name: dict[str, dict[str, ImageRecord]] = {}
         for key, record in self.records.items():
-            by_name.setdefault(key.rsplit("/", 1)[-1], []).append(record)
+            by_name.setdefault(key.rsplit("/", 1)[-1], {})[key] = record
         return by_name
 
 
 def clip_to_image(
     boxes: Sequence[Annotation], size_hw: tuple[int, int], name: str, defects: Defects
 ) -> list[Annotation]:
-    """Cut boxes at the image's borders and drop those outside; more than a pixel is a defect."""
+    """Cut boxes at the image's borders and drop those outside; up to a pixel they may exceed it."""
     height, width = size_hw
     kept = []
     for box in boxes:
@@ -112,7 +154,7 @@ def clip_to_image(
         if excess <= _SLACK_PX:
             kept.append(box)
             continue
-        defects.note("box reaching out of its image, cut at the border", name)
+        defects.repair("box reaching out of its image, cut at the border", name)
         bbox = [inside[0], inside[1], inside[2] - inside[0], inside[3] - inside[1]]
         share = bbox[2] * bbox[3] / (w * h)
         kept.append({**box, "bbox": bbox, "area": box["area"] * share})

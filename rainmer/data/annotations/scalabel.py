@@ -8,11 +8,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rainmer.data.annotations.parsing import as_number, bbox_of_corners, read_json
-from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, box_annotation
+from rainmer.data.annotations.parsing import as_flag, box_of_corners, note_text, read_json
+from rainmer.data.annotations.records import (
+    Annotation,
+    Annotations,
+    ImageRecord,
+    Repeats,
+    box_annotation,
+)
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
+from rainmer.folders import list_files
 
 __all__ = ["read_scalabel"]
 
@@ -25,8 +32,9 @@ def read_scalabel(path: Path, defects: Defects) -> Annotations:
     This covers the releases of BDD100K: `bdd100k_labels_images_SPLIT.json` and `det_SPLIT.json`
     (lists of frames with `labels`), and the first one with a file for each image (`objects` inside
     `frames`). Labels without `box2d` (lanes, drivable areas) are left out and counted. Corners are
-    positions (width = x2 - x1). Labels marked `crowd` become crowds. Categories get ids from 1 in
-    the order of their names. `attributes` of a frame (weather, scene, timeofday) are kept.
+    positions (width = x2 - x1). Labels marked `crowd` become crowds; one listed twice counts once.
+    Categories get ids from 1 in the order of their names. `attributes` of a frame (weather, scene,
+    timeofday) are kept.
 
     Raises:
         DatasetError: The path is missing or holds no Scalabel frames.
@@ -45,7 +53,8 @@ def read_scalabel(path: Path, defects: Defects) -> Annotations:
             attributes = None
         record = ImageRecord(image_id, None, boxes, attributes or {})
         if records.setdefault(match_key(name), record) is not record:
-            defects.error("image listed twice in the annotations", name)
+            subject = f"{name} with {len(boxes)} boxes"
+            defects.error("image listed twice in the annotations", subject)
     for category, count in sorted(boxless.items()):
         defects.note("labels without a box, left out", f"{category}: {count}")
     return Annotations({number: name for name, number in ids.items()}, records)
@@ -62,7 +71,7 @@ def _named_frames(path: Path, defects: Defects) -> Iterator[tuple[str, Mapping[s
 
 def _frames(path: Path, defects: Defects) -> Iterator[Any]:
     if path.is_dir():
-        for file in sorted(path.rglob("*.json")):
+        for file in list_files(path, {".json"}):
             try:
                 yield from _frames_of(read_json(file))
             except DatasetError as error:
@@ -115,6 +124,7 @@ def _boxes(
 ) -> Iterator[Annotation]:
     if not isinstance(frame.get("labels"), list | None):
         defects.error("labels that are no list", name)
+    repeats = Repeats(defects)
     for number, label in enumerate(_labels(frame), start=1):
         where = f"{name}: label {number}"
         category = label.get("category") if isinstance(label, dict) else None
@@ -125,15 +135,25 @@ def _boxes(
         if corners is None:
             boxless[category] += 1
             continue
-        bbox = None
-        if isinstance(corners, dict):
-            bbox = bbox_of_corners(*(as_number(corners.get(corner)) for corner in _CORNERS))
-        if bbox is None:
+        if not isinstance(corners, dict):
             defects.error("malformed box", f"{where}: {reprlib.repr(corners)}")
             continue
-        yield box_annotation(image_id, ids[category], bbox, is_crowd=_is_crowd(label))
+        values = [corners.get(corner) for corner in _CORNERS]
+        bbox = box_of_corners(values, where, defects)
+        if bbox is None:
+            continue
+        note_text(values, where, defects)
+        crowd = _is_crowd(label, where, defects)
+        annotation = box_annotation(image_id, ids[category], bbox, is_crowd=crowd)
+        if not repeats.holds(annotation, where):
+            yield annotation
 
 
-def _is_crowd(label: Mapping[str, Any]) -> bool:
+def _is_crowd(label: Mapping[str, Any], where: str, defects: Defects) -> bool:
     attributes = label.get("attributes")
-    return isinstance(attributes, dict) and attributes.get("crowd") is True
+    value = attributes.get("crowd") if isinstance(attributes, dict) else None
+    flag = as_flag(value)
+    if flag is None:
+        subject = f"{where}: {reprlib.repr(value)}"
+        defects.repair("`crowd` that is neither true nor false, taken as false", subject)
+    return bool(flag)

@@ -14,11 +14,18 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from rainmer.data.annotations.parsing import bbox_of_corners, number_in_text
-from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, box_annotation
+from rainmer.data.annotations.parsing import as_flag, as_whole, box_of_corners
+from rainmer.data.annotations.records import (
+    Annotation,
+    Annotations,
+    ImageRecord,
+    Repeats,
+    box_annotation,
+)
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
+from rainmer.folders import list_files
 
 __all__ = ["read_voc", "voc_files"]
 
@@ -41,8 +48,7 @@ def voc_files(folder: Path) -> dict[str, Path]:
         raise DatasetError(f"no folder {folder} of XML annotations")
     return {
         match_key(path.relative_to(folder).as_posix()): path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() == ".xml" and path.is_file()
+        for path in list_files(folder, {".xml"})
     }
 
 
@@ -51,14 +57,15 @@ def read_voc(files: Mapping[str, Path], defects: Defects) -> Annotations:
 
     A file belongs to the image of the same name; its `filename` and `path` refer to the annotator's
     disk and are ignored. Corners are positions (width = xmax - xmin). Objects marked `difficult`
-    become crowds, which are ignored in scoring. Categories get ids from 1 in the order of their
-    names.
+    become crowds, which are ignored in scoring. Objects listed twice count once. Categories get ids
+    from 1 in the order of their names.
 
     Args:
         files: XML files by the key of their image, see `voc_files`.
         defects: Where defects are recorded.
     """
-    roots = {key: root for key in sorted(files) if (root := _parse(files[key], defects))}
+    parsed = {key: _parse(files[key], defects) for key in sorted(files)}
+    roots = {key: root for key, root in parsed.items() if root is not None}
     names = {
         name
         for root in roots.values()
@@ -110,23 +117,27 @@ def _text(element: Element, path: str) -> str:
 
 def _size_hw(root: Element) -> tuple[int, int] | None:
     """Return (height, width), or None where they are absent or, as some tools write, 0."""
-    height, width = (number_in_text(_text(root, f"size/{side}")) for side in ("height", "width"))
-    if not height or not width or height < 1 or width < 1:
-        return None
-    return (int(height), int(width)) if height.is_integer() and width.is_integer() else None
+    height, width = (as_whole(_text(root, f"size/{side}")) or 0 for side in ("height", "width"))
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def _boxes(
     root: Element, image_id: int, ids: Mapping[str, int], file: str, defects: Defects
 ) -> Iterator[Annotation]:
+    repeats = Repeats(defects)
     for number, item in enumerate(root.findall("object"), start=1):
         where, name = f"{file}: object {number}", _text(item, "name")
         if not name:
             defects.error("object without a name", where)
             continue
         texts = [_text(item, f"bndbox/{corner}") for corner in _CORNERS]
-        bbox = bbox_of_corners(*map(number_in_text, texts))
+        bbox = box_of_corners(texts, where, defects)
         if bbox is None:
-            defects.error("malformed box", f"{where}: {reprlib.repr(texts)}")
             continue
-        yield box_annotation(image_id, ids[name], bbox, is_crowd=_text(item, "difficult") == "1")
+        difficult = as_flag(_text(item, "difficult"))
+        if difficult is None:
+            flag = reprlib.repr(_text(item, "difficult"))
+            defects.repair("`difficult` that is neither 0 nor 1, taken as 0", f"{where}: {flag}")
+        annotation = box_annotation(image_id, ids[name], bbox, is_crowd=bool(difficult))
+        if not repeats.holds(annotation, where):
+            yield annotation

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, box_annotation
+from rainmer.data.annotations.parsing import as_number
+from rainmer.data.annotations.records import (
+    Annotation,
+    Annotations,
+    ImageRecord,
+    Repeats,
+    box_annotation,
+)
 from rainmer.data.defects import Defects
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
+from rainmer.folders import list_files
 
 __all__ = ["read_yolo"]
 
@@ -17,22 +27,36 @@ __all__ = ["read_yolo"]
 _FARTHEST = 1e6
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A line: its place, its class, and a box (4 numbers) or a polygon (6 and more)."""
+
+    where: str
+    category: int
+    values: Sequence[float]
+
+
 def read_yolo(
     folder: Path,
     names: Mapping[int, str],
     sizes_hw: Mapping[str, tuple[int, int]],
     defects: Defects,
+    *,
+    keypoint_numbers: int = 0,
 ) -> Annotations:
     """Read a folder of YOLO label files (`class x_center y_center width height`, fractions).
 
     Lines with polygon points instead of a box give the box around the polygon. An image without a
-    label file has no objects, as in ultralytics, which is noted in `defects`.
+    label file has no objects, as in ultralytics, which is noted in `defects`. Lines that repeat an
+    earlier one are dropped, as there. Unlike there, a line that cannot be read is left out alone,
+    not with its image.
 
     Args:
         folder: Holds `<image path>.txt` for each image, in the same subfolders.
         names: Class names by id.
         sizes_hw: (height, width) of all images by match key.
         defects: Where defects are recorded.
+        keypoint_numbers: How many numbers of keypoints follow a box (`kpt_shape` of ultralytics).
 
     Raises:
         DatasetError: The folder does not exist.
@@ -41,7 +65,7 @@ def read_yolo(
         raise DatasetError(f"no folder {folder} of labels")
     files = {
         match_key(path.relative_to(folder).as_posix()): path
-        for path in sorted(folder.rglob("*.txt"))
+        for path in list_files(folder, {".txt"})
         if path.name != "classes.txt"
     }
     for key in sorted(files.keys() - sizes_hw.keys()):
@@ -52,56 +76,78 @@ def read_yolo(
             defects.note("image without label file, taken as empty", key)
             boxes = []
         else:
-            boxes = list(_yolo_boxes(files[key], image_id, names, size_hw, defects))
+            lines = _lines(files[key], keypoint_numbers, defects)
+            boxes = list(_boxes(lines, image_id, names, size_hw, defects))
         records[key] = ImageRecord(image_id, size_hw, boxes, {})
     return Annotations(dict(names), records)
 
 
-def _yolo_boxes(
-    path: Path,
+def _lines(path: Path, keypoint_numbers: int, defects: Defects) -> Iterator[_Line]:
+    """Yield the lines that can be read."""
+    try:
+        texts = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        defects.error("unreadable label file", f"{path.name}: {error.strerror}")
+        return
+    except UnicodeDecodeError:
+        defects.error("unreadable label file", f"{path.name}: it is no UTF-8 text")
+        return
+    for number, text in enumerate(texts, start=1):
+        where = f"{path.name}:{number}"
+        words = text.split()
+        if len(words) == 5 + keypoint_numbers:
+            words = words[:5]
+        if not words:
+            continue
+        if reason := _mistake(words):
+            defects.error("malformed label line", f"{where}: {reason}")
+            continue
+        category, *values = (value for word in words if (value := as_number(word)) is not None)
+        yield _Line(where, int(category), values)
+
+
+def _mistake(words: Sequence[str]) -> str:
+    """Return what is wrong with the words of a line; empty if nothing is."""
+    values = [as_number(word) for word in words]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return f"{reprlib.repr(words[values.index(None)])} is no number"
+    if len(known) == 6:
+        return "6 numbers, as in files of predictions"
+    if len(known) < 5 or len(known) % 2 == 0:
+        return f"{len(known)} numbers; a box has 5, a polygon 7, 9, ..."
+    if not known[0].is_integer():
+        return f"the class {words[0]} is no whole number"
+    if max(map(abs, known)) >= _FARTHEST:
+        return "numbers that are no fractions of the image"
+    left, top, right, bottom = _corners(known[1:])
+    return "" if right > left and bottom > top else "a box that covers nothing"
+
+
+def _corners(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return left, top, right, bottom of a box or around a polygon, in fractions."""
+    if len(values) == 4:
+        x, y, w, h = values
+        return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+    xs, ys = values[::2], values[1::2]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _boxes(
+    lines: Iterable[_Line],
     image_id: int,
     names: Mapping[int, str],
     size_hw: tuple[int, int],
     defects: Defects,
 ) -> Iterator[Annotation]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        defects.error("unreadable label file", path.name)
-        return
     height, width = size_hw
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
+    repeats = Repeats(defects)
+    for line in lines:
+        if line.category not in names:
+            defects.error("label of an unknown class", f"{line.where}: {line.category}")
             continue
-        where = f"{path.name}:{number}"
-        parsed = _yolo_line(line)
-        if parsed is None:
-            defects.error("malformed label line", where)
-            continue
-        category, (left, top, right, bottom) = parsed
-        if category not in names:
-            defects.error("label of an unknown class", f"{where}: {category}")
-            continue
+        left, top, right, bottom = _corners(line.values)
         bbox = [left * width, top * height, (right - left) * width, (bottom - top) * height]
-        yield box_annotation(image_id, category, bbox)
-
-
-def _yolo_line(line: str) -> tuple[int, tuple[float, float, float, float]] | None:
-    """Parse a label line to class and left, top, right, bottom (fractions); None if malformed."""
-    try:
-        values = [float(text) for text in line.split()]
-    except ValueError:
-        return None
-    if len(values) < 5 or not values[0].is_integer():
-        return None
-    if not all(abs(value) < _FARTHEST for value in values):  # also false for NaN
-        return None
-    if len(values) == 5:
-        x, y, w, h = values[1:]
-        box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-    elif len(values) >= 7 and len(values) % 2:
-        xs, ys = values[1::2], values[2::2]
-        box = (min(xs), min(ys), max(xs), max(ys))
-    else:
-        return None
-    return (int(values[0]), box) if box[2] > box[0] and box[3] > box[1] else None
+        annotation = box_annotation(image_id, line.category, bbox)
+        if not repeats.holds(annotation, line.where, line.values):
+            yield annotation

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,7 +24,8 @@ from rainmer.data.layouts.table import Layout, Mode, find_layout
 from rainmer.data.layouts.tree import Tree, natural_key
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
-from rainmer.frames.images import list_images
+from rainmer.folders import skipped_line
+from rainmer.frames.images import find_images
 
 __all__ = [
     "ImageSet",
@@ -38,6 +40,11 @@ __all__ = [
 ]
 
 _Rainy = TypeVar("_Rainy")
+
+_COMPANIONS = frozenset(
+    {"", ".csv", ".db", ".ini", ".json", ".md", ".npy", ".txt", ".xml", ".yaml", ".yml"}
+)
+"""Suffixes of what lies beside images for a reason: labels, depth, thumbnails."""
 
 
 @dataclass(frozen=True)
@@ -176,19 +183,31 @@ def images_by_key(folder: Path, role: str, defects: Defects) -> dict[str, Path]:
     Args:
         folder: The folder.
         role: What the images are, for messages: rainy or clean.
-        defects: An error is added for each image with the key of an earlier one; it is left out.
+        defects: An error is added for each image with the key of an earlier one, which is left out,
+            and for each folder that cannot be listed; a note for files that are no images by their
+            suffix, unless those are labels or text.
 
     Raises:
         DatasetError: The folder does not exist.
     """
     if not folder.is_dir():
         raise DatasetError(f"no folder {folder} of {role} images")
+    found = find_images(folder)
+    for line in found.unreadable:
+        defects.error("folder left out", line)
+    _note_others(found.skipped, f"other files in the folder of {role} images", defects)
     by_key: dict[str, Path] = {}
-    for path in list_images(folder):
+    for path in found.files:
         name = path.relative_to(folder).as_posix()
         if by_key.setdefault(match_key(name), path) is not path:
             defects.error(f"{role} images that differ only in suffix or case, left out", name)
     return by_key
+
+
+def _note_others(skipped: Counter[str], kind: str, defects: Defects) -> None:
+    others = Counter({k: n for k, n in skipped.items() if k not in _COMPANIONS})
+    if others:
+        defects.note(kind, skipped_line(others))
 
 
 def pair_by_key(
@@ -278,6 +297,7 @@ def scan(layout: str | Layout, root: str | os.PathLike[str], *, mode: Mode | Non
         name = _without_suffix(tree.name(pair.rainy))
         defects.note(f"left out by the layout, `{chosen.skip}` in their name", name)
     _note_extras(chosen, tree, listed, images, defects)
+    _note_others(tree.skipped, "other files beside the images", defects)
     kept.sort(key=lambda pair: natural_key(_without_suffix(tree.name(pair.rainy))))
     return Scan(
         layout=chosen,

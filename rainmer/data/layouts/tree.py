@@ -5,22 +5,21 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from rainmer.errors import DatasetError
 from rainmer.files import match_key
-from rainmer.frames.images import IMAGE_SUFFIXES, list_images
+from rainmer.folders import is_file, is_folder, list_folder, subfolders
+from rainmer.frames.images import IMAGE_SUFFIXES, find_images
 
 __all__ = ["Tree", "natural_key", "subfolder"]
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:
     """Return the first visible subfolder with one of these names; case does not matter."""
-    if not folder.is_dir():
-        return None
-    visible = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
-    by_name = {path.name.casefold(): path for path in visible if path.is_dir()}
+    by_name = {path.name.casefold(): path for path in subfolders(folder)}
     return next((by_name[name.casefold()] for name in names if name.casefold() in by_name), None)
 
 
@@ -31,6 +30,9 @@ class _Listing(NamedTuple):
     images: dict[str, Path]
     folded: dict[str, list[Path]]
     """Folders and images by the case-folded name."""
+
+    skipped: Counter[str]
+    """How many other files there are, by suffix."""
 
 
 class Tree:
@@ -48,6 +50,12 @@ class Tree:
         self.root = root
         self._listings: dict[Path, _Listing] = {}
         self._keys: dict[Path, dict[str, list[Path]]] = {}
+        self._skipped: dict[Path, Counter[str]] = {}
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """How many files beside the images that `match` looked at are no images, by suffix."""
+        return sum(self._skipped.values(), Counter[str]())
 
     def name(self, path: Path) -> str:
         """Return a path below the root, with forward slashes."""
@@ -82,8 +90,9 @@ class Tree:
         for part in parts:
             folders = [inner for folder in folders for inner in self._children(folder, part)]
         if last == "**":
-            paths = (path for folder in folders for path in list_images(folder))
+            paths = (path for folder in folders for path in self._images_below(folder))
             return sorted(paths, key=lambda path: natural_key(self.name(path)))
+        self._skipped |= {folder: self._listing(folder).skipped for folder in folders}
         images = (self._listing(folder).images for folder in folders)
         return [p for inner in images for name, p in inner.items() if _fits(name, last)]
 
@@ -98,7 +107,7 @@ class Tree:
             return None
         if base not in self._keys:
             by_key = self._keys.setdefault(base, {})
-            for path in list_images(base):
+            for path in self._images_below(base):
                 by_key.setdefault(match_key(path.relative_to(base)), []).append(path)
         paths = self._keys[base].get(match_key(name), [])
         if len(paths) > 1:
@@ -106,6 +115,13 @@ class Tree:
                 f"{paths[0]} and {paths[1]} may both belong to one rainy image: remove one"
             )
         return paths[0] if paths else None
+
+    def _images_below(self, folder: Path) -> list[Path]:
+        found = find_images(folder)
+        if found.unreadable:
+            raise DatasetError(found.unreadable[0])
+        self._skipped[folder] = found.skipped
+        return found.files
 
     def _children(self, folder: Path, name: str) -> list[Path]:
         if name == "*":
@@ -129,26 +145,20 @@ def _folded(listing: _Listing, name: str) -> list[Path]:
 
 
 def _list(folder: Path) -> _Listing:
-    listing = _Listing({}, {}, {})
-    try:
-        with os.scandir(folder) as entries:
-            # macOS leaves hidden companions such as `._1.png` beside images.
-            seen = [entry for entry in entries if not entry.name.startswith(".")]
-            for entry in sorted(seen, key=lambda entry: natural_key(entry.name)):
-                path = folder / entry.name
-                # A circular link raises in DirEntry.
-                is_link = entry.is_symlink()
-                if os.path.isdir(entry) if is_link else entry.is_dir():
-                    listing.folders[entry.name] = path
-                elif path.suffix.lower() in IMAGE_SUFFIXES and (
-                    os.path.isfile(entry) if is_link else entry.is_file()
-                ):
-                    listing.images[entry.name] = path
-                else:
-                    continue
-                listing.folded.setdefault(entry.name.casefold(), []).append(path)
-    except OSError as error:
-        raise DatasetError(f"cannot list the folder {folder}: {error.strerror}") from error
+    listing = _Listing({}, {}, {}, Counter())
+    for entry in sorted(list_folder(folder), key=lambda entry: natural_key(entry.name)):
+        path = folder / entry.name
+        if is_folder(entry):
+            listing.folders[entry.name] = path
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            listing.skipped[path.suffix.lower()] += 1
+            continue
+        elif is_file(entry):
+            listing.images[entry.name] = path
+        else:
+            listing.skipped[f"{path.suffix.lower()} (a link that leads nowhere)"] += 1
+            continue
+        listing.folded.setdefault(entry.name.casefold(), []).append(path)
     return listing
 
 

@@ -20,7 +20,8 @@ from rainmer.config import refuse_unknown_options, to_mapping
 from rainmer.errors import ConfigError, WeightsError
 from rainmer.frames.tiling import pad_to_multiple
 from rainmer.models.attention import TopkTies
-from rainmer.models.network import RenamedNetwork, clean_state_dict, translate_official
+from rainmer.models.checkpoints import bare_weights
+from rainmer.models.network import RenamedNetwork, translate_official
 from rainmer.models.rainmer import SparseUNet, check_image
 from rainmer.models.rainmer_config import LayerNorm, RainmerConfig
 from rainmer.models.rainmer_official import backbone_options, official_name
@@ -122,14 +123,14 @@ class DRSformer(SparseUNet, RenamedNetwork):
         """Build the network with the weights of a published checkpoint.
 
         Args:
-            state_dict: A state dict, or a training checkpoint that has one under "model".
+            state_dict: A state dict, or a training checkpoint that has one inside.
             config: The options; by default they are read off the keys and shapes.
 
         Raises:
             WeightsError: The keys or shapes belong to another network or configuration, or an
                 option cannot be inferred from them.
         """
-        weights = clean_state_dict(state_dict)
+        weights = bare_weights(state_dict)
         with torch.device("meta"):  # refuse a wrong file before allocating memory
             model = cls(config or _config_of(weights))
         translated = translate_official(model, model.official_names(), weights)

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from rainmer.config import check_integer
 from rainmer.errors import ConfigError, ImageError, WeightsError
 from rainmer.frames.tiling import merge_tiles, pad_to_least, split_tiles
+from rainmer.models.checkpoints import bare_weights
 from rainmer.models.layers import conv3x3, depthwise_conv
-from rainmer.models.network import RenamedNetwork, clean_state_dict, rename
+from rainmer.models.network import RenamedNetwork, rename
 from rainmer.models.strips import maps_of, pixels_of
 
 __all__ = ["IDT", "IDTConfig"]
@@ -448,7 +449,7 @@ class IDT(RenamedNetwork):
             WeightsError: The keys or shapes belong to another network, or to an image size above
                 128, which cannot be inferred from them.
         """
-        model = cls(_config_of(clean_state_dict(state_dict)))
+        model = cls(_config_of(bare_weights(state_dict)))
         model.load_official(state_dict)
         return model
 
@@ -485,6 +486,8 @@ def _config_of(weights: Mapping[str, Tensor]) -> IDTConfig:
         heads = tuple(table.shape[-1] for table in tables)
     except (KeyError, IndexError):
         return IDTConfig()
+    if not dim:
+        raise WeightsError("input_proj.proj.0.weight is empty")
     if kernel not in _IMAGE_SIZES:
         raise WeightsError("the weights of idt are for images larger than 128x128 or damaged")
     expansion = bottleneck_hidden / (dim * _BOTTLENECK.width)

@@ -285,7 +285,7 @@ class PromptIR(PublishedNetwork):
             "dim": weights["patch_embed.proj.weight"].shape[0],
             "num_blocks": tuple(counts),
             "refinement_blocks": count_modules(weights, "refinement.{}.attn.temperature"),
-            "heads": tuple(len(weights[f"{level}.0.attn.temperature"]) for level in _LEVELS),
+            "heads": tuple(weights[f"{level}.0.attn.temperature"].shape[0] for level in _LEVELS),
             "prompt_count": components[0][1],
             "prompt_channels": tuple(shape[2] for shape in components),
             "prompt_sizes": tuple(shape[3] for shape in components),

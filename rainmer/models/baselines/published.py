@@ -12,14 +12,10 @@ import torch
 from torch import Tensor
 
 from rainmer.errors import ConfigError
-from rainmer.models.network import RenamedNetwork, clean_state_dict, rename, translate_official
+from rainmer.models.checkpoints import bare_weights
+from rainmer.models.network import RenamedNetwork, rename, translate_official
 
-__all__ = ["PublishedNetwork", "check_counts", "published_weights"]
-
-_CONTAINERS = ("state_dict", "params", "net")
-"""Keys of training checkpoints that hold the weights, besides "model"."""
-_WRAPPER = "net."
-"""What training modules, such as Lightning's, call the network that they train."""
+__all__ = ["PublishedNetwork", "check_counts"]
 
 _AnyPublished = TypeVar("_AnyPublished", bound="PublishedNetwork")
 
@@ -56,7 +52,7 @@ class PublishedNetwork(RenamedNetwork):
         Raises:
             WeightsError: The keys or shapes belong to another network or configuration.
         """
-        weights = published_weights(state_dict)
+        weights = bare_weights(state_dict)
         with torch.device("meta"):  # refuse a wrong file before allocating memory
             model = cls(config or cls._config_of(weights))
         translated = model._translate(weights)
@@ -69,7 +65,7 @@ class PublishedNetwork(RenamedNetwork):
         Raises:
             WeightsError: Keys are missing or unexpected, or shapes differ.
         """
-        self.load_state_dict(self._translate(published_weights(state_dict)))
+        self.load_state_dict(self._translate(bare_weights(state_dict)))
 
     def _official_name(self, name: str) -> str:
         return rename(name, self.renames)
@@ -89,28 +85,6 @@ class PublishedNetwork(RenamedNetwork):
         """Check published weights and convert them to our keys and shapes."""
         ignorable = [key for key in weights if re.fullmatch(self.without_effect, key)]
         return translate_official(self, self.official_names(), weights, ignorable)
-
-
-def published_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Take the weights out of a published checkpoint, under the network's own keys.
-
-    Args:
-        checkpoint: A state dict, or a training checkpoint with one under "state_dict" (Lightning),
-            "params" (BasicSR), "net" or "model". Prefixes that wrappers add are removed.
-
-    Raises:
-        WeightsError: The checkpoint holds something other than tensors by name.
-
-    Example:
-        >>> list(published_weights({"epoch": 3, "state_dict": {"net.conv.bias": torch.zeros(1)}}))
-        ['conv.bias']
-    """
-    inside = [checkpoint[entry] for entry in _CONTAINERS if entry in checkpoint]
-    container = next((entry for entry in inside if isinstance(entry, Mapping)), checkpoint)
-    weights = clean_state_dict(container)
-    if all(key.startswith(_WRAPPER) for key in weights):
-        return {key.removeprefix(_WRAPPER): value for key, value in weights.items()}
-    return weights
 
 
 def check_counts(config: Any) -> None:  # noqa: ANN401 (any dataclass)

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer.config import check_integer
+from rainmer.models.checkpoints import bare_weights
 from rainmer.models.layers import conv3x3
-from rainmer.models.network import RenamedNetwork, clean_state_dict
+from rainmer.models.network import RenamedNetwork
 
 __all__ = ["RCDNet", "RCDNetConfig", "RainDecomposition", "rcdnet_loss"]
 
@@ -204,7 +205,7 @@ class RCDNet(RenamedNetwork):
         Raises:
             WeightsError: The keys or shapes belong to another network.
         """
-        model = cls(_config_of(clean_state_dict(state_dict)))
+        model = cls(_config_of(bare_weights(state_dict)))
         model.load_official(state_dict)
         return model
 

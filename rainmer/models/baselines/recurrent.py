@@ -8,8 +8,9 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from rainmer.models.checkpoints import bare_weights
 from rainmer.models.layers import conv3x3
-from rainmer.models.network import Network, clean_state_dict, refuse_mismatch
+from rainmer.models.network import Network, refuse_mismatch
 
 __all__ = ["GATES", "RecurrentNetwork", "ResidualUnit", "lstm_step"]
 
@@ -81,7 +82,7 @@ class RecurrentNetwork(Network):
         Raises:
             WeightsError: Keys are missing or unexpected, or shapes differ.
         """
-        weights = clean_state_dict(state_dict)
+        weights = bare_weights(state_dict)
         refuse_mismatch(self.name, self.official_shapes(), weights)
         ours = {name: weights[official] for name, official in self._official_names().items()}
         for name, parts in self._official_gates():

@@ -1,5 +1,7 @@
 import copy
 import pickle
+import threading
+import types
 
 import cv2
 import numpy as np
@@ -130,6 +132,36 @@ def test_speed_tells_the_time_of_an_attached_derainer():
 
     assert detector.speed["derain"] > 0
     assert detector.speed["inference"] > 0
+
+
+def test_threads_that_share_a_detector_have_their_own_times():
+    detector, speeds = YoloDetector(make_yolo(), **OPTIONS), []
+    detector([make_frame(60, 90)])
+    before = detector.speed
+
+    def work():
+        speeds.append(detector.speed)
+        detector.detect_batch(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+        speeds.append(detector.speed)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert speeds[0] == {}
+    assert set(speeds[1]) == set(before)
+    assert detector.speed == before
+
+
+def test_an_exported_model_that_fails_while_it_runs_is_one_line():
+    detector = YoloDetector(make_yolo(), **OPTIONS)
+
+    def fail(*_arguments, **_options):
+        raise RuntimeError("[ONNXRuntimeError] : 2 : Got invalid dimensions for input\n index: 2")
+
+    detector.yolo = types.SimpleNamespace(model="net.onnx", predict=fail)
+    with pytest.raises(WeightsError, match=r"detector net\.onnx failed: .*invalid .* input$"):
+        detector([make_frame(60, 90)])
 
 
 def test_oriented_boxes_become_upright():

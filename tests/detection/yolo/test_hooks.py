@@ -1,11 +1,16 @@
 import copy
+import functools
+import logging
+import multiprocessing
 import pickle
+import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from ultralytics import YOLO
+from ultralytics import YOLO, FastSAM
 
 from detection import attach, attached, detach
 from detection.yolo import DerainPredictor
@@ -122,17 +127,149 @@ def test_copies_derain_with_the_same_derainer(blur, expected):
     assert same_rows(found(yolo), expected["derained"])
 
 
-def test_nothing_of_the_derainer_is_saved(tmp_path, blur, expected):
+def test_nothing_of_the_derainer_is_saved_or_exported(tmp_path, monkeypatch, blur):
+    monkeypatch.chdir(tmp_path)  # where ultralytics writes exports of models without a file
     yolo = attach(make_yolo(), blur)
     found(yolo)
 
     yolo.save(tmp_path / "saved.pt")
-    pickled = pickle.dumps(yolo)
+    exported = yolo.export(format="torchscript", imgsz=96, verbose=False)
 
-    assert b"detection" not in pickled.replace(b"DetectionModel", b"")
-    assert b"detection.yolo" not in (tmp_path / "saved.pt").read_bytes()
-    assert same_rows(found(pickle.loads(pickled)), expected["rainy"])
+    for path in (tmp_path / "saved.pt", exported):
+        assert b"detection.yolo" not in Path(path).read_bytes()
+    saved = YOLO(tmp_path / "saved.pt")
+    assert type(saved) is YOLO
+    assert "derain" not in saved.predict(blurred(), **OPTIONS)[0].speed
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in yolo.model.modules())
+
+
+def negative(frames):
+    return [255 - frame for frame in frames]
+
+
+def test_pickles_derain_too(caplog):
+    yolo = attach(make_yolo(), negative, draw_on="derained")
+    frame = make_frame(60, 90)[..., ::-1].copy()
+    derained = found(yolo)
+
+    twin = pickle.loads(pickle.dumps(yolo))
+
+    assert isinstance(twin, YOLO)
+    assert same_rows(found(twin), derained)
+    assert np.array_equal(twin.predict(frame, **OPTIONS)[0].orig_img, 255 - frame)
+    detach(twin)
+    assert type(twin) is YOLO
+    assert not caplog.records
+
+
+def test_a_derainer_that_cannot_be_pickled_is_told_once(caplog, expected):
+    yolo = attach(make_yolo(), lambda frames: [255 - frame for frame in frames])
+    with caplog.at_level(logging.WARNING):
+        pickled = [pickle.dumps(yolo) for _ in range(2)]
+
+    [message] = caplog.messages
+    assert "will not derain: its derainer cannot be pickled" in message
+    assert same_rows(found(pickle.loads(pickled[0])), expected["rainy"])
+
+
+def send_boxes(yolo, frame, pipe):
+    (result,) = yolo.predict(frame, **OPTIONS)
+    pipe.send((len(result), "derain" in result.speed))
+
+
+def black(batch):
+    return batch * 0
+
+
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_other_processes_derain(start):
+    if start not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system cannot {start}")
+    yolo, frame = attach(make_yolo(), Derainer(black, device="cpu")), make_frame(300, 300)
+    assert len(make_yolo().predict(frame, **OPTIONS)[0]) > 10
+    torch.set_num_threads(2)  # more than ultralytics leaves: a fork does not copy them
+    count = len(yolo.predict(frame, **OPTIONS)[0])
+    context = multiprocessing.get_context(start)
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=send_boxes, args=(yolo, frame, theirs))
+    process.start()
+    try:
+        assert ours.poll(60), "the process hangs"
+        assert ours.recv() == (count, True)
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_one_model_in_two_threads_keeps_its_times(blur):
+    yolo, speeds = attach(make_yolo(), blur), []
+    found(yolo)
+
+    def work():
+        for _ in range(5):
+            speeds.append(yolo.predict(make_frame(40, 40), **OPTIONS)[0].speed)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(speeds) == 10
+    assert all("derain" in speed for speed in speeds)
+
+
+@functools.cache
+def yoloe():
+    model = YOLO("yoloe-11n-seg.yaml")
+    # In place of the embeddings of a text, for which ultralytics would fetch another network.
+    model.set_classes(["a", "b"], torch.nn.functional.normalize(torch.randn(1, 2, 512), dim=-1))
+    return model
+
+
+def prompted(**more):
+    return {"bboxes": np.array([[10, 10, 60, 60]]), "cls": np.array([0]), **more}
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [
+        ({}, 1),
+        ({"visual_prompts": prompted()}, 1),
+        ({"visual_prompts": prompted(), "refer_image": make_frame(60, 90)}, 2),
+    ],
+)
+def test_prompted_detectors_derain(options, calls, blur):
+    yolo = attach(copy.deepcopy(yoloe()), blur)
+    frame = make_frame(60, 90)[..., ::-1].copy()
+
+    (result,) = yolo.predict(frame, **{**OPTIONS, **options})
+
+    assert type(yolo).__name__ == "YOLOE"
+    assert "derain" in result.speed
+    assert blur.calls == calls
+    detach(yolo)
+    assert "derain" not in yolo.predict(frame, **{**OPTIONS, **options})[0].speed
+
+
+def test_visual_prompts_of_derained_frames_equal_stock_ones(blur):
+    frame = make_frame(60, 90)[..., ::-1].copy()
+    options = {**OPTIONS, "conf": 0.0001, "visual_prompts": prompted()}
+    theirs = copy.deepcopy(yoloe()).predict(cv2.blur(frame, (3, 3)), **options)[0]
+
+    ours = attach(copy.deepcopy(yoloe()), blur).predict(frame, **options)[0]
+
+    assert len(theirs) > 0
+    assert same_rows(ours.boxes.data, theirs.boxes.data)
+
+
+def test_fastsam_derains(tmp_path, blur):
+    make_yolo("segment").save(tmp_path / "fast.pt")
+    yolo = attach(FastSAM(tmp_path / "fast.pt"), blur)
+
+    (result,) = yolo(make_frame(60, 90), bboxes=[[10, 10, 60, 60]], **OPTIONS)
+
+    assert "derain" in result.speed
 
 
 @pytest.mark.parametrize("where", ["frame", "network"])
@@ -186,7 +323,7 @@ def test_embeddings_are_those_of_the_derained_frame(blur):
 
 
 def test_other_objects_are_refused(blur):
-    with pytest.raises(RainmerError, match="takes an ultralytics YOLO object, not dict"):
+    with pytest.raises(RainmerError, match=r"takes an ultralytics YOLO object .*, not dict; for"):
         attach({}, blur)
 
 
@@ -246,3 +383,18 @@ def test_the_derainer_keeps_its_cpu_threads(tmp_path):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+class Late(Derainer):
+    """As on a GPU: the call returns, `check` tells."""
+
+    def __call__(self, frames):
+        self._unchecked.finite = torch.tensor(False)
+        return frames
+
+
+@pytest.mark.parametrize("where", ["frame", "network"])
+def test_values_that_are_not_finite_stop_the_prediction(where):
+    yolo = attach(make_yolo(), Late("none", device="cpu"), where)
+    with pytest.raises(RainmerError, match="none gave values that are not finite"):
+        yolo.predict(make_frame(60, 90), **OPTIONS)

@@ -1,5 +1,6 @@
 """`python -m eval.detect` as a user types it."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from rainmer.errors import DatasetError, OutputError, RainmerError, SpecError
 from rainmer.files import append_line
 from rainmer.frames.images import read_image, write_image
 from tests.eval.recording import recorded_val
-from tests.eval.trees import NAMES, rain, scene, write_tree
+from tests.eval.trees import NAMES, rain, scene, write_tree, write_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -234,7 +235,10 @@ def test_quiet_runs_stay_quiet(tmp_path, detector, capsys):
 
 @pytest.mark.shared_data
 def test_the_clean_row_equals_stock_val(shared_data, tmp_path):
-    """The harness against `yolo val`: same detections, hence the same mAP by pycocotools."""
+    """The harness against `yolo val`: same detections, hence the same mAP by pycocotools.
+
+    Each label file has its first line twice: ultralytics drops it, and so do we.
+    """
     from ultralytics import YOLO
 
     from detection.timing import StageTimes
@@ -249,13 +253,16 @@ def test_the_clean_row_equals_stock_val(shared_data, tmp_path):
     for part in ("images", "labels"):
         (tmp_path / part).mkdir()
         for path in (shared_data / "coco128" / part).iterdir():
-            if path.stem in names:
+            if path.stem in names and part == "images":
                 (tmp_path / part / path.name).symlink_to(path.resolve())
+            elif path.stem in names:
+                lines = path.read_text().splitlines()
+                (tmp_path / part / path.name).write_text("\n".join([*lines, *lines[:1]]))
     names = yaml.safe_load((shared_data / "coco128" / "coco128.yaml").read_text())["names"]
     content = {"path": str(tmp_path), "train": "images", "val": "images", "names": names}
     (tmp_path / "stock.yaml").write_text(yaml.safe_dump(content))
     ids = {sample.clean.name: sample.image_id for sample in data.samples}
-    stock = recorded_val(
+    stock, own_map = recorded_val(
         YOLO(weights),
         data=str(tmp_path / "stock.yaml"),
         imgsz=640,
@@ -280,6 +287,21 @@ def test_the_clean_row_equals_stock_val(shared_data, tmp_path):
         stock_map, abs=1e-3
     )
     assert stock_map > 0.4
+    labelled = {"name": "twice", "rainy": "images", "annotations": "labels", "names": names}
+    twice = load_set(write_yaml(tmp_path, labelled))
+    assert twice.defects.counts()["repairs"] == {
+        "object listed twice, the first counts": len(list((tmp_path / "labels").iterdir()))
+    }
+    from_labels = set_truth(twice, match_categories(twice.categories, harness.names, {}))
+    assert len(from_labels.annotations) == len(truth.annotations)
+    ids = {sample.image_id: ids[sample.name] for sample in twice.samples}
+    boxes = [{**box, "image_id": ids[box["image_id"]]} for box in from_labels.annotations]
+    own_labels = dataclasses.replace(truth, annotations=tuple(boxes))
+    assert Evaluation(own_labels, ours).summary(truth.image_ids)["mAP"] == pytest.approx(
+        stock_map, abs=1e-3
+    )
+    # ultralytics integrates precision in another way than COCOeval.
+    assert own_map == pytest.approx(stock_map, abs=0.02)
 
 
 def test_where_to_derain_is_compared(tmp_path, detector, capsys):
@@ -345,3 +367,24 @@ def test_errors_by_kind_and_unions_are_rows(tmp_path, detector):
     main(arguments(file, detector, out, "--no-breakdown"))
     assert not (out / "breakdown.csv").exists()
     assert 'id="errors"' not in (out / "report.html").read_text()
+
+
+def test_repairs_of_labels_are_in_print_report_and_numbers(tmp_path, detector, capsys):
+    file = write_tree(tmp_path / "set", images=2, labels="yolo", conditions=False)
+    out = tmp_path / "run"
+    for path in (tmp_path / "set" / "labels").iterdir():
+        path.write_text(f"{path.read_text()}\n{path.read_text()}\n0 0.5 0.5\n")
+    few = ["--derain", "none", "--no-control", "--no-breakdown"]
+    with pytest.raises(DatasetError, match="malformed label line: 2"):
+        main(arguments(file, detector, out, *few))
+    printed = capsys.readouterr().out
+    kind = "object listed twice, the first counts"
+    assert f"repaired: {kind}: 5 (day_01.txt:4, day_01.txt:5, day_01.txt:6, ...)" in printed
+    assert json.loads((out / "metrics.json").read_text())["defects"] == {
+        "errors": {"malformed label line": 2},
+        "repairs": {kind: 5},
+        "notes": {},
+    }
+    report = (out / "report.html").read_text()
+    assert "Labels: what was repaired" in report
+    assert kind in report

@@ -62,7 +62,7 @@ def class_rows(count=3, name="prenet", condition="all", class_name="class {}"):
                     boxes=4 * index,
                     ap=0.5 + (delta or 0.0),
                     ap50=0.6,
-                    change=delta,
+                    change=Score(delta),
                 )
             )
     return rows
@@ -362,7 +362,7 @@ def test_class_chart_shows_the_extremes(count, shown):
     widths = [bar.get_width() for bar in figure.axes[0].patches]
     assert len(widths) == shown
     assert widths == sorted(widths, reverse=True)
-    changes = [100 * one.change for one in chosen]
+    changes = [100 * one.change.value for one in chosen]
     assert np.isclose(widths[0], max(changes))
     assert np.isclose(widths[-1], min(changes))
 

@@ -252,14 +252,27 @@ def test_sets_of_one_name_are_told_apart(sets, tmp_path):
         run(tmp_path / "run", [sets[0], other])
 
 
-def test_unreadable_images_are_left_out_and_named(tmp_path):
-    file = write_set(tmp_path, "torn")
+def test_unreadable_images_and_repaired_labels_are_named(tmp_path, capsys):
+    file = write_set(tmp_path, "torn", labels="yolo")
+    labels = tmp_path / "torn" / "labels" / "night_00.txt"
+    labels.write_text(f"{labels.read_text()}\n{labels.read_text()}")
     path = tmp_path / "torn" / "rainy" / "day_01.png"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DatasetError, match=r"torn has defects: unreadable image, skipped: 1"):
         run(tmp_path / "run", [file])
     assert set(read(tmp_path / "run", "relation").query("condition == 'all'")["images"]) == {7}
-    assert "day_01.png" in (tmp_path / "run" / "report.html").read_text()
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "day_01.png" in report
+    assert "Labels: what was repaired" in report
+    kind = "object listed twice, the first counts"
+    printed = f"repaired: torn: {kind}: 2 (night_00.txt:3, night_00.txt:4)"
+    assert printed in capsys.readouterr().out
+    (described,) = json.loads((tmp_path / "run" / "metrics.json").read_text())["sets"]
+    assert described["defects"] == {
+        "errors": {"unreadable image, skipped": 1},
+        "repairs": {kind: 2},
+        "notes": {},
+    }
 
 
 def test_an_interrupted_run_resumes_to_the_same_numbers(sets, finished, tmp_path, monkeypatch):

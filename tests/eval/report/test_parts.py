@@ -1,5 +1,7 @@
 """The parts of pages: what they say, and that templates show all of it."""
 
+import dataclasses
+
 import pytest
 from markupsafe import Markup
 
@@ -7,6 +9,7 @@ from eval.report.facts import RunFacts
 from eval.report.page import render_page
 from eval.report.parts import Banner, Cell, Group, Head, Line, Table, Tile, effect_of, flat_table
 from eval.scores.score import Score
+from rainmer.data.defects import Defects
 from tests.eval.pages import Page, check_self_contained
 
 FACTS = RunFacts(
@@ -21,7 +24,7 @@ FACTS = RunFacts(
 EMPTY = Table(about="nothing", texts=["set"], numbers=[], groups=[])
 
 
-def page_with(table, **head):
+def page_with(table, facts=FACTS, **head):
     told = {"title": "A title", "question": "A question?", "headline": "It gains 3 [-1, 7]"} | head
     text = render_page(
         "relation.html",
@@ -32,7 +35,7 @@ def page_with(table, **head):
         gains=EMPTY,
         all_gains=EMPTY,
         images=EMPTY,
-        facts=FACTS,
+        facts=facts,
     )
     check_self_contained(text)
     return Page(text)
@@ -132,3 +135,18 @@ def test_a_flat_table_leaves_out_a_constant_first_column(conditions, texts):
     assert table.texts == texts
     assert all(len(line.texts) == len(texts) for line in table.groups[0].lines)
     assert "Counts" in page_with(table).text
+
+
+def test_repairs_of_labels_are_a_section_only_where_there_are_any():
+    defects = Defects()
+    defects.error("malformed box", "a.txt:1")
+    facts = dataclasses.replace(FACTS, defects={"wet <roads>": defects})
+    assert "what was repaired" not in page_with(EMPTY, facts).text
+    for line in range(4):
+        defects.repair("object listed twice", f"a.txt:{line}")
+    text = page_with(EMPTY, facts).text
+    assert "Labels: what was repaired" in text
+    assert "object listed twice" in text
+    assert "a.txt:0, a.txt:1, a.txt:2, ..." in text
+    other = dataclasses.replace(facts, defects=facts.defects | {"night": defects})
+    assert "wet <roads>" in page_with(EMPTY, other).text

@@ -95,6 +95,16 @@ def test_small_boxes_of_a_crowd_have_no_label():
     assert not len(where(many[above], "missed")[0])
 
 
+def test_names_that_no_font_has_become_numbers_with_a_legend():
+    boxes = {"\udcff": 7, "car": 2, "": 0}
+    marks = [Mark((20, 40, 90, 80), "found", name, 0.5, number) for name, number in boxes.items()]
+    assert [mark.shown for mark in marks] == ["7", "car", "0"]
+    strip = Strip("a.jpg", "all", "prenet", 1.0, [Panel("rainy", grey(), marks)])
+    assert strip.numbered == {"0": "", "7": "\udcff"}
+    number = Mark((20, 40, 90, 80), "found", "7", 0.5)
+    assert np.array_equal(*(draw_panel(grey(), [mark], 100) for mark in (marks[0], number)))
+
+
 def test_counts_name_what_there_is():
     marks = [Mark((0, 0, 1, 1), kind, "x") for kind in ("missed", "found", "found")]
     assert count_outcomes(marks) == "2 found, 1 missed"

@@ -1,3 +1,4 @@
+import io
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from eval.report.tables import (
     UNDEFINED,
+    align_table,
     format_count,
     format_db,
     format_interval,
@@ -77,3 +79,15 @@ def test_shorten_keeps_the_limit_and_both_ends(text, limit):
     short = shorten(text, limit)
     assert len(short) <= limit
     assert short == text or (short[:2] == text[:2] and short[-2:] == text[-2:])
+
+
+def test_a_table_is_aligned_in_any_encoding(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    lines = align_table(["name", "Δ", "n"], [["雨\n", "–", "10"], ["car", "1.0", "9"]], 1)
+    assert lines.splitlines() == [
+        "name    delta   n",
+        "-----------------",
+        r"\u96e8      -  10",
+        "car       1.0   9",
+    ]

@@ -158,7 +158,11 @@ def test_markdown():
 
 
 def test_latex():
-    rows = [entry("rain100H"), entry("rain100H", "a_b & 5%~\\", 30.0, 0.7), entry("rain100H", "c")]
+    rows = [
+        entry("rain100H"),
+        entry("rain100H", "a_b &\n\n5%~\\", 30.0, 0.7),
+        entry("rain100H", "c"),
+    ]
     text = to_latex(table([*rows, entry("rain100H", "d", math.inf, 0.6, images=3)]))
     assert (
         r"a\_b \& 5\%\textasciitilde{}\textbackslash{} & \textbf{30.00} / \textbf{0.7000}" in text

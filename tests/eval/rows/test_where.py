@@ -56,7 +56,7 @@ def boxes_of_rows(folder, derainer, where, cache=None):
 
 def boxes_of_val(folder, derainer, where, tmp_path):
     yolo = attach(YOLO(folder / "tiny.pt"), derainer, where)
-    records = recorded_val(
+    records, _ = recorded_val(
         yolo,
         data=str(folder / "stock.yaml"),
         **OPTIONS,

@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eval.scores.bootstrap import average_precisions, difference_interval, draw_weights
+from eval.scores.bootstrap import (
+    average_precisions,
+    class_precisions,
+    class_recalls,
+    difference_interval,
+    draw_weights,
+)
 from eval.scores.coco import ClassScore, Counts, Evaluation, GroundTruth
+from eval.scores.means import mean_over_classes
 
 
 def random_case(seed, images=12, classes=4, crowd=0.05):
@@ -99,6 +106,22 @@ def test_matches_give_the_same_map(seed):
     assert whole == pytest.approx(evaluation.summary(truth.image_ids)["mAP"], abs=1e-12)
     expected = evaluation.summary([i for i in truth.image_ids if i % 3])["mAP"]
     assert np.isnan(part) if expected is None else part == pytest.approx(expected, abs=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_matches_give_the_same_ap_and_recall_of_each_class(seed):
+    truth, results = random_case(seed)
+    if not any(not a["iscrowd"] for a in truth.annotations):
+        return
+    evaluation = Evaluation(truth, results)
+    classes = evaluation.class_matches()
+    weights = np.ones((1, len(evaluation.image_ids)))
+    expected = [score.ap for score in evaluation.per_class(truth.image_ids)]
+    ours = class_precisions(classes, weights)[0]
+    assert [None if np.isnan(ap) else pytest.approx(ap, abs=1e-12) for ap in ours] == expected
+    recall = mean_over_classes(class_recalls(classes, weights))[0]
+    assert recall == pytest.approx(evaluation.summary(truth.image_ids)["AR"], abs=1e-12)
 
 
 def test_an_image_that_counts_twice_equals_two_such_images():

@@ -11,8 +11,9 @@ import yaml
 
 from eval.sets import ALL, load_set
 from rainmer.errors import ConfigError, DatasetError
-from rainmer.frames.images import write_image
+from rainmer.frames.images import read_image, write_image
 from tests.eval.trees import write_tree, write_yaml
+from tests.images import encoded
 
 
 def edit_annotations(tmp_path, change):
@@ -112,6 +113,7 @@ def test_missing_partners_and_unreadable_headers_are_left_out(tmp_path):
     assert [s.name for s in data.samples] == ["night_00.png", "night_02.png", "night_04.png"]
     assert "rainy image without clean partner, skipped: 1 (day_01.png)" in data.defects.lines()
     assert "unreadable image, skipped: 2 (day_03.png, day_05.png)" in data.defects.lines()
+    assert "annotated image without file" not in data.defects.notes  # they are there
 
 
 def test_exif_orientation_counts_for_the_size(tmp_path):
@@ -141,7 +143,8 @@ BAD_BOXES = [
     ("malformed annotation", lambda a: a.update(image_id=None)),
     ("malformed annotation", lambda a: a.update(image_id=[0])),
     ("malformed annotation", lambda a: a.update(image_id=False)),
-    ("malformed annotation", lambda a: a.update(category_id="thing")),
+    ("annotation of an unknown category", lambda a: a.update(category_id="thing")),
+    ("malformed annotation", lambda a: a.update(category_id="")),
     ("malformed annotation", lambda a: a.update(category_id=0.5)),
     ("malformed annotation", lambda a: a.update(iscrowd="yes")),
     ("malformed annotation", lambda a: a.update(iscrowd=2)),
@@ -171,7 +174,8 @@ def test_ids_may_be_digits_in_strings(tmp_path):
     assert after.samples == before.samples
     assert after.annotations == before.annotations
     assert after.categories == before.categories
-    assert not after.defects.lines()
+    assert after.defects.counts()["repairs"] == {"number given as text, read as a number": 24}
+    assert not after.defects.errors
 
 
 @pytest.mark.parametrize("area", [0, -3, "large", True, float("nan"), 10**400], ids=range(6))
@@ -204,16 +208,15 @@ def test_attributes_of_the_wrong_form_are_ignored_and_noted(tmp_path):
 
 
 BROKEN_COCO = {
-    "image id 0 is used twice \\(night_00.jpg, day_01.jpg\\)": lambda c: c["images"][1].update(
+    "image id 0 is used twice \\('night_00.jpg', 'day_01.jpg'\\)": lambda c: c["images"][1].update(
         id=0
     ),
     "image id 1 is used twice": lambda c: c["images"][0].update(id="1"),
-    "category id 0 is used twice \\(red thing, green thing\\)": (
+    "category id 0 is used twice \\('red thing', 'green thing'\\)": (
         lambda c: c["categories"][1].update(id=0)
     ),
-    "the id 'first' of image 'night_00.jpg' is no whole": lambda c: c["images"][0].update(
-        id="first"
-    ),
+    "the id '' of image 'night_00.jpg' is neither": lambda c: c["images"][0].update(id=""),
+    "image id 'a' is used twice": lambda c: [image.update(id="a") for image in c["images"][:2]],
     "the id None of image": lambda c: c["images"][0].update(id=None),
     "the id True of image": lambda c: c["images"][0].update(id=True),
     "the id 0.5 of category 'red thing'": lambda c: c["categories"][0].update(id=0.5),
@@ -373,3 +376,42 @@ def test_a_reader_that_has_had_enough_is_no_error():
         text = process.stderr.read().decode()
     assert text == ""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize("labels", ["coco", "yolo"])
+def test_linked_folders_hold_images_and_labels(tmp_path, labels):
+    file = write_tree(tmp_path / "set", labels=labels)
+    before = load_set(file)
+    for name in ("rainy", "clean", "labels"):
+        folder = tmp_path / "set" / name
+        if folder.exists():
+            folder.rename(tmp_path / name)
+            folder.mkdir()
+            (folder / "day").symlink_to(tmp_path / name)
+            (folder / "day" / "loop").symlink_to(folder)
+    after = load_set(file)
+    assert [f"day/{s.name}" for s in before.samples] == [s.name for s in after.samples]
+    assert [a["bbox"] for a in before.annotations] == [a["bbox"] for a in after.annotations]
+    assert not after.defects.lines()
+
+
+def test_images_of_any_format_belong_to_their_annotations(tmp_path, monkeypatch):
+    file = write_tree(tmp_path)
+    for number, (kind, suffix) in enumerate(
+        [("AVIF", ".avif"), ("HEIF", ".heic"), ("GIF", ".gif")]
+    ):
+        path = tmp_path / "rainy" / f"{'day' if number % 2 else 'night'}_{number:02d}.png"
+        path.with_suffix(suffix).write_bytes(encoded(read_image(path), kind))
+        path.unlink()
+    (tmp_path / "rainy" / "day_01.cr2").touch()
+    (tmp_path / "rainy" / "notes.txt").touch()
+    data = load_set(file)
+    assert len(data.samples) == 6
+    assert data.defects.lines() == [
+        "other files in the folder of rainy images: 1 (1 file skipped by its suffix: .cr2 1)"
+    ]
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    defects = load_set(file).defects
+    assert defects.error_lines() == ["unreadable image, skipped: 1 (day_01.heic)"]
+    (reason,) = defects.notes["why images are unreadable"]
+    assert reason.endswith('day_01.heic: HEIC needs another package: pip install "rainmer[heif]"')

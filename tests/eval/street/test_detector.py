@@ -7,7 +7,7 @@ from eval.street import CLASSES
 from eval.street.detector import SHIPPED, detector_weights, save_detector
 from eval.street.splits import TEST, write_split
 from eval.street.train_detector import Recipe, Scenes, Training, augmented, batches, measure
-from rainmer.errors import WeightsError
+from rainmer.errors import RainmerError, WeightsError
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +100,8 @@ def test_training_goes_on_where_it_stopped(scenes, tmp_path):
     losses = [training.run_epoch(scenes, 160, quiet=True) for training in (straight, resumed)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert np.isfinite(losses[0])
+    good = (tmp_path / "state.pt").read_bytes()
+    next(resumed.average.parameters()).data.fill_(float("nan"))
+    with pytest.raises(RainmerError, match=r"is not finite after epoch 2, so .*state\.pt stays"):
+        resumed.save(tmp_path / "state.pt")
+    assert (tmp_path / "state.pt").read_bytes() == good

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 import types
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -22,6 +22,8 @@ from rainmer.derain.jobs import RECORD_NAME, find_jobs
 from rainmer.errors import ImageError, OutputError, SpecError
 from rainmer.frames.images import read_image, write_image
 from rainmer.frames.video import VideoWriter, open_video, partial_path
+from tests.images import FORMATS
+from tests.videos import cut, record, sound_of, zero_avi_frame
 
 
 def picture(seed=0, size_hw=(24, 32)):
@@ -173,13 +175,13 @@ def test_video(tmp_path, capsys, batch):
     write_clip(tmp_path / "drive.avi")
     derain(tmp_path / "drive.avi", "--out", tmp_path / "out", "--batch", batch)
     with open_video(tmp_path / "drive.avi") as video:
-        expected = [Derainer("median", device="cpu")(frame) for frame in video]
+        expected = [Derainer("median", device="cpu")(frame.image) for frame in video]
     with open_video(tmp_path / "out/drive.avi") as video:
         assert (video.fps, video.size_hw) == (12.5, (32, 48))
         frames = list(video)
     assert len(frames) == 10
     for frame, wanted in zip(frames, expected, strict=True):
-        assert np.abs(frame.astype(int) - wanted).mean() < 6  # other frames differ by over 20
+        assert np.abs(frame.image.astype(int) - wanted).mean() < 6  # other frames differ by over 20
     assert "0 images and 1 video of 10 frames" in capsys.readouterr().out
 
 
@@ -305,23 +307,87 @@ def test_links_and_folders_named_as_images_are_counted(rainy, tmp_path, capsys):
     for images in (4, 0):
         with pytest.raises(ImageError, match="could not be read in full: ") as caught:
             derain(rainy, "--out", tmp_path / "out")
-        for name in ("dangling.png: No such file", "empty.png: Is a directory", "circle.mp4"):
+        for name in ("dangling.png: No such file", "circle.mp4"):
             assert name in str(caught.value)
         assert "frames.mp4" not in str(caught.value)
+        assert "empty.png" not in str(caught.value)  # a folder, which holds nothing
         assert f"derained {images} images" in capsys.readouterr().out
     assert "frames.mp4/0.png" in names_below(tmp_path / "out")
 
 
 def test_a_video_that_ends_early_is_kept_and_counted(rainy, tmp_path, capsys):
-    write_clip(rainy / "cut.avi", count=20)
-    content = (rainy / "cut.avi").read_bytes()
-    (rainy / "cut.avi").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ImageError) as caught:
+    write_clip(rainy / "drive.avi", count=20)
+    cut(rainy / "drive.avi", 0.5)
+    with pytest.raises(ImageError, match=r"^1 of 4 files .*drive\.avi: .*ends early, after frame"):
         derain(rainy, "--out", tmp_path / "out")
-    found = re.search(r"^1 of 4 files .*cut\.avi ends early: (\d+) of 20 frames", str(caught.value))
-    with open_video(tmp_path / "out/cut.avi") as video:
-        assert video.frame_count == int(found[1])
-    assert f"derained 3 images and 1 video of {found[1]} frames" in capsys.readouterr().out
+    with open_video(tmp_path / "out/drive.avi") as video:
+        count = len(list(video))
+    assert 0 < count < 20
+    assert f"derained 3 images and 1 video of {count} frames" in capsys.readouterr().out
+
+
+def test_a_damaged_frame_is_told_by_every_run_until_the_file_is_whole(rainy, tmp_path, capsys):
+    write_clip(rainy / "drive.avi")
+    whole = (rainy / "drive.avi").read_bytes()
+    zero_avi_frame(rainy / "drive.avi", 3)
+    told = []
+    for images in (3, 0):
+        with pytest.raises(ImageError, match=r"drive\.avi: 1 damaged frame left out: 3 ") as caught:
+            derain(rainy, "--out", tmp_path / "out")
+        told.append(str(caught.value).partition("full: ")[2])
+        expected = f"derained {images} images and 1 video of 9 frames"
+        assert expected in capsys.readouterr().out
+    assert told[0] == told[1]
+    with open_video(tmp_path / "out/drive.avi") as video:
+        times = [frame.time_s for frame in video]
+    assert times == pytest.approx([i / 12.5 for i in range(10) if i != 3])
+    (rainy / "drive.avi").write_bytes(whole)
+    derain(rainy, "--out", tmp_path / "out")
+    assert "1 video of 10 frames" in capsys.readouterr().out
+    derain(rainy, "--out", tmp_path / "out")
+    assert "0 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_videos_keep_their_times_and_their_sound(tmp_path, suffix):
+    times_s = [i / 30 for i in range(10)] + [1 + i / 10 for i in range(5)]
+    record(tmp_path / f"drive{suffix}", times_s, sound=True)
+    derain(tmp_path / f"drive{suffix}", "--out", tmp_path / "out", "--batch", 4)
+    with (
+        open_video(tmp_path / f"drive{suffix}") as video,
+        open_video(tmp_path / f"out/drive{suffix}") as result,
+    ):
+        times = [frame.time_s for frame in video]
+        assert [frame.time_s for frame in result] == pytest.approx(times)
+    assert np.diff(times) == pytest.approx(np.diff(times_s), abs=1e-3)
+    theirs, ours = sound_of(tmp_path / f"drive{suffix}"), sound_of(tmp_path / f"out/drive{suffix}")
+    assert [content for _, content in ours] == [content for _, content in theirs]
+
+
+@pytest.mark.parametrize(("size_hw", "expected"), [((32, 48), [3]), ((360, 640), [1, 1, 1])])
+def test_on_the_cpu_large_frames_come_one_by_one(tmp_path, monkeypatch, size_hw, expected):
+    """So the bar moves with each of them, and nothing is lost: a batch would be no faster."""
+    (tmp_path / "counted.py").write_text(
+        "calls = []\n"
+        "def derain(batch):\n"
+        "    calls.append(len(batch))\n"
+        "    return batch\n"
+        "derain.fingerprint = '1'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "counted", raising=False)
+    write_clip(tmp_path / "drive.mp4", 3, size_hw)
+    derain(tmp_path / "drive.mp4", "--out", tmp_path / "out", spec="python:counted:derain")
+    assert sys.modules["counted"].calls == expected
+
+
+def test_codec_and_quality_of_videos(tmp_path):
+    write_clip(tmp_path / "drive.mp4", count=2)
+    derain(tmp_path / "drive.mp4", "--out", tmp_path / "out", "--codec", "vp9", "--crf", 40)
+    with av.open(str(tmp_path / "out/drive.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == "vp9"
+    with pytest.raises(OutputError, match="libx264 takes 0"):
+        derain(tmp_path / "drive.mp4", "--out", tmp_path / "out", "--overwrite", "--crf", 60)
 
 
 def test_many_unreadable_files_are_counted(tmp_path):
@@ -400,7 +466,7 @@ def test_an_unknown_derainer(rainy, tmp_path):
 def test_wrong_suffix(rainy, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         derain(rainy, "--out", tmp_path / "out", "--suffix", "gif")
-    assert "'gif' is no image type: use one of .bmp" in capsys.readouterr().err
+    assert "'gif' is no image type to write: use one of .bmp" in capsys.readouterr().err
 
 
 def test_output_folder_that_cannot_be(rainy, tmp_path):
@@ -431,3 +497,46 @@ def test_a_mistake_is_one_line_and_code_2(tmp_path):
     failed = run(tmp_path / "none.png", "--out", tmp_path / "out", "--derain", "none")
     assert failed.returncode == 2
     assert failed.stderr == f"error: no file or folder {tmp_path / 'none.png'}\n"
+
+
+def test_what_is_read_but_not_written_becomes_png(tmp_path, caplog):
+    rainy = tmp_path / "rainy"
+    rainy.mkdir()
+    for stem, kind in zip(
+        "abcdef", ("AVIF", "HEIF", "GIF", "JPEG2000", "MPO", "WEBP"), strict=True
+    ):
+        (rainy / f"{stem}{FORMATS[kind]}").write_bytes(
+            encoded(kind, image=Image.fromarray(picture(3)))
+        )
+    for name in ("raw.cr2", "notes.txt", "more.txt"):
+        (rainy / name).touch()
+    derain(rainy, "--out", tmp_path / "out", spec="none")
+    results = ["a.png", "b.png", "c.png", "d.png", "e.png", "f.webp"]
+    assert names_below(tmp_path / "out") == results
+    for name, result in zip(sorted(rainy.glob("[a-e].*")), results, strict=False):
+        assert np.array_equal(read_image(tmp_path / "out" / result), read_image(name))
+    assert caplog.messages == [f"{rainy}: 3 files skipped by their suffix: .txt 2, .cr2 1"]
+
+
+def test_linked_folders_are_derained(rainy, tmp_path):
+    write_image(tmp_path / "else" / "c.png", picture(4))
+    (rainy / "day").symlink_to(tmp_path / "else")
+    (rainy / "loop").symlink_to(rainy)
+    expected = ["a.png", "b.png", "day/c.png", "night/a.png"]
+    for out, argument in (("out", rainy), ("out2", f"{rainy}/**/*.png"), ("out3", f"{rainy}/**")):
+        derain(argument, "--out", tmp_path / out, spec="none")
+        assert names_below(tmp_path / out) == expected
+
+
+def test_stretch(tmp_path, caplog):
+    ramp = np.linspace(7000, 9000, 32 * 64).astype(np.uint16).reshape(32, 64)
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), ramp)
+    levels = []
+    for options in ([], ["--stretch"], ["--stretch", "0,100"], ["--stretch", "0,100"]):
+        derain(tmp_path / "in", "--out", tmp_path / "out", *options, spec="none")
+        levels.append(len(np.unique(read_image(tmp_path / "out/a.png"))))
+    assert levels[0] == 9
+    assert levels[1] > 240
+    assert levels[2:] == [256, 256]
+    assert ["--stretch keeps more" in message for message in caplog.messages] == [True]

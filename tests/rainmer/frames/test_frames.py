@@ -15,8 +15,8 @@ from PIL import Image
 
 from rainmer.errors import ImageError, OutputError
 from rainmer.frames.arrays import quantize, reverse_channels, to_batch, to_frames
+from rainmer.frames.formats import WRITABLE_SUFFIXES
 from rainmer.frames.images import (
-    IMAGE_SUFFIXES,
     decode_image,
     encode_image,
     image_orientation,
@@ -165,7 +165,7 @@ def test_png_round_trip(frame):
     assert np.array_equal(decode_image(encode_image(frame)), frame)
 
 
-@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(WRITABLE_SUFFIXES))
 def test_every_suffix_has_an_encoder(tmp_path, picture, suffix):
     path = tmp_path / "new" / f"image{suffix.upper()}"
     write_image(path, picture)

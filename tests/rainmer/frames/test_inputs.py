@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from rainmer.errors import ImageError
@@ -50,10 +52,10 @@ def test_what_can_be_no_image_is_found_too(tmp_path):
     (tmp_path / "empty.png").mkdir()
     (tmp_path / "frames.mp4").mkdir()
     (tmp_path / "frames.mp4" / "0.png").touch()
-    expected = ["circle.png", "dangling.png", "empty.png", "frames.mp4/0.png"]
+    expected = ["circle.png", "dangling.png", "frames.mp4/0.png"]
     assert names(tmp_path) == expected
     assert names(tmp_path, tmp_path / "out") == expected
-    assert names(tmp_path / "*.png") == expected[:3]
+    assert names(tmp_path / "*.png") == expected[:2]
     assert real_path(tmp_path / "circle.png").name == "circle.png"
 
 
@@ -61,6 +63,31 @@ def test_what_can_be_no_image_is_found_too(tmp_path):
 def test_names_that_cannot_be(text):
     with pytest.raises(ImageError, match=r"no file or folder|holds no images"):
         find_inputs(text)
+
+
+def test_linked_folders_are_searched_and_others_files_counted(folder, caplog):
+    (folder / "day").mkdir()
+    (folder / "day" / "linked").symlink_to(folder / "night")
+    (folder / "night" / "loop").symlink_to(folder)
+    expected = ["a.MP4", "b.png", "day/linked/a.jpg", "night/a.jpg"]
+    assert names(folder) == expected
+    assert names(folder / "**") == expected
+    assert caplog.messages == [f"{folder}: 1 file skipped by its suffix: .txt 1"] * 2
+    caplog.clear()
+    assert names(folder / "[d-n]*") == expected[2:]
+    assert names(folder, folder / "day") == ["a.MP4", "b.png", "night/a.jpg"]
+    assert caplog.messages == [f"{folder}: 1 file skipped by its suffix: .txt 1"] * 2
+
+
+def test_a_folder_that_cannot_be_listed_is_named(folder, caplog, monkeypatch):
+    def scandir(path, original=os.scandir):
+        if os.fspath(path).endswith("night"):
+            raise PermissionError(13, "Permission denied")
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert names(folder) == ["a.MP4", "b.png"]
+    assert f"cannot list the folder {folder}/night: Permission denied: what" in caplog.text
 
 
 def test_failures_are_counted_and_the_first_named():

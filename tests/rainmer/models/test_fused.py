@@ -69,14 +69,15 @@ def test_every_option(options):
 
 @settings(deadline=None, max_examples=8)
 @given(
-    # Smaller maps than that have ties between cosines, which rounding decides.
     height=st.integers(17, 70),
     width=st.integers(17, 40),
     count=st.integers(1, 3),
     strip_bytes=st.sampled_from([1, 1 << 14, 1 << 18]),
 )
 def test_strips_of_any_size_do_not_matter(height, width, count, strip_bytes):
-    model = tiny("detgalpha_resprompt", bias=True, dim=12, heads=(1, 1, 2, 2))
+    # Without sparse attention: of many sizes one has two logits so close that rounding decides
+    # which of them is kept.
+    model = tiny("detgalpha_resprompt", bias=True, dim=12, heads=(1, 1, 2, 2), sparse_rates=())
     image, query = images(count, 3, height, width), images(1, 3, 16, 16, seed=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(strips_module, "_STRIP_BYTES", strip_bytes)

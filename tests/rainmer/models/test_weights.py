@@ -186,7 +186,9 @@ def test_advice_of_torch_is_cut_off(tmp_path):
 
 def test_entries_have_names(tmp_path):
     torch.save({"a": torch.zeros(1), 1: torch.zeros(1)}, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"w\.pth is no state dict: 1 is not the name of"):
+    with pytest.raises(
+        WeightsError, match=r"w\.pth: the checkpoint is no state dict: 1 is not the name of"
+    ):
         load_state_dict_file(tmp_path / "w.pth")
 
 

@@ -14,6 +14,7 @@ from rainmer.errors import ConfigError, DatasetError, ImageError, OutputError
 from rainmer.frames.images import read_image, write_image
 from rainmer.frames.video import VideoWriter, open_video
 from rainmer.rain.__main__ import main
+from tests.videos import distance, record
 
 SIZE = (48, 64)
 KINDS = ("rainy", "clean", "alpha")
@@ -170,10 +171,23 @@ def test_videos_get_drops_that_move(rain, tmp_path, preset):
     out = rain(tmp_path / "drive.mp4", "--video", "--rate", 120, "--batch", 4, preset=preset)
     with open_video(out / "rainy/drive.mp4") as video, open_video(out / "clean/drive.mp4") as dry:
         assert video.fps == pytest.approx(10.0)
-        frames, clean = list(video), list(dry)
+        frames, clean = ([frame.image for frame in clip] for clip in (video, dry))
     assert len(frames) == len(clean) == 6
     assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(frames))
     assert (np.mean(clean) < 70) == (preset == "night")
+
+
+def test_rain_falls_by_the_clock_not_by_the_frame(rain, tmp_path):
+    """A frame at a time gets the same rain, however many frames came before."""
+    pictures = {}
+    for name, times_s in (("even", [0, 0.1, 0.2, 0.3]), ("uneven", [0, 0.3])):
+        record(tmp_path / name / "drive.mp4", times_s, size_hw=SIZE, frame=lambda *_: picture())
+        out = rain(tmp_path / name / "drive.mp4", "--rate", 120, preset="streaks")
+        with open_video(out / "rainy/drive.mp4") as video:
+            pictures[name] = {round(frame.time_s, 3): frame.image for frame in video}
+    even, uneven = pictures["even"], pictures["uneven"]
+    assert list(uneven) == [0, 0.3]
+    assert distance(uneven[0.3], even[0.3]) < 0.5 * distance(uneven[0.3], even[0.1])
 
 
 def test_an_image_becomes_a_clip(photos, rain):
@@ -248,3 +262,11 @@ def test_pictures_do_not_depend_on_threads(photos, rain):
     for name in files(one):
         a, b = read_image(one / name).astype(int), read_image(two / name).astype(int)
         assert np.abs(a - b).max() <= 1
+
+
+def test_linked_folders_are_rendered(photos, rain, tmp_path):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "day").symlink_to(photos)
+    (photos / "loop").symlink_to(tmp_path / "linked")
+    assert "rainy/day/sub/a.png" in files(rain(tmp_path / "linked", preset="streaks"))
+    assert len(files(tmp_path / "out")) == 9

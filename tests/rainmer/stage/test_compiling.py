@@ -89,6 +89,6 @@ def test_the_stage_compiles_for_few_sizes():
     assert derainer.fingerprint != plain.fingerprint
     [result] = derainer(frames)
     assert result.shape == frames[0].shape
-    assert derainer._restorer.size_multiple == 32
+    assert derainer._restorer.rules.multiple == 32
     aligned = [np.ascontiguousarray(frames[0][:32, :32])]
     np.testing.assert_array_equal(derainer(aligned)[0], plain(aligned)[0])

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import yaml
 from rainmer.config import to_mapping
 from rainmer.errors import ConfigError
 from rainmer.train.config import TrainConfig, differing_keys, read_config
+from rainmer.train.sources import RenderedSource
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
 
@@ -15,6 +17,12 @@ def test_every_configuration_is_valid(path):
     config = read_config(path)
     assert config.name == path.stem
     assert config.build_network(on="meta").name == config.network
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_rain_of_every_configuration_can_be_rendered(path, photos):
+    for name, source in read_config(path).data.rendered.items():
+        RenderedSource(name, dataclasses.replace(source, images=str(photos), depth=None))
 
 
 def test_changes_reach_nested_fields(config_file):

@@ -22,7 +22,7 @@ from rainmer.files import read_lines
 from rainmer.frames.images import write_image
 from rainmer.models import rainmer as rainmer_module
 from rainmer.train import step as step_module
-from rainmer.train.checkpoint import read_checkpoint
+from rainmer.train.checkpoint import read_checkpoint, write_checkpoint
 from rainmer.train.config import TrainConfig
 from rainmer.train.run import CHECKPOINT, train
 from tests.numerics import assert_same_sum, rounding
@@ -193,23 +193,118 @@ def test_a_gradient_of_the_encoder_that_is_not_finite_is_skipped_and_named(
     assert all(torch.isfinite(value).all() for value in state.values())
 
 
-def test_weights_that_are_not_finite_do_not_replace_a_good_checkpoint(tmp_path, run_mapping):
-    run_mapping["save_every"] = 1
+PLACES = {
+    "model.network": lambda trainer: trainer.network.state_dict(),
+    "model.momentum_encoder": lambda trainer: trainer.model.momentum_encoder.state_dict(),
+    "optimisers.1.state": lambda trainer: next(iter(trainer.optimisers[1].state.values())),
+    "archives": lambda trainer: {"colours": trainer.archives.colours},
+    "average": lambda trainer: trainer.average.weights,
+}
+
+
+def test_nothing_that_is_not_finite_replaces_a_good_file(tmp_path, run_mapping):
+    run_mapping["validation"] = {"pairs": run_mapping["data"]["pairs"], "every": 2, "limit": 1}
+    run_mapping.update(save_every=1, keep_every=2)
+    out = tmp_path / "run"
+    run(run_mapping, out, max_steps=1)
+    kept = {path.name: path.read_bytes() for path in out.glob("*.safetensors")}
     original = step_module.Trainer.step
 
     def broken(trainer, batches):
         result = original(trainer, batches)
-        if trainer.iteration == 3:
-            with torch.no_grad():
-                next(iter(trainer.network.parameters())).fill_(float("inf"))
+        for place, tensors in PLACES.items():
+            tensor = next(t for t in tensors(trainer).values() if t.ndim)
+            before = tensor.detach().clone()
+            tensor.data.fill_(float("inf"))
+            assert trainer.broken_value().startswith(f"{place}.")
+            if place != "average":
+                tensor.data.copy_(before)
         return result
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step_module.Trainer, "step", broken)
-        with pytest.raises(RainmerError, match="are not finite at step 3, so nothing was saved"):
-            run(run_mapping, tmp_path / "run")
-    assert read_checkpoint(tmp_path / "run" / CHECKPOINT)["step"] == 2
-    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
+        with pytest.raises(
+            RainmerError, match=r"^average\S+ is not finite at step 2.*of step 1, is .*last\.pt"
+        ):
+            run(run_mapping, out)
+    assert read_checkpoint(out / CHECKPOINT)["step"] == 1
+    assert {path.name: path.read_bytes() for path in out.glob("*.safetensors")} == kept
+
+
+def test_a_step_that_breaks_a_weight_ends_the_run_at_once(tmp_path, run_mapping):
+    run_mapping["optimiser"] = {"lr": 1e30, "warmup": 0, "weight_decay": 1e10}
+    with pytest.raises(
+        RainmerError,
+        match=r"^the weight \S+ is not finite after step 1: .*no checkpoint is in .*run",
+    ):
+        run(run_mapping, tmp_path / "run")
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+def test_a_skipped_step_leaves_the_statistics_of_batch_norms(tmp_path, run_mapping):
+    run_mapping.update(network="rcdnet", variant=None, pixel_loss="own", save_every=1)
+    run_mapping["model"] = {"stages": 1, "extra_channels": 1, "blocks": 1}
+    original = models.RCDNet.training_loss
+    calls = []
+
+    def sometimes(network, rainy, clean):
+        calls.append(1)
+        return original(network, rainy * (float("nan") if len(calls) == 2 else 1.0), clean)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models.RCDNet, "training_loss", sometimes)
+        run(run_mapping, tmp_path / "run", max_steps=3)
+    state = read_checkpoint(tmp_path / "run" / CHECKPOINT)
+    assert state["skipped"] == 1
+    counts = [v for k, v in state["trainer"]["model"].items() if k.endswith("batches_tracked")]
+    assert {int(count) for count in counts} == {2}
+
+
+def test_a_run_does_not_go_on_from_what_is_not_finite(tmp_path, run_mapping):
+    out = tmp_path / "run"
+    run(run_mapping, out, max_steps=1)
+    state = read_checkpoint(out / CHECKPOINT)
+    next(iter(state["trainer"]["model"].values())).fill_(float("nan"))
+    write_checkpoint(out / CHECKPOINT, state)
+    with pytest.raises(WeightsError, match=r"last\.pt: model\S+ is not finite: delete it"):
+        run(run_mapping, out)
+    network = models.load(f"rainmer:{out / 'last.safetensors'}")
+    network.embedding.weight.data[0] = float("inf")
+    models.save_weights(tmp_path / "w.safetensors", network)
+    run_mapping["init"] = str(tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=r"init: .*w\.safetensors: model\S+ is not finite"):
+        run(run_mapping, tmp_path / "other")
+
+
+def test_a_validation_that_is_not_finite_keeps_the_best(tmp_path, run_mapping, caplog):
+    run_mapping["validation"] = {"pairs": run_mapping["data"]["pairs"], "every": 1, "limit": 1}
+    out = tmp_path / "run"
+    run(run_mapping, out, max_steps=1)
+    before = (out / "best.safetensors").read_bytes()
+    original = models.Rainmer.forward
+
+    def broken(network, *arguments, **options):
+        restored = original(network, *arguments, **options)
+        return restored if network.training else restored * float("nan")
+
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level("WARNING"):
+        patch.setattr(models.Rainmer, "forward", broken)
+        run(run_mapping, out, max_steps=1)
+    assert "step 2: restored images are not finite; best.safetensors stays" in caplog.text
+    assert (out / "best.safetensors").read_bytes() == before
+
+
+def test_weights_of_a_run_are_read_from_its_checkpoint(tmp_path, run_mapping, caplog):
+    for ema in (0.9, 0.0):
+        run_mapping["ema"] = ema
+        out = tmp_path / f"run {ema}"
+        run(run_mapping, out, max_steps=1)
+        with caplog.at_level("INFO"):
+            loaded = models.load(f"rainmer:{out / CHECKPOINT}")
+        own = models.load(f"rainmer:{out / 'last.safetensors'}")
+        assert models.weights_fingerprint(loaded) == models.weights_fingerprint(own)
+    entries = re.findall(r"last\.pt: took \d+ tensors of its entry '(\S+)'; left out", caplog.text)
+    assert entries == ["trainer.average.weights", "trainer.model"]
 
 
 def test_a_loss_that_stays_not_finite_ends_the_run(tmp_path, run_mapping):

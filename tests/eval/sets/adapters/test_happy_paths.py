@@ -102,6 +102,22 @@ def test_what_is_read(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
+def test_linked_folders_are_read_as_folders(tmp_path, name):
+    root = tmp_path / "data"
+    options = AdapterOptions(**TREES[name](root))
+    before = adapt(name, root, options)
+    folders = [path for path in root.rglob("*") if path.is_dir() and not path.is_symlink()]
+    leaves = [p for p in folders if not any(inner.is_dir() for inner in p.iterdir())]
+    for number, folder in enumerate(leaves):
+        folder.rename(tmp_path / f"disk{number}")
+        folder.symlink_to(tmp_path / f"disk{number}")
+        (tmp_path / f"disk{number}" / "loop").symlink_to(".")
+    after = adapt(name, root, options)
+    assert [(s.name, s.boxes) for s in after.scenes] == [(s.name, s.boxes) for s in before.scenes]
+    assert after.defects.errors == before.defects.errors
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
 def test_what_is_written_loads_unchanged(tmp_path, name):
     data = read(name, tmp_path / "data")
     loaded = load_set(write_set(data, tmp_path / "sets" / name))

@@ -225,7 +225,7 @@ def test_polygons_groups_deleted_ones_and_stuff(tmp_path):
              data.scenes[0].boxes]  # fmt: skip
     assert boxes == [("car", [2, 3, 10, 5], 0), ("car", [20, 3, 10, 6], 1)]
     kind = "polygons of classes that are not detected, left out"
-    assert data.defects.notes == {kind: ["road: 1"]}
+    assert data.defects.counts()["notes"] == {"polygon marked as deleted, left out": 1, kind: 1}
     assert len({scene.clean for scene in data.scenes}) == 1
     assert set(data.conditions) == {"alpha-0.01", "alpha-0.02"}
 

@@ -152,7 +152,7 @@ def test_boxes_out_of_their_image(tmp_path):
     data = adapt("mpid-ris", tmp_path)
     assert [box["bbox"] for box in data.scenes[0].boxes] == [[1, 1, 8, 8], [30, 2, 10, 10]]
     assert data.defects.errors == {"box outside its image, dropped": ["a-1.jpg"]}
-    assert data.defects.notes == {"box reaching out of its image, cut at the border": ["a-1.jpg"]}
+    assert data.defects.repairs == {"box reaching out of its image, cut at the border": ["a-1.jpg"]}
 
 
 def test_two_files_of_one_stem(tmp_path):

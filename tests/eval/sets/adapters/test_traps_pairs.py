@@ -297,7 +297,7 @@ def test_several_folders_of_a_split_have_labels_each(tmp_path):
     ("content", "message"),
     [
         (YAML.replace("names: [car, bus]\n", ""), "give their names with --names"),
-        (YAML.replace("[car, bus]", "{a: car}"), "names: expected a list"),
+        (YAML.replace("[car, bus]", "{a: car}"), "names: the key 'a' is no class number"),
         (YAML.replace("[car, bus]", "7"), "names: expected a list"),
         (YAML.replace("val: images/val\n", ""), "has no split 'val'"),
         (YAML.replace("images/val", "nowhere"), "no folder or list nowhere"),

@@ -69,7 +69,7 @@ def test_a_folder_with_a_file_for_each_image(tmp_path):
         ({"category": ["car"], "box2d": BOX}, "malformed label"),
         ({"category": "car", "box2d": [1, 2, 3, 4]}, "malformed box"),
         ({"category": "car", "box2d": {**BOX, "x2": 2}}, "malformed box"),
-        ({"category": "car", "box2d": {**BOX, "x2": "12"}}, "malformed box"),
+        ({"category": "car", "box2d": {**BOX, "x2": "12,5"}}, "malformed box"),
         ({"category": "car", "box2d": {**BOX, "x2": True}}, "malformed box"),
         ({"category": "car", "box2d": {**BOX, "x2": float("nan")}}, "malformed box"),
         ({"category": "car", "box2d": {**BOX, "x2": 10**400}}, "malformed box"),
@@ -116,3 +116,30 @@ def test_no_frames_at_all(tmp_path, content):
 def test_files_that_are_no_json(tmp_path, content):
     with pytest.raises(DatasetError, match=r"labels\.json is not valid JSON"):
         read(tmp_path, content)
+
+
+def test_repairs_are_counted(tmp_path):
+    labels = [
+        {"category": "car", "box2d": BOX},
+        {"category": "car", "box2d": {key: str(value) for key, value in BOX.items()}},
+        {"category": "bus", "box2d": {"x1": 12.5, "y1": 8, "x2": 2, "y2": 3}},
+        {"category": "car", "box2d": BOX, "attributes": {"crowd": "true"}},
+        {"category": "van", "box2d": BOX, "attributes": {"crowd": "some"}},
+    ]
+    found, defects = read(tmp_path, [frame(*labels)])
+    boxes = [(found.categories[b["category_id"]], b["bbox"], b["iscrowd"]) for b in
+             found.records["a"].boxes]  # fmt: skip
+    box = [2, 3, 10.5, 5]
+    assert boxes == [("car", box, 0), ("bus", box, 0), ("car", box, 1), ("van", box, 0)]
+    assert defects.repairs == {
+        "number given as text, read as a number": ["a.jpg: label 2"],
+        "object listed twice, the first counts": ["a.jpg: label 2"],
+        "corners of a box in the wrong order, swapped": ["a.jpg: label 3"],
+        "`crowd` that is neither true nor false, taken as false": ["a.jpg: label 5: 'some'"],
+    }
+    assert not defects.errors
+
+
+def test_a_frame_listed_twice_says_how_many_boxes_it_costs(tmp_path):
+    _, defects = read(tmp_path, [frame(), frame({"category": "car", "box2d": BOX})])
+    assert defects.errors == {"image listed twice in the annotations": ["a.jpg with 1 boxes"]}

@@ -68,7 +68,7 @@ def test_a_size_that_is_none(tmp_path, size):
 
 @pytest.mark.parametrize(
     "corners",
-    [("2", "3", "2", "8"), ("12", "3", "2", "8"), ("x", "3", "12", "8"), ("", "3", "12", "8"),
+    [("2", "3", "2", "8"), ("12,5", "3", "2", "8"), ("x", "3", "12", "8"), ("", "3", "12", "8"),
      ("nan", "3", "12", "8"), ("inf", "3", "12", "8"), ("1_0", "3", "12", "8"),
      ("0x1", "3", "12", "8"), ("-1e308", "-1e308", "1e308", "1e308"), ("1e999", "3", "12", "8"),
      ("9" * 5000, "3", "12", "8"), ("１", "3", "12", "8")],
@@ -140,3 +140,43 @@ def test_keys_are_relative_paths_and_a_missing_folder_is_named(tmp_path):
     assert list(voc_files(tmp_path)) == ["sub/b"]
     with pytest.raises(DatasetError, match=r"no folder .*nowhere of XML"):
         voc_files(tmp_path / "nowhere")
+
+
+def test_corners_in_another_order_are_the_same_box(tmp_path):
+    things = thing(12, 3, 2, 8) + thing(2, 18, 12, 13) + thing(20, 20, 22, 22)
+    found, defects = read(tmp_path, f"<annotation>{SIZE}{things}</annotation>")
+    assert [box["bbox"] for box in found.records["a"].boxes] == [
+        [2, 3, 10, 5],
+        [2, 13, 10, 5],
+        [20, 20, 2, 2],
+    ]
+    kind = "corners of a box in the wrong order, swapped"
+    assert defects.repairs == {kind: ["a.xml: object 1", "a.xml: object 2"]}
+    assert not defects.errors
+
+
+def test_an_object_counts_once(tmp_path):
+    things = thing(2, 3, 12, 8) + thing("2.0", 3, 12, " 8 ") + thing(2, 3, 12, 8, name="bus")
+    found, defects = read(tmp_path, f"<annotation>{SIZE}{things}</annotation>")
+    assert [box["category_id"] for box in found.records["a"].boxes] == [2, 1]
+    assert defects.repairs == {"object listed twice, the first counts": ["a.xml: object 2"]}
+
+
+@pytest.mark.parametrize(
+    ("flag", "crowd", "repairs"),
+    [("1", 1, 0), ("True", 1, 0), ("1.0", 1, 0), ("0", 0, 0), ("", 0, 0), (" false ", 0, 0),
+     ("Unspecified", 0, 1), ("2", 0, 1)],
+)  # fmt: skip
+def test_forms_of_difficult(tmp_path, flag, crowd, repairs):
+    item = thing(2, 3, 12, 8).replace("</object>", f"<difficult>{flag}</difficult></object>")
+    found, defects = read(tmp_path, f"<annotation>{SIZE}{item}</annotation>")
+    assert found.records["a"].boxes[0]["iscrowd"] == crowd
+    assert sum(defects.counts()["repairs"].values()) == repairs
+    assert not defects.errors
+
+
+@pytest.mark.parametrize("content", ["<annotation/>", f"<annotation>{SIZE}</annotation>"])
+def test_a_file_without_objects_is_an_image_without_objects(tmp_path, content):
+    found, defects = read(tmp_path, content)
+    assert found.records["a"].boxes == []
+    assert not defects.lines()

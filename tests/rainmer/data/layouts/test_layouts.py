@@ -499,7 +499,10 @@ def test_hidden_files_and_other_files_do_not_count(tmp_path):
     (folder / "nowhere.png").symlink_to("gone.png")
     (folder / "circle.png").symlink_to("circle.png")
     assert found(find_pairs("snow100k-L", tmp_path), tmp_path) == expected
-    assert check("snow100k-L", tmp_path).defects.lines() == []
+    assert check("snow100k-L", tmp_path).defects.lines() == [
+        "other files beside the images: 1 (2 files skipped by their suffix: "
+        ".png (a link that leads nowhere) 2)"
+    ]
 
 
 def test_links_count_as_what_they_lead_to(tmp_path):

@@ -10,7 +10,7 @@ from rainmer.errors import ConfigError, WeightsError
 from rainmer.models.baselines.airnet import AirNet
 from rainmer.models.baselines.efficientderain import EfficientDeRain
 from rainmer.models.baselines.promptir import PromptIR
-from rainmer.models.baselines.published import published_weights
+from rainmer.models.checkpoints import bare_weights
 from tests.rainmer.models.baselines.published_keys import (
     PROMPTIR_WITHOUT_EFFECT,
     airnet_shapes,
@@ -170,8 +170,8 @@ def test_containers(network, container, tmp_path):
 
 
 def test_container_without_weights():
-    with pytest.raises(WeightsError, match="'epoch' is a int"):
-        published_weights({"epoch": 3, "net": 5})
+    with pytest.raises(WeightsError, match="holds no weights, but epoch, net"):
+        bare_weights({"epoch": 3, "net": 5})
 
 
 @each_network

@@ -1,0 +1,1 @@
+"""The shipped weights, and `python -m rainmer.weights`, which shows and converts weights files."""
