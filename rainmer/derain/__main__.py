@@ -83,7 +83,8 @@ def _parse(argv: Sequence[str] | None) -> DerainOptions:
     parser = make_parser(
         "python -m rainmer.derain",
         "Derain images, folders (with their subfolders) and videos. Results keep the size, the "
-        "name and the folder structure of their inputs. Videos keep the times of their frames, "
+        "name and the folder structure of their inputs (where a codec needs even sides, an odd one "
+        "gets its last row or column twice). Videos keep the times of their frames, "
         "their sound and their subtitles; a video type without an encoder becomes .mp4.",
         _EXAMPLE,
     )

@@ -33,7 +33,8 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
         "--crf",
         type=non_negative_int,
         metavar="N",
-        help="quality of h264, hevc (0..51), vp9 and av1 (0..63): 0 is best; default: fine",
+        help="quality of h264, hevc (0..51), vp9 and av1 (0..63): 0 is best; default: 18, 20, 24, "
+        "28, hardly to be told from the source",
     )
     group.add_argument(
         "--hardware-decoding",
