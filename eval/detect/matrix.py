@@ -247,7 +247,9 @@ def _left_out(data: DetectionSet, counted: frozenset[int]) -> list[str]:
         for box in data.annotations or ()
         if box["id"] not in counted
     )
-    return [f"{name} ({count} boxes)" for name, count in sorted(boxes.items())]
+    return [
+        f"{name} ({count} box{'' if count == 1 else 'es'})" for name, count in sorted(boxes.items())
+    ]
 
 
 def _measure(

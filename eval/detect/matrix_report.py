@@ -63,8 +63,8 @@ def render_matrix(
     """
     main = matrix.verdicts[0]
     sections = {
-        "verdicts": "Findings",
         "matrix": "Matrix",
+        "verdicts": "Findings",
         "detectors": "Detectors",
         **({"notes": "Data"} if facts.notes else {}),
         **({"labels": "Labels"} if facts.repairs else {}),
@@ -132,15 +132,15 @@ def _table_cell(cell: MatrixCell | None) -> Cell:
     """Return mAP, below it the change with its interval, and the time."""
     if cell is None:
         return Cell(UNDEFINED)
-    below = [format_change(cell), f"{format_ms(cell.ms_per_image)} ms"]
-    lines = Markup("").join(
-        Markup("<br><small>{}</small>").format(typographic(text)) for text in below if text
+    change = typographic(format_change(cell)).replace(" ", "\N{NO-BREAK SPACE}")
+    text = Markup("<b>{}</b>").format(format_percent(cell.mean_ap))
+    if change:
+        text += Markup("<br><small>{}</small>").format(change)
+    text += Markup('<br><small class="soft">{}\N{NO-BREAK SPACE}ms</small>').format(
+        format_ms(cell.ms_per_image)
     )
     has_change = number(cell.change.value) is not None
-    return Cell(
-        Markup("<b>{}</b>").format(format_percent(cell.mean_ap)) + lines,
-        effect_of(cell.change) if has_change else None,
-    )
+    return Cell(text, effect_of(cell.change) if has_change else None)
 
 
 @styled
@@ -187,7 +187,9 @@ def _whisker(cell: MatrixCell, matrix: Matrix) -> tuple[float, float] | None:
 
 def _reach(cell: MatrixCell, matrix: Matrix) -> float:
     """Return how far to the right a cell draws anything, in percent."""
-    return max(100 * (number(cell.mean_ap) or 0.0), *(_whisker(cell, matrix) or (0.0,)))
+    whisker = _whisker(cell, matrix)
+    compared = (*whisker, _reference(cell, matrix)) if whisker else (0.0,)
+    return max(100 * (number(cell.mean_ap) or 0.0), *compared)
 
 
 def _draw_bar(axes: Axes, cell: MatrixCell, matrix: Matrix, group: int, place: int) -> None:
