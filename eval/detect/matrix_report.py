@@ -65,6 +65,7 @@ def render_matrix(
     sections = {
         "matrix": "Matrix",
         "verdicts": "Findings",
+        "bars": "Bars",
         "detectors": "Detectors",
         **({"notes": "Data"} if facts.notes else {}),
         **({"labels": "Labels"} if facts.repairs else {}),
