@@ -29,13 +29,13 @@ __all__ = [
 ]
 
 _HOW_TO_PRINT = ("quiet", "json")
+_SEVERAL = "; several are compared, LABEL=WEIGHTS names one of them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorOptions:
-    """What `add_detector_options` adds."""
+    """What `add_detector_options` adds beside `detector`: a text, or a list of several, or None."""
 
-    detector: str | None
     allow_download: bool
     conditions: list[str] | None
     imgsz: int | None
@@ -56,13 +56,19 @@ class RunOptions:
     quiet: bool
 
 
-def add_detector_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which detector runs, how, and on which conditions of a set."""
+def add_detector_options(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add the options that say which detector runs, how, and on which conditions of a set.
+
+    Args:
+        parser: The command's parser.
+        several: Whether there may be several detectors.
+    """
     parser.add_argument(
         "--detector",
         metavar="WEIGHTS",
+        nargs="+" if several else None,
         help="whatever ultralytics loads; its .pt files run code when loaded, so trust them; "
-        "default: the embedded detector",
+        f"default: the embedded detector{_SEVERAL if several else ''}",
     )
     parser.add_argument(
         "--allow-download", action="store_true", help="fetch published detector weights by name"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,14 @@ from eval.scores.coco import ClassMatches, Evaluation
 from eval.scores.means import FEW_BOXES, mean_by_boxes, mean_over_classes
 from eval.scores.score import Score
 
-__all__ = ["Measure", "Measures", "difference", "measure"]
+__all__ = ["Measure", "Measures", "difference", "image_weights", "measure"]
 
 FloatArray = npt.NDArray[np.float64]
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True)
-class Measure:
+class Measure(Generic[_Key]):
     """One number of every row.
 
     Attributes:
@@ -33,10 +35,10 @@ class Measure:
         samples: (B,) the same in each resample; empty without a bootstrap.
     """
 
-    values: Mapping[RowSpec, float | None]
-    samples: Mapping[RowSpec, FloatArray]
+    values: Mapping[_Key, float | None]
+    samples: Mapping[_Key, FloatArray]
 
-    def change(self, spec: RowSpec, reference: RowSpec | None) -> Score:
+    def change(self, spec: _Key, reference: _Key | None) -> Score:
         """Return a row's number minus that of another one, with its interval, where defined."""
         if reference is None or reference not in self.values:
             return Score()
@@ -59,11 +61,11 @@ class Measures:
         per_class: AP of each class, in the order of `Evaluation.category_ids`.
     """
 
-    mean_ap: Measure
-    by_boxes: Measure
-    common: Measure
-    mean_ar: Measure
-    per_class: Sequence[Measure]
+    mean_ap: Measure[RowSpec]
+    by_boxes: Measure[RowSpec]
+    common: Measure[RowSpec]
+    mean_ar: Measure[RowSpec]
+    per_class: Sequence[Measure[RowSpec]]
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,12 @@ def measure(
     """
     first = next(iter(evaluations.values()))
     inside = np.array([[float(image_id in image_ids) for image_id in first.image_ids]])
-    weights = _weights(inside[0] > 0, resamples, seed)
+    weights = image_weights(inside[0] > 0, resamples, seed)
     points = {spec: _points(evaluations[spec], matches[spec], inside) for spec in evaluations}
     samples = {} if weights is None else {s: _classes(m, weights) for s, m in matches.items()}
     common = next(iter(points.values())).boxes[0] >= FEW_BOXES
 
-    def over_classes(number: Callable[[_Classes], FloatArray]) -> Measure:
+    def over_classes(number: Callable[[_Classes], FloatArray]) -> Measure[RowSpec]:
         return Measure(
             {spec: _defined(number(classes)[0]) for spec, classes in points.items()},
             {spec: number(classes) for spec, classes in samples.items()},
@@ -132,8 +134,17 @@ def _ap_of(k: int) -> Callable[[_Classes], FloatArray]:
     return lambda classes: classes.ap[:, k]
 
 
-def _weights(inside: npt.NDArray[np.bool_], resamples: int, seed: int) -> FloatArray | None:
-    """Return how often each image counts in each resample (B, I); None without intervals."""
+def image_weights(inside: npt.NDArray[np.bool_], resamples: int, seed: int) -> FloatArray | None:
+    """Return how often each image counts in each resample.
+
+    Args:
+        inside: (I,) which images count at all. As many of them get the same weights always.
+        resamples: Their number, B; 0 leaves intervals out.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        (B, I); None without intervals, also where fewer than two images count.
+    """
     positions = np.flatnonzero(inside)
     if resamples == 0 or len(positions) < 2:
         return None

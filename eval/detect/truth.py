@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,13 @@ from eval.scores.coco import GroundTruth
 from eval.sets import DetectionSet
 from rainmer.errors import DatasetError
 
-__all__ = ["CategoryMatch", "match_categories", "pseudo_truth", "set_truth"]
+__all__ = [
+    "CategoryMatch",
+    "common_categories",
+    "match_categories",
+    "pseudo_truth",
+    "set_truth",
+]
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,35 @@ def set_truth(data: DetectionSet, match: CategoryMatch) -> GroundTruth:
             f"detector knows{reasons}"
         )
     return GroundTruth(_image_ids(data), match.names, boxes)
+
+
+def common_categories(truths: Sequence[GroundTruth]) -> dict[int, str]:
+    """Return the categories that have the same objects in all truths of a set, at least one.
+
+    Detectors of other classes have other truths, and where a detector has one class for two
+    categories, both are its objects. Only what they have in common can be compared. Images that one
+    of the truths lacks do not count.
+
+    Returns:
+        Category id to the name that the first truth has for it.
+    """
+    images = frozenset.intersection(*(frozenset(truth.image_ids) for truth in truths))
+    objects = [_objects(truth, images) for truth in truths]
+    return {
+        category: name
+        for category, name in sorted(truths[0].categories.items())
+        if objects[0].get(category)
+        and all(other.get(category) == objects[0][category] for other in objects)
+    }
+
+
+def _objects(truth: GroundTruth, images: frozenset[int]) -> dict[int, set[int]]:
+    """Return the ids of each category's objects in some images."""
+    objects: dict[int, set[int]] = {}
+    for annotation in truth.annotations:
+        if annotation["image_id"] in images:
+            objects.setdefault(annotation["category_id"], set()).add(annotation["id"])
+    return objects
 
 
 def pseudo_truth(

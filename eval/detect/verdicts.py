@@ -27,6 +27,8 @@ __all__ = [
     "headline",
     "judge",
     "rain_sentence",
+    "signed_text",
+    "size_text",
 ]
 
 _SMALLEST_SHOWN = 0.0005  # 0.05 points: the smallest change that tables show as one
@@ -62,7 +64,7 @@ class Verdict:
         return f"{self.derainer} {self.sentence} {self.clean_sentence}".rstrip()
 
 
-def _size(change: Score) -> str:
+def size_text(change: Score) -> str:
     """Say how large a change is, as a loss when it is one: `3.4 points [1.9, 5.0]`."""
     value, low, high = (number(end) for end in (change.value, change.low, change.high))
     if value is not None and value < 0:
@@ -71,7 +73,8 @@ def _size(change: Score) -> str:
     return f"{amount} points {format_interval(low, high)}".rstrip()
 
 
-def _signed(change: Score) -> str:
+def signed_text(change: Score) -> str:
+    """Say a change with its sign: `-0.3 points [-1.2, 0.4]`."""
     interval = format_interval(change.low, change.high)
     return f"{format_points(change.value)} points {interval or 'without an interval'}"
 
@@ -118,13 +121,13 @@ def _rain_effect(row: TableRow, rainy: TableRow | None) -> str:
         return "could not be judged: mAP is undefined here, for lack of boxes."
     if effect == "unclear":
         if number(row.change.low) is None:
-            return f"changes mAP by {_signed(row.change)}, so it may be chance."
-        return f"makes no measurable change to mAP on the rainy images ({_signed(row.change)})."
+            return f"changes mAP by {signed_text(row.change)}, so it may be chance."
+        return f"makes no measurable change to mAP on the rainy images ({signed_text(row.change)})."
     levels = ""
     if rainy is not None:
         levels = f" ({format_percent(rainy.mean_ap)} → {format_percent(row.mean_ap)})"
     verb = "raises" if effect == "helps" else "lowers"
-    sentence = f"{verb} mAP by {_size(row.change)} over the rainy images{levels}"
+    sentence = f"{verb} mAP by {size_text(row.change)} over the rainy images{levels}"
     share = number(row.recovered)
     if effect == "helps" and share is not None:
         return f"{sentence} and recovers {format_share(share)} of what the rain took."
@@ -138,9 +141,9 @@ def _clean_effect(row: TableRow) -> str:
         return ""
     if effect == "unclear":
         if number(row.change.low) is None:
-            return f"On clean images it changes mAP by {_signed(row.change)}."
-        return f"On clean images it makes no measurable change ({_signed(row.change)})."
-    return f"On clean images it {'adds' if effect == 'helps' else 'costs'} {_size(row.change)}."
+            return f"On clean images it changes mAP by {signed_text(row.change)}."
+        return f"On clean images it makes no measurable change ({signed_text(row.change)})."
+    return f"On clean images it {'adds' if effect == 'helps' else 'costs'} {size_text(row.change)}."
 
 
 def rain_sentence(rows: Sequence[TableRow], condition: str) -> str:
@@ -154,11 +157,13 @@ def rain_sentence(rows: Sequence[TableRow], condition: str) -> str:
     levels = f"{format_percent(clean.mean_ap)} on clean images"
     levels += f", {format_percent(rainy.mean_ap)} on rainy ones"
     if effect == "helps":
-        return f"The rain takes {_size(clean.change)} of mAP from the detector: {levels}."
+        return f"The rain takes {size_text(clean.change)} of mAP from the detector: {levels}."
     if effect == "harms":
-        return f"The detector does better in the rain, by {_size(clean.change)}: {levels}."
+        return f"The detector does better in the rain, by {size_text(clean.change)}: {levels}."
     if number(clean.change.low) is None:
-        return f"Between clean and rainy images mAP differs by {_signed(clean.change)}: {levels}."
+        return (
+            f"Between clean and rainy images mAP differs by {signed_text(clean.change)}: {levels}."
+        )
     return (
         f"The rain takes no measurable mAP from the detector: {levels}. "
         "There is nothing measurable for a derainer to recover."
@@ -175,8 +180,8 @@ def headline(rows: Sequence[TableRow]) -> str:
     assert row is not None
     among = sum(not other.control for other in verdicts if other.condition == best.condition)
     text = {
-        "helps": f"{best.derainer} raises mAP by {_size(row.change)}",
-        "harms": f"{best.derainer} lowers mAP by {_size(row.change)}",
+        "helps": f"{best.derainer} raises mAP by {size_text(row.change)}",
+        "harms": f"{best.derainer} lowers mAP by {size_text(row.change)}",
         "unclear": f"No measurable change of mAP with {best.derainer}",
         "undefined": "mAP is undefined: no boxes to find",
     }[best.effect]
@@ -185,7 +190,7 @@ def headline(rows: Sequence[TableRow]) -> str:
     harm = find_row(rows, best.condition, "derained_clean", best.derainer)
     if harm is not None and best.clean_effect == "harms":
         text += ", and" if best.effect == "harms" else ", but"
-        text += f" costs {_size(harm.change)} where there is no rain"
+        text += f" costs {size_text(harm.change)} where there is no rain"
     return text
 
 
@@ -248,5 +253,5 @@ def _decisive_sentence(row: TableRow, decisive: ClassRow, count: int, others: fl
         f"({format_points(decisive.change.value)}); without it {format_points(others)}"
     )
     if number(row.change_by_boxes.value) is not None:
-        text += f", weighted by boxes {_signed(row.change_by_boxes)}"
+        text += f", weighted by boxes {signed_text(row.change_by_boxes)}"
     return f"{text}."

@@ -51,6 +51,7 @@ class RelationOptions(StageOptions, DetectorOptions, RunOptions):
     """The options of the command."""
 
     derain: list[str] | None
+    detector: str | None
     sets: list[str] | None
     labeller: str | None
     conf: float

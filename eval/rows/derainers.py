@@ -7,13 +7,13 @@ method; its name is what stays the same on all sets, `results-restormer`.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from eval.rows.cache import CachedDerainer, Derained, RowDerainer
+from eval.rows.names import PLACEHOLDER, Named, distinct_names, split_label
 from eval.sets import DetectionSet
 from rainmer.errors import SpecError
 from rainmer.files import match_key
@@ -26,11 +26,8 @@ __all__ = ["CONTROL", "PLACEHOLDER", "Derainers", "PrecomputedRow", "name_of_tem
 CONTROL = "median"
 """The filter that every real derainer has to beat."""
 
-PLACEHOLDER = "{set}"
-"""Stands for the set's name in a spec."""
 
-_LABELLED = re.compile(r"(\w[\w .+-]*)=(.+)", re.DOTALL)
-"""A label has no colon and no slash, so a path that holds `=` is not taken for one."""
+_Built: TypeAlias = Derainer | PrecomputedResults
 
 
 class PrecomputedRow:
@@ -98,34 +95,29 @@ class Derainers:
         self._stage, self._cache = dict(stage), cache
         self.fingerprints: dict[str, str] = {}
         self.specs: dict[str, str] = {}
-        self._shared: dict[str, Derainer | PrecomputedResults] = {}
+        self._shared: dict[str, _Built] = {}
         self._rows: dict[str, RowDerainer] = {}
         entries = [self._entry(text) for text in dict.fromkeys(texts)]
-        for name, entry in zip(_distinct_names(entries), entries, strict=True):
-            if name in self.specs:
-                raise SpecError(
-                    f"two derainers are called {name!r}; give one of them another name: "
-                    f"LABEL={entry.spec}"
-                )
-            self.specs[name] = entry.spec
-            if entry.derainer is not None:
-                self._shared[name] = entry.derainer
-                self.fingerprints[name] = entry.derainer.fingerprint
+        names = distinct_names([named for named, _ in entries], "derainers")
+        for name, (named, derainer) in zip(names, entries, strict=True):
+            self.specs[name] = named.text
+            if derainer is not None:
+                self._shared[name] = derainer
+                self.fingerprints[name] = derainer.fingerprint
 
-    def _entry(self, text: str) -> _Entry:
-        match = _LABELLED.fullmatch(text)
-        label, spec = match.groups() if match else ("", text)
+    def _entry(self, text: str) -> tuple[Named, _Built | None]:
+        label, spec = split_label(text)
         if PLACEHOLDER in spec:
-            return _Entry(label, name_of_template(spec), spec, None)
+            return Named(label, name_of_template(spec), spec), None
         derainer = make_derainer(spec, **self._stage)
-        return _Entry(label, derainer.name, spec, derainer)
+        return Named(label, derainer.name, spec), derainer
 
     @property
     def names(self) -> list[str]:
         """The derainers' names, in the order of their specs."""
         return list(self.specs)
 
-    def build(self, name: str, set_name: str) -> Derainer | PrecomputedResults:
+    def build(self, name: str, set_name: str) -> _Built:
         """Return what derains a set: the same object for all sets unless the spec says `{set}`.
 
         Raises:
@@ -174,43 +166,10 @@ class Derainers:
                     )
 
 
-class _Entry(NamedTuple):
-    """What a user wrote; `name` is what it is called without a label."""
-
-    label: str
-    name: str
-    spec: str
-    derainer: Derainer | PrecomputedResults | None
-
-
-def _as_row(derainer: Derainer | PrecomputedResults, name: str, cache: Path | None) -> RowDerainer:
+def _as_row(derainer: _Built, name: str, cache: Path | None) -> RowDerainer:
     if isinstance(derainer, PrecomputedResults):
         return PrecomputedRow(derainer, name)
     return CachedDerainer(derainer, cache, name)
-
-
-def _distinct_names(entries: Sequence[_Entry]) -> list[str]:
-    """Return labels, and other names with as many folders as it takes to tell equal ones apart."""
-    names = [entry.label or entry.name for entry in entries]
-    alike: dict[str, list[int]] = {}
-    for i, entry in enumerate(entries):
-        if not entry.label:
-            alike.setdefault(entry.name, []).append(i)
-    for indices in alike.values():
-        folders = [_folders(entries[i].spec) for i in indices]
-        for depth in range(1, max(map(len, folders)) + 1 if len(indices) > 1 else 0):
-            tails = ["-".join(parts[-depth:]) for parts in folders]
-            if len(set(tails)) == len(tails):
-                for i, tail in zip(indices, tails, strict=True):
-                    names[i] = f"{names[i]}-{tail}".rstrip("-")
-                break
-    return names
-
-
-def _folders(spec: str) -> tuple[str, ...]:
-    """Return the folders above the file or folder that a spec names, as far as it names them."""
-    parts = PurePosixPath(spec.rpartition(":")[2]).parts[:-1]
-    return tuple(part for part in parts if part not in ("/", PLACEHOLDER))
 
 
 def name_of_template(spec: str) -> str:

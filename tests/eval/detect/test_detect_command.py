@@ -25,22 +25,6 @@ from tests.eval.trees import NAMES, rain, scene, write_tree, write_yaml
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope="module")
-def detector(tmp_path_factory):
-    """A YOLO with random weights for the classes of the drawn scenes."""
-    from ultralytics import YOLO
-    from ultralytics.utils import ROOT as PACKAGE
-
-    folder = tmp_path_factory.mktemp("detector")
-    content = yaml.safe_load((PACKAGE / "cfg/models/v8/yolov8.yaml").read_text())
-    content |= {"nc": 3, "scales": {"n": [0.33, 0.0625, 256]}}
-    (folder / "yolov8n-tiny.yaml").write_text(yaml.safe_dump(content))
-    yolo = YOLO(str(folder / "yolov8n-tiny.yaml"))
-    yolo.model.names = dict(NAMES)
-    yolo.save(folder / "tiny.pt")
-    return folder / "tiny.pt"
-
-
 def arguments(file, detector, out, *more):
     return [
         "--data", str(file), "--detector", str(detector), "--out", str(out), "--imgsz", "64",

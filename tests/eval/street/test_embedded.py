@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import eval.detect.__main__
+import eval.detect.run
 from eval.sets import load_set
 from eval.street.embedded import street_set
 from eval.street.scene import SCENES_VERSION
@@ -61,7 +62,7 @@ def test_it_is_kept_by_the_version_of_the_scenes(tmp_path, monkeypatch):
 
 
 def test_the_command_takes_it_where_nothing_is_named(file, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(eval.detect.__main__, "street_set", lambda **options: file)
+    monkeypatch.setattr(eval.detect.run, "street_set", lambda **options: file)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     options = ["--derain", "--out", str(tmp_path / "run"), "--device", "cpu", "--resamples", "20"]
     eval.detect.__main__.main(options)

@@ -1,0 +1,348 @@
+"""A run of the main job: what is set up, what is measured, and the files that are written."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detection.timing import StageTimes
+from detection.types import Where
+from detection.yolo.harness import ValidationHarness
+from eval.cli import (
+    DetectorOptions,
+    RunOptions,
+    advance,
+    cache_folder,
+    chosen_options,
+    progress_bar,
+)
+from eval.detect.columns import format_table
+from eval.detect.comparison import Comparison, compare, row_specs
+from eval.detect.diagnosis import Diagnosis, diagnose, write_diagnosis
+from eval.detect.error_report import breakdown_section
+from eval.detect.output import write_comparison
+from eval.detect.report import Report, render_report
+from eval.detect.strips import select_strips
+from eval.detect.table import Settings
+from eval.detect.truth import common_categories, match_categories, set_truth
+from eval.report.facts import RunFacts
+from eval.report.files import describe_environment, now
+from eval.report.strips import Strip
+from eval.rows.derainers import CONTROL, Derainers
+from eval.rows.names import Named, distinct_names, split_label
+from eval.rows.run import RowSpec
+from eval.sets import DetectionSet, load_set
+from eval.street.detector import detector_weights
+from eval.street.embedded import INPUT_SIZE, street_set
+from rainmer.cli import StageOptions, stage_options
+from rainmer.device import resolve_device, usable_cpus
+from rainmer.errors import DatasetError
+from rainmer.files import make_folder, safe_file_name, write_text
+from rainmer.stage.specs import DEFAULT_DERAINER
+
+__all__ = [
+    "Bench",
+    "DetectOptions",
+    "Measured",
+    "end_with_defects",
+    "measure_bench",
+    "result_lines",
+    "set_up",
+]
+
+_log = logging.getLogger(__name__)
+
+EMBEDDED_LIMIT = 96  # images of the embedded set, to keep a first run short
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectOptions(DetectorOptions, RunOptions, StageOptions):
+    """The options of the command; see its help."""
+
+    derain: list[str] | None
+    data: str | None
+    detector: list[str] | None
+    conf: float
+    no_control: bool
+    union: bool
+    where: list[Where]
+    no_breakdown: bool
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The parts of one detector's run that are set up before anything is measured.
+
+    Attributes:
+        options: The options of the command.
+        data: The set, restricted to the conditions and images of the options.
+        data_file: Its file.
+        detector: The detector in its harness.
+        weights: The detector's file or published name.
+        derainers: All derainers of the run.
+        specs: The rows, rainy first.
+        settings: What turns detections into numbers.
+        folder: The run's folder.
+    """
+
+    options: DetectOptions
+    data: DetectionSet
+    data_file: Path
+    detector: ValidationHarness
+    weights: str
+    derainers: Derainers
+    specs: Sequence[RowSpec]
+    settings: Settings
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A finished comparison, and how its numbers came about."""
+
+    comparison: Comparison
+    facts: RunFacts
+
+
+def set_up(options: DetectOptions) -> dict[str, Bench]:
+    """Load set, detectors and derainers, so that mistakes end the run before the work.
+
+    Returns:
+        A bench for each detector, by its name in tables. They share set, derainers and rows. That
+        of a single detector has the run's folder; several have one each inside it.
+
+    Raises:
+        RainmerError: A mistake in the options or the data.
+    """
+    device = resolve_device(options.device)
+    data_file = (
+        Path(options.data)
+        if options.data
+        else street_set(processes=usable_cpus(), quiet=options.quiet)
+    )
+    weights = _detector_weights(options)
+    data = load_set(data_file, quiet=options.quiet)
+    data = data.restricted(options.conditions, _limit(options, data))
+    detectors = {
+        name: ValidationHarness(
+            text,
+            device,
+            imgsz=options.imgsz or INPUT_SIZE,
+            allow_download=options.allow_download,
+        )
+        for name, text in weights.items()
+    }
+    if len(detectors) > 1:
+        _check_common_truth(data, detectors)
+    derainers = Derainers(_derainer_texts(options), stage_options(options), cache_folder(options))
+    where = tuple(dict.fromkeys(options.where))
+    specs = row_specs(data, derainers.for_set(data.name), union=options.union, where=where)
+    folder = options.out or Path("runs", "detect", safe_file_name("-".join([data.name, *weights])))
+    folders = _folders(folder, list(weights))
+    return {
+        name: Bench(
+            options,
+            data,
+            data_file,
+            detector,
+            weights[name],
+            derainers,
+            specs,
+            _settings(options, detector),
+            make_folder(folders[name]),
+        )
+        for name, detector in detectors.items()
+    }
+
+
+def _detector_weights(options: DetectOptions) -> dict[str, str]:
+    """Return the weights of each detector by its name in tables; labels only among several."""
+    texts = list(dict.fromkeys(options.detector or [str(detector_weights())]))
+    if len(texts) == 1:
+        return {Path(texts[0]).stem: texts[0]}
+    pairs = [split_label(text) for text in texts]
+    entries = [Named(label, Path(text).stem, text) for label, text in pairs]
+    names = distinct_names(entries, "detectors")
+    return {name: entry.text for name, entry in zip(names, entries, strict=True)}
+
+
+def _check_common_truth(data: DetectionSet, detectors: Mapping[str, ValidationHarness]) -> None:
+    """Refuse detectors that cannot be compared, as they have no objects to find in common."""
+    if data.annotations is None:
+        raise DatasetError(
+            f"{data.name} has no boxes: several detectors need a truth that is none of theirs; "
+            "give the set annotations, or one detector at a time"
+        )
+    truths = []
+    for name, detector in detectors.items():
+        try:
+            match = match_categories(data.categories, detector.names, data.aliases)
+            truths.append(set_truth(data, match))
+        except DatasetError as error:
+            raise DatasetError(f"detector {name}: {error}") from error
+    if not common_categories(truths):
+        raise DatasetError(f"{data.name}: no class with boxes is known to all detectors alike")
+
+
+def _folders(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    if len(names) == 1:
+        return {names[0]: folder}
+    return {name: folder / "detectors" / safe_file_name(name) for name in names}
+
+
+def _settings(options: DetectOptions, detector: ValidationHarness) -> Settings:
+    return Settings(
+        count_conf=options.conf,
+        pseudo_conf=options.pseudo_conf,
+        resamples=options.resamples,
+        seed=options.seed,
+        union_iou=detector.iou,
+        union_max_det=detector.max_det,
+    )
+
+
+def _limit(options: DetectOptions, data: DetectionSet) -> int | None:
+    """Return the limit of images: that of the options; by default part of the embedded set."""
+    if options.limit is not None or options.data or len(data.samples) <= EMBEDDED_LIMIT:
+        return options.limit
+    total = len(data.samples)
+    _log.info("%d of the %d embedded images; --limit %d: all", EMBEDDED_LIMIT, total, total)
+    return EMBEDDED_LIMIT
+
+
+def _derainer_texts(options: DetectOptions) -> list[str]:
+    """Return the derainers asked for, and the control."""
+    texts = [] if options.derain is None else options.derain or [DEFAULT_DERAINER]
+    return texts if options.no_control else [*texts, CONTROL]
+
+
+def measure_bench(bench: Bench, command: str, started: float) -> Measured:
+    """Compare all rows with one detector, and write every file of its run.
+
+    Args:
+        bench: What was set up.
+        command: The command line, as it could be typed again.
+        started: `time.perf_counter` when this began.
+
+    Raises:
+        RainmerError: A mistake in the data, or results cannot be written.
+    """
+    times = StageTimes()
+    derained_s = _derained_s(bench)  # by the runs before this one
+    comparison = _compare(bench, times)
+    conf = bench.options.conf
+    strips = select_strips(comparison, conf)
+    diagnosis = Diagnosis() if bench.options.no_breakdown else diagnose(comparison, conf)
+    facts = RunFacts(
+        command=command,
+        date=now(),
+        environment=describe_environment(resolve_device(bench.options.device)),
+        config=_resolved(bench),
+        elapsed_s={
+            "derain": _derained_s(bench) - derained_s,
+            "detect": times.total_ms("detect") / 1e3,
+            "decode": times.total_ms("decode") / 1e3,
+            "wall": time.perf_counter() - started,
+        },
+        notes=comparison.notes,
+        defects={comparison.data.name: comparison.data.defects},
+        protocol=_protocol(bench.detector, bench.settings),
+    )
+    _write(bench, comparison, diagnosis, strips, facts)
+    return Measured(comparison, facts)
+
+
+def _compare(bench: Bench, times: StageTimes) -> Comparison:
+    """Run and score every row, with a bar over all images of all rows."""
+    total = len(bench.data.samples) * len(bench.specs)
+    with progress_bar(total, quiet=bench.options.quiet) as bar:
+        return compare(
+            bench.data,
+            bench.detector,
+            bench.specs,
+            bench.folder / "rows",
+            bench.settings,
+            times=times,
+            progress=functools.partial(advance, bar),
+        )
+
+
+def _derained_s(bench: Bench) -> float:
+    """Return the seconds spent in derainers so far."""
+    derainers = {spec.derainer for spec in bench.specs if spec.derainer is not None}
+    return sum(derainer.busy_s for derainer in derainers)
+
+
+def _resolved(bench: Bench) -> dict[str, object]:
+    """Return the resolved configuration: the options, and digests of detector and derainers."""
+    return {
+        **chosen_options(bench.options),
+        "data": str(bench.data_file),
+        "detector": bench.weights,
+        "imgsz": bench.detector.imgsz,
+        "detector_fingerprint": bench.detector.fingerprint,
+        "derainers": dict(bench.derainers.fingerprints),
+    }
+
+
+def _protocol(detector: ValidationHarness, settings: Settings) -> dict[str, object]:
+    return {
+        "input size": f"{detector.imgsz} px, rectangular batches of {detector.batch}",
+        "detections from confidence": detector.conf,
+        "NMS IoU": detector.iou,
+        "detections per image": f"{detector.max_det}, of which COCOeval takes 100",
+        "NMS": "external, multi-label",
+        "mAP": "pycocotools COCOeval, IoU 0.50:0.95",
+        "bootstrap resamples": settings.resamples,
+        "counts confidence": settings.count_conf,
+    }
+
+
+def _write(
+    bench: Bench,
+    comparison: Comparison,
+    diagnosis: Diagnosis,
+    strips: Sequence[Strip],
+    facts: RunFacts,
+) -> None:
+    """Write every file of the run."""
+    write_comparison(bench.folder, comparison, facts)
+    write_diagnosis(bench.folder, diagnosis)
+    report = Report(
+        set_name=bench.data.name,
+        detector=Path(bench.weights).name,
+        facts=facts,
+        rows=comparison.table,
+        per_class=comparison.per_class,
+        strips=strips,
+        count_conf=bench.settings.count_conf,
+        pseudo_labels=comparison.pseudo_labels,
+        breakdown=breakdown_section(diagnosis),
+    )
+    write_text(bench.folder / "report.html", render_report(report))
+
+
+def result_lines(comparison: Comparison) -> Iterator[str]:
+    """Yield what is printed after a run."""
+    yield format_table(comparison.table, shutil.get_terminal_size((120, 24)).columns)
+    yield from (f"note: {note}" for note in comparison.notes)
+    yield from (f"repaired: {line}" for line in comparison.data.defects.repair_lines())
+
+
+def end_with_defects(data: DetectionSet, folder: Path) -> None:
+    """Say at the end what is missing from the results, and end with exit code 2 if anything is.
+
+    Raises:
+        DatasetError: The set has defects.
+    """
+    errors = data.defects.error_lines()
+    if errors:
+        raise DatasetError(
+            f"finished on {len(data.samples)} images, results in {folder}; "
+            f"but the set has defects: {'; '.join(errors)}"
+        )
