@@ -167,12 +167,16 @@ def _clear_errors(data: str) -> Iterator[None]:
         yield
     except RainmerError:
         raise
-    except (FileNotFoundError, ValueError) as error:
+    except FileNotFoundError as error:
         raise DatasetError(f"cannot train on {data}: {_one_line(error)}") from error
+    except (NotImplementedError, ValueError) as error:  # of devices and optimisers
+        raise ConfigError(f"cannot train: {_one_line(error)}") from error
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if is_out_of_memory(error):
+            raise RainmerError("out of memory: train with a smaller batch= or imgsz=") from error
+        if not str(error).startswith("No valid images"):
             raise
-        raise RainmerError("out of memory: train with a smaller batch= or imgsz=") from error
+        raise DatasetError(f"cannot train on {data}: {_one_line(error)}") from error
 
 
 class _OfflineError(RainmerError, ConnectionError):
@@ -207,6 +211,7 @@ def _offline() -> Iterator[None]:
 
 def _one_line(error: Exception) -> str:
     """Return what went wrong, without signs beyond ASCII and without advice on other commands."""
-    lines = [line.strip() for line in str(error).replace("—", "-").splitlines()]
-    text = "; ".join(line for line in lines if line and not re.match("See |Note ", line))
-    return " ".join(text.encode("ascii", "ignore").decode().split()) or type(error).__name__
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).encode("ascii", "ignore").decode()
+    lines = [" ".join(line.split()).rstrip(" .") for line in plain.splitlines()]
+    told = [line for line in lines if line and not line.startswith(("See ", "Note "))]
+    return "; ".join(told) or type(error).__name__
