@@ -163,9 +163,9 @@ class RainTrainer(_Base):  # type: ignore[misc]
 
 
 class Visit(NamedTuple):
-    """One use of an image in training."""
+    """One use of an image in training: its number in the data set, and the epoch."""
 
-    index: int
+    image: int
     epoch: int
 
 
@@ -234,11 +234,9 @@ class _RainyImages:
         """Return the samples of a batch; mosaics show other images with the rain of this epoch."""
         samples = []
         for visit in visits:
-            if isinstance(visit, Visit):
-                index, self._epoch = visit
-            else:
-                index = visit
-            samples.append(self._dataset[index])
+            # Validation comes without epochs, and keeps its rain.
+            image, self._epoch = visit if isinstance(visit, Visit) else (visit, 0)
+            samples.append(self._dataset[image])
         return samples
 
     def load_image(

@@ -115,9 +115,7 @@ def train_on_rain(
         write_text(make_folder(out) / _RECORD, yaml.safe_dump(record, sort_keys=False))
         if not begun or yolo.ckpt.get("epoch", -1) >= 0:  # ultralytics sets -1 at the end of a run
             with _clear_errors(data):
-                yolo.train(
-                    trainer=trainer, data=data, save_dir=str(out), resume=begun, **arguments
-                )
+                yolo.train(trainer=trainer, data=data, save_dir=str(out), resume=begun, **arguments)
     best = last.with_name("best.pt")
     return best if best.is_file() else last
 
