@@ -21,6 +21,7 @@ FAST = [
     "device=cpu",
     "plots=False",
     "val=False",
+    "deterministic=False",  # which takes seconds to import
     "optimizer=SGD",
 ]
 
