@@ -126,7 +126,7 @@ def _compare(path: Path, record: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: It was not, or not by this command.
     """
-    before = read_yaml(path)
+    before = read_yaml(path) if path.is_file() else {}
     changed = [key for key in record if before.get(key) != record[key]]
     if changed:
         raise ConfigError(
