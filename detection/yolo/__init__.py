@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from detection.yolo.adapter import YoloDetector, load_yolo
+    from detection.yolo.augment import RainTrainer
     from detection.yolo.hooks import (
         DerainPredictor,
         DerainValidator,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DerainPredictor",
     "DerainValidator",
+    "RainTrainer",
     "YoloDetector",
     "attach",
     "attached",
@@ -31,6 +33,7 @@ __all__ = [
 _MODULES = {
     "DerainPredictor": "hooks",
     "DerainValidator": "hooks",
+    "RainTrainer": "augment",
     "YoloDetector": "adapter",
     "attach": "hooks",
     "attached": "hooks",

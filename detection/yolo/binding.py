@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 
@@ -102,12 +102,19 @@ def kept_threads() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+class _Keyed(Protocol):
+    """Settings of a hook, with a key that is equal for equal ones."""
+
+    @property
+    def key(self) -> tuple[object, ...]: ...
+
+
 _lock = threading.Lock()
 _classes: weakref.WeakValueDictionary[tuple[object, ...], type] = weakref.WeakValueDictionary()
 
 
 def make_class(
-    name: str, bases: tuple[type, ...], settings: Settings | None = None, **attributes: object
+    name: str, bases: tuple[type, ...], settings: _Keyed | None = None, **attributes: object
 ) -> type[Any]:
     """Derive a class, the same object for the same arguments.
 
