@@ -16,15 +16,18 @@ from rainmer.rain.config import RainConfig
 from rainmer.rain.drops import Air, extinction_per_m, sample_streaks
 from rainmer.rain.layers import noise_layers
 from rainmer.rain.lens import wet_lens
-from rainmer.rain.light import airlight, blur, lamp_light, to_linear, to_srgb
+from rainmer.rain.light import airlight, blur, lamp_light, lamp_share, to_linear, to_srgb
 from rainmer.rain.night import Night, add_noise, is_day, relight
 from rainmer.rain.randomness import image_keys, uniform
+from rainmer.rain.spray import Spray, spray_depth
 from rainmer.rain.streaks import StreakMaps, draw_streaks
+from rainmer.rain.windscreen import Windscreen, wet_windscreen
 
 __all__ = ["RainRenderer", "Rendering"]
 
 _TINT = 0.25  # largest tint of additive streaks: cameras are not neutral
 _OVER_LOGARITHM = frozenset({"layer_density", "layer_strength", "layer_length"})
+_CLIPPED = 60.0  # lamps by night are about this much brighter than a camera's white
 _LOCAL_LIGHT = 0.35  # share of the light of a drop that comes from the scene right behind it
 
 
@@ -34,8 +37,8 @@ class Rendering(NamedTuple):
     Attributes:
         rainy: (B, 3, H, W), RGB, 0..1.
         clean: The target: the given frames, at night relit, with the veil if it is kept.
-        alpha: Share of each pixel covered by streaks and lens drops (B, 1, H, W), 0..1.
-        transmission: Share of the scene's light that passes the veil (B, 1, H, W), 0..1.
+        alpha: Share of each pixel covered by streaks and drops on glass (B, 1, H, W), 0..1.
+        transmission: Share of the scene's light that passes veil and spray (B, 1, H, W), 0..1.
         rate_mm_h: Rain rate of each image (B,).
     """
 
@@ -110,17 +113,37 @@ class RainRenderer:
             depth_m,
         )
         extinction = extinction_per_m(values.map("rate_mm_h")) + 1e-3 * values.map("mist_per_km")
-        transmission = torch.exp(-extinction * depth_m)
+        thickness = extinction * depth_m
+        if self.config.limits("spray_per_km")[1] > 0:
+            spray = _spray(values)
+            thickness = thickness + spray_depth(spray, depth_m, keys, times, frame_width=width)
+        transmission = torch.exp(-thickness)
         veil, streak_light = self._light(scene, maps, values)
         veiled = scene * transmission + (1.0 - transmission) * values.map("veil_light") * veil
         rainy = veiled + maps.opacity * (streak_light - veiled)
-        alpha = maps.opacity
+        rainy, alpha = self._through_glass(rainy, maps.opacity, values, keys, times)
+        target = to_srgb(veiled) if self.config.target_veil == "keep" else clean
+        return Rendering(to_srgb(rainy), target, alpha, transmission, values("rate_mm_h"))
+
+    def _through_glass(
+        self, rainy: Tensor, alpha: Tensor, values: _Draw, keys: Tensor, times: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the picture, and how much of it rain covers, through drops on windscreen and lens.
+
+        The lens is nearer: its drops show those on the windscreen.
+        """
+        width = values.frame_width
+        if self.config.limits("windscreen_drops")[1] > 0:
+            by_night = self.config.light == "night"
+            lit = rainy * (1.0 + _CLIPPED * lamp_share(rainy)) if by_night else rainy
+            glass = _windscreen(values)
+            rainy, cover = wet_windscreen(rainy, lit, glass, keys, frame_width=width)
+            alpha = 1.0 - (1.0 - alpha) * (1.0 - cover)
         if self.config.limits("lens_drops")[1] > 0:
             sizes_px = values("lens_drop_size") * width
             rainy, cover = wet_lens(rainy, values("lens_drops"), sizes_px, keys, times)
             alpha = 1.0 - (1.0 - alpha) * (1.0 - cover)
-        target = to_srgb(veiled) if self.config.target_veil == "keep" else clean
-        return Rendering(to_srgb(rainy), target, alpha, transmission, values("rate_mm_h"))
+        return rainy, alpha
 
     def _air(self, values: _Draw) -> Air:
         return Air(
@@ -209,6 +232,27 @@ class _Draw:
     def map(self, name: str) -> Tensor:
         """Return the values of a field as (B, 1, 1, 1)."""
         return self(name)[:, None, None, None]
+
+
+def _spray(values: _Draw) -> Spray:
+    return Spray(
+        extinction_per_m=1e-3 * values("spray_per_km"),
+        horizon=values("horizon"),
+        camera_height_m=values("camera_height_m"),
+        focal_px=values.focal_px,
+    )
+
+
+def _windscreen(values: _Draw) -> Windscreen:
+    distance, focal_px = values("windscreen_m"), values.focal_px
+    defocus = (1.0 / distance - 1.0 / values("focus_m")).abs()
+    return Windscreen(
+        drops=values("windscreen_drops"),
+        largest_mm=values("windscreen_drop_mm"),
+        distance_m=distance,
+        focal_px=focal_px,
+        blur_px=1e-3 * values("aperture_mm") * focal_px * defocus,
+    )
 
 
 def _beam(scene: Tensor) -> Tensor:
