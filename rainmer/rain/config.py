@@ -39,6 +39,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "far_m": (1.0, math.inf),
     "lens_drops": (0.0, 400.0),
     "lens_drop_size": (0.001, 0.2),
+    "wet_road": (0.0, 1.0),
     "windscreen_drops": (0.0, 4000.0),
     "windscreen_drop_mm": (0.2, 10.0),
     "windscreen_m": (0.05, 3.0),
@@ -117,6 +118,11 @@ class RainConfig:
     """Depth of everything, with `depth: constant`, in metres."""
     far_m: Range = 120.0
     """Depth at and above the horizon in metres, with `depth: ground`."""
+
+    # The road.
+    wet_road: Range = 0.0
+    """Share of the road under a film of water, which darkens it and mirrors what is beyond; 0: dry.
+    It needs a depth map: without one, all below the horizon counts as road."""
 
     # Drops on the windscreen, near the focus; `aperture_mm` and `focus_m` blur them.
     windscreen_drops: Range = 0.0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rainmer.data.depth import constant_depth, ground_depth
+from rainmer.data.depth import Ground, constant_depth, fit_ground, ground_depth
 from rainmer.errors import ImageError
 from rainmer.rain.additive import additive_streaks
 from rainmer.rain.config import RainConfig
@@ -19,7 +19,8 @@ from rainmer.rain.lens import wet_lens
 from rainmer.rain.light import airlight, blur, lamp_light, lamp_share, to_linear, to_srgb
 from rainmer.rain.night import Night, add_noise, is_day, relight
 from rainmer.rain.randomness import image_keys, uniform
-from rainmer.rain.spray import Spray, spray_depth
+from rainmer.rain.road import wet_road
+from rainmer.rain.spray import spray_clouds
 from rainmer.rain.streaks import StreakMaps, draw_streaks
 from rainmer.rain.windscreen import Windscreen, wet_windscreen
 
@@ -27,7 +28,8 @@ __all__ = ["RainRenderer", "Rendering"]
 
 _TINT = 0.25  # largest tint of additive streaks: cameras are not neutral
 _OVER_LOGARITHM = frozenset({"layer_density", "layer_strength", "layer_length"})
-_CLIPPED = 60.0  # lamps by night are about this much brighter than a camera's white
+# How much brighter than a camera's white lamps are: seen tiny in drops, and mirrored by roads.
+_REFRACTED, _MIRRORED = 60.0, 5.0
 _LOCAL_LIGHT = 0.35  # share of the light of a drop that comes from the scene right behind it
 
 
@@ -103,9 +105,15 @@ class RainRenderer:
             return _render_additive(clean, values, _at(keys, times))
         if self.config.style == "layers":
             return _render_layers(clean, self.config, _at(keys, times), width)
-        if depth_m is None:
+        ground = Ground(values("horizon"), values("camera_height_m"), values.focal_px)
+        if depth_m is not None:
+            ground = fit_ground(depth_m, ground)
+        else:
             depth_m = self._guess_depth(values, size_hw)
         scene, clean = self._scene(clean, depth_m, values, keys, times)
+        if self.config.limits("wet_road")[1] > 0:
+            mirrored = self._glaring(scene, _MIRRORED)
+            scene = wet_road(scene, mirrored, depth_m, values("wet_road"), ground)
         maps = draw_streaks(
             sample_streaks(self._air(values), keys, size_hw, frame_width=width, time_s=times),
             len(clean),
@@ -115,8 +123,8 @@ class RainRenderer:
         extinction = extinction_per_m(values.map("rate_mm_h")) + 1e-3 * values.map("mist_per_km")
         thickness = extinction * depth_m
         if self.config.limits("spray_per_km")[1] > 0:
-            spray = _spray(values)
-            thickness = thickness + spray_depth(spray, depth_m, keys, times, frame_width=width)
+            clouds = spray_clouds(ground, depth_m, keys, times, frame_width=width)
+            thickness = thickness + 1e-3 * values.map("spray_per_km") * clouds
         transmission = torch.exp(-thickness)
         veil, streak_light = self._light(scene, maps, values)
         veiled = scene * transmission + (1.0 - transmission) * values.map("veil_light") * veil
@@ -134,9 +142,7 @@ class RainRenderer:
         """
         width = values.frame_width
         if self.config.limits("windscreen_drops")[1] > 0:
-            by_night = self.config.light == "night"
-            lit = rainy * (1.0 + _CLIPPED * lamp_share(rainy)) if by_night else rainy
-            glass = _windscreen(values)
+            lit, glass = self._glaring(rainy, _REFRACTED), _windscreen(values)
             rainy, cover = wet_windscreen(rainy, lit, glass, keys, frame_width=width)
             alpha = 1.0 - (1.0 - alpha) * (1.0 - cover)
         if self.config.limits("lens_drops")[1] > 0:
@@ -144,6 +150,12 @@ class RainRenderer:
             rainy, cover = wet_lens(rainy, values("lens_drops"), sizes_px, keys, times)
             alpha = 1.0 - (1.0 - alpha) * (1.0 - cover)
         return rainy, alpha
+
+    def _glaring(self, linear: Tensor, factor: float) -> Tensor:
+        """Return a picture with lamps by night brighter than a camera's white by a factor."""
+        if self.config.light == "day":
+            return linear
+        return linear * (1.0 + factor * lamp_share(linear))
 
     def _air(self, values: _Draw) -> Air:
         return Air(
@@ -232,15 +244,6 @@ class _Draw:
     def map(self, name: str) -> Tensor:
         """Return the values of a field as (B, 1, 1, 1)."""
         return self(name)[:, None, None, None]
-
-
-def _spray(values: _Draw) -> Spray:
-    return Spray(
-        extinction_per_m=1e-3 * values("spray_per_km"),
-        horizon=values("horizon"),
-        camera_height_m=values("camera_height_m"),
-        focal_px=values.focal_px,
-    )
 
 
 def _windscreen(values: _Draw) -> Windscreen:

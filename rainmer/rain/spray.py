@@ -8,15 +8,15 @@ come plumes behind vehicles that the frame may not show, and both are broken up 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rainmer.data.depth import Ground
 from rainmer.rain.randomness import uniform
 
-__all__ = ["Spray", "spray_depth"]
+__all__ = ["spray_clouds"]
 
 _STREAM = 5000
 _SCALE_M = 0.8  # height in which the layer thins out to 37 %
@@ -33,23 +33,13 @@ _RUGGED = 2.0  # the noise's influence on the logarithm of the density
 _CHANGES_PER_S = 2.0
 
 
-class Spray(NamedTuple):
-    """The spray of each image: tensors (B,)."""
-
-    extinction_per_m: Tensor
-    """At the road's surface."""
-    horizon: Tensor
-    camera_height_m: Tensor
-    focal_px: Tensor
-
-
-def spray_depth(
-    spray: Spray, depth_m: Tensor, keys: Tensor, time_s: Tensor, *, frame_width: int
+def spray_clouds(
+    ground: Ground, depth_m: Tensor, keys: Tensor, time_s: Tensor, *, frame_width: int
 ) -> Tensor:
-    """Return the optical depth of the spray in front of a scene (B, 1, H, W), 0 or more.
+    """Return how much spray is in front of a scene, in metres of the thickest (B, 1, H, W).
 
     Args:
-        spray: The spray of each image.
+        ground: The plane of the road.
         depth_m: Depth of the scene (B, 1, H, W).
         keys: Random keys (B,).
         time_s: Time of the exposure (B,); clouds change slowly.
@@ -57,27 +47,27 @@ def spray_depth(
     """
     size_hw = depth_m.shape[-2], depth_m.shape[-1]
     noise = _turbulence(keys, time_s, size_hw, frame_width)
-    ahead = _layer(spray, depth_m) - _layer(spray, depth_m.clamp_max(_OWN_M))
-    clouds = ahead.clamp_min(0.0) + _plumes(spray, depth_m, keys)
-    return _map(spray.extinction_per_m) * clouds * torch.exp(_RUGGED * noise)
+    ahead = _layer(ground, depth_m) - _layer(ground, depth_m.clamp_max(_OWN_M))
+    clouds = ahead.clamp_min(0.0) + _plumes(ground, depth_m, keys)
+    return clouds * torch.exp(_RUGGED * noise)
 
 
 def _map(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
-def _layer(spray: Spray, depth_m: Tensor) -> Tensor:
+def _layer(ground: Ground, depth_m: Tensor) -> Tensor:
     """Return the metres of thickest spray along each ray: the integral of exp(-height / scale)."""
     height = depth_m.shape[-2]
     rows = (torch.arange(height, device=depth_m.device) + 0.5)[:, None]
-    fall = (rows - height * _map(spray.horizon)) / _map(spray.focal_px)  # per metre ahead
-    start = _map(spray.camera_height_m) / _SCALE_M
+    fall = (rows - height * _map(ground.horizon)) / _map(ground.focal_px)  # per metre ahead
+    start = _map(ground.camera_height_m) / _SCALE_M
     sunk = torch.minimum(fall * depth_m / _SCALE_M, start)  # a ray ends at the road
     mean = torch.where(sunk.abs() < 1e-2, 1.0 + 0.5 * sunk, torch.expm1(sunk) / sunk)
     return torch.exp(-start) * depth_m * mean
 
 
-def _plumes(spray: Spray, depth_m: Tensor, keys: Tensor) -> Tensor:
+def _plumes(ground: Ground, depth_m: Tensor, keys: Tensor) -> Tensor:
     """Return the metres of thickest spray in plumes, which hide only what lies behind them."""
     height, width = depth_m.shape[-2:]
     rows = (torch.arange(height, device=depth_m.device) + 0.5)[:, None]
@@ -89,9 +79,9 @@ def _plumes(spray: Spray, depth_m: Tensor, keys: Tensor) -> Tensor:
             return _map(uniform(keys, plume, _STREAM + stream))
 
         distance = _NEAREST_M * (_FARTHEST_M / _NEAREST_M) ** drawn(0)
-        scale = _map(spray.focal_px) / distance  # pixels per metre
+        scale = _map(ground.focal_px) / distance  # pixels per metre
         middle = 0.5 * width + scale * _ASIDE_M * (2.0 * drawn(1) - 1.0)
-        road = height * _map(spray.horizon) + scale * _map(spray.camera_height_m)
+        road = height * _map(ground.horizon) + scale * _map(ground.camera_height_m)
         above = (road - rows) / (scale * _PLUME_HEIGHT_M * (0.6 + 0.8 * drawn(2)))
         aside = (columns - middle) / (scale * _PLUME_WIDTH_M)
         upright = torch.exp(-torch.where(above < 0, 3.0 * above, above).square())

@@ -1,13 +1,15 @@
-"""Drops on the windscreen and spray: off unless asked for, where they should be, by how much."""
+"""Windscreen drops, spray, wet roads: off unless asked for, where they should be, by how much."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rainmer.data.depth import Ground, fit_ground, ground_depth
 from rainmer.errors import ConfigError
 from rainmer.frames.arrays import quantize
 from rainmer.rain import PRESETS, RainConfig, RainRenderer, rain_config
+from rainmer.rain.light import to_linear
 from tests.numerics import rounding
 
 SIZE = (72, 128)
@@ -30,7 +32,7 @@ def render(preset="day", picture=None, seed=0, name="a", **changes):
 
 @pytest.mark.parametrize("preset", sorted({*PRESETS} - {"windscreen", "spray"}))
 def test_no_older_preset_has_them(preset):
-    for field in ("windscreen_drops", "spray_per_km"):
+    for field in ("windscreen_drops", "spray_per_km", "wet_road"):
         assert PRESETS[preset].limits(field) == (0.0, 0.0)
 
 
@@ -72,16 +74,21 @@ def test_pictures_depend_on_seed_and_name_but_not_on_the_batch(preset):
     width=st.integers(1, 40),
     drops=st.floats(0, 4000),
     spray=st.floats(0, 1000),
+    wetness=st.floats(0, 1),
+    mapped=st.booleans(),
     aperture=st.floats(0, 100),
     distance=st.floats(0.05, 3),
     night=st.booleans(),
 )
-@settings(max_examples=15)
-def test_any_size_and_any_allowed_value(height, width, drops, spray, aperture, distance, night):
-    changes = {"windscreen_drops": drops, "spray_per_km": spray, "rate_mm_h": 1.0}
+@settings(max_examples=8)
+def test_any_size_and_any_allowed_value(
+    height, width, drops, spray, wetness, mapped, aperture, distance, night
+):
+    changes = {"windscreen_drops": drops, "spray_per_km": spray, "wet_road": wetness}
     config = rain_config("night" if night else "day", **changes, aperture_mm=aperture)
     config = RainConfig(**{**vars(config), "windscreen_m": distance})
-    rendering = RainRenderer(config)(torch.rand(1, 3, height, width), ["a"])
+    depth_m = 0.1 + 50 * torch.rand(1, 1, height, width) if mapped else None
+    rendering = RainRenderer(config)(torch.rand(1, 3, height, width), ["a"], depth_m=depth_m)
     for values in rendering[:4]:
         assert values.isfinite().all()
         assert values.min() >= 0
@@ -91,7 +98,7 @@ def test_any_size_and_any_allowed_value(height, width, drops, spray, aperture, d
 @pytest.mark.parametrize(
     ("field", "value"),
     [("windscreen_drops", 5000.0), ("windscreen_m", 0.0), ("windscreen_drop_mm", 0.0),
-     ("spray_per_km", -1.0), ("spray_per_km", 2000.0)],
+     ("spray_per_km", -1.0), ("spray_per_km", 2000.0), ("wet_road", 1.5)],
 )  # fmt: skip
 def test_absurd_values_are_refused(field, value):
     with pytest.raises(ConfigError, match=field):
@@ -206,3 +213,77 @@ def test_clouds_change_smoothly_with_time():
         renderer(street(), ["clip"], time_s=time).transmission for time in (0.0, 0.02, 2.0)
     )
     assert 0 < (next_ - first).abs().max() < 0.5 * (later - first).abs().max()
+
+
+# --- wet road -------------------------------------------------------------------------------------
+
+GROUND = Ground(torch.tensor([0.45]), torch.tensor([1.5]), torch.tensor([150.0]))
+
+
+def scene_with_a_post(level=1.0):
+    """The street with a red post that stands on the road 10 m ahead, and its depth map."""
+    plane = GROUND._asdict()
+    depth_m = ground_depth(SIZE, **plane, far_m=torch.tensor([1e4])).clone()
+    base = int(SIZE[0] * 0.45 + 150 * 1.5 / 10)
+    picture = street()
+    picture[:, :, 10:base, 60:68] = torch.tensor([0.9, 0.05, 0.05])[:, None, None]
+    depth_m[:, :, 10:base, 60:68] = 10.0
+    return picture * level, depth_m, base
+
+
+def wet(wetness=1.0, preset="day", level=1.0):
+    picture, depth_m, base = scene_with_a_post(level)
+    config = rain_config(preset, wet_road=wetness, rate_mm_h=0.0, focal=150 / SIZE[1])
+    return RainRenderer(config)(picture, ["a"], depth_m=depth_m), base
+
+
+def test_a_wet_road_mirrors_what_stands_on_it_and_the_rest_stays():
+    (rendering, base), (dry, _) = wet(), wet(0.0)
+    change = (rendering.rainy - dry.rainy)[0]
+    assert change[:, :32].abs().max() == 0, "nothing changes above the horizon"
+    assert change[:, 32 : base - 4, 60:68].abs().max() == 0, "nor what stands on the road"
+    red = rendering.rainy[0, 0] - rendering.rainy[0, 1]
+    assert red[base + 2 : base + 8, 62:66].min() > 0.05 > red[base + 2 : base + 8, :50].max()
+    assert change[:, 34:38, :50].mean() > 0.05, "the sky shines at grazing angles"
+    assert torch.equal(rendering.clean, scene_with_a_post()[0])
+    assert torch.equal(rendering.alpha, dry.alpha)
+
+
+def test_a_wet_road_under_a_dark_sky_is_darker():
+    _, depth_m, _ = scene_with_a_post()
+    picture = torch.full((1, 3, *SIZE), 0.3)
+    config = rain_config("day", wet_road=1.0, rate_mm_h=0.0, focal=150 / SIZE[1])
+    change = (RainRenderer(config)(picture, ["a"], depth_m=depth_m).rainy - picture)[0]
+    assert change.max() < rounding(depth=8)
+    assert change[:, 38:, :50].max() < -0.02
+
+
+def test_wetness_is_a_share():
+    dry, half, full = (to_linear(wet(share)[0].rainy) for share in (0.0, 0.5, 1.0))
+    assert torch.allclose(half, 0.5 * (dry + full), atol=1e-5)
+
+
+def test_roads_mirror_lamps_by_night():
+    (rendering, base), (dry, _) = wet(preset="night", level=0.6), wet(0.0, "night", level=0.6)
+    below = (slice(None), 0, slice(base + 2, base + 8), slice(62, 66))
+    assert (rendering.rainy - dry.rainy)[below].mean() > 0.02
+
+
+@settings(max_examples=25)
+@given(
+    horizon=st.floats(0.2, 0.6),
+    camera_m=st.floats(0.8, 4.0),
+    hidden=st.integers(0, 100),
+)
+def test_the_ground_is_found_beside_what_stands_on_it(horizon, camera_m, hidden):
+    true = Ground(torch.tensor([horizon]), torch.tensor([camera_m]), torch.tensor([150.0]))
+    depth_m = ground_depth(SIZE, **true._asdict(), far_m=torch.tensor([1e5])).clone()
+    depth_m[..., :hidden] = depth_m[..., :hidden].clamp_max(1.5)
+    found = fit_ground(depth_m, GROUND)
+    assert found.horizon.item() == pytest.approx(horizon, abs=0.01)
+    assert found.camera_height_m.item() == pytest.approx(camera_m, rel=0.02)
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (5, 9), (40, 30)])
+def test_where_a_map_shows_no_ground_the_guess_is_kept(size_hw):
+    assert fit_ground(torch.full((1, 1, *size_hw), 20.0), GROUND) == GROUND
