@@ -153,11 +153,13 @@ def fit_ground(depth_m: Tensor, guess: Ground) -> Ground:
         return guess
     nearness = depth_m[:, 0, -count:].reciprocal()
     lowest = nearness.kthvalue(1 + int(_GROUND_SHARE * (width - 1)), dim=2).values
+    # In double precision, so that sums of any order, as batches have them, round to the same plane.
+    lowest = lowest.double()
     rows = torch.arange(height - count, height, device=depth_m.device) + 0.5
     offset = rows - rows.mean()
     slope = (lowest * offset).sum(1) / offset.square().sum()
-    horizon = (rows.mean() - lowest.mean(1) / slope) / height
-    camera_m = 1.0 / (slope * guess.focal_px)
+    horizon = ((rows.mean() - lowest.mean(1) / slope) / height).float()
+    camera_m = (1.0 / (slope * guess.focal_px)).float()
     least, most = _HEIGHTS_M
     fits = (camera_m > least) & (camera_m < most) & (horizon > 0) & (horizon < 1)
     return Ground(

@@ -15,6 +15,7 @@ from tests.numerics import rounding
 SIZE = (72, 128)
 DROPS = {"windscreen_drops": 200.0, "windscreen_drop_mm": 8.0, "windscreen_m": 0.3}
 SPRAY = {"spray_per_km": 60.0, "far_m": 80.0, "horizon": 0.45}
+GROUND = Ground(torch.tensor([0.45]), torch.tensor([1.5]), torch.tensor([150.0]))
 
 
 def street(batch=1, level=1.0):
@@ -57,14 +58,17 @@ def test_the_target_and_other_rain_stay_as_they_are(preset):
 
 @pytest.mark.parametrize("preset", ["day", "night"])
 def test_pictures_depend_on_seed_and_name_but_not_on_the_batch(preset):
-    config = rain_config(preset, **DROPS, **SPRAY)
-    together = RainRenderer(config)(street(2), ["a", "b"], time_s=0.3)
-    alone = RainRenderer(config)(street(), ["b"], time_s=0.3)
+    config = rain_config(preset, **DROPS, **SPRAY, wet_road=0.7)
+    depth_m = ground_depth(SIZE, **GROUND._asdict(), far_m=torch.tensor([90.0]))
+    together = RainRenderer(config)(
+        street(2), ["a", "b"], depth_m=depth_m.repeat(2, 1, 1, 1), time_s=0.3
+    )
+    alone = RainRenderer(config)(street(), ["b"], depth_m=depth_m, time_s=0.3)
     for field in ("rainy", "alpha", "transmission"):
         pair = quantize(getattr(together, field))
         assert torch.equal(pair[1], quantize(getattr(alone, field))[0])
         assert not torch.equal(pair[0], pair[1])
-    reseeded = RainRenderer(config, seed=1)(street(), ["b"], time_s=0.3)
+    reseeded = RainRenderer(config, seed=1)(street(), ["b"], depth_m=depth_m, time_s=0.3)
     assert not torch.equal(reseeded.alpha, alone.alpha)
     assert not torch.equal(reseeded.transmission, alone.transmission)
 
@@ -216,8 +220,6 @@ def test_clouds_change_smoothly_with_time():
 
 
 # --- wet road -------------------------------------------------------------------------------------
-
-GROUND = Ground(torch.tensor([0.45]), torch.tensor([1.5]), torch.tensor([150.0]))
 
 
 def scene_with_a_post(level=1.0):
