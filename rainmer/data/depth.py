@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,13 +16,24 @@ from torch import Tensor
 from rainmer.errors import DatasetError, ImageError
 from rainmer.files import write_bytes
 
-__all__ = ["constant_depth", "find_depth", "ground_depth", "read_depth", "write_depth"]
+__all__ = [
+    "Ground",
+    "constant_depth",
+    "find_depth",
+    "fit_ground",
+    "ground_depth",
+    "read_depth",
+    "write_depth",
+]
 
 _SUFFIXES = (".png", ".npy")
 
 _NEAREST_M = 1.0
 _PER_M = 100.0  # PNG files hold centimetres
 _MOST_LEVELS = 65535
+_GROUND_ROWS, _FEWEST_ROWS = 3, 4  # the lowest third of a frame, if it has that many rows
+_GROUND_SHARE = 0.15  # of the farthest pixels of a row: what stands on the ground is nearer
+_HEIGHTS_M = (0.2, 20.0)  # of cameras above the ground
 
 
 def find_depth(folder: Path, name: str) -> Path:
@@ -116,6 +128,45 @@ def ground_depth(
     nearness = torch.hypot(below / (focal_px * camera_height_m)[:, None], 1.0 / far_m[:, None])
     depth = nearness.reciprocal().clamp_min(_NEAREST_M)
     return depth[:, None, :, None].expand(-1, 1, height, width)
+
+
+class Ground(NamedTuple):
+    """The ground plane in front of a level camera: tensors (B,)."""
+
+    horizon: Tensor
+    """Row of the horizon as a fraction of the height."""
+    camera_height_m: Tensor
+    """Height of the camera above the ground."""
+    focal_px: Tensor
+
+
+def fit_ground(depth_m: Tensor, guess: Ground) -> Ground:
+    """Fit the ground plane to depth maps: on it, 1 / depth grows evenly with the row.
+
+    Args:
+        depth_m: (B, 1, H, W), metres.
+        guess: Has the focal lengths, and is what is returned where a map shows no ground.
+    """
+    height, width = depth_m.shape[2:]
+    count = height // _GROUND_ROWS
+    if count < _FEWEST_ROWS:
+        return guess
+    nearness = depth_m[:, 0, -count:].reciprocal()
+    lowest = nearness.kthvalue(1 + int(_GROUND_SHARE * (width - 1)), dim=2).values
+    # In double precision, so that sums of any order, as batches have them, round to the same plane.
+    lowest = lowest.double()
+    rows = torch.arange(height - count, height, device=depth_m.device) + 0.5
+    offset = rows - rows.mean()
+    slope = (lowest * offset).sum(1) / offset.square().sum()
+    horizon = ((rows.mean() - lowest.mean(1) / slope) / height).float()
+    camera_m = (1.0 / (slope * guess.focal_px)).float()
+    least, most = _HEIGHTS_M
+    fits = (camera_m > least) & (camera_m < most) & (horizon > 0) & (horizon < 1)
+    return Ground(
+        torch.where(fits, horizon, guess.horizon),
+        torch.where(fits, camera_m, guess.camera_height_m),
+        guess.focal_px,
+    )
 
 
 def constant_depth(size_hw: tuple[int, int], depth_m: Tensor) -> Tensor:

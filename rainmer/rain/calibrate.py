@@ -37,6 +37,8 @@ TARGETS = {
     "day": "GT-Rain",
     "day-heavy": "GT-Rain",
     "drizzle": "GT-Rain",
+    "windscreen": "GT-Rain",
+    "spray": "GT-Rain",
     "night": "GTAV-balance",
     "night-heavy": "GTAV-balance",
     "streaks": "SynRain",

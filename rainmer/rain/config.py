@@ -31,6 +31,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "brightness": (0.0, 20.0),
     "min_opacity": (0.002, 0.5),
     "mist_per_km": (0.0, 500.0),
+    "spray_per_km": (0.0, 1000.0),
     "veil_light": (0.0, 2.0),
     "horizon": (-1.0, 2.0),
     "camera_height_m": (0.1, 100.0),
@@ -38,6 +39,10 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "far_m": (1.0, math.inf),
     "lens_drops": (0.0, 400.0),
     "lens_drop_size": (0.001, 0.2),
+    "wet_road": (0.0, 1.0),
+    "windscreen_drops": (0.0, 4000.0),
+    "windscreen_drop_mm": (0.2, 10.0),
+    "windscreen_m": (0.05, 3.0),
     "night_luminance": (2.0, 120.0),
     "lamps": (0.0, 30.0),
     "headlights": (0.0, 20.0),
@@ -94,6 +99,9 @@ class RainConfig:
     # Veil.
     mist_per_km: Range = 0.0
     """Extinction of mist or spray in 1/km, added to that of the rain itself."""
+    spray_per_km: Range = 0.0
+    """Extinction at the road of the turbulent spray that tyres raise, in 1/km; 0: none. It thins
+    out with the height and is part of the veil."""
     veil_light: Range = 0.9
     """Brightness of the veil, relative to the brightest part of the scene."""
     target_veil: Literal["remove", "keep"] = "remove"
@@ -111,7 +119,20 @@ class RainConfig:
     far_m: Range = 120.0
     """Depth at and above the horizon in metres, with `depth: ground`."""
 
-    # Drops on the lens or windscreen.
+    # The road.
+    wet_road: Range = 0.0
+    """Share of the road under a film of water, which darkens it and mirrors what is beyond; 0: dry.
+    It needs a depth map: without one, all below the horizon counts as road."""
+
+    # Drops on the windscreen, near the focus; `aperture_mm` and `focus_m` blur them.
+    windscreen_drops: Range = 0.0
+    """Number of drops on the windscreen in a whole frame of 16:9; 0: none."""
+    windscreen_drop_mm: Range = (1.5, 6.0)
+    """Contact diameter of the largest of them in mm."""
+    windscreen_m: Range = (0.3, 0.8)
+    """Distance of the windscreen from the camera in metres."""
+
+    # Drops on the lens, far out of focus.
     lens_drops: Range = 0.0
     """Number of drops on the glass; 0: none."""
     lens_drop_size: Range = (0.012, 0.03)
@@ -206,6 +227,22 @@ PRESETS: dict[str, RainConfig] = {
     "day-heavy": RainConfig(**{**_DAY, **_HEAVY, "mist_per_km": (1.0, 5.0)}),
     "night": RainConfig(**_NIGHT),
     "night-heavy": RainConfig(**{**_NIGHT, **_HEAVY, "headlights": (0.3, 1.2)}),
+    "windscreen": RainConfig(
+        **{
+            **_DAY,
+            "rate_mm_h": (2.0, 15.0),
+            "aperture_mm": (0.2, 0.9),
+            "windscreen_drops": (60.0, 900.0),
+        }
+    ),
+    "spray": RainConfig(
+        **{
+            **_DAY,
+            "rate_mm_h": (10.0, 50.0),
+            "far_m": (40.0, 120.0),
+            "spray_per_km": (5.0, 40.0),
+        }
+    ),
     "drizzle": RainConfig(**{**_DAY, "rate_mm_h": (2.0, 6.0), "mist_per_km": (1.0, 4.0)}),
     "streaks": RainConfig(
         style="additive", additive_density=(0.2, 0.8), additive_strength=(0.2, 0.45)

@@ -16,7 +16,7 @@ from torch import Tensor
 from rainmer.rain.light import blur
 from rainmer.rain.randomness import expand, uniform
 
-__all__ = ["wet_lens"]
+__all__ = ["GlassDrops", "inside_drop", "topmost", "wet_lens"]
 
 _STREAM = 3000
 _TRAIL = 7  # small drops behind a running one
@@ -46,10 +46,10 @@ def wet_lens(
     """
     batch, (height, width) = len(linear), linear.shape[-2:]
     drops = _drops(count, largest_px, keys, (height, width), time_s)
-    top = _topmost(drops, batch, (height, width))
+    top = topmost(drops, batch, (height, width))
     pixel = (top > 0).nonzero()[:, 0]
     drop = top[pixel] % len(drops.image)
-    dx, dy, squared = _inside(drops, drop, pixel % width, pixel // width % height)
+    dx, dy, squared = inside_drop(drops, drop, pixel % width, pixel // width % height)
 
     cover = torch.zeros(batch * height * width, device=linear.device)
     rim, look_x, look_y = (torch.zeros_like(cover) for _ in range(3))
@@ -66,7 +66,7 @@ def wet_lens(
     return linear + cover * (through - linear), cover
 
 
-class _Drops(NamedTuple):
+class GlassDrops(NamedTuple):
     """Drops on the glass: tensors (N,), pixels."""
 
     image: Tensor
@@ -80,7 +80,7 @@ class _Drops(NamedTuple):
 
 def _drops(
     count: Tensor, largest_px: Tensor, keys: Tensor, size_hw: tuple[int, int], time_s: Tensor
-) -> _Drops:
+) -> GlassDrops:
     height, width = size_hw
     image, index = expand(count.round().long())
     key = keys[image]
@@ -95,13 +95,13 @@ def _drops(
     x, y = drawn(2) * width, drawn(3) * height
     y = (y + runs * (0.5 + drawn(4)) * _SPEED * height * time_s[image]) % (1.2 * height)
     sag = 1.0 + 0.35 * drawn(5)  # heavy drops hang
-    heads = _Drops(image, x, y, radius, radius * sag, 6.2832 * drawn(6))
+    heads = GlassDrops(image, x, y, radius, radius * sag, 6.2832 * drawn(6))
     running = runs.nonzero()[:, 0].repeat_interleave(_TRAIL)
     step = torch.arange(_TRAIL, device=keys.device).repeat(len(running) // _TRAIL)
     above = (step + 1.6) * 1.5 * radius[running]
     jitter = uniform(key[running], step + index[running] * _TRAIL, _STREAM + 7)
     small = radius[running] * (0.5 - 0.045 * step) * (0.6 + 0.6 * jitter)
-    trails = _Drops(
+    trails = GlassDrops(
         image=image[running],
         x=x[running] + (jitter - 0.5) * 0.5 * radius[running],
         y=y[running] - above,
@@ -109,10 +109,10 @@ def _drops(
         radius_y=small.clamp_min(1.0) * 1.3,
         twist=6.2832 * jitter,
     )
-    return _Drops(*(torch.cat(pair) for pair in zip(heads, trails, strict=True)))
+    return GlassDrops(*(torch.cat(pair) for pair in zip(heads, trails, strict=True)))
 
 
-def _topmost(drops: _Drops, batch: int, size_hw: tuple[int, int]) -> Tensor:
+def topmost(drops: GlassDrops, batch: int, size_hw: tuple[int, int]) -> Tensor:
     """Return the coded number of the topmost drop at each pixel of the batch; 0: none.
 
     The code is height * N + number: the largest code wins, whatever the order of writing.
@@ -123,7 +123,7 @@ def _topmost(drops: _Drops, batch: int, size_hw: tuple[int, int]) -> Tensor:
     drop, place = expand(across * down)
     x = (drops.x[drop].floor().long() - across[drop] // 2) + place % across[drop]
     y = (drops.y[drop].floor().long() - down[drop] // 2) + place // across[drop]
-    _, _, squared = _inside(drops, drop, x, y)
+    _, _, squared = inside_drop(drops, drop, x, y)
     kept = (squared < 1) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
     drop, x, y, squared = drop[kept], x[kept], y[kept], squared[kept]
     level = ((1.0 - squared) * drops.radius_x[drop] * _HEIGHT_STEPS).long() + 1
@@ -132,7 +132,9 @@ def _topmost(drops: _Drops, batch: int, size_hw: tuple[int, int]) -> Tensor:
     return top.scatter_reduce_(0, pixel, level * len(drops.image) + drop, "amax")
 
 
-def _inside(drops: _Drops, drop: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def inside_drop(
+    drops: GlassDrops, drop: Tensor, x: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the place of a pixel in a drop, and its squared distance in radii: 1 at the rim."""
     dx, dy = x + 0.5 - drops.x[drop], y + 0.5 - drops.y[drop]
     angle = torch.atan2(dy, dx)

@@ -11,6 +11,7 @@ __all__ = [
     "airlight",
     "blur",
     "lamp_light",
+    "lamp_share",
     "luminance",
     "to_linear",
     "to_srgb",
@@ -81,14 +82,18 @@ def airlight(linear: Tensor) -> Tensor:
     return (0.5 * chosen + 0.5 * grey[:, :, 0])[:, :, None, None]
 
 
+def lamp_share(linear: Tensor) -> Tensor:
+    """Return how much each pixel of a night image counts as a lamp (B, 1, H, W), 0..1."""
+    brightest = linear.amax(dim=1, keepdim=True)
+    return ((brightest - _LAMP_THRESHOLD) / (1.0 - _LAMP_THRESHOLD)).clamp(0.0, 1.0)
+
+
 def lamp_light(linear: Tensor) -> Tensor:
     """Return the light around lamps (B, 3, H, W), from the bright parts of a night image.
 
     Sums of wide blurs fall off about as light does in the air near a lamp.
     """
-    brightest = linear.amax(dim=1, keepdim=True)
-    shine = ((brightest - _LAMP_THRESHOLD) / (1.0 - _LAMP_THRESHOLD)).clamp(0.0, 1.0)
-    lamps = linear.clamp_max(_LAMP_LIMIT) * shine
+    lamps = linear.clamp_max(_LAMP_LIMIT) * lamp_share(linear)
     light = torch.zeros_like(linear)
     for weight, share in _FALL_OFF:
         light = light + weight * blur(lamps, max(1, round(linear.shape[-1] * share)))

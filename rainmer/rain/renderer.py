@@ -9,22 +9,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rainmer.data.depth import constant_depth, ground_depth
+from rainmer.data.depth import Ground, constant_depth, fit_ground, ground_depth
 from rainmer.errors import ImageError
 from rainmer.rain.additive import additive_streaks
 from rainmer.rain.config import RainConfig
 from rainmer.rain.drops import Air, extinction_per_m, sample_streaks
 from rainmer.rain.layers import noise_layers
 from rainmer.rain.lens import wet_lens
-from rainmer.rain.light import airlight, blur, lamp_light, to_linear, to_srgb
+from rainmer.rain.light import airlight, blur, lamp_light, lamp_share, to_linear, to_srgb
 from rainmer.rain.night import Night, add_noise, is_day, relight
 from rainmer.rain.randomness import image_keys, uniform
+from rainmer.rain.road import wet_road
+from rainmer.rain.spray import spray_clouds
 from rainmer.rain.streaks import StreakMaps, draw_streaks
+from rainmer.rain.windscreen import Windscreen, wet_windscreen
 
 __all__ = ["RainRenderer", "Rendering"]
 
 _TINT = 0.25  # largest tint of additive streaks: cameras are not neutral
 _OVER_LOGARITHM = frozenset({"layer_density", "layer_strength", "layer_length"})
+# How much brighter than a camera's white lamps are: seen tiny in drops, and mirrored by roads.
+_REFRACTED, _MIRRORED = 60.0, 5.0
 _LOCAL_LIGHT = 0.35  # share of the light of a drop that comes from the scene right behind it
 
 
@@ -34,8 +39,8 @@ class Rendering(NamedTuple):
     Attributes:
         rainy: (B, 3, H, W), RGB, 0..1.
         clean: The target: the given frames, at night relit, with the veil if it is kept.
-        alpha: Share of each pixel covered by streaks and lens drops (B, 1, H, W), 0..1.
-        transmission: Share of the scene's light that passes the veil (B, 1, H, W), 0..1.
+        alpha: Share of each pixel covered by streaks and drops on glass (B, 1, H, W), 0..1.
+        transmission: Share of the scene's light that passes veil and spray (B, 1, H, W), 0..1.
         rate_mm_h: Rain rate of each image (B,).
     """
 
@@ -100,9 +105,15 @@ class RainRenderer:
             return _render_additive(clean, values, _at(keys, times))
         if self.config.style == "layers":
             return _render_layers(clean, self.config, _at(keys, times), width)
-        if depth_m is None:
+        ground = Ground(values("horizon"), values("camera_height_m"), values.focal_px)
+        if depth_m is not None:
+            ground = fit_ground(depth_m, ground)
+        else:
             depth_m = self._guess_depth(values, size_hw)
         scene, clean = self._scene(clean, depth_m, values, keys, times)
+        if self.config.limits("wet_road")[1] > 0:
+            mirrored = self._glaring(scene, _MIRRORED)
+            scene = wet_road(scene, mirrored, depth_m, values("wet_road"), ground)
         maps = draw_streaks(
             sample_streaks(self._air(values), keys, size_hw, frame_width=width, time_s=times),
             len(clean),
@@ -110,17 +121,41 @@ class RainRenderer:
             depth_m,
         )
         extinction = extinction_per_m(values.map("rate_mm_h")) + 1e-3 * values.map("mist_per_km")
-        transmission = torch.exp(-extinction * depth_m)
+        thickness = extinction * depth_m
+        if self.config.limits("spray_per_km")[1] > 0:
+            clouds = spray_clouds(ground, depth_m, keys, times, frame_width=width)
+            thickness = thickness + 1e-3 * values.map("spray_per_km") * clouds
+        transmission = torch.exp(-thickness)
         veil, streak_light = self._light(scene, maps, values)
         veiled = scene * transmission + (1.0 - transmission) * values.map("veil_light") * veil
         rainy = veiled + maps.opacity * (streak_light - veiled)
-        alpha = maps.opacity
+        rainy, alpha = self._through_glass(rainy, maps.opacity, values, keys, times)
+        target = to_srgb(veiled) if self.config.target_veil == "keep" else clean
+        return Rendering(to_srgb(rainy), target, alpha, transmission, values("rate_mm_h"))
+
+    def _through_glass(
+        self, rainy: Tensor, alpha: Tensor, values: _Draw, keys: Tensor, times: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the picture, and how much of it rain covers, through drops on windscreen and lens.
+
+        The lens is nearer: its drops show those on the windscreen.
+        """
+        width = values.frame_width
+        if self.config.limits("windscreen_drops")[1] > 0:
+            lit, glass = self._glaring(rainy, _REFRACTED), _windscreen(values)
+            rainy, cover = wet_windscreen(rainy, lit, glass, keys, frame_width=width)
+            alpha = 1.0 - (1.0 - alpha) * (1.0 - cover)
         if self.config.limits("lens_drops")[1] > 0:
             sizes_px = values("lens_drop_size") * width
             rainy, cover = wet_lens(rainy, values("lens_drops"), sizes_px, keys, times)
             alpha = 1.0 - (1.0 - alpha) * (1.0 - cover)
-        target = to_srgb(veiled) if self.config.target_veil == "keep" else clean
-        return Rendering(to_srgb(rainy), target, alpha, transmission, values("rate_mm_h"))
+        return rainy, alpha
+
+    def _glaring(self, linear: Tensor, factor: float) -> Tensor:
+        """Return a picture with lamps by night brighter than a camera's white by a factor."""
+        if self.config.light == "day":
+            return linear
+        return linear * (1.0 + factor * lamp_share(linear))
 
     def _air(self, values: _Draw) -> Air:
         return Air(
@@ -209,6 +244,18 @@ class _Draw:
     def map(self, name: str) -> Tensor:
         """Return the values of a field as (B, 1, 1, 1)."""
         return self(name)[:, None, None, None]
+
+
+def _windscreen(values: _Draw) -> Windscreen:
+    distance, focal_px = values("windscreen_m"), values.focal_px
+    defocus = (1.0 / distance - 1.0 / values("focus_m")).abs()
+    return Windscreen(
+        drops=values("windscreen_drops"),
+        largest_mm=values("windscreen_drop_mm"),
+        distance_m=distance,
+        focal_px=focal_px,
+        blur_px=1e-3 * values("aperture_mm") * focal_px * defocus,
+    )
 
 
 def _beam(scene: Tensor) -> Tensor:
