@@ -9,6 +9,7 @@ OpenCV and torch release Python's lock while they work, which is why threads hel
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import threading
@@ -191,7 +192,7 @@ def interleave(
             if chunk and live and feeder.waiting.empty():
                 yield chunk
                 chunk = []
-            chunk.append(feeder.waiting.get())
+            chunk.append(_wait_for(feeder.waiting))
             if isinstance(chunk[-1][1], End):
                 # From a shared queue it may be the end of another source: only the count matters.
                 open_next()
@@ -206,6 +207,13 @@ def interleave(
         closed.set()
         for feeder in started:
             feeder.join()
+
+
+def _wait_for(waiting: queue.Queue[Item]) -> Item:
+    """Return the next item; in steps, because Ctrl-C need not end a wait without a limit."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return waiting.get(timeout=_POLL_S)
 
 
 class _Feeder(threading.Thread, Generic[Item]):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rainmer import Derainer
@@ -25,6 +25,8 @@ def onnx_file(shape):
     return write_onnx(folder / "net.onnx", shape)
 
 
+# An example takes a tenth of a second: a fifth of the usual number.
+@settings(max_examples=settings().max_examples // 5)
 @given(
     declared=st.tuples(st.sampled_from([None, 1, 3]), DECLARED, DECLARED),
     channels_last=st.booleans(),
