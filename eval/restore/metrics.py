@@ -6,7 +6,6 @@ without running code.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 import re
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from eval.restore.scores import Measure
 from rainmer.errors import LOAD_ERRORS, RainmerError, WeightsError
+from rainmer.extras import import_extra
 from rainmer.files import file_sha256, make_folder
 from rainmer.frames.arrays import unit_range, upload
 
@@ -203,12 +203,7 @@ def load_metrics(
         WeightsError: A file cannot be fetched, or holds more than data.
     """
     metrics = [METRICS[name] for name in dict.fromkeys(names)]
-    try:
-        piq = importlib.import_module("piq")
-    except ImportError as error:
-        raise RainmerError(
-            f"--metrics needs the package piq: pip install 'rainmer[{EXTRA}]'"
-        ) from error
+    piq = import_extra("piq", EXTRA, "--metrics")
     addresses = dict.fromkeys(address for metric in metrics for address in metric.weights)
     missing = [address for address in addresses if not _place(address).is_file()]
     if missing and not allow_download:

@@ -5,16 +5,15 @@ The libraries that run them are optional and imported here, inside the functions
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rainmer.errors import SpecError, WeightsError, first_sentence
+from rainmer.errors import WeightsError, first_sentence
+from rainmer.extras import import_extra
 from rainmer.files import file_sha256
 from rainmer.models.weights import load_state_dict_file
 from rainmer.stage.onnx_file import UNKNOWN_MULTIPLE, OnnxFunction
@@ -40,7 +39,7 @@ def _torchscript(path: Path) -> ForeignRestorer:
 def _onnx(path: Path) -> ForeignRestorer:
     """Load an ONNX file with onnxruntime. Raises WeightsError or SpecError."""
     _check_file(path)
-    runtime = _optional("onnxruntime", "onnx")
+    runtime = import_extra("onnxruntime", "onnx", "onnx:")
     providers = [
         name
         for name in ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -59,7 +58,7 @@ def _onnx(path: Path) -> ForeignRestorer:
 
 def _spandrel(path: Path) -> ForeignRestorer:
     """Load weights of any restorer that spandrel recognises. Raises WeightsError or SpecError."""
-    spandrel = _optional("spandrel", "spandrel")
+    spandrel = import_extra("spandrel", "spandrel", "spandrel:")
     weights = load_state_dict_file(path)
     try:
         descriptor = spandrel.ModelLoader().load_from_state_dict(dict(weights))
@@ -110,15 +109,6 @@ class _SpandrelModule(nn.Module):
 def _check_file(path: Path) -> None:
     if not path.is_file():
         raise WeightsError(f"no file {path}")
-
-
-def _optional(module: str, extra: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise SpecError(
-            f"{extra}: needs the package {module}: pip install 'rainmer[{extra}]'"
-        ) from error
 
 
 EXPORTED: Mapping[str, Callable[[Path], ForeignRestorer]] = {
