@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from eval.detect.columns import format_change
 from eval.detect.comparison import Comparison
 from eval.detect.measures import Measure, image_weights
 from eval.detect.model import (
@@ -33,7 +34,6 @@ from eval.report.tables import (
     align_table,
     format_ms,
     format_percent,
-    format_with_interval,
     number,
 )
 from eval.rows.run import RowSpec
@@ -49,7 +49,7 @@ __all__ = [
     "MatrixVerdict",
     "Way",
     "build_matrix",
-    "format_change",
+    "cell_change",
     "format_matrix",
 ]
 
@@ -399,13 +399,9 @@ def _costs(cells: Sequence[MatrixCell]) -> str:
     return f"Time per image: {', '.join(parts)}." if parts else ""
 
 
-def format_change(cell: MatrixCell) -> str:
+def cell_change(cell: MatrixCell) -> str:
     """Return a cell's change in points with its interval; empty where it has none."""
-    return (
-        ""
-        if cell.change.value is None
-        else format_with_interval(cell.change, 1, factor=100, sign="+")
-    )
+    return "" if cell.change.value is None else format_change(cell.change)
 
 
 def format_matrix(matrix: Matrix, width: int) -> str:
@@ -437,7 +433,7 @@ def _cell_text(cell: MatrixCell | None) -> str:
         return UNDEFINED
     parts = [
         format_percent(cell.mean_ap),
-        format_change(cell),
+        cell_change(cell),
         f"{format_ms(cell.ms_per_image)} ms",
     ]
     return "  ".join(part for part in parts if part)

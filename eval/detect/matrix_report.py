@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eval.detect.matrix import Matrix, MatrixCell, format_change
+from eval.detect.matrix import Matrix, MatrixCell, cell_change
 from eval.detect.model import condition_title
 from eval.report.facts import RunFacts
 from eval.report.figures import WIDTH, legend, name_bars, short, to_svg
@@ -133,7 +133,7 @@ def _table_cell(cell: MatrixCell | None) -> Cell:
     """Return mAP, below it the change with its interval, and the time."""
     if cell is None:
         return Cell(UNDEFINED)
-    change = typographic(format_change(cell)).replace(" ", "\N{NO-BREAK SPACE}")
+    change = typographic(cell_change(cell)).replace(" ", "\N{NO-BREAK SPACE}")
     text = Markup("<b>{}</b>").format(format_percent(cell.mean_ap))
     if change:
         text += Markup("<br><small>{}</small>").format(change)

@@ -20,7 +20,7 @@ from eval.scores.coco import ClassMatches, Evaluation
 from eval.scores.means import FEW_BOXES, mean_by_boxes, mean_over_classes
 from eval.scores.score import Score
 
-__all__ = ["Measure", "Measures", "difference", "image_weights", "measure"]
+__all__ = ["Measure", "Measures", "image_weights", "measure"]
 
 FloatArray = npt.NDArray[np.float64]
 _Key = TypeVar("_Key")
@@ -42,7 +42,7 @@ class Measure(Generic[_Key]):
         """Return a row's number minus that of another one, with its interval, where defined."""
         if reference is None or reference not in self.values:
             return Score()
-        value = difference(self.values[spec], self.values[reference])
+        value = _difference(self.values[spec], self.values[reference])
         if not self.samples or value is None:
             return Score(value)
         interval = difference_interval(self.samples[spec], self.samples[reference])
@@ -83,14 +83,13 @@ class _Classes:
     boxes: FloatArray
 
 
-def difference(value: float | None, reference: float | None) -> float | None:
+def _difference(value: float | None, reference: float | None) -> float | None:
     """Subtract two numbers; None where one is undefined."""
     return value - reference if value is not None and reference is not None else None
 
 
 def measure(
     evaluations: Mapping[RowSpec, Evaluation],
-    matches: Mapping[RowSpec, Sequence[ClassMatches]],
     image_ids: frozenset[int],
     *,
     resamples: int,
@@ -100,15 +99,15 @@ def measure(
 
     Args:
         evaluations: The rows, all against the same truth.
-        matches: `class_matches()` of each.
         image_ids: The images.
         resamples: Bootstrap resamples; 0 leaves intervals out, as do fewer than two images.
         seed: Seed of the bootstrap.
     """
     first = next(iter(evaluations.values()))
+    matches = {spec: row.class_matches() for spec, row in evaluations.items()}
     inside = np.array([[float(image_id in image_ids) for image_id in first.image_ids]])
     weights = image_weights(inside[0] > 0, resamples, seed)
-    points = {spec: _points(evaluations[spec], matches[spec], inside) for spec in evaluations}
+    points = {spec: _points(row, matches[spec], inside) for spec, row in evaluations.items()}
     samples = {} if weights is None else {s: _classes(m, weights) for s, m in matches.items()}
     common = next(iter(points.values())).boxes[0] >= FEW_BOXES
 

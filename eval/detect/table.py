@@ -54,13 +54,10 @@ def table_rows(
 ) -> tuple[list[TableRow], list[ClassRow]]:
     """Return the tables of scores and of classes: each input, condition by condition."""
     evaluations = {row.spec: row.evaluation for row in rows}
-    matches = {row.spec: row.evaluation.class_matches() for row in rows}
     table: list[TableRow] = []
     classes: list[ClassRow] = []
     for condition, image_ids in data.conditions.items():
-        measures = measure(
-            evaluations, matches, image_ids, resamples=settings.resamples, seed=settings.seed
-        )
+        measures = measure(evaluations, image_ids, resamples=settings.resamples, seed=settings.seed)
         blank = TableRow(
             image_set=data.name,
             condition=condition,

@@ -311,7 +311,14 @@ class Evaluation:
         )
 
     def class_matches(self) -> list[ClassMatches]:
-        """Return the matches of each class with objects, in the order of `category_ids`."""
+        """Return the matches of each class with objects, in the order of `category_ids`.
+
+        They are collected at the first call only.
+        """
+        return self._all_class_matches
+
+    @cached_property
+    def _all_class_matches(self) -> list[ClassMatches]:
         return [self._class_matches(k) for k in range(len(self.category_ids))]
 
     def _class_matches(self, category: int) -> ClassMatches:
