@@ -15,6 +15,7 @@ from rainmer.errors import ConfigError, RainmerError
 from rainmer.frames.images import write_image
 from rainmer.train.run import train
 from tests.detection.conftest import make_frame, make_yolo
+from tests.rainmer.train.conftest import TINY
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "tune"
 
@@ -36,14 +37,7 @@ def config(tmp_path):
         yaml.safe_dump(
             {
                 "variant": "chralpha",
-                "model": {
-                    "dim": 8,
-                    "base_dim": 16,
-                    "num_blocks": [1, 1, 1, 1],
-                    "heads": [1, 1, 1, 1],
-                    "compensator_steps": 1,
-                    "entry_stride": 2,
-                },
+                "model": dict(TINY),
                 "data": {"rendered": rendered, "query": 32, "negatives": 1, "threads": 0},
                 "stages": [{"steps": 4, "crop": 32, "batch": 2}],
                 "archive": 4,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import cv2
 import numpy as np
 import pytest
@@ -25,6 +23,8 @@ from rainmer.frames.images import (
     read_image,
     write_image,
 )
+from tests import images
+from tests.images import encoded, with_orientation
 
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 frame_arrays = hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)))
@@ -33,22 +33,7 @@ frame_arrays = hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1,
 @pytest.fixture
 def picture():
     """A smooth uint8 picture (30, 40, 3) whose channels differ."""
-    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
-    return cv2.GaussianBlur(noise, (0, 0), 3)
-
-
-def encoded(image, kind, **options):
-    buffer = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
-        buffer, kind, **options
-    )
-    return buffer.getvalue()
-
-
-def with_orientation(value):
-    exif = Image.Exif()
-    exif[0x0112] = value
-    return exif
+    return images.picture()
 
 
 @pytest.mark.parametrize("kind", ["BMP", "PNG", "TIFF"])
