@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rainmer.errors import RainmerError
 from rainmer.frames.arrays import Frame
+from rainmer.train.boxes import CropBoxes
 
 __all__ = [
     "DerainCallable",
@@ -223,11 +224,13 @@ class NetworkOutputs:
         features: Maps (B, C, h, w) of the chosen layers.
         scores: Logits (B, classes, A) at all anchors; None unless asked for.
         boxes: Logits (B, 4 R, A) of the boxes' sides at all anchors; None unless asked for.
+        head_maps: The maps whose pixels are the anchors; empty unless asked for.
     """
 
     features: list[Tensor]
     scores: Tensor | None = None
     boxes: Tensor | None = None
+    head_maps: Sequence[Tensor] = ()
 
 
 class FrozenNetwork(Protocol):
@@ -238,3 +241,10 @@ class FrozenNetwork(Protocol):
 
     def __call__(self, images: Tensor, *, raw: bool = False) -> NetworkOutputs:
         """Run on images (B, 3, H, W), RGB, 0..1, of any size; `raw` asks for the raw outputs."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of its classes; none if it detects nothing."""
+
+    def loss(self, outputs: NetworkOutputs, boxes: CropBoxes) -> Tensor:
+        """Return its own training loss of raw outputs, a mean over images."""

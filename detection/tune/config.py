@@ -29,23 +29,27 @@ class DetectorConfig:
         layers: Numbers of the layers that are compared; none: see
             `detection.yolo.features.YoloFeatures`.
         agreement: Weight of the distance of its raw outputs: classes and boxes before NMS.
+        boxes: Weight of its own training loss on photos with `annotations`.
     """
 
     weights: str
     features: float = 0.2
     layers: tuple[int, ...] = ()
     agreement: float = 0.0
+    boxes: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("features", "agreement"):
+        for name in ("features", "agreement", "boxes"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(
                     f"detector: {name} is {getattr(self, name)}, but must be 0 or more"
                 )
-        if not (self.features or self.agreement):
-            raise ConfigError("detector: features and agreement are both 0, so nothing is tuned")
-        if self.agreement and self.weights == EFFICIENTNET:
-            raise ConfigError(f"detector: {EFFICIENTNET} detects nothing: agreement must be 0")
+        if not (self.features or self.agreement or self.boxes):
+            raise ConfigError("detector: features, agreement and boxes are 0, so nothing is tuned")
+        if (self.agreement or self.boxes) and self.weights == EFFICIENTNET:
+            raise ConfigError(
+                f"detector: {EFFICIENTNET} detects nothing: agreement and boxes must be 0"
+            )
 
 
 def read_config(path: Path, changes: Sequence[str] = ()) -> tuple[TrainConfig, DetectorConfig]:

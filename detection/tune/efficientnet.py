@@ -20,6 +20,7 @@ from rainmer.extras import import_extra
 from rainmer.files import file_sha256
 from rainmer.frames.tiling import pad_to_multiple
 from rainmer.models.weights import load_state_dict_file
+from rainmer.train.boxes import CropBoxes
 
 __all__ = ["EfficientNetFeatures"]
 
@@ -42,6 +43,8 @@ class EfficientNetFeatures:
         SpecError: The extra `features` is not installed.
         ConfigError: There is no block of such a number.
     """
+
+    classes = ()
 
     def __init__(self, device: torch.device | str = "cpu", layers: Sequence[int] = ()) -> None:
         architecture, weights = (
@@ -72,3 +75,7 @@ class EfficientNetFeatures:
             maps = block(maps)
             outputs.append(maps)
         return NetworkOutputs([outputs[number] for number in self.layers])
+
+    def loss(self, outputs: NetworkOutputs, boxes: CropBoxes) -> Tensor:
+        """Not called: it has no classes."""
+        raise AssertionError("a classifier has no boxes")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from detection.tune.config import DetectorConfig
 from detection.types import FrozenNetwork, NetworkOutputs
+from rainmer.train.boxes import CropBoxes
 
 __all__ = ["DetectorLoss", "disagreement", "feature_distance"]
 
@@ -27,20 +28,31 @@ class DetectorLoss:
     def __init__(self, network: FrozenNetwork, config: DetectorConfig) -> None:
         self._network = network
         self._config = config
-        parts = (network.fingerprint, config.features, config.agreement)
+        weights = [config.features, config.agreement, *([config.boxes] if config.boxes else [])]
+        parts = (network.fingerprint, *weights)
         self.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        self.classes = network.classes if config.boxes else ()
 
-    def __call__(self, restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        """Return the weighted terms `feature` and `agreement`, those with a weight above 0."""
+    def __call__(
+        self, restored: Tensor, clean: Tensor, boxes: CropBoxes | None = None
+    ) -> dict[str, Tensor]:
+        """Return the weighted terms `feature`, `agreement` and `boxes`: those with a weight.
+
+        `boxes` is 0 for crops of photos without annotations, and only classes that these know
+        count: the detector may well see others.
+        """
         raw = self._config.agreement > 0
         with torch.no_grad():
             target = self._network(clean, raw=raw)
-        outputs = self._network(restored, raw=raw)
+        outputs = self._network(restored, raw=raw or bool(self.classes))
         terms = {}
         if self._config.features:
             terms["feature"] = self._config.features * feature_distance(outputs, target)
         if raw:
             terms["agreement"] = self._config.agreement * disagreement(outputs, target)
+        if self.classes:
+            loss = restored.new_zeros(()) if boxes is None else self._network.loss(outputs, boxes)
+            terms["boxes"] = self._config.boxes * loss
         return terms
 
 

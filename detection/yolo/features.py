@@ -8,19 +8,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from ultralytics.nn.modules import Concat, Detect
+from ultralytics.cfg import get_cfg
+from ultralytics.nn.modules import OBB, Concat, Detect
+from ultralytics.utils.loss import v8DetectionLoss
 
 from detection.types import NetworkOutputs
 from detection.yolo.adapter import load_yolo
 from detection.yolo.harness import file_fingerprint
 from rainmer.errors import ConfigError
 from rainmer.frames.tiling import pad_to_multiple
+from rainmer.train.boxes import CropBoxes
 
 __all__ = ["YoloFeatures"]
+
+_ABSENT = -20.0
+"""The logit of an object that is surely not there: it adds nothing to a loss."""
 
 
 class YoloFeatures:
@@ -62,7 +68,13 @@ class YoloFeatures:
         if wrong:
             raise ConfigError(f"{weights} has layers 0 to {last}, but no layer {wrong[0]}")
         self._stride = int(max(yolo.model.stride))
+        self._stride_of_first = int(yolo.model.stride[0])
         self._has_raw = isinstance(self._head, Detect)
+        self.classes = tuple(yolo.model.names.values())
+        self._criterion: Any = None
+        if self._has_raw and not isinstance(self._head, OBB):
+            self._criterion = v8DetectionLoss(network)
+            self._criterion.hyp = get_cfg()  # the gains of the checkpoint may be missing
         # In training mode a head returns raw outputs; its layers stay in evaluation mode.
         self._head.training = True
         settings = (file_fingerprint(str(yolo.ckpt_path or weights)), self.layers)
@@ -76,8 +88,8 @@ class YoloFeatures:
         """
         if raw and not self._has_raw:
             raise ConfigError(
-                f"agreement: the head {type(self._head).__name__} of this detector has no anchors; "
-                "use features alone"
+                f"the head {type(self._head).__name__} of this detector has no anchors; use "
+                "features alone, with agreement and boxes at 0"
             )
         maps = pad_to_multiple(images, self._stride).contiguous(memory_format=torch.channels_last)
         outputs: list[Tensor] = []
@@ -89,7 +101,36 @@ class YoloFeatures:
             return NetworkOutputs(features)
         predictions = self._head(_inputs(self._head, outputs, maps))
         predictions = predictions.get("one2many", predictions)
-        return NetworkOutputs(features, predictions["scores"], predictions["boxes"])
+        names = ("scores", "boxes", "feats")
+        return NetworkOutputs(features, *(predictions[name] for name in names))
+
+    def loss(self, outputs: NetworkOutputs, boxes: CropBoxes) -> Tensor:
+        """Return ultralytics' loss, with its default gains; see `detection.types.FrozenNetwork`.
+
+        Logits of classes that an image's annotations do not know count for nothing.
+
+        Raises:
+            ConfigError: Its boxes are rotated.
+        """
+        if self._criterion is None:
+            raise ConfigError("boxes: this detector's boxes are rotated; leave boxes at 0")
+        assert outputs.scores is not None
+        assert outputs.boxes is not None
+        scores = outputs.scores.float()
+        scores = scores.where(boxes.labelled[:, :, None], scores.new_tensor(_ABSENT))
+        height, width = (
+            int(side * self._stride_of_first) for side in outputs.head_maps[0].shape[2:]
+        )
+        low, high = boxes.boxes[:, 2:4], boxes.boxes[:, 4:6]
+        sides = low.new_tensor([width, height])
+        targets = {
+            "batch_idx": boxes.boxes[:, 0],
+            "cls": boxes.boxes[:, 1],
+            "bboxes": torch.cat(((low + high) / 2 / sides, (high - low) / sides), 1),
+        }
+        predictions = {"scores": scores, "boxes": outputs.boxes.float(), "feats": outputs.head_maps}
+        total, _ = self._criterion.loss(predictions, targets)
+        return cast(Tensor, total.sum()) / len(scores)
 
 
 def _inputs(layer: Any, outputs: Sequence[Tensor], previous: Tensor) -> Any:

@@ -26,9 +26,9 @@ _RESERVE = 1 << 40  # offset of the sample numbers that replace unreadable ones
 _log = logging.getLogger(__name__)
 
 
-def sample_shape(stage: Stage, query: int, negatives: int) -> SampleShape:
+def sample_shape(stage: Stage, query: int, negatives: int, classes: int = 0) -> SampleShape:
     """Return the sizes of a stage's samples."""
-    return SampleShape(stage.crop, stage.crops_per_frame, query, negatives)
+    return SampleShape(stage.crop, stage.crops_per_frame, query, negatives, classes)
 
 
 class Loader:

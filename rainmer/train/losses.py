@@ -7,12 +7,14 @@ the methods compared there. Images are (B, C, H, W), 0..1; restored images are n
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from rainmer.train.boxes import CropBoxes
 
 __all__ = [
     "PIXEL_LOSSES",
@@ -46,7 +48,12 @@ class ExtraLoss(Protocol):
     fingerprint: str
     """A text that changes with the values of the loss: a run resumes with the same one only."""
 
-    def __call__(self, restored: Tensor, clean: Tensor) -> Mapping[str, Tensor]:
+    classes: Sequence[str]
+    """Names of the classes whose boxes it needs; none: it is given no boxes."""
+
+    def __call__(
+        self, restored: Tensor, clean: Tensor, boxes: CropBoxes | None = None
+    ) -> Mapping[str, Tensor]:
         """Return the terms."""
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rainmer.errors import DatasetError, ImageError
 from rainmer.frames.arrays import Frame
+from rainmer.train.boxes import CropBoxes, FrameBoxes, join_boxes
 from rainmer.train.sources import FramePair, Source
 
 __all__ = ["Batch", "Draw", "Mixture", "Sample", "SampleShape", "make_sample"]
@@ -46,12 +47,14 @@ class SampleShape(NamedTuple):
         crops: Number of crops per frame.
         query: Side of the query in pixels.
         negatives: Number of blurred clean crops.
+        classes: Number of classes whose boxes come with the crops; 0: no boxes.
     """
 
     crop: int
     crops: int = 1
     query: int = 128
     negatives: int = 0
+    classes: int = 0
 
 
 class Sample(NamedTuple):
@@ -63,6 +66,7 @@ class Sample(NamedTuple):
         query: The whole rainy frame (3, S, S), its aspect ratio ignored.
         query_clean: The whole clean frame (3, S, S).
         blurred: Blurred clean crops (N, 3, S, S), the negatives of the detail view.
+        boxes: Objects in the K crops, if the shape has classes.
     """
 
     rainy: Tensor
@@ -70,6 +74,7 @@ class Sample(NamedTuple):
     query: Tensor
     query_clean: Tensor
     blurred: Tensor
+    boxes: tuple[FrameBoxes, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -81,6 +86,7 @@ class Batch(NamedTuple):
         query: (B, 3, S, S).
         query_clean: (B, 3, S, S).
         blurred: (B, N, 3, S, S).
+        boxes: Objects in the B K crops, if the samples have them.
     """
 
     rainy: Tensor
@@ -88,17 +94,19 @@ class Batch(NamedTuple):
     query: Tensor
     query_clean: Tensor
     blurred: Tensor
+    boxes: CropBoxes | None = None
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Batch:
         """Stack samples of one shape."""
+        boxes = [crop for sample in samples for crop in sample.boxes]
         return cls(
             torch.cat([sample.rainy for sample in samples]),
             torch.cat([sample.clean for sample in samples]),
-            *(
-                torch.stack([getattr(sample, name) for sample in samples])
-                for name in ("query", "query_clean", "blurred")
-            ),
+            torch.stack([sample.query for sample in samples]),
+            torch.stack([sample.query_clean for sample in samples]),
+            torch.stack([sample.blurred for sample in samples]),
+            join_boxes(boxes) if boxes else None,
         )
 
 
@@ -206,18 +214,25 @@ def make_sample(pair: FramePair, shape: SampleShape, chance: random.Random) -> S
             _turn(frame[top : top + shape.crop, left : left + shape.crop], turn)
             for (top, left), turn in zip(corners, turns, strict=True)
         ]
-        for frame in pair
+        for frame in (pair.rainy, pair.clean)
     )
     query, query_clean = (
         cv2.resize(frame, (shape.query, shape.query), interpolation=cv2.INTER_LINEAR)
-        for frame in pair
+        for frame in (pair.rainy, pair.clean)
     )
+    boxes = pair.boxes or FrameBoxes.unknown(shape.classes)
     return Sample(
         _stack(rainy, shape.crop),
         _stack(clean, shape.crop),
         _stack([query], shape.query)[0],
         _stack([query_clean], shape.query)[0],
         _stack(blurred, shape.query),
+        tuple(
+            boxes.crop(corner, shape.crop, turn)
+            for corner, turn in zip(corners, turns, strict=True)
+        )
+        if shape.classes
+        else (),
     )
 
 

@@ -132,9 +132,10 @@ class _Run:
         if isinstance(network, models.SparseUNet):
             network.checkpointing = config.checkpointing
         self.trainer = Trainer(network, config, extra_loss=extra_loss)
-        sources = make_sources(config.data, seed=config.seed)
+        self.classes = () if extra_loss is None else extra_loss.classes
+        sources = make_sources(config.data, seed=config.seed, classes=self.classes)
         self._check_crops(network)
-        held_out = make_sources(config.validation, seed=config.seed)
+        held_out = make_sources(config.validation, seed=config.seed, classes=self.classes)
         self.validation = {source.name: source for source in held_out}
         self.loader = Loader(
             Mixture(sources, seed=config.seed),
@@ -257,7 +258,7 @@ class _Run:
             )
             numbers = (range(start, start + stage.batch) for start in starts)
             negatives = self.config.data.negatives if self.trainer.views else 0
-            shape = sample_shape(stage, self.config.data.query, negatives)
+            shape = sample_shape(stage, self.config.data.query, negatives, len(self.classes))
             batches = self.loader.batches(numbers, shape)
             for first in batches:
                 rest = [next(batches) for _ in range(self.config.accumulate - 1)]
@@ -396,15 +397,25 @@ def _finite_mean(values: Sequence[float]) -> float:
     return sum(finite) / len(finite) if finite else math.nan
 
 
-def make_sources(config: DataConfig | ValidationConfig, *, seed: int) -> list[Source]:
-    """Open the sources of a configuration; `seed` determines the rain on photos.
+def make_sources(
+    config: DataConfig | ValidationConfig, *, seed: int, classes: Sequence[str] = ()
+) -> list[Source]:
+    """Open the sources of a configuration.
+
+    Args:
+        config: Names and files.
+        seed: Determines the rain on photos.
+        classes: See `RenderedSource`.
 
     Raises:
         DatasetError: A source has no usable images.
         ConfigError: A kind of rain is unknown.
     """
     pairs = [PairedSource(name, pairs) for name, pairs in config.pairs.items()]
-    rendered = [RenderedSource(name, r, seed=seed) for name, r in config.rendered.items()]
+    rendered = [
+        RenderedSource(name, source, seed=seed, classes=classes)
+        for name, source in config.rendered.items()
+    ]
     return [*pairs, *rendered]
 
 

@@ -28,6 +28,7 @@ from rainmer.frames.arrays import Frame, quantize, to_batch
 from rainmer.frames.images import list_images, read_image
 from rainmer.rain import RainRenderer, rain_config
 from rainmer.rain.config import Range
+from rainmer.train.boxes import FrameBoxes, read_frame_boxes
 
 __all__ = [
     "FramePair",
@@ -44,10 +45,11 @@ DRY = "none"
 
 
 class FramePair(NamedTuple):
-    """A rainy frame (H, W, 3), uint8, RGB, and its clean target of the same size."""
+    """A rainy frame (H, W, 3), uint8, RGB, its clean target of the same size, and its objects."""
 
     rainy: Frame
     clean: Frame
+    boxes: FrameBoxes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,9 @@ class RenderedConfig:
         scale: Range of the random factor by which photos are resized first.
         frame_width: Width in pixels of the frames that rain is rendered for.
         reuse: Number of visits before rain is rendered anew.
+        annotations: Boxes of the photos, for extra losses that need objects: COCO JSON, or a
+            folder of YOLO labels; others do not read them.
+        names: Class names of YOLO labels, in the order of their numbers.
     """
 
     images: str
@@ -111,6 +116,8 @@ class RenderedConfig:
     scale: Range = 1.0
     frame_width: Range = 640.0
     reuse: int = 1
+    annotations: str | None = None
+    names: tuple[str, ...] = ()
 
 
 class Source(abc.ABC):
@@ -168,7 +175,9 @@ class PairedSource(Source):
             raise ImageError(f"{pair.rainy} has no clean target: it cannot be trained on")
         frames = FramePair(read_image(pair.rainy), read_image(pair.clean))
         if frames.rainy.shape != frames.clean.shape:
-            (height, width), (clean_height, clean_width) = (f.shape[:2] for f in frames)
+            (height, width), (clean_height, clean_width) = (
+                f.shape[:2] for f in (frames.rainy, frames.clean)
+            )
             raise ImageError(
                 f"{pair.rainy} is {width}x{height} pixels, but its target {pair.clean} is "
                 f"{clean_width}x{clean_height}"
@@ -185,13 +194,16 @@ class RenderedSource(Source):
         name: For messages; the rain depends on it, too.
         config: Photos and rain.
         seed: Random seed of the rain.
+        classes: Names of the classes whose boxes come with the frames; none: no boxes.
 
     Raises:
-        DatasetError: There are no photos, or depth maps are missing.
-        ConfigError: A kind of rain is unknown or has a wrong field.
+        DatasetError: There are no photos, depth maps are missing, or annotations cannot be read.
+        ConfigError: A kind of rain is unknown or has a wrong field, or no class is annotated.
     """
 
-    def __init__(self, name: str, config: RenderedConfig, *, seed: int = 0) -> None:
+    def __init__(
+        self, name: str, config: RenderedConfig, *, seed: int = 0, classes: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self._config = config
         self._seed = seed
@@ -205,6 +217,10 @@ class RenderedSource(Source):
         if config.depth is not None:
             names = [path.relative_to(root).with_suffix("").as_posix() for path in self.images]
             self._depths = [find_depth(Path(config.depth), depth_name) for depth_name in names]
+        self._boxes: list[FrameBoxes] | None = None
+        if classes and config.annotations is not None:
+            file = Path(config.annotations)
+            self._boxes = read_frame_boxes(file, self.images, root, classes, config.names)
         self.weight = float(len(self.images)) if config.weight is None else config.weight
         self._choices, self._weights = _renderers(name, config.rain, seed)
         self._kept: dict[int, tuple[int, FramePair]] = {}
@@ -229,11 +245,12 @@ class RenderedSource(Source):
     def _render(self, index: int, rendering: int) -> FramePair:
         chance = random.Random(f"{self._seed}/{self.name}/{index}/{rendering}")
         depth = None if self._depths is None else read_depth(self._depths[index])
-        clean, depth = self._window(read_image(self.images[index]), depth, chance)
+        boxes = None if self._boxes is None else self._boxes[index]
+        clean, depth, boxes = self._window(read_image(self.images[index]), depth, boxes, chance)
         (renderer,) = chance.choices(self._choices, self._weights)
         frame_width = round(_draw(self._config.frame_width, chance))
         if renderer is None:
-            return FramePair(clean, clean)
+            return FramePair(clean, clean, boxes)
         rendered = renderer(
             to_batch([clean]),
             [f"{index}/{rendering}"],
@@ -244,11 +261,15 @@ class RenderedSource(Source):
             quantize(image)[0].permute(1, 2, 0).contiguous().numpy()
             for image in (rendered.rainy, rendered.clean)
         )
-        return FramePair(rainy, target)
+        return FramePair(rainy, target, boxes)
 
     def _window(
-        self, photo: Frame, depth: npt.NDArray[np.float32] | None, chance: random.Random
-    ) -> tuple[Frame, npt.NDArray[np.float32] | None]:
+        self,
+        photo: Frame,
+        depth: npt.NDArray[np.float32] | None,
+        boxes: FrameBoxes | None,
+        chance: random.Random,
+    ) -> tuple[Frame, npt.NDArray[np.float32] | None, FrameBoxes | None]:
         """Resize a photo, and cut out the window that counts as the frame."""
         factor = _draw(self._config.scale, chance)
         if factor != 1.0:
@@ -259,10 +280,14 @@ class RenderedSource(Source):
                 depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
         side = self._config.window
         if side is None:
-            return photo, depth
+            return photo, depth, None if boxes is None else boxes.moved(factor, 0, 0)
         rows, columns = (_slice(length, side, chance) for length in photo.shape[:2])
         cut = np.ascontiguousarray(photo[rows, columns])
-        return cut, None if depth is None else np.ascontiguousarray(depth[rows, columns])
+        return (
+            cut,
+            None if depth is None else np.ascontiguousarray(depth[rows, columns]),
+            None if boxes is None else boxes.moved(factor, columns.start, rows.start),
+        )
 
 
 def _renderers(

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rainmer import models
 from rainmer.errors import ConfigError
 from rainmer.frames.arrays import unit_range
+from rainmer.train.boxes import CropBoxes
 from rainmer.train.config import TrainConfig
 from rainmer.train.contrast import ContrastiveRainmer, TrainingOutput
 from rainmer.train.losses import PIXEL_LOSSES, ExtraLoss, contrast_losses
@@ -183,8 +184,9 @@ class Trainer:
     ) -> tuple[dict[str, float], bool]:
         """Run one forward and backward pass; return the losses, and whether they are finite."""
         rainy, clean, query, query_clean, blurred = (
-            unit_range(tensor.to(self.device, non_blocking=True)) for tensor in batch
+            unit_range(tensor.to(self.device, non_blocking=True)) for tensor in batch[:5]
         )
+        boxes = None if batch.boxes is None else batch.boxes.to(self.device)
         rainy = rainy.contiguous(memory_format=torch.channels_last)
         contrast = self._contrast(query, query_clean, blurred) if self.views else None
         with self._local_gradients(not synchronise):
@@ -194,7 +196,7 @@ class Trainer:
                     if self.config.pixel_loss == "own"
                     else self._runner(rainy, query if self.config.prompted else None, contrast)
                 )
-            total, logged = self._losses(output, clean)
+            total, logged = self._losses(output, clean, boxes)
             torch.autograd.backward(total / parts)
         # One transfer for all losses.
         values = torch.stack([value.detach().float() for value in logged.values()])
@@ -212,7 +214,7 @@ class Trainer:
         return contrast
 
     def _losses(
-        self, output: TrainingOutput | Tensor, clean: Tensor
+        self, output: TrainingOutput | Tensor, clean: Tensor, boxes: CropBoxes | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to minimise, and the losses to log."""
         if isinstance(output, Tensor):
@@ -224,7 +226,7 @@ class Trainer:
             total = total + self.config.contrast_weight * extra
         logged = {name: loss for name, loss in views._asdict().items() if loss is not None}
         if self.extra_loss is not None:
-            terms = self.extra_loss(output.restored.clamp(0.0, 1.0), clean)
+            terms = self.extra_loss(output.restored.clamp(0.0, 1.0), clean, boxes)
             total = total + torch.stack(list(terms.values())).sum()
             logged.update(terms)
         return total, {"total": total, **pixel.parts, **logged}

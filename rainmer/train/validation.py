@@ -13,6 +13,7 @@ import torch
 from rainmer import models
 from rainmer.frames.arrays import Frame, to_batch, to_frames
 from rainmer.metrics import psnr, ssim
+from rainmer.train.boxes import join_boxes
 from rainmer.train.losses import ExtraLoss
 from rainmer.train.sources import Source
 
@@ -68,7 +69,8 @@ def validate(
         rainy, clean = to_batch([pair.rainy]), to_batch([pair.clean])
         restored = network(rainy.to(device)).clamp(0, 1)
         if extra_loss is not None:
-            for name, term in extra_loss(restored, clean.to(device)).items():
+            boxes = None if pair.boxes is None else join_boxes([pair.boxes]).to(device)
+            for name, term in extra_loss(restored, clean.to(device), boxes).items():
                 extra.setdefault(name, []).append(term.item())
         restored = restored.cpu()
         if restored.isfinite().all():

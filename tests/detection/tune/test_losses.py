@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from ultralytics.cfg import get_cfg
 
 from detection.tune.config import DetectorConfig
 from detection.tune.losses import DetectorLoss, disagreement, feature_distance
@@ -11,6 +12,7 @@ from detection.types import NetworkOutputs
 from detection.yolo.adapter import load_yolo
 from detection.yolo.features import YoloFeatures
 from rainmer.errors import ConfigError, RainmerError
+from rainmer.train.boxes import CropBoxes
 from tests.detection.conftest import make_frame, make_yolo
 
 
@@ -136,3 +138,54 @@ def test_the_permissive_network_sees_differences_too():
     assert restored.grad.any()
     with pytest.raises(ConfigError, match="blocks 0 to 15"):
         EfficientNetFeatures(layers=(16,))
+
+
+def crop_boxes(network, rows, labelled=None):
+    known = torch.zeros(2, len(network.classes), dtype=torch.bool)
+    known[:, labelled or [0, 1]] = True
+    return CropBoxes(torch.tensor(rows, dtype=torch.float32).reshape(-1, 6), known)
+
+
+def test_its_own_loss_is_ultralytics_loss(weights, network):
+    """Equal to what ultralytics' trainer would minimise, for images with all classes labelled."""
+    batch = images(0, 1)
+    every = list(range(len(network.classes)))
+    boxes = crop_boxes(network, [[0, 0, 4, 8, 40, 48], [1, 1, 0, 0, 64, 30]], every)
+    model = load_yolo(weights).model.float().eval()
+    model.args = get_cfg()
+    targets = {
+        "img": batch,
+        "batch_idx": torch.tensor([0.0, 1.0]),
+        "cls": torch.tensor([0.0, 1.0]),
+        "bboxes": torch.tensor([[22, 28, 36, 40], [32, 15, 64, 30]]) / 64,
+    }
+    expected, _ = model.loss(targets)
+    loss = network.loss(network(batch, raw=True), boxes)
+    assert loss.item() == pytest.approx(expected.sum().item() / 2, rel=1e-4)
+
+
+def test_classes_without_labels_do_not_count(network):
+    batch = images(0, 1).requires_grad_()
+    nothing = crop_boxes(network, [])._replace(
+        labelled=torch.zeros(2, len(network.classes), dtype=torch.bool)
+    )
+    loss = network.loss(network(batch, raw=True), nothing)
+    assert loss.item() == pytest.approx(0, abs=1e-3)
+    some = network.loss(network(batch, raw=True), crop_boxes(network, [], [0]))
+    more = network.loss(network(batch, raw=True), crop_boxes(network, [], [0, 1]))
+    assert 0 < some < more
+
+
+def test_the_term_of_boxes_is_asked_for_with_their_classes(network):
+    clean, other = images(0, 1), images(2, 3)
+    without = DetectorLoss(network, DetectorConfig(weights="-"))
+    assert without.classes == ()
+    loss = DetectorLoss(network, DetectorConfig(weights="-", features=0, boxes=0.1))
+    assert loss.classes == network.classes
+    assert loss(other, clean) == {"boxes": 0}  # no crop has annotations
+    restored = other.requires_grad_()
+    term = loss(restored, clean, crop_boxes(network, [[0, 0, 4, 8, 40, 48]]))["boxes"]
+    term.backward()
+    assert term > 0
+    assert restored.grad.isfinite().all()
+    assert restored.grad[0].any()

@@ -78,6 +78,29 @@ def test_a_run_logs_and_validates_what_the_detector_sees(tmp_path, config):
     assert models.load(f"rainmer:{tmp_path / 'run' / 'last.safetensors'}").name == "rainmer"
 
 
+@pytest.fixture
+def labels(tmp_path):
+    """YOLO labels of the photos; one box is outside of its image."""
+    (tmp_path / "labels").mkdir()
+    for i in range(3):
+        (tmp_path / "labels" / f"{i}.txt").write_text("0 0.5 0.5 0.5 0.5\n1 4.0 0.5 0.5 0.5\n")
+    return [
+        f"{part}.rendered.photos.{key}"
+        for part in ("data", "validation")
+        for key in (f"annotations={tmp_path / 'labels'}", "names=[first, boat]")
+    ]
+
+
+def test_labelled_photos_bring_the_detectors_own_loss(tmp_path, config, labels):
+    names = list(make_yolo().names.values())
+    changes = [change.replace("first", f"'{names[0]}'") for change in labels]
+    log = run(config, tmp_path / "run", "detector.boxes=0.1", *changes)
+    assert all(row["boxes"] > 0 for row in log if "total" in row)
+    assert all(row["boxes/photos"] > 0 for row in log if "feature/photos" in row)
+    with pytest.raises(ConfigError, match="none of its classes"):
+        run(config, tmp_path / "other", "detector.boxes=0.1", *labels)
+
+
 def test_a_stopped_run_resumes_with_the_same_losses(tmp_path, config):
     whole = run(config, tmp_path / "whole")
     run(config, tmp_path / "parts", "--max-steps", "2")
@@ -98,8 +121,9 @@ def test_a_loss_that_is_not_finite_is_named_and_changes_nothing(tmp_path, config
 
     class Broken:
         fingerprint = "broken"
+        classes = ()
 
-        def __call__(self, restored, clean):
+        def __call__(self, restored, clean, boxes=None):
             return {"feature": restored.mean() * torch.nan}
 
     with pytest.raises(RainmerError, match="not finite in 3 steps in a row"):
@@ -113,6 +137,7 @@ def test_a_loss_that_is_not_finite_is_named_and_changes_nothing(tmp_path, config
     [
         ("detector.features=-1", "must be 0 or more"),
         ("detector={weights: x.pt, features: 0}", "nothing is tuned"),
+        ("detector.boxes=-1", "must be 0 or more"),
         ("detector={weights: efficientnet-lite0, agreement: 1}", "detects nothing"),
         ("detector.wieghts=x", "did you mean 'weights'"),
         ("detector=null", "no section `detector`"),
