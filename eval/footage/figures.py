@@ -93,7 +93,7 @@ def timeline_figure(timeline: Timeline, *, stills: bool) -> Figure:
         axes[0].plot(timeline.times_s, values, color=color, linewidth=1.3, label=label)
     axes[0].set_ylabel("detections a frame")
     axes[0].set_ylim(bottom=0)
-    axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(timeline.detections))
+    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(timeline.detections))
     _draw_changes(axes[1], timeline)
     for own, (name, values) in zip(axes[2:], timeline.meter.items(), strict=True):
         own.plot(timeline.times_s, values, color=color_of(2), linewidth=1.2)
@@ -115,4 +115,4 @@ def _draw_changes(axes: Axes, timeline: Timeline) -> None:
         axes.plot(timeline.times_s, values, color=color, linewidth=0.8, label=word)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_ylabel("changes a frame")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)

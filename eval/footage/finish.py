@@ -116,6 +116,8 @@ def _notes(bench: Bench, study: Study, labelled: int) -> list[str]:
         )
     if bench.teacher is not None:
         unknown = [n for i, n in bench.detector.names.items() if i not in bench.teacher.labels]
+        if bench.teacher.weights == bench.detector_fingerprint:
+            notes.append("the teacher is the detector itself: it confirms what it finds")
         if unknown:
             notes.append(f"classes that the teacher does not know: {', '.join(unknown)}")
     if options.label_next > labelled:

@@ -86,7 +86,7 @@ def take_second_look(bench: Bench, study: Study, plan: Plan) -> list[Strip]:
         labels = LabelFolder(bench.folder / "label", bench.footage.name, bench.detector.names)
     with contextlib.ExitStack() as stack:
         clip = stack.enter_context(_Clip(bench, study, plan.clip))
-        bar = progress_bar(None, quiet=bench.options.quiet, unit="frame", name="pictures")
+        bar = progress_bar(len(numbers), quiet=bench.options.quiet, unit="frame", name="pictures")
         stack.enter_context(bar)
         for frame in bench.footage.again(numbers, len(numbers)):
             n = numbers[frame.key]

@@ -29,10 +29,11 @@ class Teacher:
         detector: The larger detector.
         names: Classes of the detector that it teaches; they match by name.
         conf: Confidence from which its detections are labels, 0..1.
-        fingerprint: Changes with its weights.
+        weights: Fingerprint of its weights.
 
     Attributes:
         name: Its name.
+        weights: Fingerprint of its weights.
         fingerprint: Changes with weights and confidence.
         labels: Classes of the taught detector that it knows.
 
@@ -41,10 +42,10 @@ class Teacher:
     """
 
     def __init__(
-        self, detector: Detector, names: Mapping[int, str], conf: float, fingerprint: str
+        self, detector: Detector, names: Mapping[int, str], conf: float, weights: str
     ) -> None:
         self.name = detector.name
-        self.fingerprint = digest(fingerprint, str(conf))
+        self.weights, self.fingerprint = weights, digest(weights, str(conf))
         self._detector, self._conf = detector, conf
         taught = {name.casefold(): label for label, name in names.items()}
         self._labels = {

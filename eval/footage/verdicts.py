@@ -117,7 +117,8 @@ def _counted(row: Row) -> str:
     difference = row.gained - row.lost
     if not difference:
         return "as many detections as before"
-    return f"{abs(difference)} detections {'more' if difference > 0 else 'fewer'}"
+    things = "detection" if abs(difference) == 1 else "detections"
+    return f"{abs(difference)} {things} {'more' if difference > 0 else 'fewer'}"
 
 
 def _without_tracks(row: Row) -> str:

@@ -82,7 +82,7 @@ def test_one_frame_is_counted_but_not_followed():
     own = study(frames(1, CAR), frames(1, CAR, TREE))
     assert not own.tracked
     (verdict,) = judge(own)
-    assert verdict.title == "1 detections more"
+    assert verdict.title == "1 detection more"
     assert "Nothing could be followed" in verdict.sentence
 
 
