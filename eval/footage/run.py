@@ -28,6 +28,7 @@ from rainmer.background import prefetch
 from rainmer.cli import StageOptions, stage_options
 from rainmer.device import frames_at_once, resolve_device
 from rainmer.errors import ImageError
+from rainmer.extras import import_extra
 from rainmer.files import file_sha256, make_folder, safe_file_name
 from rainmer.frames.arrays import Frame
 from rainmer.frames.inputs import raise_failures
@@ -107,6 +108,8 @@ def set_up(options: FootageOptions) -> Bench:
         RainmerError: A mistake in the options.
     """
     started = time.perf_counter()
+    if not options.stills:
+        import_extra("lap", "track", "following things (all but --stills)")
     footage = find_footage(
         options.source,
         options.out,
@@ -163,7 +166,7 @@ def _load_detector(options: FootageOptions, weights: str) -> YoloDetector:
 
 def _lowest(conf: float) -> float:
     """Return the score of the weakest detections that are kept: trackers follow things by them."""
-    return min(0.05, conf / 2)
+    return min(0.1, conf / 2)
 
 
 def _fingerprint(weights: str) -> str:
