@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rainmer.models.attention import SparseChannelAttention
+from rainmer.models.attention import SparseChannelAttention, products_and_squares
 from rainmer.models.blocks import PromptAttention, PromptTerm, TransformerBlock
 from rainmer.models.layers import (
     ChannelNorm,
@@ -94,11 +94,10 @@ class _StripwiseAttention(nn.Module):
             qkv = _pointwise(_norm(self.norm, pixels[images, seen.in_image]), attention.qkv)
             qkv = filter_rows(qkv, seen, rows, filters.weight, filters.bias)
             values[images, rows.in_image] = qkv[..., 2 * channels :]
-            both = qkv[..., : 2 * channels].flatten(1, 2).float()  # B, HW, 2C: q and k
-            squares[images] += (both * both).sum(1)
-            # (B, HW, 2, heads, C/h) to q and k, each (B, heads, HW, C/h).
-            q, k = both.view(*both.shape[:2], 2, attention.heads, width).permute(2, 0, 3, 1, 4)
-            products[images] += q.transpose(-2, -1) @ k  # B, heads, C/h, C/h
+            both = qkv[..., : 2 * channels].flatten(1, 2)  # B, HW, 2C: q and k
+            product, square = products_and_squares(both, attention.heads)
+            products[images] += product  # B, heads, C/h, C/h
+            squares[images] += square
         # Each (B, heads, C/h).
         q_norm, k_norm = squares.sqrt().view(count, 2, attention.heads, width).unbind(1)
         maps = attention.combine_maps(attention.scale_products(products, q_norm, k_norm))
