@@ -151,9 +151,10 @@ def products_and_squares(both: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     count, pixels, channels = both.shape
     if sums_low_precision(both):
         gram = _gram(both)
-        blocks = gram[:, : channels // 2, channels // 2 :]  # B, C, C: every q with every k
-        blocks = blocks.unflatten(2, (heads, -1)).unflatten(1, (heads, -1))  # B, h, C/h, h, C/h
-        products = blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1)  # those within a head
+        # Every q with every k, of which those within a head are wanted: (B, h, C/h, h, C/h).
+        blocks = gram[:, : channels // 2, channels // 2 :]
+        blocks = blocks.reshape(count, heads, -1, heads, channels // 2 // heads)
+        products = blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1)
         return products, gram.diagonal(dim1=1, dim2=2)
     both = both.float()
     squares = (both * both).sum(1)
@@ -173,8 +174,8 @@ def _gram(pixels: Tensor) -> Tensor:
     tiles = batch * (-(-width // _GRAM_TILE)) ** 2
     most = max(1, min(count // _LEAST_PIXELS, _GRAM_BLOCKS // tiles))
     parts = next(n for n in range(most, 0, -1) if count % n == 0)
-    cut = pixels.unflatten(1, (parts, -1)).flatten(0, 1)  # B * parts, N / parts, D
-    return _multiply(cut.transpose(1, 2), cut).unflatten(0, (batch, parts)).sum(1)
+    cut = pixels.view(batch, parts, -1, width).flatten(0, 1)  # B * parts, N / parts, D
+    return _multiply(cut.transpose(1, 2), cut).view(batch, parts, width, width).sum(1)
 
 
 def _multiply(a: Tensor, b: Tensor) -> Tensor:
