@@ -7,17 +7,28 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from rainmer.errors import is_out_of_memory
 
-__all__ = ["channel_norm", "depthwise", "fits", "mixture", "norm_linear", "pair_sums"]
+__all__ = [
+    "channel_norm",
+    "depthwise",
+    "fits",
+    "mixture",
+    "norm_linear",
+    "pair_sums",
+    "twins_only",
+]
 
+_TYPES = (torch.bfloat16, torch.float16, torch.float32)
+_PRODUCT_TYPES = (torch.bfloat16, torch.float16)
+"""Types of kernels that multiply matrices: without TF32, products of float32 spill registers."""
 _WIDEST = 128
-"""Most channels of kernels that multiply matrices; wider ones are bound by products, not bytes."""
+"""Most channels of those kernels; wider ones are bound by products, not bytes."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +52,20 @@ def fits(pixels: Tensor, *, multiplied: bool = False) -> bool:
     return (
         _switch.on
         and _on_device(pixels)
-        and pixels.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        and pixels.dtype in (_PRODUCT_TYPES if multiplied else _TYPES)
         and not (multiplied and pixels.shape[-1] > _WIDEST)
         and not torch.compiler.is_compiling()
     )
+
+
+@contextlib.contextmanager
+def twins_only() -> Iterator[None]:
+    """Run the twins instead of the kernels, in all threads: to compare the two."""
+    before, _switch.on = _switch.on, False
+    try:
+        yield
+    finally:
+        _switch.on = before
 
 
 def _on_device(pixels: Tensor) -> bool:

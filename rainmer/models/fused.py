@@ -30,7 +30,7 @@ from rainmer.models.layers import (
 )
 from rainmer.models.strips import Filters, Rows, maps_of, pixels_of, strips
 
-__all__ = ["FusedCompensator", "FusedTransformerBlock"]
+__all__ = ["FusedCompensator", "FusedTransformerBlock", "Normed"]
 
 _CHANNEL_GROUP = 16  # fast depthwise kernels work on groups of this many channels
 
@@ -63,7 +63,7 @@ def _norm(norm: ChannelNorm, pixels: Tensor) -> Tensor:
     return kernels.channel_norm(pixels, norm.weight, norm.bias, NORM_EPSILON, twin=twin)
 
 
-class _Normed:
+class Normed:
     """Pixels (B, H, W, C) whose norm is taken once, or on a GPU within each product with them."""
 
     def __init__(self, norm: ChannelNorm, pixels: Tensor) -> None:
@@ -126,7 +126,7 @@ class _StripwiseAttention(nn.Module):
         squares = torch.zeros(count, 2 * channels, device=pixels.device)
         for images, rows in strips(pixels, 3 * channels):
             seen = rows.grown(1)
-            normed = _Normed(self.norm, pixels[images, seen.in_image])
+            normed = Normed(self.norm, pixels[images, seen.in_image])
             qkv = normed.product(slice(None), matrix, attention.qkv.bias)
             qkv = self.filters(qkv, seen, rows)
             if kernels.fits(pixels):  # one strip: a view will do
@@ -250,7 +250,7 @@ class _FusedHalf(_Folded):
         self.coarse_pairs = Filters(_take(pair_filters[count:], channels))
 
     def forward(
-        self, normed: _Normed, given: Rows, rows: Rows, mixed: Tensor, *, finish: bool
+        self, normed: Normed, given: Rows, rows: Rows, mixed: Tensor, *, finish: bool
     ) -> None:
         """Write the mixed channels of `rows` into (B, H, W, D).
 
@@ -309,7 +309,7 @@ class _FusedFeedForward(nn.Module):
 
     def forward(self, pixels: Tensor, given: Rows, rows: Rows, out: Tensor) -> None:
         """Write `rows` of the given pixels (B, h, W, C) plus the result to (B, H, W, C)."""
-        normed = _Normed(self.norm, pixels)
+        normed = Normed(self.norm, pixels)
         finish = kernels.fits(pixels) and not self.odd
         kept = pixels[:, rows.within(given)]
         mixed = kept.new_empty(*kept.shape[:3], 2 * self.width)
