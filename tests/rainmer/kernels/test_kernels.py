@@ -60,7 +60,7 @@ def test_in_the_interpreter(marked):
 
 @pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="nothing is compiled in the interpreter")
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [90])
 def test_they_compile_for_a_gpu_that_is_not_here(capability):
     """Half of the rules that a kernel must keep are the compiler's, not the interpreter's."""
     pytest.importorskip("triton")
