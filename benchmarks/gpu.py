@@ -29,8 +29,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.kernels import kernel_cases
 from benchmarks.measuring import PUBLISHED, alternate, build, gemm_rate, read_rate, synchronize
-from rainmer import Derainer, models
+from rainmer import Derainer, kernels, models
 from rainmer.cli import make_parser, positive_int, run_command
 from rainmer.device import resolve_device
 from rainmer.errors import RainmerError
@@ -313,6 +314,31 @@ def _kernels(bench: Bench) -> None:
         )
 
 
+def _triton(bench: Bench) -> None:
+    """Time each kernel of `rainmer.kernels` and its twin; GB/s are those of the kernel's bytes."""
+    dtype = torch.bfloat16 if bench.on_gpu else torch.float32
+    repeats = 20 if bench.on_gpu else 1  # or else the wait for the device would weigh too much
+
+    def repeated(call: Callable[[], object]) -> Callable[[], object]:
+        return lambda: [call() for _ in range(repeats)]
+
+    for case in kernel_cases(bench.device, bench.sizes_hw[0], dtype):
+        with torch.inference_mode():
+            first_ms = bench.first_ms(case.call)  # compiles
+            us = 1e3 * bench.time_ms(repeated(case.call)) / repeats
+            with kernels.twins_only():
+                twin_us = 1e3 * bench.time_ms(repeated(case.twin or case.call)) / repeats
+        bench.record(
+            "triton",
+            kernel=case.name,
+            shape="x".join(map(str, case.shape)),
+            first_ms=first_ms,
+            us=round(us, 1),
+            twin_us=round(twin_us, 1),
+            gbyte_per_s=round(case.moved / us / 1e3, 1),
+        )
+
+
 def _networks(bench: Bench) -> None:
     """Time the published network, and PReNet for comparison, one frame at a time."""
     size_hw = bench.sizes_hw[0]
@@ -393,6 +419,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "training": _training,
     "pipeline": _pipeline,
     "kernels": _kernels,
+    "triton": _triton,
     "networks": _networks,
     "rendering": _rendering,
     "peaks": _peaks,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 __all__ = [
     "COMPENSATOR_STEPS",
     "LEAKY_SLOPE",
+    "NORM_EPSILON",
     "ChannelNorm",
     "CompensatorStep",
     "Dilated",
@@ -41,8 +42,9 @@ __all__ = [
 LEAKY_SLOPE = 0.1
 COMPENSATOR_STEPS = 4
 """Published number of steps of a feature compensator."""
+NORM_EPSILON = 1e-5
+"""Added to the variance by norms."""
 
-_NORM_EPSILON = 1e-5
 _SQUEEZE_REDUCTION = 16
 # With more horizontal padding, oneDNN falls back to a slow depthwise kernel on CPUs with AVX2.
 _WIDEST_PADDING = 4
@@ -184,10 +186,10 @@ class ChannelNorm(nn.Module):
         weight = self.weight.to(pixels.dtype)
         if self.bias is not None:
             bias = self.bias.to(pixels.dtype)
-            normed = F.layer_norm(pixels, weight.shape, weight, bias, _NORM_EPSILON)
+            normed = F.layer_norm(pixels, weight.shape, weight, bias, NORM_EPSILON)
         else:
             variance = pixels.var(-1, correction=0, keepdim=True)
-            normed = pixels * torch.rsqrt(variance + _NORM_EPSILON) * weight
+            normed = pixels * torch.rsqrt(variance + NORM_EPSILON) * weight
         return normed.to(x.dtype).permute(0, 3, 1, 2)  # B, C, H, W
 
 
