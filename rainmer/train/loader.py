@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -58,7 +58,7 @@ class Loader:
         self._max_unreadable = max_unreadable
         self._pool = ThreadPoolExecutor(threads, initializer=_one_thread) if threads else None
 
-    def batches(self, numbers: Iterable[range], shape: SampleShape) -> Iterator[Batch]:
+    def batches(self, numbers: Iterable[range], shape: SampleShape) -> Generator[Batch, None, None]:
         """Load the batches of these sample numbers; each process loads its part of every batch.
 
         Raises:

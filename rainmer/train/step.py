@@ -109,6 +109,8 @@ class Trainer:
         self.device = next(network.parameters()).device
         self.iteration = 0
         """Forward passes so far, skipped ones included."""
+        self.position: float | None = None
+        """Where the schedule stands, in optimiser steps; None: as the forward passes say."""
         self._flips = flips
         self.views: Sequence[str] = ()
         self.model: nn.Module
@@ -261,11 +263,10 @@ class Trainer:
 
     def _rate(self) -> float:
         config, accumulate = self.config.optimiser, self.config.accumulate
+        at = self.iteration if self.position is None else self.position * accumulate
         if config.milestones:
-            return step_decay(
-                self.iteration, config.lr, config.milestones, config.decay, accumulate=accumulate
-            )
-        return cyclic_cosine(self.iteration, config.lr, self.config.cycles, accumulate=accumulate)
+            return step_decay(at, config.lr, config.milestones, config.decay, accumulate=accumulate)
+        return cyclic_cosine(at, config.lr, self.config.cycles, accumulate=accumulate)
 
     def _update(self) -> float:
         """Clip and step; return the norm of the backbone's gradient, NaN if nothing was changed."""
