@@ -39,6 +39,8 @@ class DataConfig:
         query: Side of the query image in pixels.
         negatives: Negatives of each view and frame.
         threads: Threads that load and render ahead.
+        processes: Processes that do it in their place; 0: threads do; "auto": on a GPU as many as
+            CPUs are left, otherwise 0. Samples depend on neither number.
         max_unreadable: Share of samples that may be unreadable before the run stops.
     """
 
@@ -47,7 +49,14 @@ class DataConfig:
     query: int = 128
     negatives: int = 4
     threads: int = 2
+    processes: int | Literal["auto"] = "auto"
     max_unreadable: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "processes"):
+            value = getattr(self, name)
+            if value != "auto" and value < 0:
+                raise ConfigError(f"data.{name} is {value}, but must be 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from rainmer.errors import ConfigError, RainmerError, WeightsError
 from rainmer.files import make_folder, write_text
 from rainmer.train.checkpoint import read_checkpoint, write_checkpoint
 from rainmer.train.config import DataConfig, TrainConfig, ValidationConfig, differing_keys
-from rainmer.train.loader import Loader, sample_shape
+from rainmer.train.loader import Loader, loader_processes, sample_shape
 from rainmer.train.losses import ExtraLoss
 from rainmer.train.mixture import Batch, Mixture
 from rainmer.train.record import Record
@@ -48,6 +48,7 @@ _log = logging.getLogger(__name__)
 # Keys that may differ when a run resumes: they change how it runs, not its results.
 _FREE_KEYS = (
     "data.threads",
+    "data.processes",
     "save_every",
     "keep_every",
     "log_every",
@@ -147,6 +148,8 @@ class _Run:
         self.loader = Loader(
             Mixture(sources, seed=config.seed),
             threads=config.data.threads,
+            processes=loader_processes(config.data, device),
+            pin=device.type == "cuda",
             rank=self.rank,
             world=self.trainer.world,
             max_unreadable=config.data.max_unreadable,
