@@ -26,17 +26,17 @@ from rainmer.config import to_mapping
 from rainmer.errors import ConfigError, RainmerError, WeightsError
 from rainmer.files import make_folder, write_text
 from rainmer.train.checkpoint import read_checkpoint, write_checkpoint
-from rainmer.train.config import DataConfig, TrainConfig, ValidationConfig, differing_keys
+from rainmer.train.config import TrainConfig, differing_keys
 from rainmer.train.loader import Loader, loader_processes, sample_shape
 from rainmer.train.losses import ExtraLoss
 from rainmer.train.mixture import Batch, Mixture
 from rainmer.train.record import Record
-from rainmer.train.sources import PairedSource, RenderedSource, Source
-from rainmer.train.step import StepResult, Trainer
+from rainmer.train.sources import make_sources
+from rainmer.train.step import PendingResult, StepResult, Trainer
 from rainmer.train.timetable import Timetable
 from rainmer.train.validation import validate
 
-__all__ = ["CHECKPOINT", "WEIGHTS", "make_sources", "train"]
+__all__ = ["CHECKPOINT", "WEIGHTS", "train"]
 
 CHECKPOINT = "last.pt"
 WEIGHTS = "last.safetensors"
@@ -141,9 +141,10 @@ class _Run:
         if isinstance(network, models.SparseUNet):
             network.checkpointing = config.checkpointing
         self.trainer = Trainer(network, config, extra_loss=extra_loss)
-        sources = make_sources(config.data, seed=config.seed)
+        sources = make_sources(config.data.pairs, config.data.rendered, seed=config.seed)
         self._check_crops(network)
-        held_out = make_sources(config.validation, seed=config.seed)
+        kept = config.validation
+        held_out = make_sources(kept.pairs, kept.rendered, seed=config.seed)
         self.validation = {source.name: source for source in held_out}
         self.loader = Loader(
             Mixture(sources, seed=config.seed),
@@ -157,7 +158,8 @@ class _Run:
         self.skipped = self.skipped_in_a_row = 0
         self.saved: int | None = None if stored is None else stored["step"]
         self.best = -1.0
-        self.recent: list[dict[str, float]] = []
+        self.recent: list[StepResult] = []
+        self.unread: list[StepResult | PendingResult] = []
         if stored is not None:
             self.trainer.load_state_dict(stored["trainer"])
             self.timetable.load_state_dict(stored)
@@ -253,21 +255,37 @@ class _Run:
             for batches in self._batches(end):
                 self.trainer.position = self.timetable.position if timed else None
                 stage = self.timetable.stage_index
-                result = self.trainer.step(batches)
+                self.unread.append(self.trainer.step(batches))
                 samples = self.config.stages[stage].batch * len(batches)
                 self.timetable.end_step(samples)
-                self._guard(result)
                 bar.update()
-                bar.set_postfix(loss=f"{result.losses['total']:.4f}", refresh=False)
                 stopped = self._agree(stop.is_set())
-                self._after_step(
-                    result,
-                    last=self._ended(end),
-                    stage_ended=self.timetable.stage_index != stage,
-                )
+                last, stage_ended = self._ended(end), self.timetable.stage_index != stage
+                if stopped or self._looks_at_results(last=last or stage_ended):
+                    self._read()
+                    loss = self.recent[-1].losses["total"]
+                    bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                self._after_step(last=last, stage_ended=stage_ended)
                 if stopped:
                     self._save()
                     raise KeyboardInterrupt
+
+    def _looks_at_results(self, *, last: bool) -> bool:
+        """Whether this step's results are read, for which a GPU has to be waited for."""
+        config = self.config
+        points = (config.log_every, config.save_every, config.validation.every, config.keep_every)
+        # The first save of a run limited by time comes early.
+        early = config.minutes is not None and self.saved is None
+        due = any(every and self.step % every == 0 for every in points)
+        return last or early or due or not self.trainer.deferred
+
+    def _read(self) -> None:
+        """Read the results of the steps since the last time, and stop where they are bad."""
+        results = self.trainer.read(self.unread)
+        self.unread.clear()
+        for step, result in enumerate(results, self.step - len(results) + 1):
+            self._guard(step, result)
+        self.recent += results
 
     def _ended(self, end: int | None) -> bool:
         return self.timetable.over or self.step == end
@@ -304,17 +322,17 @@ class _Run:
                     self.timetable.begin_step()
                     yield [next(batches) for _ in range(accumulate)]
 
-    def _guard(self, result: StepResult) -> None:
+    def _guard(self, step: int, result: StepResult) -> None:
         """Stop when a weight broke; count steps that were skipped, and stop after too many."""
         if result.broken is not None:
-            self._stop(f"the weight {result.broken} is not finite after step {self.step}")
+            self._stop(f"the weight {result.broken} is not finite after step {step}")
         self.skipped += result.skipped
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if result.skipped else 0
         if self.skipped_in_a_row < self.config.max_skipped:
             return
         self._stop(
             f"the loss or a gradient was not finite in {self.skipped_in_a_row} steps in a row, up "
-            f"to step {self.step}"
+            f"to step {step}"
         )
 
     def _refuse_broken(self) -> None:
@@ -330,20 +348,13 @@ class _Run:
             kept = f"the last good checkpoint{step} is {self.out / CHECKPOINT}"
         raise RainmerError(f"{reason}: lower optimiser.lr, or use precision: fp32; {kept}")
 
-    def _after_step(self, result: StepResult, *, last: bool, stage_ended: bool) -> None:
+    def _after_step(self, *, last: bool, stage_ended: bool) -> None:
         """Log, validate and save at the configured steps, in the first process only."""
+        config = self.config
+        if self.step % config.log_every == 0 or last:
+            self._log()
         if self.record is None:
             return
-        config = self.config
-        self.recent.append({**result.losses, "grad_norm": result.grad_norm})
-        if self.step % config.log_every == 0 or last:
-            means = {k: _finite_mean([r[k] for r in self.recent]) for k in self.recent[0]}
-            seconds = self.timetable.elapsed_s
-            state = {"lr": result.lr, "skipped": self.skipped, "seconds": round(seconds, 1)}
-            if config.minutes is not None:
-                state["minutes"] = round(seconds / 60, 3)
-            self.record.add(self.step, {**means, **state})
-            self.recent.clear()
         every = config.validation.every
         if self.validation and every and (self.step % every == 0 or last):
             self._refuse_broken()
@@ -356,6 +367,18 @@ class _Run:
             self._refuse_broken()
             with self.trainer.averaged() as network:
                 models.save_weights(self.out / f"step-{self.step:07d}.safetensors", network)
+
+    def _log(self) -> None:
+        """Add a line of means over the steps since the last one."""
+        values = [{**result.losses, "grad_norm": result.grad_norm} for result in self.recent]
+        means = {name: _finite_mean([value[name] for value in values]) for name in values[0]}
+        seconds = self.timetable.elapsed_s
+        state = {"lr": self.recent[-1].lr, "skipped": self.skipped, "seconds": round(seconds, 1)}
+        if self.config.minutes is not None:
+            state["minutes"] = round(seconds / 60, 3)
+        if self.record is not None:
+            self.record.add(self.step, {**means, **state})
+        self.recent.clear()
 
     def _validate(self) -> None:
         assert self.record is not None
@@ -429,18 +452,6 @@ def _finite_mean(values: Sequence[float]) -> float:
     """Return the mean of the finite values; NaN if there are none."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
-
-
-def make_sources(config: DataConfig | ValidationConfig, *, seed: int) -> list[Source]:
-    """Open the sources of a configuration; `seed` determines the rain on photos.
-
-    Raises:
-        DatasetError: A source has no usable images.
-        ConfigError: A kind of rain is unknown.
-    """
-    pairs = [PairedSource(name, pairs) for name, pairs in config.pairs.items()]
-    rendered = [RenderedSource(name, r, seed=seed) for name, r in config.rendered.items()]
-    return [*pairs, *rendered]
 
 
 def seed_everything(seed: int) -> None:

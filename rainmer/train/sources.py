@@ -37,6 +37,7 @@ __all__ = [
     "RenderedConfig",
     "RenderedSource",
     "Source",
+    "make_sources",
 ]
 
 DRY = "none"
@@ -282,6 +283,21 @@ class RenderedSource(Source):
         rows, columns = (_slice(length, side, chance) for length in photo.shape[:2])
         cut = np.ascontiguousarray(photo[rows, columns])
         return cut, None if depth is None else np.ascontiguousarray(depth[rows, columns])
+
+
+def make_sources(
+    pairs: Mapping[str, PairsConfig], rendered: Mapping[str, RenderedConfig], *, seed: int
+) -> list[Source]:
+    """Open sources by their names; `seed` determines the rain on photos.
+
+    Raises:
+        DatasetError: A source has no usable images.
+        ConfigError: A kind of rain is unknown.
+    """
+    return [
+        *(PairedSource(name, config) for name, config in pairs.items()),
+        *(RenderedSource(name, config, seed=seed) for name, config in rendered.items()),
+    ]
 
 
 def _renderers(
