@@ -230,7 +230,8 @@ class _Processes:
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if "forkserver" in methods:
-            context.set_forkserver_preload([__name__])
+            # With what the command imports, or each process would import it again.
+            context.set_forkserver_preload([__name__, "rainmer.train.run"])
         self._folder = tempfile.TemporaryDirectory(prefix="rainmer-renderings-")
         for number, source in enumerate(batches._mixture.sources):
             source.share(Path(self._folder.name) / str(number))

@@ -1,16 +1,20 @@
 """Steps whose results stay on the device, as on a GPU: here the device is the CPU."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rainmer.config import from_mapping
+from rainmer.errors import RainmerError
+from rainmer.train import run as run_module
 from rainmer.train import step as step_module
 from rainmer.train.config import TrainConfig
 from rainmer.train.mixture import Batch
 from rainmer.train.step import PendingResult, Trainer
+from tests.rainmer.train.test_run import losses, run
 
 READS = ("aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.masked_select")
 
@@ -126,3 +130,32 @@ def test_either_goes_on_from_the_other(config, deferred):
     results = [own.read([own.step([batch(1)])])[0] for own in (first, second)]
     assert results[0].losses == pytest.approx(results[1].losses, rel=1e-4)
     assert bool(second.optimisers[0].param_groups[0]["fused"]) is deferred
+
+
+def test_a_run_reads_results_where_it_logs_or_saves(tmp_path, run_mapping, monkeypatch):
+    monkeypatch.setattr(run_module, "Trainer", partial(Trainer, deferred=True))
+    original, counts = Trainer.read, []
+
+    def read(own, results):
+        counts.append(len(results))
+        return original(own, results)
+
+    monkeypatch.setattr(Trainer, "read", read)
+    run_mapping.update(log_every=4, save_every=5)
+    run(run_mapping, tmp_path / "run")
+    assert counts == [4, 1, 1]  # the log, the checkpoint, the end
+    assert losses(tmp_path / "run").keys() == {4, 6}
+
+
+def test_a_run_that_stays_not_finite_ends_at_the_next_reading(tmp_path, run_mapping, monkeypatch):
+    monkeypatch.setattr(run_module, "Trainer", partial(Trainer, deferred=True))
+    original = step_module.PIXEL_LOSSES["charbonnier_ssim"]
+
+    def broken(restored, target):
+        loss = original(restored, target)
+        return loss._replace(total=loss.total * float("nan"))
+
+    monkeypatch.setitem(step_module.PIXEL_LOSSES, "charbonnier_ssim", broken)
+    run_mapping.update(max_skipped=2, log_every=3)
+    with pytest.raises(RainmerError, match=r"not finite in 2 steps in a row, up to step 2: lower"):
+        run(run_mapping, tmp_path / "run")
