@@ -12,7 +12,6 @@ that they work.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import json
 import os
@@ -38,11 +37,8 @@ from rainmer.errors import RainmerError
 from rainmer.files import append_line, make_folder, write_text
 from rainmer.rain import RainRenderer, rain_config
 from rainmer.stage.specs import DEFAULT_DERAINER
-from rainmer.train.config import OptimiserConfig, Stage, TrainConfig
-from rainmer.train.loader import Loader, sample_shape
-from rainmer.train.mixture import Batch, Mixture
-from rainmer.train.sources import RainChoice, RenderedConfig, RenderedSource, Source
-from rainmer.train.step import Trainer
+from rainmer.train.config import Stage
+from rainmer.train.mixture import Mixture
 
 __all__ = ["PARTS", "Bench", "main"]
 
@@ -220,53 +216,37 @@ def _equality(bench: Bench) -> None:
 
 
 def _training(bench: Bench) -> None:
-    """Time steps on prepared batches, and on batches rendered while training."""
+    """Time steps on prepared batches, and count crops that are rendered while training."""
+    from benchmarks.training import crops_per_s, fed_trainer, rainy_scenes
+
     shapes = ((128, 32, 4), (256, 32, 1)) if bench.on_gpu else ((32, 2, 2),)
-    network = models.load(DEFAULT_DERAINER).to(bench.device).train()
-    network.to(memory_format=torch.channels_last)
+    seconds = 8.0 if bench.on_gpu else 0.2
     with tempfile.TemporaryDirectory() as folder:
-        mixture = Mixture([_source(bench, Path(folder))], seed=0)
+        window, scenes = (288, 16) if bench.on_gpu else (64, 2)
+        source = rainy_scenes(Path(folder), scenes=scenes, window=window, images=bench.images)
         for crop, frames, crops in shapes:
             stage = Stage(steps=10_000, crop=crop, batch=frames, crops_per_frame=crops)
-            precision = "bf16" if bench.on_gpu else "fp32"
-            optimiser = OptimiserConfig(lr=1e-6, warmup=0)
-            config = TrainConfig(
-                name="benchmark",
-                variant="chralpha",
-                stages=(stage,),
-                precision=precision,  # type: ignore[arg-type]
-                optimiser=optimiser,
-            )
-            trainer = Trainer(network, config)
-            loader = Loader(mixture, threads=max(1, (os.cpu_count() or 2) - 1))
-            shape = sample_shape(stage, query=128, negatives=1)
-            numbers = (range(i * frames, (i + 1) * frames) for i in range(10_000))
-            with contextlib.closing(loader):
-                _time_training(bench, trainer, loader.batches(numbers, shape), crop)
-
-
-def _time_training(bench: Bench, trainer: Trainer, batches: object, crop: int) -> None:
-    coming = iter(batches)  # type: ignore[call-overload]
-    kept = [next(coming) for _ in range(4)]
-    trainer.fill_archives(kept)
-    crops = len(kept[0].rainy)
-    first_ms = bench.first_ms(lambda: trainer.step(kept[:1]))
-    step_ms = bench.time_ms(lambda: trainer.step(kept[:1]), _SLOW_ROUNDS)
-
-    def fed() -> None:
-        batch: Batch = next(coming)
-        trainer.step([batch])
-
-    fed_ms = bench.time_ms(fed, _SLOW_ROUNDS)
-    bench.record(
-        "training",
-        crop=crop,
-        crops=crops,
-        first_ms=first_ms,
-        step_ms=step_ms,
-        fed_step_ms=fed_ms,
-        fed_crops_per_s=round(1e3 * crops / fed_ms, 1),
-    )
+            with fed_trainer(Mixture([source], seed=0), stage, bench.device) as (trainer, batches):
+                kept = [next(batches)]
+                step = functools.partial(trainer.step, kept)
+                first_ms = bench.first_ms(step)
+                step_ms = bench.time_ms(step, _SLOW_ROUNDS)
+                bench.record(
+                    "training",
+                    crop=crop,
+                    crops=len(kept[0].rainy),
+                    first_ms=first_ms,
+                    step_ms=step_ms,
+                    fed_crops_per_s=crops_per_s(
+                        batches,
+                        lambda batch: trainer.step([batch]),
+                        seconds,
+                        bench.device,
+                    ),
+                    loaded_crops_per_s=crops_per_s(
+                        batches, lambda batch: None, seconds, bench.device
+                    ),
+                )
 
 
 def _pipeline(bench: Bench) -> None:
@@ -438,21 +418,6 @@ def _random_frames(count: int, size_hw: tuple[int, int], device: torch.device) -
 
 def _size(size_hw: tuple[int, int]) -> str:
     return f"{size_hw[1]}x{size_hw[0]}"
-
-
-def _source(bench: Bench, folder: Path) -> Source:
-    """Return photos in rain, or drawn scenes if no photos are given."""
-    from eval.street import draw_scene
-    from rainmer.frames.images import write_image
-
-    images = bench.images
-    if images is None:
-        images = folder
-        for i in range(16 if bench.on_gpu else 2):
-            write_image(folder / f"{i}.png", draw_scene(i, night=bool(i % 2)).image)
-    rain = {name: RainChoice() for name in ("day-heavy", "night-heavy", "streaks", "none")}
-    window = 288 if bench.on_gpu else 64
-    return RenderedSource("photos", RenderedConfig(images=str(images), rain=rain, window=window))
 
 
 if __name__ == "__main__":
