@@ -16,8 +16,9 @@ from torch import Tensor
 
 from rainmer.device import resolve_device, survive_forks
 from rainmer.errors import ImageError, RainmerError, SpecError, WeightsError
-from rainmer.frames.arrays import download, quantize, unit_range, upload
+from rainmer.frames.arrays import download, quantize, upload
 from rainmer.frames.tiling import Blend
+from rainmer.stage.graphs import CudaEngine, Graphs
 from rainmer.stage.memory import TileBy, TiledRunner
 from rainmer.stage.restorers import CallableRestorer, Restorer
 from rainmer.stage.specs import resolve
@@ -61,7 +62,9 @@ class Derainer:
             and `score` for IDT.
         tile_by: The side of a frame that must exceed `tile` for the frame to be tiled: `long`, or
             `short` as in the paper's protocol.
-        compiled: Whether networks run under torch.compile, on CUDA as graphs of kernels. The first
+        graphs: Whether networks of `rainmer.models` run as CUDA graphs where a shape of frames
+            comes back, see `rainmer.stage.graphs`: the same bits, in less time for small batches.
+        compiled: Whether networks run under torch.compile, on CUDA as graphs of its own. The first
             frame of each size then takes up to minutes (see `warm_up`), and sides are padded to
             multiples of 32. Networks that cannot be compiled run as they are, with one warning.
         truncate: Round uint8 results down instead of to the nearest level. The published numbers
@@ -92,6 +95,7 @@ class Derainer:
         *,
         blend: Blend = "smooth",
         tile_by: TileBy = "long",
+        graphs: bool = True,
         compiled: bool = False,
         truncate: bool = False,
     ) -> None:
@@ -104,10 +108,14 @@ class Derainer:
         self.batch = batch
         self.blend = blend
         self.tile_by = tile_by
+        self.graphs = graphs
         self.compiled = compiled
         self.truncate = truncate
         self._spec = spec
         dtype = _DTYPES[precision]
+        self._restorer = self._make_restorer(spec)
+        self._restorer.prepare(self.device, dtype, compiled=compiled, tile=tile)
+        can_record = graphs and self.device.type == "cuda" and self._restorer.recordable
         self._runner = TiledRunner(
             self.device,
             dtype,
@@ -116,9 +124,8 @@ class Derainer:
             batch=batch,
             blend=blend,
             tile_by=tile_by,
+            graphs=Graphs(CudaEngine(self.device) if can_record else None),
         )
-        self._restorer = self._make_restorer(spec)
-        self._restorer.prepare(self.device, dtype, compiled=compiled, tile=tile)
         # Of the calling thread: `finite`, a flag on the GPU for its results since its last `check`.
         self._unchecked = threading.local()
         self._check_tile()
@@ -182,7 +189,10 @@ class Derainer:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def warm_up(self, height: int, width: int, batch: int | None = None) -> None:
-        """Derain black frames, so that kernels are loaded, chosen and compiled beforehand.
+        """Derain black frames, so that kernels are loaded, compiled and recorded beforehand.
+
+        Best called before other threads work on the GPU: while a graph is recorded, a thread that
+        waits for the whole device (`torch.cuda.synchronize`) fails.
 
         Args:
             height: Height of the expected frames in pixels.
@@ -190,7 +200,9 @@ class Derainer:
             batch: Frames per call; default: the batch of the stage.
         """
         count = batch or self.batch
-        self(torch.zeros(count, 3, height, width, dtype=torch.uint8, device=self.device))
+        frames = torch.zeros(count, 3, height, width, dtype=torch.uint8, device=self.device)
+        for _ in range(2 if self._runner.graphs.active else 1):  # the second is recorded
+            self(frames)
 
     def __repr__(self) -> str:
         return f"Derainer({self.name!r}, device={str(self.device)!r}, precision={self.precision!r})"
@@ -260,20 +272,22 @@ class Derainer:
             for start in range(0, len(group), self.batch):
                 chosen = group[start : start + self.batch]
                 batch = self._upload([frames[i] for i in chosen])
-                result = self._runner.restore(self._restorer, unit_range(batch))
-                self._check_finite(result, frames[chosen[0]])
-                if batch.dtype == torch.uint8:
-                    result = quantize(result, truncate=self.truncate)
-                else:
-                    result = result.to(batch.dtype)
+                result, finite = self._runner.restore(self._restorer, batch, self._finish)
+                self._check_finite(finite, frames[chosen[0]])
                 for i, frame in zip(chosen, _download(result, frames[chosen[0]]), strict=True):
                     restored[i] = frame
         return restored
 
-    def _check_finite(self, result: Tensor, like: Tensor | FrameArray) -> None:
+    def _finish(self, restored: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return restored frames in the type of the given ones, and whether all is finite."""
+        finite = torch.isfinite(restored).all()
+        if dtype == torch.uint8:
+            return quantize(restored, truncate=self.truncate), finite
+        return restored.to(dtype), finite
+
+    def _check_finite(self, finite: Tensor, like: Tensor | FrameArray) -> None:
         """Refuse NaN and infinity: at once, unless that would only make the CPU wait for a GPU."""
-        finite = torch.isfinite(result).all()
-        if isinstance(like, np.ndarray) or result.device.type == "cpu":
+        if isinstance(like, np.ndarray) or finite.device.type == "cpu":
             self._refuse_unless(finite)
             return
         before = getattr(self._unchecked, "finite", None)
@@ -287,7 +301,7 @@ class Derainer:
 
 
 _OPTIONS = (
-    "precision", "tile", "overlap", "batch", "blend", "tile_by", "compiled", "truncate",
+    "precision", "tile", "overlap", "batch", "blend", "tile_by", "graphs", "compiled", "truncate",
 )  # fmt: skip
 
 

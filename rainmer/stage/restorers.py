@@ -52,6 +52,8 @@ class Restorer(Protocol):
         rules: Which input `restore` takes; final after `prepare`.
         tileable: Whether a frame may be restored in tiles.
         cacheable: Whether `fingerprint` covers everything that the output depends on.
+        recordable: Whether `prompts` and `restore` may run as a CUDA graph: the same operations for
+            every input of a shape, without waiting for the device; final after `prepare`.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Restorer(Protocol):
     rules: InputRules
     tileable: bool
     cacheable: bool
+    recordable: bool
 
     def prepare(
         self,
@@ -106,6 +109,7 @@ class NetworkRestorer:
         if isinstance(network, SparseUNet):  # fused networks round differently
             self.fingerprint = digest("fused", self.fingerprint)
         self.rules = InputRules(network.size_multiple)
+        self.recordable = True
         self._run: Callable[..., Tensor] = self.network
 
     def prepare(
@@ -122,6 +126,7 @@ class NetworkRestorer:
         self._run = self.network.to(device)
         if compiled:
             self._run = Compiled(self.network)
+            self.recordable = False  # it records its own graphs
             self.rules = InputRules(math.lcm(self.network.size_multiple, SIZE_BUCKET))
 
     def prompts(self, batch: Tensor) -> Tensor | None:
@@ -156,6 +161,7 @@ class FunctionRestorer:
     """
 
     cacheable = True
+    recordable = False
 
     def __init__(
         self,
@@ -317,6 +323,7 @@ class BlendRestorer:
         self.rules = restorer.rules
         self.tileable = restorer.tileable
         self.cacheable = restorer.cacheable
+        self.recordable = restorer.recordable
 
     def prepare(
         self,
@@ -329,6 +336,7 @@ class BlendRestorer:
         """Prepare the restorer."""
         self.restorer.prepare(device, dtype, compiled=compiled, tile=tile)
         self.rules = self.restorer.rules
+        self.recordable = self.restorer.recordable
 
     def prompts(self, batch: Tensor) -> Tensor | None:
         """Return what the restorer computes once per frame."""
