@@ -122,6 +122,7 @@ def _settings(options: DetectionOptions, derainer: Derainer | PrecomputedResults
     }
     settings = {key: value for key, value in vars(options).items() if key not in left_out}
     settings["source"] = [shown_address(source) for source in options.source]
+    settings["precision"] = getattr(derainer, "precision", options.precision)  # what auto chose
     return {**settings, "derainer": derainer.name, "fingerprint": derainer.fingerprint}
 
 

@@ -7,14 +7,14 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rainmer.device import resolve_device, survive_forks
+from rainmer.device import has_native_bf16, resolve_device, survive_forks
 from rainmer.errors import ImageError, RainmerError, SpecError, WeightsError
 from rainmer.frames.arrays import download, quantize, upload
 from rainmer.frames.tiling import Blend
@@ -26,7 +26,7 @@ from rainmer.version import __version__
 
 __all__ = ["Derainer", "Precision", "TileBy"]
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,9 @@ class Derainer:
             (B, 3, H, W), RGB, 0..1 to one of the same shape; `CallableRestorer` in
             `rainmer.stage.restorers` names the attributes by which it says what it takes.
         device: `cpu`, `cuda`, `cuda:1`, ...; None chooses the best one available.
-        precision: `fp32`, or autocast to `bf16` / `fp16`.
+        precision: What networks compute in: `fp32`, `bf16`, `fp16`; `auto`: `bf16` if the device
+            has it (`rainmer.device.has_native_bf16`) and the network is known to bear it, else
+            `fp32`. `fp16` on a CPU is far slower than `fp32`, which is used instead.
         tile: Side of the tiles in pixels; None restores whole frames while they fit. A network of
             a fixed size gets tiles of that size instead.
         overlap: Overlap of neighbouring tiles in pixels.
@@ -72,6 +74,7 @@ class Derainer:
 
     Attributes:
         name: Short name for reports and file names.
+        precision: What is computed in, `fp32`, `bf16` or `fp16`.
         fingerprint: Changes whenever the output may: version, weights, precision, tiles.
 
     Raises:
@@ -88,7 +91,7 @@ class Derainer:
         self,
         spec: str | Callable[[Tensor], Tensor],
         device: str | torch.device | None = None,
-        precision: Precision = "fp32",
+        precision: Precision = "auto",
         tile: int | None = None,
         overlap: int = 32,
         batch: int = 8,
@@ -99,10 +102,10 @@ class Derainer:
         compiled: bool = False,
         truncate: bool = False,
     ) -> None:
-        if precision not in _DTYPES:
-            raise RainmerError(f"precision must be fp32, bf16 or fp16, but is {precision!r}")
+        if precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise RainmerError(f"precision must be one of {known}, but is {precision!r}")
         self.device = resolve_device(device)
-        self.precision = precision
         self.tile = tile
         self.overlap = overlap
         self.batch = batch
@@ -112,8 +115,9 @@ class Derainer:
         self.compiled = compiled
         self.truncate = truncate
         self._spec = spec
-        dtype = _DTYPES[precision]
         self._restorer = self._make_restorer(spec)
+        self.precision = _resolve_precision(precision, self._restorer, self.device)
+        dtype = _DTYPES[self.precision]
         self._restorer.prepare(self.device, dtype, compiled=compiled, tile=tile)
         can_record = graphs and self.device.type == "cuda" and self._restorer.recordable
         self._runner = TiledRunner(
@@ -321,6 +325,24 @@ def _rebuild(
     if fingerprint not in (None, derainer.fingerprint):
         raise WeightsError(f"{spec} has changed since it was pickled")
     return derainer
+
+
+def _resolve_precision(
+    precision: Precision, restorer: Restorer, device: torch.device
+) -> Literal["fp32", "bf16", "fp16"]:
+    """Choose for `auto`, and replace what a CPU is slow in; see `Derainer`."""
+    if precision == "auto":
+        if not restorer.takes_bf16:
+            return "fp32"
+        if has_native_bf16(device):
+            return "bf16"
+        if device.type == "cuda":
+            _log.warning("%s has no bfloat16: computing in float32; fp16 may be faster", device)
+        return "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        _log.warning("fp16 is 16 to 25 times slower than fp32 on a CPU: computing in float32")
+        return "fp32"
+    return precision
 
 
 def _groups(frames: list[Any]) -> list[list[int]]:
