@@ -89,11 +89,12 @@ class TiledRunner:
         Raises:
             RainmerError: Not even the smallest tile fits into memory, or the GPU failed.
         """
+        height, width = frames.shape[-2:]
         while True:
             budget = self._pixel_budget
             work = functools.partial(self._restore_all, restorer, finish, budget)
             try:
-                if self._tile_hw(restorer, *frames.shape[-2:], budget) is None:
+                if self._tile_hw(restorer, height, width, budget) is None:
                     return self.graphs.run(("frames", budget), work, frames)
                 return work(frames)
             except (RuntimeError, MemoryError) as error:
