@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import statistics
@@ -174,36 +175,42 @@ def _environment(bench: Bench) -> None:
 
 def _stage(bench: Bench) -> None:
     """Time the stage: frames on the device, then arrays, at each size and precision."""
+    choices = (True, False) if bench.on_gpu else (True,)  # CPUs have no graphs
     for size_hw in bench.sizes_hw:
-        for precision in bench.precisions:
-            derainer = Derainer(DEFAULT_DERAINER, bench.device, precision)  # type: ignore[arg-type]
-            for batch in (1, 8):
-                frames = _random_frames(batch, size_hw, bench.device)
-                call = functools.partial(derainer, frames)
-                bench.record(
-                    "stage",
-                    size=_size(size_hw),
-                    precision=precision,
-                    batch=batch,
-                    kind="tensor",
-                    first_ms=bench.first_ms(call),
-                    ms=bench.time_ms(call),
-                )
+        for precision, graphs, batch in itertools.product(bench.precisions, choices, (1, 8)):
+            derainer = _derainer(bench, precision, graphs=graphs)
+            frames = _random_frames(batch, size_hw, bench.device)
+            call = functools.partial(derainer, frames)
+            bench.record(
+                "stage",
+                size=_size(size_hw),
+                precision=precision,
+                graphs=graphs,
+                batch=batch,
+                kind="tensor",
+                first_ms=bench.first_ms(call),
+                ms=bench.time_ms(call),
+            )
+        derainer = _derainer(bench, bench.precisions[0])
         arrays = list(_random_frames(8, size_hw, torch.device("cpu")).permute(0, 2, 3, 1).numpy())
         bench.record(
             "stage",
             size=_size(size_hw),
-            precision=precision,
+            precision=derainer.precision,
             batch=8,
             kind="arrays",
             ms=bench.time_ms(lambda: derainer(arrays)),  # noqa: B023 (called at once)
         )
 
 
+def _derainer(bench: Bench, precision: str, *, graphs: bool = True) -> Derainer:
+    return Derainer(DEFAULT_DERAINER, bench.device, precision, graphs=graphs)  # type: ignore[arg-type]
+
+
 def _equality(bench: Bench) -> None:
     """Compare the stage with the CPU: the largest and the mean difference in levels of 255."""
     frame = _random_frames(1, bench.sizes_hw[0], torch.device("cpu"))
-    expected = Derainer(DEFAULT_DERAINER, "cpu")(frame).float()
+    expected = Derainer(DEFAULT_DERAINER, "cpu", "fp32")(frame).float()
     for precision in bench.precisions:
         derainer = Derainer(DEFAULT_DERAINER, bench.device, precision)  # type: ignore[arg-type]
         difference = (derainer(frame).float() - expected).abs()
@@ -274,7 +281,7 @@ def _kernels(bench: Bench) -> None:
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if bench.on_gpu else [])]
     precision = "bf16" if bench.on_gpu else "fp32"
-    derainer = Derainer(DEFAULT_DERAINER, bench.device, precision)  # type: ignore[arg-type]
+    derainer = _derainer(bench, precision, graphs=False)  # each kernel with its operator
     frames = _random_frames(4, bench.sizes_hw[0], bench.device)
     derainer(frames)
     with profile(activities=activities) as profiler:
