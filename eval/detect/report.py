@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from eval.detect import figures as plots
+from eval.detect.class_report import class_charts, class_table
 from eval.detect.columns import (
     COLUMNS,
     Column,
@@ -22,7 +23,15 @@ from eval.detect.model import (
     condition_title,
     conditions,
     find_row,
+    part_of,
     sort_rows,
+)
+from eval.detect.operating import OperatingRow
+from eval.detect.operating_report import (
+    f1_falls,
+    first_points,
+    operating_section,
+    operating_sentence,
 )
 from eval.detect.verdicts import (
     Verdict,
@@ -45,7 +54,6 @@ from eval.report.parts import (
     Line,
     Table,
     Tile,
-    effect_of,
     flat_table,
 )
 from eval.report.strips import COLORS, Strip, StripGroup
@@ -59,10 +67,9 @@ from eval.report.tables import (
     format_points,
     format_share,
     format_ssim,
-    number,
 )
 from eval.rows.run import RowInput
-from eval.scores.means import FEW_BOXES
+from eval.scores.means import FEW_BOXES, FEWEST_BOXES, FEWEST_IMAGES
 from eval.sets import ALL
 
 __all__ = ["Report", "render_report"]
@@ -134,6 +141,8 @@ class Report:
         pseudo_labels: Whether the truth is the detector's output on the clean images: the numbers
             are then agreement with it, not accuracy.
         breakdown: The section on errors by kind; None leaves it out.
+        operating: Operating points of the rows.
+        total: Images of the set; 0: as many as were measured.
     """
 
     set_name: str
@@ -145,6 +154,15 @@ class Report:
     count_conf: float = 0.25
     pseudo_labels: bool = False
     breakdown: BreakdownSection | None = None
+    operating: Sequence[OperatingRow] = ()
+    total: int = 0
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What each condition is called: `all` is never that of a part of a set."""
+        images = max((row.images for row in self.rows if row.condition == ALL), default=0)
+        part = part_of(images, self.total)
+        return {name: condition_title(name, part) for name in [ALL, *conditions(self.rows)]}
 
 
 @dataclass(frozen=True)
@@ -172,8 +190,10 @@ def render_report(report: Report) -> str:
     rows = sort_rows(report.rows)
     main = conditions(rows)[0] if rows else ALL
     verdicts = judge(rows)
-    class_charts = _class_charts(report.per_class, verdicts, main)
-    class_table = _class_table(report.per_class, main)
+    charts = class_charts(report.per_class, verdicts, main)
+    classes = class_table(report.per_class, main)
+    small = {row.condition for row in rows if row.is_small}
+    operating = operating_section(report.operating, report.titles, small.__contains__)
     scatter = _scatter(rows)
     restoration = _number_table(
         "PSNR in dB and SSIM against the clean images", rows, _RESTORATION, ("rainy", "derained")
@@ -183,7 +203,8 @@ def render_report(report: Report) -> str:
     sections = {
         "verdicts": ("Findings", verdicts),
         "scores": ("Scores", True),
-        "classes": ("Classes", class_charts or class_table),
+        "operating": ("Operating point", operating),
+        "classes": ("Classes", charts or classes),
         "errors": ("Errors", report.breakdown),
         "restoration": ("Restoration", scatter or restoration),
         "cost": ("Cost", costs),
@@ -198,15 +219,19 @@ def render_report(report: Report) -> str:
         head=_head(report, rows, verdicts, main, sections),
         main=main,
         verdicts=_group_verdicts(verdicts),
-        scores=_score_table(rows, columns),
+        titles=report.titles,
+        operating=operating,
+        fewest_images=FEWEST_IMAGES,
+        fewest_boxes=FEWEST_BOXES,
+        scores=_score_table(rows, columns, report.titles),
         columns=columns,
         bars=_bars(rows),
         means=_number_table(_MEANS_CAPTION, rows, _MEANS),
         few_boxes=FEW_BOXES,
         outcomes=_number_table(_OUTCOMES_CAPTION, rows, _OUTCOMES),
         count_conf=report.count_conf,
-        class_charts=class_charts,
-        class_table=class_table,
+        class_charts=charts,
+        class_table=classes,
         errors=report.breakdown,
         scatter=scatter,
         restoration=restoration,
@@ -239,13 +264,24 @@ def _head(
         )
     ]
     subjects = [("", report.set_name), ("detector", report.detector)]
+    if report.titles[main] != condition_title(main):
+        subjects.append(("measured on", report.titles[main]))
     if main != ALL:
         subjects.append(("numbers above and below of condition", main))
+    drawback = more = ""
+    if verdicts:
+        best = (verdicts[0].condition, verdicts[0].derainer)
+        drawback = f1_falls(report.operating, *best)
+        more = operating_sentence(report.operating, *best)
     return Head(
         title=f"Deraining and detection: {report.set_name}",
         question="Does deraining help the detector?",
-        headline=headline(rows),
+        headline=headline(rows, drawback),
         lead=rain_sentence(rows, main),
+        more=more,
+        table=first_points(
+            report.operating, main, small=any(r.is_small for r in rows if r.condition == main)
+        ),
         subjects=subjects,
         date=report.facts.date,
         banners=banners,
@@ -256,7 +292,7 @@ def _head(
 
 def _tiles(rows: Sequence[TableRow], verdicts: Sequence[Verdict]) -> list[Tile]:
     """Return the large numbers at the top: of the best derainer in the first condition."""
-    if not verdicts:
+    if not verdicts or any(r.is_small for r in rows if r.condition == verdicts[0].condition):
         return []
     name, condition = verdicts[0].derainer, verdicts[0].condition
     tiles = []
@@ -295,17 +331,17 @@ def _group_verdicts(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, list[Ver
     return [(group[0], group[1:]) for group in groups.values()]
 
 
-def _score_table(rows: Sequence[TableRow], columns: Sequence[Column]) -> Table:
+def _score_table(
+    rows: Sequence[TableRow], columns: Sequence[Column], titles: Mapping[str, str]
+) -> Table:
     """Show all rows by condition, in the main columns."""
     groups = []
     for name in conditions(rows):
         members = [row for row in rows if row.condition == name]
-        levels = [number(row.mean_ap) or 0.0 for row in members if row.input == "derained"]
-        best = max(levels) if len(levels) > 1 else None
-        lines = [_score_line(row, columns, best) for row in members]
+        lines = [_score_line(row, columns) for row in members]
         first = members[0]
         facts = f"{format_count(first.images)} images, {format_count(first.boxes)} boxes"
-        groups.append(Group(lines, condition_title(name), facts))
+        groups.append(Group(lines, titles[name], facts))
     return Table(
         about="Scores of every input",
         texts=["input"],
@@ -314,15 +350,12 @@ def _score_table(rows: Sequence[TableRow], columns: Sequence[Column]) -> Table:
     )
 
 
-def _score_line(row: TableRow, columns: Sequence[Column], best: float | None) -> Line:
-    """Return the line of a row; `best` is the largest mAP among several derainers."""
-    effect = effect_of(row.change)
+def _score_line(row: TableRow, columns: Sequence[Column]) -> Line:
     tags: dict[str, Effect | None] = {}
     if row.is_control and row.input == "derained":
         tags["control"] = None
-    is_best = row.input == "derained" and best is not None and number(row.mean_ap) == best
-    if is_best:
-        tags["best"] = effect
+    if is_best := _is_best(row):
+        tags["best"] = row.effect
     return Line(
         [row.label],
         [_score_cell(row, column) for column in columns],
@@ -332,11 +365,21 @@ def _score_line(row: TableRow, columns: Sequence[Column], best: float | None) ->
     )
 
 
+def _is_best(row: TableRow) -> bool:
+    """Whether a derainer is beyond chance above every other one and above the control."""
+    rivals = [
+        change
+        for name, change in ((row.control, row.control_change), (row.rival, row.rival_change))
+        if name
+    ]
+    return bool(rivals) and all(row.judged(change) == "helps" for change in rivals)
+
+
 def _score_cell(row: TableRow, column: Column) -> Cell:
     # Rain, not a derainer, makes the clean row differ: it stays without colour.
     if column.key != "delta_mAP" or row.input not in ("derained", "derained_clean"):
         return Cell(column.text(row))
-    effect = effect_of(row.change)
+    effect = row.effect
     against_clean = row.input == "derained_clean" and effect != "undefined"
     return Cell(column.text(row), effect, mark="c" if against_clean else "")
 
@@ -384,34 +427,6 @@ def _costs(rows: Sequence[TableRow], condition: str) -> list[_Cost]:
     ]
 
 
-def _class_table(per_class: Sequence[ClassRow], condition: str) -> Table | None:
-    """Return AP per class and input of a condition, classes with most boxes first."""
-    shown = sort_rows([row for row in per_class if row.condition == condition])
-    if not shown:
-        return None
-    inputs = list(dict.fromkeys(row.label for row in shown))
-    boxes = {row.class_name: row.boxes for row in shown}
-    precisions = {(row.class_name, row.label): format_percent(row.ap) for row in shown}
-    lines = [
-        Line(
-            [name],
-            [
-                Cell(format_count(count)),
-                *(Cell(precisions.get((name, label), UNDEFINED)) for label in inputs),
-            ],
-            {"few boxes": None} if count < FEW_BOXES else {},
-        )
-        for name, count in sorted(boxes.items(), key=lambda item: -item[1])
-    ]
-    return Table(
-        about="AP of every class",
-        texts=["class"],
-        numbers=["boxes", *inputs],
-        groups=[Group(lines)],
-        caption="AP in percent",
-    )
-
-
 def _bars(rows: Sequence[TableRow]) -> Chart | None:
     """Draw the mAP of every row; None without rows."""
     if not rows:
@@ -427,40 +442,6 @@ def _scatter(rows: Sequence[TableRow]) -> Chart | None:
         return None
     alt = "Gain of PSNR and SSIM against gain of mAP, one point per derainer and condition"
     return Chart(to_svg(figure, "scatter", alt), _SCATTER_CAPTION)
-
-
-def _class_charts(
-    per_class: Sequence[ClassRow], verdicts: Sequence[Verdict], condition: str
-) -> list[Chart]:
-    """Draw the changes per class of each derainer in a condition, the best one first."""
-    charts: list[Chart] = []
-    for verdict in verdicts:
-        chosen = [
-            row
-            for row in per_class
-            if row.condition == condition == verdict.condition
-            and (row.input, row.derainer) == ("derained", verdict.derainer)
-        ]
-        figure = plots.class_changes(chosen)
-        if figure is not None:
-            alt = f"Change of AP per class with {verdict.derainer}, in points"
-            svg = to_svg(figure, f"classes-{len(charts)}", alt)
-            charts.append(Chart(svg, _caption_changes(chosen), verdict.derainer))
-    return charts
-
-
-def _caption_changes(classes: Sequence[ClassRow]) -> str:
-    changes = [number(row.change.value) for row in classes]
-    known = [change for change in changes if change is not None]
-    gained, lost = sum(change > 0 for change in known), sum(change < 0 for change in known)
-    text = f"Of {len(known)} classes with boxes, AP rises in {gained} and falls in {lost}; "
-    beyond = [effect_of(row.change) for row in classes]
-    text += (
-        f"beyond chance in {beyond.count('helps')} and {beyond.count('harms')}. "
-        "Thin lines: 95 % intervals."
-    )
-    shown = plots.count_shown(classes)
-    return text if shown == len(known) else f"{text} Shown are the largest changes of both signs."
 
 
 def _strip_groups(strips: Sequence[Strip]) -> list[StripGroup]:
