@@ -33,6 +33,7 @@ from eval.detect.operating_report import (
     operating_section,
     operating_sentence,
 )
+from eval.detect.strips import INVENTED
 from eval.detect.verdicts import (
     Verdict,
     control_warning,
@@ -122,6 +123,7 @@ _PSEUDO_LABELS = (
 _STRIP_GROUPS = (
     ("gain", "Where deraining helped most"),
     ("loss", "Where deraining hurt most"),
+    (INVENTED, "Most new false detections"),
     ("same", "Where nothing changed"),
 )
 
@@ -137,6 +139,7 @@ class Report:
         rows: The table of scores.
         per_class: The same by class.
         strips: Pictures to show; gains come before losses whatever their order here.
+        tallies: In how many images each derainer changed what, in words.
         count_conf: Confidence of the counts, 0..1.
         pseudo_labels: Whether the truth is the detector's output on the clean images: the numbers
             are then agreement with it, not accuracy.
@@ -151,6 +154,7 @@ class Report:
     rows: Sequence[TableRow]
     per_class: Sequence[ClassRow] = ()
     strips: Sequence[Strip] = ()
+    tallies: Sequence[str] = ()
     count_conf: float = 0.25
     pseudo_labels: bool = False
     breakdown: BreakdownSection | None = None
@@ -237,6 +241,7 @@ def render_report(report: Report) -> str:
         restoration=restoration,
         costs=costs,
         strips=strips,
+        tallies=report.tallies,
         colors=COLORS,
         facts=report.facts,
     )
@@ -451,11 +456,13 @@ def _strip_groups(strips: Sequence[Strip]) -> list[StripGroup]:
     for kind, title in _STRIP_GROUPS:
         chosen = [strip for strip in ordered if _direction(strip) == kind]
         if chosen:
-            groups.append(StripGroup(title, chosen, kind))
+            groups.append(StripGroup(title, chosen, "loss" if kind == INVENTED else kind))
     return groups
 
 
 def _direction(strip: Strip) -> str:
+    if strip.kind:
+        return strip.kind
     if strip.gain > 0:
         return "gain"
     return "loss" if strip.gain < 0 else "same"

@@ -21,6 +21,7 @@ from eval.cli import (
     chosen_options,
     progress_bar,
 )
+from eval.detect.alone import padded_by_others, seen_alone
 from eval.detect.columns import format_table
 from eval.detect.comparison import Comparison, compare, row_specs
 from eval.detect.diagnosis import Diagnosis, diagnose, write_diagnosis
@@ -29,12 +30,11 @@ from eval.detect.model import part_of
 from eval.detect.operating import OperatingRow, cut_results, operating_rows, write_curves
 from eval.detect.output import write_comparison, write_cut
 from eval.detect.report import Report, render_report
-from eval.detect.strips import select_strips
+from eval.detect.strips import Seen, count_changes, select_strips, shown_rows
 from eval.detect.table import Settings
 from eval.detect.truth import common_categories, match_categories, set_truth
 from eval.report.facts import RunFacts
 from eval.report.files import describe_environment, now
-from eval.report.strips import Strip
 from eval.rows.derainers import CONTROL, Derainers
 from eval.rows.names import Named, distinct_names, split_label
 from eval.rows.run import RowSpec
@@ -244,7 +244,7 @@ def measure_bench(bench: Bench, command: str, started: float) -> Measured:
     derained_s = _derained_s(bench)  # by the runs before this one
     comparison = _compare(bench, times)
     conf = bench.options.conf
-    strips = select_strips(comparison, conf)
+    seen = _seen(bench, comparison)
     operating = operating_rows(comparison, bench.settings)
     diagnosis = Diagnosis() if bench.options.no_breakdown else diagnose(comparison, conf)
     facts = RunFacts(
@@ -262,7 +262,7 @@ def measure_bench(bench: Bench, command: str, started: float) -> Measured:
         defects={comparison.data.name: comparison.data.defects},
         protocol=_protocol(bench.detector, bench.settings),
     )
-    _write(bench, comparison, operating, diagnosis, strips, facts)
+    _write(bench, comparison, operating, diagnosis, seen, facts)
     return Measured(comparison, facts)
 
 
@@ -279,6 +279,17 @@ def _compare(bench: Bench, times: StageTimes) -> Comparison:
             times=times,
             progress=functools.partial(advance, bar),
         )
+
+
+def _seen(bench: Bench, comparison: Comparison) -> Seen:
+    """Detect again, with a bar, what pictures show and other images of a batch had a say in."""
+    rows = shown_rows(comparison)
+    inputs = padded_by_others(bench.data, bench.detector)
+    with progress_bar(len(inputs) * len(rows), quiet=bench.options.quiet) as bar:
+        evaluations = seen_alone(
+            comparison, rows, inputs, bench.detector, functools.partial(advance, bar)
+        )
+    return Seen(comparison, rows, evaluations, bench.options.conf)
 
 
 def _derained_s(bench: Bench) -> float:
@@ -317,7 +328,7 @@ def _write(
     comparison: Comparison,
     operating: Sequence[OperatingRow],
     diagnosis: Diagnosis,
-    strips: Sequence[Strip],
+    seen: Seen,
     facts: RunFacts,
 ) -> None:
     """Write every file of the run."""
@@ -334,7 +345,8 @@ def _write(
         facts=facts,
         rows=comparison.table,
         per_class=comparison.per_class,
-        strips=strips,
+        strips=select_strips(seen),
+        tallies=count_changes(seen),
         count_conf=bench.settings.count_conf,
         pseudo_labels=comparison.pseudo_labels,
         breakdown=breakdown_section(diagnosis, part),
