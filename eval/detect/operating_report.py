@@ -190,8 +190,16 @@ def f1_falls(rows: Sequence[OperatingRow], condition: str, derainer: str) -> str
     )
 
 
-def operating_sentence(rows: Sequence[OperatingRow], condition: str, derainer: str) -> str:
+def operating_sentence(
+    rows: Sequence[OperatingRow], condition: str, derainer: str, *, small: bool
+) -> str:
     """Say what a derainer changes at the user's confidence, and at which it is used best.
+
+    Args:
+        rows: Operating points of all rows.
+        condition: On which images.
+        derainer: The derainer.
+        small: Whether these are too few to judge a change.
 
     Returns:
         Sentences; empty without the row, or without objects.
@@ -204,7 +212,7 @@ def operating_sentence(rows: Sequence[OperatingRow], condition: str, derainer: s
     text = (
         f"At confidence {format_conf(at.conf)}, {derainer} finds {at.found} objects instead of "
         f"{before.found}, with {at.false} false detections instead of {before.false}: "
-        f"{_f1_words(before, at, row.points.change_f1)}."
+        f"{_f1_words(before, at, _judged(row.points.change_f1, small))}."
     )
     if equal is None:
         text += f" It has more than {before.false} at every confidence."
@@ -214,17 +222,18 @@ def operating_sentence(rows: Sequence[OperatingRow], condition: str, derainer: s
             f"finds {equal.found}."
         )
     best, other = row.points.best, rainy.points.best
-    return (
-        f"{text} Each at its best confidence, {format_conf(best.conf)} and "
-        f"{format_conf(other.conf)}: {_f1_words(other, best, row.points.change_best_f1)}."
-    )
+    words = _f1_words(other, best, _judged(row.points.change_best_f1, small))
+    confs = f"{format_conf(best.conf)} and {format_conf(other.conf)}"
+    return f"{text} Each at its best confidence, {confs}: {words}."
 
 
-def _f1_words(before: Point, after: Point, change: Score) -> str:
+def _f1_words(before: Point, after: Point, effect: Effect) -> str:
     levels = f"from {_format_f1(before.f1)} to {_format_f1(after.f1)}"
+    if effect == "unclear" and _format_f1(before.f1) == _format_f1(after.f1):
+        return f"F1 stays at {_format_f1(after.f1)}"
     words = {"helps": f"F1 rises {levels}", "harms": f"F1 falls {levels}"}
     unclear = f"F1 goes {levels}, which may be chance"
-    return words.get(effect_of(change), unclear)
+    return words.get(effect, unclear)
 
 
 def operating_charts(rows: Sequence[OperatingRow], titles: Mapping[str, str]) -> list[Chart]:

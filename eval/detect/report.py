@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -273,31 +273,44 @@ def _head(
         subjects.append(("measured on", report.titles[main]))
     if main != ALL:
         subjects.append(("numbers above and below of condition", main))
-    drawback = more = ""
-    if verdicts:
-        best = (verdicts[0].condition, verdicts[0].derainer)
-        drawback = f1_falls(report.operating, *best)
-        more = operating_sentence(report.operating, *best)
+    small = {row.condition for row in rows if row.is_small}
+    drawback, more = _operating_words(report, verdicts, small)
     return Head(
         title=f"Deraining and detection: {report.set_name}",
         question="Does deraining help the detector?",
         headline=headline(rows, drawback),
         lead=rain_sentence(rows, main),
         more=more,
-        table=first_points(
-            report.operating, main, small=any(r.is_small for r in rows if r.condition == main)
-        ),
+        table=first_points(report.operating, main, small=main in small),
         subjects=subjects,
         date=report.facts.date,
         banners=banners,
-        tiles=_tiles(rows, verdicts),
+        tiles=[] if main in small else _tiles(rows, verdicts),
         sections={anchor: name for anchor, (name, content) in sections.items() if content},
     )
 
 
+def _operating_words(
+    report: Report, verdicts: Sequence[Verdict], small: Collection[str]
+) -> tuple[str, str]:
+    """Return what goes against the best derainer's gain of mAP in use, and how it is used best.
+
+    A loss in any condition is named, so that a gain on all images does not hide it.
+    """
+    if not verdicts:
+        return "", ""
+    main, best = verdicts[0].condition, verdicts[0].derainer
+    rows = report.operating
+    more = [operating_sentence(rows, main, best, small=main in small)]
+    for name in conditions(rows):
+        loss = "" if name == main or name in small else f1_falls(rows, name, best)
+        more += [f"On {name}, {loss}."] if loss else []
+    return f1_falls(rows, main, best), " ".join(filter(None, more))
+
+
 def _tiles(rows: Sequence[TableRow], verdicts: Sequence[Verdict]) -> list[Tile]:
     """Return the large numbers at the top: of the best derainer in the first condition."""
-    if not verdicts or any(r.is_small for r in rows if r.condition == verdicts[0].condition):
+    if not verdicts:
         return []
     name, condition = verdicts[0].derainer, verdicts[0].condition
     tiles = []

@@ -261,10 +261,10 @@ def control_warning(verdicts: Sequence[Verdict]) -> str:
             f"The control “{best.rival}” does better than {best.derainer} ({change}): on these "
             "images a derainer brings nothing that the control does not."
         )
-    return (
-        f"{best.derainer} is not clearly better than the control “{best.rival}” ({change}): what "
-        "it gains on these images may be what any smoothing gains."
-    )
+    warning = f"{best.derainer} is not clearly better than the control “{best.rival}” ({change})"
+    if best.effect == "helps":
+        warning += ": what it gains on these images may be what any smoothing gains"
+    return f"{warning}."
 
 
 def decisive_classes(rows: Sequence[TableRow], per_class: Sequence[ClassRow]) -> list[str]:
