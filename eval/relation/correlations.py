@@ -51,7 +51,7 @@ FEWEST = 3
 """Fewest points for a correlation, because two always lie on a line."""
 
 FEWEST_DERAINERS = 6
-"""Fewest derainers for a claim: of five, even a perfect order comes about by chance once in 60."""
+"""Fewest derainers for a claim: with fewer, a single one decides the order."""
 
 POPULATIONS = ("derainers", "derainers and controls")
 """Which points enter a correlation over derainers."""
