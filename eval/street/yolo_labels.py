@@ -51,8 +51,8 @@ def write_yolo_set(folder: Path, parts: Sequence[str]) -> Path:
                 folder / part / "labels" / name.with_suffix(".txt"), "".join(lines[image["id"]])
             )
             lists["train" if number < first_of_val else "val"].append(f"./{part}/images/{name}\n")
-    for name, files in lists.items():
-        write_text(folder / f"{name}.txt", "".join(files))
+    for share, files in lists.items():
+        write_text(folder / f"{share}.txt", "".join(files))
     path = folder / "street.yaml"
     content = {"train": "train.txt", "val": "val.txt", "names": dict(enumerate(CLASSES))}
     write_text(path, yaml.safe_dump(content, sort_keys=False))

@@ -257,9 +257,9 @@ class RenderedSource(Source):
             boxes = FrameBoxes(stored["boxes"], stored["labelled"]) if "boxes" in stored else None
             return FramePair(stored["rainy"], stored["clean"], boxes)
         pair = self._render(index, rendering)
-        boxes = {} if pair.boxes is None else vars(pair.boxes)
+        objects = {} if pair.boxes is None else vars(pair.boxes)
         with atomic_write(file) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, rainy=pair.rainy, clean=pair.clean, **boxes)
+            np.savez(stream, rainy=pair.rainy, clean=pair.clean, **objects)
         with contextlib.suppress(OSError):  # gone already, or being read by another process
             (folder / f"{index}-{rendering - 1}.npz").unlink()
         return pair
