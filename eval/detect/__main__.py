@@ -71,6 +71,12 @@ def _parse(argv: Sequence[str] | None) -> DetectOptions:
         "--conf", type=fraction, default=0.25, help="confidence of the TP/FP/FN counts"
     )
     parser.add_argument(
+        "--equal-false-alarms",
+        action="store_true",
+        help="also write each row's predictions from the confidence on at which it has no more "
+        "false detections than the rainy images have at --conf",
+    )
+    parser.add_argument(
         "--no-control", action="store_true", help=f"leave the control ({CONTROL}) out"
     )
     parser.add_argument(
@@ -88,7 +94,7 @@ def _parse(argv: Sequence[str] | None) -> DetectOptions:
     )
     parser.add_argument("--no-breakdown", action="store_true", help="leave errors by kind out")
     add_run_options(parser, out="runs/detect/SET-DETECTOR", limit="images")
-    add_stage_options(parser)
+    add_stage_options(parser, precision="fp32")
     return parse_options(parser, DetectOptions, argv)
 
 

@@ -53,18 +53,19 @@ class BreakdownSection:
     changes: Table | None
 
 
-def breakdown_section(diagnosis: Diagnosis) -> BreakdownSection | None:
+def breakdown_section(diagnosis: Diagnosis, part: str = "") -> BreakdownSection | None:
     """Prepare the section for the template `breakdown.html`; None without errors to show.
 
     Args:
         diagnosis: Of all rows of a comparison.
+        part: What was measured, if not the whole set.
     """
     rows = [row for row in sort_rows(diagnosis.errors) if row.class_name == EVERY]
     if not rows:
         return None
     main = conditions(rows)[0]
     by_condition = {
-        condition_title(name): [row for row in _of_condition(rows, name) if row.size == EVERY]
+        condition_title(name, part): [row for row in _of_condition(rows, name) if row.size == EVERY]
         for name in conditions(rows)
     }
     by_size = {

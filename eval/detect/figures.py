@@ -8,7 +8,7 @@ from typing import TypeAlias
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eval.detect.model import ClassRow, TableRow, conditions, find_row, sort_rows
+from eval.detect.model import AnyRow, ClassRow, TableRow, conditions, find_row, sort_rows
 from eval.report.figures import WIDTH, legend, name_bars, ruled, short
 from eval.report.tables import (
     format_count,
@@ -20,20 +20,43 @@ from eval.report.tables import (
 from eval.rows.run import RowInput
 from rainmer.figures import INK, color_of, marker_of, styled
 
-__all__ = ["class_changes", "count_shown", "gain_scatter", "score_bars"]
+__all__ = [
+    "INPUT_COLORS",
+    "class_changes",
+    "count_shown",
+    "derainer_colors",
+    "gain_scatter",
+    "score_bars",
+]
 
 _FADED = 0.45
-_COLORS = {
+INPUT_COLORS: dict[RowInput, str] = {
     "rainy": "#7489a6",
     "derained": "#16a085",
     "clean": "#d3a027",
     "derained_clean": "#9477c9",
 }
+"""Colour of each input."""
+
 _LOSS = "#d9603b"
 _ROW_HEIGHT = 0.3
 _CLASSES = 12
 
 _Measure: TypeAlias = Callable[[TableRow], float | None]
+
+
+def derainer_colors(rows: Sequence[AnyRow]) -> dict[str, str]:
+    """Return the colour of each derainer, the same in all figures.
+
+    Controls come behind what they are compared with, and what has no frames of its own comes last.
+    """
+    derained = [row for row in rows if row.input == "derained"]
+    ordered = sorted(
+        derained,
+        key=lambda row: (row.derainer.startswith(("union-", "network-")), row.is_control),
+    )
+    names = dict.fromkeys(row.derainer for row in ordered)
+    return {name: color_of(index) for index, name in enumerate(names)}
 
 
 @styled
@@ -95,7 +118,7 @@ def _draw_block(axes: Axes, block: Sequence[TableRow]) -> None:
     for position, row in enumerate(block):
         value = number(row.mean_ap)
         alpha = _FADED if row.is_control else 1.0
-        axes.barh(position, 100 * (value or 0.0), 0.62, color=_COLORS[row.input], alpha=alpha)
+        axes.barh(position, 100 * (value or 0.0), 0.62, color=INPUT_COLORS[row.input], alpha=alpha)
         whisker = _whisker(row, block)
         if whisker:
             axes.plot(whisker, (position, position), color=INK, linewidth=1.3, marker="|")
@@ -189,7 +212,7 @@ def _ends(row: ClassRow) -> tuple[float, float]:
 
 def _draw_change(axes: Axes, position: int, row: ClassRow) -> None:
     change = _change(row)
-    color = _COLORS["derained"] if change >= 0 else _LOSS
+    color = INPUT_COLORS["derained"] if change >= 0 else _LOSS
     axes.barh(position, change, 0.66, color=color, alpha=_FADED if row.is_rare else 1.0)
     low, high = number(row.change.low), number(row.change.high)
     if low is not None and high is not None:
@@ -233,7 +256,8 @@ def gain_scatter(rows: Sequence[TableRow]) -> Figure | None:
     panels = [(title, points) for title, measure in measures if (points := _gains(rows, measure))]
     if not panels:
         return None
-    names = list(dict.fromkeys(row.derainer for _, ps in panels for row, _ in ps))
+    shown = {row.derainer for _, points in panels for row, _ in points}
+    names = [name for name in derainer_colors(rows) if name in shown]
     places = list(dict.fromkeys(row.condition for _, ps in panels for row, _ in ps))
     figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     for index, (title, points) in enumerate(panels):

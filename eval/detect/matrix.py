@@ -28,7 +28,7 @@ from eval.detect.model import (
 from eval.detect.table import RowResult, Settings
 from eval.detect.truth import common_categories
 from eval.detect.verdicts import signed_text, size_text
-from eval.report.parts import effect_of
+from eval.report.parts import Effect, effect_of
 from eval.report.tables import (
     UNDEFINED,
     align_table,
@@ -38,7 +38,7 @@ from eval.report.tables import (
 )
 from eval.rows.run import RowSpec
 from eval.scores.bootstrap import class_precisions
-from eval.scores.means import mean_over_classes
+from eval.scores.means import are_few, mean_over_classes
 from eval.scores.score import Score
 from eval.sets import DetectionSet
 from rainmer.errors import DatasetError
@@ -125,6 +125,12 @@ class MatrixVerdict:
     best_cells: Sequence[MatrixCell] = ()
 
     @property
+    def effect(self) -> Effect:
+        """What the lead says; `unclear` of too few images, whatever the interval."""
+        few = any(are_few(cell.images, cell.boxes) for cell in self.best_cells)
+        return "unclear" if few else effect_of(self.lead)
+
+    @property
     def headline(self) -> str:
         """The first sentence, as a title."""
         text = self.sentences[0].rstrip(".")
@@ -153,6 +159,7 @@ class Matrix:
         verdicts: One for each condition.
         classes: The classes that count: those whose objects are the same for all detectors.
         left_out: The set's other classes, with their boxes.
+        part: What was measured, if not the whole set: `12 of 200 images`.
     """
 
     detectors: Sequence[str]
@@ -160,6 +167,7 @@ class Matrix:
     verdicts: Sequence[MatrixVerdict]
     classes: Sequence[str]
     left_out: Sequence[str]
+    part: str = ""
 
     @property
     def inputs(self) -> list[str]:
@@ -367,6 +375,11 @@ def _lead_sentence(best: MatrixCell, second: MatrixCell, lead: Score) -> str:
     """Say whether the best way is beyond noise ahead of the next one, and by how much."""
     name, level = _describe(best), format_percent(best.mean_ap)
     other = f"{_describe(second)}, {format_percent(second.mean_ap)}"
+    if are_few(best.images, best.boxes):
+        return (
+            f"too few images to tell, {best.images} with {best.boxes} boxes: {name}, {level}, and "
+            f"{other}: {signed_text(lead)}."
+        )
     if effect_of(lead) == "helps":
         return f"{name} wins with mAP {level}, by {size_text(lead)} over the next, {other}."
     if number(lead.low) is None:
@@ -414,7 +427,7 @@ def format_matrix(matrix: Matrix, width: int) -> str:
     lines = ["mAP (%), its change in points against the first detector on the same images, ms"]
     names = ["detector", *matrix.detectors]
     for condition in matrix.conditions:
-        lines.append(f"\n{condition_title(condition)}")
+        lines.append(f"\n{condition_title(condition, matrix.part)}")
         rows = [matrix.row(condition, name) for name in matrix.detectors]
         columns = [
             [title, *map(_cell_text, cells)]
@@ -424,7 +437,8 @@ def format_matrix(matrix: Matrix, width: int) -> str:
         lines += _tables(names, columns[:rainy], width) + _tables(names, columns[rainy:], width)
     for verdict in matrix.verdicts:
         first, *others = verdict.sentences
-        lines += [f"\n{condition_title(verdict.condition)}: {first}", *(f"  {s}" for s in others)]
+        title = condition_title(verdict.condition, matrix.part)
+        lines += [f"\n{title}: {first}", *(f"  {s}" for s in others)]
     return "\n".join(lines)
 
 

@@ -85,7 +85,9 @@ def render_matrix(
         "matrix.html",
         head=head,
         matrix=matrix,
-        verdicts=[(condition_title(v.condition), effect_of(v.lead), v) for v in matrix.verdicts],
+        verdicts=[
+            (condition_title(v.condition, matrix.part), v.effect, v) for v in matrix.verdicts
+        ],
         table=_table(matrix),
         bars=Chart(to_svg(_bars(matrix), "matrix", alt), _CAPTION),
         reports={name: quote(path.as_posix()) for name, path in reports.items()},
@@ -120,7 +122,7 @@ def _table(matrix: Matrix) -> Table:
         ]
         cell = next(cell for cell in matrix.cells if cell.condition == condition)
         facts = f"{format_count(cell.images)} images, {format_count(cell.boxes)} boxes"
-        groups.append(Group(lines, condition_title(condition), facts))
+        groups.append(Group(lines, condition_title(condition, matrix.part), facts))
     return Table(
         about="mAP of every detector on every input",
         texts=["detector"],
@@ -161,7 +163,9 @@ def _bars(matrix: Matrix) -> Figure:
         name_bars(axes, list(map(short, inputs)))
         axes.set_xlim(0, min(1.15 * reach or 1.0, 118))
         if len(blocks) > 1:
-            axes.set_title(short(condition_title(condition)), loc="left", fontweight="bold")
+            axes.set_title(
+                short(condition_title(condition, matrix.part)), loc="left", fontweight="bold"
+            )
     axes.set_xlabel("mAP (%)")
     figure.legend(handles=legend(detectors, ()), loc="outside right upper")
     return figure

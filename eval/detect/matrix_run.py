@@ -14,6 +14,7 @@ import yaml
 from eval.detect.columns import format_table
 from eval.detect.matrix import Matrix, build_matrix, format_matrix
 from eval.detect.matrix_report import render_matrix
+from eval.detect.model import part_of
 from eval.detect.run import Bench, Measured, measure_bench
 from eval.report.facts import RunFacts
 from eval.report.files import now, write_metrics, write_table
@@ -55,8 +56,9 @@ def measure_matrix(benches: Mapping[str, Bench], command: str, started: float) -
         data = runs[name].comparison.data
     comparisons = {name: run.comparison for name, run in runs.items()}
     matrix = build_matrix(comparisons, first.settings)
+    matrix = replace(matrix, part=part_of(len(data.samples), first.total))
     facts = _facts(runs, matrix, started)
-    _write(folder, data, runs, matrix, facts)
+    _write(folder, data, runs, matrix, facts, first.total)
     reports = {
         name: (bench.folder / "report.html").relative_to(folder) for name, bench in benches.items()
     }
@@ -97,11 +99,13 @@ def _write(
     runs: Mapping[str, Measured],
     matrix: Matrix,
     facts: RunFacts,
+    total: int,
 ) -> None:
     """Write the numbers: the rows of all runs, and the matrix."""
     head = {
         "set": data.name,
         "pseudo_labels": False,
+        "images_total": total,
         "matrix": matrix.flat(),
         "rows": [],
         "notes": list(facts.notes),

@@ -10,14 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
+from eval.report.parts import Effect, effect_of
 from eval.report.tables import CONTROLS
 from eval.rows.run import RowInput
 from eval.scores.errors import ErrorKind
-from eval.scores.means import FEW_BOXES
+from eval.scores.means import FEW_BOXES, are_few
 from eval.scores.score import Score
 from eval.sets import ALL
 
 __all__ = [
+    "AnyRow",
     "Cell",
     "ChangeRow",
     "ClassRow",
@@ -28,6 +30,8 @@ __all__ = [
     "condition_title",
     "conditions",
     "find_row",
+    "is_control",
+    "part_of",
     "sort_rows",
 ]
 
@@ -35,6 +39,11 @@ Cell: TypeAlias = str | int | float | None
 """A value of a flat row."""
 
 _INPUT_ORDER: tuple[RowInput, ...] = ("rainy", "derained", "clean", "derained_clean")
+
+
+def is_control(derainer: str) -> bool:
+    """Tell whether a name is that of a control, alone, in a union, or at the network's size."""
+    return derainer.removeprefix("union-").removeprefix("network-") in CONTROLS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +74,7 @@ class Row:
         >>> Row(condition="all", input="derained", derainer="union-network-median").is_control
         True
         """
-        return self.derainer.removeprefix("union-").removeprefix("network-") in CONTROLS
+        return is_control(self.derainer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +92,10 @@ class TableRow(Row):
             for derained clean images. `change_ar`, `change_by_boxes` and `change_common` likewise.
         place_change: mAP when derained at the detector's resolution minus mAP of the same row
             derained at native size.
+        control: Name of the control with the highest mAP on the rainy images.
+        control_change: mAP of a derained row minus that of this control.
+        rival: Name of the derainer with the highest mAP but for this one, controls left out.
+        rival_change: mAP of a derained row minus that of this derainer.
         recovered: (derained - rainy) / (clean - rainy) of mAP.
         psnr, ssim: Means against the clean images, MATLAB convention; PSNR of equal images is
             infinite. `_official`: by the convention of the paper's code.
@@ -107,6 +120,10 @@ class TableRow(Row):
     change_by_boxes: Score = field(default_factory=Score)
     change_common: Score = field(default_factory=Score)
     place_change: Score = field(default_factory=Score)
+    control: str = ""
+    control_change: Score = field(default_factory=Score)
+    rival: str = ""
+    rival_change: Score = field(default_factory=Score)
     recovered: float | None = None
     psnr: float | None = None
     ssim: float | None = None
@@ -122,6 +139,21 @@ class TableRow(Row):
     ms_per_image: float | None = None
     images: int = 0
     boxes: int = 0
+
+    @property
+    def is_small(self) -> bool:
+        """Whether there are too few images or boxes to claim anything."""
+        return are_few(self.images, self.boxes)
+
+    @property
+    def effect(self) -> Effect:
+        """What the change of mAP says; `unclear` of too few images, whatever the interval."""
+        return self.judged(self.change)
+
+    def judged(self, change: Score) -> Effect:
+        """Judge a change on the images of this row."""
+        effect = effect_of(change)
+        return "unclear" if self.is_small and effect != "undefined" else effect
 
     def flat(self) -> dict[str, Cell]:
         """Return the row as in metrics.json and metrics.csv."""
@@ -163,6 +195,10 @@ class TableRow(Row):
             "ms_per_image": self.ms_per_image,
             "images": self.images,
             "boxes": self.boxes,
+            "control": self.control,
+            **_with_ends("control", self.control_change),
+            "rival": self.rival,
+            **_with_ends("rival", self.rival_change),
         }
 
 
@@ -305,9 +341,14 @@ def conditions(rows: Iterable[Row]) -> list[str]:
     return sorted(names, key=lambda name: name != ALL)
 
 
-def condition_title(name: str) -> str:
-    """Return how reports call a condition."""
-    return "all images" if name == ALL else name
+def condition_title(name: str, part: str = "") -> str:
+    """Return how reports call a condition; `part` is what stands for `all` of a part of a set."""
+    return (part or "all images") if name == ALL else name
+
+
+def part_of(images: int, total: int) -> str:
+    """Say how many images of a set were measured, `12 of 200 images`; empty when all were."""
+    return f"{images} of {total} images" if images < total else ""
 
 
 def sort_rows(rows: Sequence[AnyRow]) -> list[AnyRow]:

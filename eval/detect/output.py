@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -14,15 +14,18 @@ from eval.report.files import write_metrics, write_table
 from rainmer.files import safe_file_name, write_text
 from rainmer.folders import list_files
 
-__all__ = ["write_comparison"]
+__all__ = ["write_comparison", "write_cut"]
 
 
-def write_comparison(folder: Path, comparison: Comparison, facts: RunFacts) -> None:
+def write_comparison(
+    folder: Path, comparison: Comparison, facts: RunFacts, more: Mapping[str, object]
+) -> None:
     """Write everything of a comparison but its report into a run's folder.
 
     metrics.json and metrics.csv hold the rows (fractions 0..1; equal images have PSNR "inf"),
     per_class.csv the classes, images.csv each image of each row, predictions/*.json COCO results
-    beside the truth they were scored against, config.yaml the resolved configuration.
+    beside the truth they were scored against, config.yaml the resolved configuration. `more` is
+    what metrics.json holds beside that.
 
     Raises:
         OutputError: A file cannot be written.
@@ -31,6 +34,7 @@ def write_comparison(folder: Path, comparison: Comparison, facts: RunFacts) -> N
         "set": comparison.data.name,
         "pseudo_labels": comparison.pseudo_labels,
         "rows": [],
+        **more,
         "notes": list(facts.notes),
         "defects": comparison.data.defects.counts(),
         "elapsed_s": dict(facts.elapsed_s),
@@ -44,12 +48,27 @@ def write_comparison(folder: Path, comparison: Comparison, facts: RunFacts) -> N
     predictions = folder / "predictions"
     truth = {**comparison.truth.to_coco(), "images": _coco_images(comparison)}
     write_text(predictions / "truth.json", json.dumps(truth))
+    _write_results(predictions, {row.spec.label: row.results for row in comparison.rows})
+
+
+def write_cut(folder: Path, results: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
+    """Write the results of each row at equal false alarms, by its label, into their own folder.
+
+    Without any, those of an earlier run are removed.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    _write_results(folder / "predictions-equal", results)
+
+
+def _write_results(folder: Path, results: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
     written = {"truth.json"}
-    for row in comparison.rows:
-        name = f"{safe_file_name(row.spec.label)}.json"
+    for label, detections in results.items():
+        name = f"{safe_file_name(label)}.json"
         written.add(name)
-        write_text(predictions / name, json.dumps(list(row.results)))
-    for path in list_files(predictions, {".json"}):
+        write_text(folder / name, json.dumps(list(detections)))
+    for path in list_files(folder, {".json"}) if folder.is_dir() else ():
         if path.name not in written:
             path.unlink()  # of a row that this run no longer has
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from eval.detect import figures as plots
+from eval.detect.class_report import class_charts, class_table
 from eval.detect.columns import (
     COLUMNS,
     Column,
@@ -22,8 +23,17 @@ from eval.detect.model import (
     condition_title,
     conditions,
     find_row,
+    part_of,
     sort_rows,
 )
+from eval.detect.operating import OperatingRow
+from eval.detect.operating_report import (
+    f1_falls,
+    first_points,
+    operating_section,
+    operating_sentence,
+)
+from eval.detect.strips import INVENTED
 from eval.detect.verdicts import (
     Verdict,
     control_warning,
@@ -45,7 +55,6 @@ from eval.report.parts import (
     Line,
     Table,
     Tile,
-    effect_of,
     flat_table,
 )
 from eval.report.strips import COLORS, Strip, StripGroup
@@ -59,10 +68,9 @@ from eval.report.tables import (
     format_points,
     format_share,
     format_ssim,
-    number,
 )
 from eval.rows.run import RowInput
-from eval.scores.means import FEW_BOXES
+from eval.scores.means import FEW_BOXES, FEWEST_BOXES, FEWEST_IMAGES
 from eval.sets import ALL
 
 __all__ = ["Report", "render_report"]
@@ -115,6 +123,7 @@ _PSEUDO_LABELS = (
 _STRIP_GROUPS = (
     ("gain", "Where deraining helped most"),
     ("loss", "Where deraining hurt most"),
+    (INVENTED, "Most new false detections"),
     ("same", "Where nothing changed"),
 )
 
@@ -130,10 +139,13 @@ class Report:
         rows: The table of scores.
         per_class: The same by class.
         strips: Pictures to show; gains come before losses whatever their order here.
+        tallies: In how many images each derainer changed what, in words.
         count_conf: Confidence of the counts, 0..1.
         pseudo_labels: Whether the truth is the detector's output on the clean images: the numbers
             are then agreement with it, not accuracy.
         breakdown: The section on errors by kind; None leaves it out.
+        operating: Operating points of the rows.
+        total: Images of the set; 0: as many as were measured.
     """
 
     set_name: str
@@ -142,9 +154,19 @@ class Report:
     rows: Sequence[TableRow]
     per_class: Sequence[ClassRow] = ()
     strips: Sequence[Strip] = ()
+    tallies: Sequence[str] = ()
     count_conf: float = 0.25
     pseudo_labels: bool = False
     breakdown: BreakdownSection | None = None
+    operating: Sequence[OperatingRow] = ()
+    total: int = 0
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What each condition is called: `all` is never that of a part of a set."""
+        images = max((row.images for row in self.rows if row.condition == ALL), default=0)
+        part = part_of(images, self.total)
+        return {name: condition_title(name, part) for name in [ALL, *conditions(self.rows)]}
 
 
 @dataclass(frozen=True)
@@ -172,8 +194,10 @@ def render_report(report: Report) -> str:
     rows = sort_rows(report.rows)
     main = conditions(rows)[0] if rows else ALL
     verdicts = judge(rows)
-    class_charts = _class_charts(report.per_class, verdicts, main)
-    class_table = _class_table(report.per_class, main)
+    charts = class_charts(report.per_class, verdicts, main)
+    classes = class_table(report.per_class, main)
+    small = {row.condition for row in rows if row.is_small}
+    operating = operating_section(report.operating, report.titles, small.__contains__)
     scatter = _scatter(rows)
     restoration = _number_table(
         "PSNR in dB and SSIM against the clean images", rows, _RESTORATION, ("rainy", "derained")
@@ -183,7 +207,8 @@ def render_report(report: Report) -> str:
     sections = {
         "verdicts": ("Findings", verdicts),
         "scores": ("Scores", True),
-        "classes": ("Classes", class_charts or class_table),
+        "operating": ("Operating point", operating),
+        "classes": ("Classes", charts or classes),
         "errors": ("Errors", report.breakdown),
         "restoration": ("Restoration", scatter or restoration),
         "cost": ("Cost", costs),
@@ -198,20 +223,25 @@ def render_report(report: Report) -> str:
         head=_head(report, rows, verdicts, main, sections),
         main=main,
         verdicts=_group_verdicts(verdicts),
-        scores=_score_table(rows, columns),
+        titles=report.titles,
+        operating=operating,
+        fewest_images=FEWEST_IMAGES,
+        fewest_boxes=FEWEST_BOXES,
+        scores=_score_table(rows, columns, report.titles),
         columns=columns,
         bars=_bars(rows),
         means=_number_table(_MEANS_CAPTION, rows, _MEANS),
         few_boxes=FEW_BOXES,
         outcomes=_number_table(_OUTCOMES_CAPTION, rows, _OUTCOMES),
         count_conf=report.count_conf,
-        class_charts=class_charts,
-        class_table=class_table,
+        class_charts=charts,
+        class_table=classes,
         errors=report.breakdown,
         scatter=scatter,
         restoration=restoration,
         costs=costs,
         strips=strips,
+        tallies=report.tallies,
         colors=COLORS,
         facts=report.facts,
     )
@@ -239,19 +269,43 @@ def _head(
         )
     ]
     subjects = [("", report.set_name), ("detector", report.detector)]
+    if report.titles[main] != condition_title(main):
+        subjects.append(("measured on", report.titles[main]))
     if main != ALL:
         subjects.append(("numbers above and below of condition", main))
+    small = {row.condition for row in rows if row.is_small}
+    drawback, more = _operating_words(report, verdicts, small)
     return Head(
         title=f"Deraining and detection: {report.set_name}",
         question="Does deraining help the detector?",
-        headline=headline(rows),
+        headline=headline(rows, drawback),
         lead=rain_sentence(rows, main),
+        more=more,
+        table=first_points(report.operating, main, small=main in small),
         subjects=subjects,
         date=report.facts.date,
         banners=banners,
-        tiles=_tiles(rows, verdicts),
+        tiles=[] if main in small else _tiles(rows, verdicts),
         sections={anchor: name for anchor, (name, content) in sections.items() if content},
     )
+
+
+def _operating_words(
+    report: Report, verdicts: Sequence[Verdict], small: Collection[str]
+) -> tuple[str, str]:
+    """Return what goes against the best derainer's gain of mAP in use, and how it is used best.
+
+    A loss in any condition is named, so that a gain on all images does not hide it.
+    """
+    if not verdicts:
+        return "", ""
+    main, best = verdicts[0].condition, verdicts[0].derainer
+    rows = report.operating
+    more = [operating_sentence(rows, main, best, small=main in small)]
+    for name in conditions(rows):
+        loss = "" if name == main or name in small else f1_falls(rows, name, best)
+        more += [f"On {name}, {loss}."] if loss else []
+    return f1_falls(rows, main, best), " ".join(filter(None, more))
 
 
 def _tiles(rows: Sequence[TableRow], verdicts: Sequence[Verdict]) -> list[Tile]:
@@ -295,17 +349,17 @@ def _group_verdicts(verdicts: Sequence[Verdict]) -> list[tuple[Verdict, list[Ver
     return [(group[0], group[1:]) for group in groups.values()]
 
 
-def _score_table(rows: Sequence[TableRow], columns: Sequence[Column]) -> Table:
+def _score_table(
+    rows: Sequence[TableRow], columns: Sequence[Column], titles: Mapping[str, str]
+) -> Table:
     """Show all rows by condition, in the main columns."""
     groups = []
     for name in conditions(rows):
         members = [row for row in rows if row.condition == name]
-        levels = [number(row.mean_ap) or 0.0 for row in members if row.input == "derained"]
-        best = max(levels) if len(levels) > 1 else None
-        lines = [_score_line(row, columns, best) for row in members]
+        lines = [_score_line(row, columns) for row in members]
         first = members[0]
         facts = f"{format_count(first.images)} images, {format_count(first.boxes)} boxes"
-        groups.append(Group(lines, condition_title(name), facts))
+        groups.append(Group(lines, titles[name], facts))
     return Table(
         about="Scores of every input",
         texts=["input"],
@@ -314,15 +368,12 @@ def _score_table(rows: Sequence[TableRow], columns: Sequence[Column]) -> Table:
     )
 
 
-def _score_line(row: TableRow, columns: Sequence[Column], best: float | None) -> Line:
-    """Return the line of a row; `best` is the largest mAP among several derainers."""
-    effect = effect_of(row.change)
+def _score_line(row: TableRow, columns: Sequence[Column]) -> Line:
     tags: dict[str, Effect | None] = {}
     if row.is_control and row.input == "derained":
         tags["control"] = None
-    is_best = row.input == "derained" and best is not None and number(row.mean_ap) == best
-    if is_best:
-        tags["best"] = effect
+    if is_best := _is_best(row):
+        tags["best"] = row.effect
     return Line(
         [row.label],
         [_score_cell(row, column) for column in columns],
@@ -332,11 +383,21 @@ def _score_line(row: TableRow, columns: Sequence[Column], best: float | None) ->
     )
 
 
+def _is_best(row: TableRow) -> bool:
+    """Whether a derainer is beyond chance above every other one and above the control."""
+    rivals = [
+        change
+        for name, change in ((row.control, row.control_change), (row.rival, row.rival_change))
+        if name
+    ]
+    return bool(rivals) and all(row.judged(change) == "helps" for change in rivals)
+
+
 def _score_cell(row: TableRow, column: Column) -> Cell:
     # Rain, not a derainer, makes the clean row differ: it stays without colour.
     if column.key != "delta_mAP" or row.input not in ("derained", "derained_clean"):
         return Cell(column.text(row))
-    effect = effect_of(row.change)
+    effect = row.effect
     against_clean = row.input == "derained_clean" and effect != "undefined"
     return Cell(column.text(row), effect, mark="c" if against_clean else "")
 
@@ -384,34 +445,6 @@ def _costs(rows: Sequence[TableRow], condition: str) -> list[_Cost]:
     ]
 
 
-def _class_table(per_class: Sequence[ClassRow], condition: str) -> Table | None:
-    """Return AP per class and input of a condition, classes with most boxes first."""
-    shown = sort_rows([row for row in per_class if row.condition == condition])
-    if not shown:
-        return None
-    inputs = list(dict.fromkeys(row.label for row in shown))
-    boxes = {row.class_name: row.boxes for row in shown}
-    precisions = {(row.class_name, row.label): format_percent(row.ap) for row in shown}
-    lines = [
-        Line(
-            [name],
-            [
-                Cell(format_count(count)),
-                *(Cell(precisions.get((name, label), UNDEFINED)) for label in inputs),
-            ],
-            {"few boxes": None} if count < FEW_BOXES else {},
-        )
-        for name, count in sorted(boxes.items(), key=lambda item: -item[1])
-    ]
-    return Table(
-        about="AP of every class",
-        texts=["class"],
-        numbers=["boxes", *inputs],
-        groups=[Group(lines)],
-        caption="AP in percent",
-    )
-
-
 def _bars(rows: Sequence[TableRow]) -> Chart | None:
     """Draw the mAP of every row; None without rows."""
     if not rows:
@@ -429,40 +462,6 @@ def _scatter(rows: Sequence[TableRow]) -> Chart | None:
     return Chart(to_svg(figure, "scatter", alt), _SCATTER_CAPTION)
 
 
-def _class_charts(
-    per_class: Sequence[ClassRow], verdicts: Sequence[Verdict], condition: str
-) -> list[Chart]:
-    """Draw the changes per class of each derainer in a condition, the best one first."""
-    charts: list[Chart] = []
-    for verdict in verdicts:
-        chosen = [
-            row
-            for row in per_class
-            if row.condition == condition == verdict.condition
-            and (row.input, row.derainer) == ("derained", verdict.derainer)
-        ]
-        figure = plots.class_changes(chosen)
-        if figure is not None:
-            alt = f"Change of AP per class with {verdict.derainer}, in points"
-            svg = to_svg(figure, f"classes-{len(charts)}", alt)
-            charts.append(Chart(svg, _caption_changes(chosen), verdict.derainer))
-    return charts
-
-
-def _caption_changes(classes: Sequence[ClassRow]) -> str:
-    changes = [number(row.change.value) for row in classes]
-    known = [change for change in changes if change is not None]
-    gained, lost = sum(change > 0 for change in known), sum(change < 0 for change in known)
-    text = f"Of {len(known)} classes with boxes, AP rises in {gained} and falls in {lost}; "
-    beyond = [effect_of(row.change) for row in classes]
-    text += (
-        f"beyond chance in {beyond.count('helps')} and {beyond.count('harms')}. "
-        "Thin lines: 95 % intervals."
-    )
-    shown = plots.count_shown(classes)
-    return text if shown == len(known) else f"{text} Shown are the largest changes of both signs."
-
-
 def _strip_groups(strips: Sequence[Strip]) -> list[StripGroup]:
     """Group the strips: gains first, then losses, each with the largest change first."""
     groups = []
@@ -470,11 +469,13 @@ def _strip_groups(strips: Sequence[Strip]) -> list[StripGroup]:
     for kind, title in _STRIP_GROUPS:
         chosen = [strip for strip in ordered if _direction(strip) == kind]
         if chosen:
-            groups.append(StripGroup(title, chosen, kind))
+            groups.append(StripGroup(title, chosen, "loss" if kind == INVENTED else kind))
     return groups
 
 
 def _direction(strip: Strip) -> str:
+    if strip.kind:
+        return strip.kind
     if strip.gain > 0:
         return "gain"
     return "loss" if strip.gain < 0 else "same"

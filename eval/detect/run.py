@@ -21,23 +21,25 @@ from eval.cli import (
     chosen_options,
     progress_bar,
 )
+from eval.detect.alone import padded_by_others, seen_alone
 from eval.detect.columns import format_table
 from eval.detect.comparison import Comparison, compare, row_specs
 from eval.detect.diagnosis import Diagnosis, diagnose, write_diagnosis
 from eval.detect.error_report import breakdown_section
-from eval.detect.output import write_comparison
+from eval.detect.model import part_of
+from eval.detect.operating import OperatingRow, cut_results, operating_rows, write_curves
+from eval.detect.output import write_comparison, write_cut
 from eval.detect.report import Report, render_report
-from eval.detect.strips import select_strips
+from eval.detect.strips import Seen, count_changes, select_strips, shown_rows
 from eval.detect.table import Settings
 from eval.detect.truth import common_categories, match_categories, set_truth
 from eval.report.facts import RunFacts
 from eval.report.files import describe_environment, now
-from eval.report.strips import Strip
 from eval.rows.derainers import CONTROL, Derainers
 from eval.rows.names import Named, distinct_names, split_label
 from eval.rows.run import RowSpec
 from eval.sets import DetectionSet, load_set
-from eval.street.detector import detector_weights
+from eval.street.detector import detector_file
 from eval.street.embedded import INPUT_SIZE, street_set
 from rainmer.cli import StageOptions, stage_options
 from rainmer.device import resolve_device, usable_cpus
@@ -68,6 +70,7 @@ class DetectOptions(DetectorOptions, RunOptions, StageOptions):
     data: str | None
     detector: list[str] | None
     conf: float
+    equal_false_alarms: bool
     no_control: bool
     union: bool
     where: list[Where]
@@ -88,6 +91,7 @@ class Bench:
         specs: The rows, rainy first.
         settings: What turns detections into numbers.
         folder: The run's folder.
+        total: Images of the set before a limit.
     """
 
     options: DetectOptions
@@ -99,6 +103,7 @@ class Bench:
     specs: Sequence[RowSpec]
     settings: Settings
     folder: Path
+    total: int
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,9 @@ def set_up(options: DetectOptions) -> dict[str, Bench]:
     )
     weights = _detector_weights(options)
     data = load_set(data_file, quiet=options.quiet)
-    data = data.restricted(options.conditions, _limit(options, data))
+    data = data.restricted(options.conditions)
+    total = len(data.samples)
+    data = data.restricted(limit=_limit(options, data))
     detectors = {
         name: ValidationHarness(
             text,
@@ -155,6 +162,7 @@ def set_up(options: DetectOptions) -> dict[str, Bench]:
             specs,
             _settings(options, detector),
             make_folder(folders[name]),
+            total,
         )
         for name, detector in detectors.items()
     }
@@ -162,10 +170,11 @@ def set_up(options: DetectOptions) -> dict[str, Bench]:
 
 def _detector_weights(options: DetectOptions) -> dict[str, str]:
     """Return the weights of each detector by its name in tables; labels only among several."""
-    texts = list(dict.fromkeys(options.detector or [str(detector_weights())]))
+    texts = list(dict.fromkeys(options.detector or ["street"]))
     if len(texts) == 1:
-        return {Path(texts[0]).stem: texts[0]}
-    pairs = [split_label(text) for text in texts]
+        file = detector_file(texts[0])
+        return {Path(file).stem: file}
+    pairs = [(label, detector_file(text)) for label, text in map(split_label, texts)]
     entries = [Named(label, Path(text).stem, text) for label, text in pairs]
     names = distinct_names(entries, "detectors")
     return {name: entry.text for name, entry in zip(names, entries, strict=True)}
@@ -236,7 +245,8 @@ def measure_bench(bench: Bench, command: str, started: float) -> Measured:
     derained_s = _derained_s(bench)  # by the runs before this one
     comparison = _compare(bench, times)
     conf = bench.options.conf
-    strips = select_strips(comparison, conf)
+    seen = _seen(bench, comparison)
+    operating = operating_rows(comparison, bench.settings)
     diagnosis = Diagnosis() if bench.options.no_breakdown else diagnose(comparison, conf)
     facts = RunFacts(
         command=command,
@@ -253,7 +263,7 @@ def measure_bench(bench: Bench, command: str, started: float) -> Measured:
         defects={comparison.data.name: comparison.data.defects},
         protocol=_protocol(bench.detector, bench.settings),
     )
-    _write(bench, comparison, diagnosis, strips, facts)
+    _write(bench, comparison, operating, diagnosis, seen, facts)
     return Measured(comparison, facts)
 
 
@@ -270,6 +280,17 @@ def _compare(bench: Bench, times: StageTimes) -> Comparison:
             times=times,
             progress=functools.partial(advance, bar),
         )
+
+
+def _seen(bench: Bench, comparison: Comparison) -> Seen:
+    """Detect again, with a bar, what pictures show and other images of a batch had a say in."""
+    rows = shown_rows(comparison)
+    inputs = padded_by_others(bench.data, bench.detector)
+    with progress_bar(len(inputs) * len(rows), quiet=bench.options.quiet) as bar:
+        evaluations = seen_alone(
+            comparison, rows, inputs, bench.detector, functools.partial(advance, bar)
+        )
+    return Seen(comparison, rows, evaluations, bench.options.conf)
 
 
 def _derained_s(bench: Bench) -> float:
@@ -306,12 +327,18 @@ def _protocol(detector: ValidationHarness, settings: Settings) -> dict[str, obje
 def _write(
     bench: Bench,
     comparison: Comparison,
+    operating: Sequence[OperatingRow],
     diagnosis: Diagnosis,
-    strips: Sequence[Strip],
+    seen: Seen,
     facts: RunFacts,
 ) -> None:
     """Write every file of the run."""
-    write_comparison(bench.folder, comparison, facts)
+    more = {"images_total": bench.total, "operating": [row.flat() for row in operating]}
+    write_comparison(bench.folder, comparison, facts, more)
+    write_curves(bench.folder, operating)
+    cut = cut_results(comparison, operating) if bench.options.equal_false_alarms else {}
+    write_cut(bench.folder, cut)
+    part = part_of(len(comparison.data.samples), bench.total)
     write_diagnosis(bench.folder, diagnosis)
     report = Report(
         set_name=bench.data.name,
@@ -319,10 +346,13 @@ def _write(
         facts=facts,
         rows=comparison.table,
         per_class=comparison.per_class,
-        strips=strips,
+        strips=select_strips(seen),
+        tallies=count_changes(seen),
         count_conf=bench.settings.count_conf,
         pseudo_labels=comparison.pseudo_labels,
-        breakdown=breakdown_section(diagnosis),
+        breakdown=breakdown_section(diagnosis, part),
+        operating=operating,
+        total=bench.total,
     )
     write_text(bench.folder / "report.html", render_report(report))
 

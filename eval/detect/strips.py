@@ -2,63 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from eval.detect.alone import frame_of
 from eval.detect.comparison import Comparison
 from eval.detect.table import RowResult
 from eval.report.strips import Mark, Outcome, Panel, Strip
 from eval.report.tables import CONTROLS
-from eval.scores.changes import compare_rows, rank_changes
+from eval.rows.run import RowSpec
+from eval.scores.changes import ImageChange, compare_rows, rank_changes
+from eval.scores.coco import Evaluation
 from eval.sets import ALL, Sample
-from rainmer.frames.arrays import Frame
-from rainmer.frames.images import read_image
 
-__all__ = ["select_strips"]
+__all__ = ["INVENTED", "Seen", "count_changes", "seen_in", "select_strips", "shown_rows"]
+
+INVENTED = "invented"
+"""Kind of a strip that shows new false detections."""
 
 _MOST_GAINS = 4
 _MOST_LOSSES = 3
+_MOST_INVENTED = 2
 _MOST_DERAINERS = 3
 
 
-def select_strips(comparison: Comparison, conf: float) -> list[Strip]:
-    """Build strips (rainy | derained | clean, with boxes) of the images that changed most.
+def shown_rows(comparison: Comparison) -> list[RowResult]:
+    """Return the rows that strips show: rainy, up to three derainers, and clean.
 
-    An image's change is its number of objects found at confidence `conf` and IoU 0.5, derained
-    minus rainy; ties are broken by fewer false detections gained. Controls get strips only when
-    there is no other derainer. Unions and rows at the detector's resolution have none, as they have
-    no derained image of native size.
-
-    Args:
-        comparison: A finished comparison.
-        conf: Confidence of the counts, 0..1.
-
-    Returns:
-        For each of up to three derainers its best gains, then its worst losses.
+    Controls are shown only when there is no other derainer. Unions and rows at the detector's
+    resolution never are, as they have no derained image of native size.
     """
     derained = [
         row for row in comparison.rows if row.spec.input == "derained" and row.spec.has_frames
     ]
     wanted = [row for row in derained if row.spec.derainer_name not in CONTROLS] or derained
-    return [
-        strip for row in wanted[:_MOST_DERAINERS] for strip in _strips_of(comparison, row, conf)
-    ]
+    clean = comparison.find("clean")
+    return [comparison.rows[0], *wanted[:_MOST_DERAINERS], *([clean] if clean else [])]
 
 
-def _strips_of(comparison: Comparison, row: RowResult, conf: float) -> list[Strip]:
-    samples = {sample.image_id: sample for sample in comparison.data.samples}
-    ranked = rank_changes(compare_rows(comparison.rows[0].evaluation, row.evaluation, conf))
-    gains = [change for change in ranked if change.gain > 0][:_MOST_GAINS]
-    losses = [change for change in reversed(ranked) if change.gain < 0][:_MOST_LOSSES]
+@dataclass(frozen=True)
+class Seen:
+    """What pictures are chosen from and drawn with.
+
+    Attributes:
+        comparison: A finished comparison.
+        rows: From `shown_rows`.
+        evaluations: Detections of these rows that depend on no other image; default: the rows' own.
+        conf: Confidence from which detections count, 0..1.
+    """
+
+    comparison: Comparison
+    rows: Sequence[RowResult]
+    evaluations: Mapping[RowSpec, Evaluation]
+    conf: float
+
+    @property
+    def changes(self) -> dict[str, list[ImageChange]]:
+        """What each derainer changed in each image."""
+        rainy = self.evaluations[self.rows[0].spec]
+        return {
+            row.spec.derainer_name: compare_rows(rainy, self.evaluations[row.spec], self.conf)
+            for row in self.rows
+            if row.spec.input == "derained"
+        }
+
+
+def seen_in(comparison: Comparison, conf: float) -> Seen:
+    """Return what pictures show of a comparison, by the detections of its rows."""
+    rows = shown_rows(comparison)
+    return Seen(comparison, rows, {row.spec: row.evaluation for row in rows}, conf)
+
+
+def select_strips(seen: Seen) -> list[Strip]:
+    """Build strips (rainy | derained | clean, with boxes) of the images that changed most.
+
+    An image's change is its number of objects found at the confidence and IoU 0.5, derained minus
+    rainy; ties are broken by fewer false detections gained.
+
+    Returns:
+        For each derainer its best gains, then its worst losses, then the images with most new false
+        detections.
+    """
+    samples = {sample.image_id: sample for sample in seen.comparison.data.samples}
+    changes = seen.changes
+    strips = []
+    for row in seen.rows:
+        for change, kind in _chosen(changes.get(row.spec.derainer_name, ())):
+            sample = samples[change.image_id]
+            strips.append(
+                Strip(
+                    image=sample.name,
+                    condition=_condition_of(seen.comparison, sample),
+                    derainer=row.spec.derainer_name,
+                    gain=change.false if kind else change.gain,
+                    panels=_panels(seen, row, sample),
+                    unit="false detections" if kind else "correct detections",
+                    kind=kind,
+                )
+            )
+    return strips
+
+
+def _chosen(changes: Sequence[ImageChange]) -> Iterator[tuple[ImageChange, str]]:
+    """Yield the images to show, with the kind of their strip."""
+    ranked = rank_changes(changes)
+    gains = [change for change in ranked if change.gain > 0]
+    losses = [change for change in reversed(ranked) if change.gain < 0]
+    yield from ((change, "") for change in gains[:_MOST_GAINS] + losses[:_MOST_LOSSES])
+    invented = sorted(changes, key=lambda change: (-change.false, change.gain, change.image_id))
+    yield from ((change, INVENTED) for change in invented[:_MOST_INVENTED] if change.false > 0)
+
+
+def count_changes(seen: Seen) -> list[str]:
+    """Say in how many images each derainer finds more, fewer, and as many objects as rainy ones.
+
+    The strips show the ends of these; most images may not change at all.
+    """
     return [
-        Strip(
-            image=samples[change.image_id].name,
-            condition=_condition_of(comparison, samples[change.image_id]),
-            derainer=row.spec.derainer_name,
-            gain=change.gain,
-            panels=_panels(comparison, row, samples[change.image_id], conf),
-        )
-        for change in gains + losses
+        f"{name}: more correct detections in {sum(change.gain > 0 for change in changes)} of "
+        f"{len(changes)} images, fewer in {sum(change.gain < 0 for change in changes)}, as many "
+        f"in {sum(change.gain == 0 for change in changes)}; more false ones in "
+        f"{sum(change.false > 0 for change in changes)}, fewer in "
+        f"{sum(change.false < 0 for change in changes)}"
+        for name, changes in seen.changes.items()
     ]
 
 
@@ -69,23 +136,19 @@ def _condition_of(comparison: Comparison, sample: Sample) -> str:
     return ALL
 
 
-def _panels(comparison: Comparison, row: RowResult, sample: Sample, conf: float) -> list[Panel]:
-    rainy = read_image(sample.rainy)
-    assert row.spec.derainer is not None
-    derained = row.spec.derainer([rainy], [sample.name])[0].frame
-    panels = [
-        Panel("rainy", rainy, _marks(comparison, comparison.rows[0], sample, conf)),
-        Panel(row.spec.derainer_name, derained, _marks(comparison, row, sample, conf)),
+def _panels(seen: Seen, row: RowResult, sample: Sample) -> list[Panel]:
+    rainy, *_, last = seen.rows
+    shown = [("rainy", rainy), (row.spec.derainer_name, row)]
+    if last.spec.input == "clean" and sample.clean is not None:
+        shown.append(("clean", last))
+    return [
+        Panel(title, frame_of(other.spec, sample), _marks(seen, other, sample))
+        for title, other in shown
     ]
-    clean = comparison.find("clean")
-    if clean is not None and sample.clean is not None:
-        frame: Frame = read_image(sample.clean)
-        panels.append(Panel("clean", frame, _marks(comparison, clean, sample, conf)))
-    return panels
 
 
-def _marks(comparison: Comparison, row: RowResult, sample: Sample, conf: float) -> list[Mark]:
-    matches = row.evaluation.image_matches(sample.image_id, conf)
+def _marks(seen: Seen, row: RowResult, sample: Sample) -> list[Mark]:
+    matches = seen.evaluations[row.spec].image_matches(sample.image_id, seen.conf)
     outcomes: list[tuple[Outcome, Sequence[Mapping[str, Any]]]] = [
         ("found", matches.found),
         ("false", matches.false),
@@ -95,7 +158,7 @@ def _marks(comparison: Comparison, row: RowResult, sample: Sample, conf: float) 
         Mark(
             _xyxy(box["bbox"]),
             kind,
-            comparison.truth.categories[box["category_id"]],
+            seen.comparison.truth.categories[box["category_id"]],
             box.get("score") if kind != "missed" else None,
             box["category_id"],
         )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eval.detect.measures import Measures, measure
-from eval.detect.model import ClassRow, TableRow
+from eval.detect.model import ClassRow, TableRow, is_control
 from eval.rows.run import ImageResult, RowSpec
 from eval.scores.coco import Evaluation, GroundTruth
 from eval.sets import DetectionSet
@@ -85,6 +85,7 @@ def _condition_rows(
         frame = replace(spec, where="frame") if spec.where == "network" else None
         counts = row.evaluation.counts(image_ids, settings.count_conf)
         times = _times(row, image_ids)
+        control, rival = _opponents(spec, measures.mean_ap.values)
         yield replace(
             blank,
             input=spec.input,
@@ -103,6 +104,10 @@ def _condition_rows(
             change_by_boxes=measures.by_boxes.change(spec, spec.reference),
             change_common=measures.common.change(spec, spec.reference),
             place_change=measures.mean_ap.change(spec, frame),
+            control=control.derainer_name if control else "",
+            control_change=measures.mean_ap.change(spec, control),
+            rival=rival.derainer_name if rival else "",
+            rival_change=measures.mean_ap.change(spec, rival),
             recovered=_recovered(spec, measures.mean_ap.values),
             psnr=_mean_score(row, "psnr", image_ids),
             ssim=_mean_score(row, "ssim", image_ids),
@@ -117,6 +122,30 @@ def _condition_rows(
             ms_detect=times.detect,
             ms_per_image=times.both,
         )
+
+
+def _opponents(
+    spec: RowSpec, maps: Mapping[RowSpec, float | None]
+) -> tuple[RowSpec | None, RowSpec | None]:
+    """Return the best control, and the best other derainer, that a derained row has to beat."""
+    if spec.input != "derained" or is_control(spec.derainer_name):
+        return None, None
+
+    def best(*, controls: bool) -> RowSpec | None:
+        return max(
+            (
+                other
+                for other, value in maps.items()
+                if other.input == "derained"
+                and other != spec
+                and is_control(other.derainer_name) == controls
+                and value is not None
+            ),
+            key=lambda other: maps[other] or 0.0,
+            default=None,
+        )
+
+    return best(controls=True), best(controls=False)
 
 
 def _recovered(spec: RowSpec, maps: Mapping[RowSpec, float | None]) -> float | None:

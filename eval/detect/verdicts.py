@@ -1,15 +1,16 @@
 """What the numbers say, in sentences that always state their uncertainty.
 
-A change whose 95 % interval holds zero is no measurable change, whatever its sign.
+A change whose 95 % interval includes zero is no measurable change, whatever its sign. With too few
+images or boxes nothing is claimed at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from eval.detect.model import ClassRow, TableRow, conditions, find_row
-from eval.report.parts import Effect, effect_of
+from eval.report.parts import Effect
 from eval.report.tables import (
     format_interval,
     format_percent,
@@ -17,6 +18,7 @@ from eval.report.tables import (
     format_share,
     number,
 )
+from eval.scores.means import FEWEST_BOXES, FEWEST_IMAGES
 from eval.scores.score import Score
 from eval.sets import ALL
 
@@ -46,6 +48,10 @@ class Verdict:
         sentence: What follows the name, ending with a full stop.
         clean_effect: On clean images; `undefined` when these were not measured.
         clean_sentence: A complete sentence, or empty.
+        rival: Name of the control that it has to beat; empty without one.
+        rival_change: Its mAP minus that of this control.
+        rival_effect: What that says.
+        few: Whether there are too few images or boxes to claim anything.
         gain: Change of mAP as a fraction, or None.
     """
 
@@ -57,11 +63,28 @@ class Verdict:
     clean_effect: Effect
     clean_sentence: str
     gain: float | None
+    rival: str = ""
+    rival_change: Score = field(default_factory=Score)
+    rival_effect: Effect = "undefined"
+    few: bool = False
 
     @property
     def text(self) -> str:
-        """Both sentences, with the name."""
-        return f"{self.derainer} {self.sentence} {self.clean_sentence}".rstrip()
+        """All sentences, with the name."""
+        parts = (self.derainer, self.sentence, self.rival_sentence, self.clean_sentence)
+        return " ".join(part for part in parts if part)
+
+    @property
+    def rival_sentence(self) -> str:
+        """A complete sentence on the control, or empty."""
+        change = self.rival_change
+        if self.rival_effect == "undefined":
+            return ""
+        if self.rival_effect == "unclear":
+            unclear = "" if self.few else ", no clear difference"
+            return f"Against the control {self.rival}: {signed_text(change)}{unclear}."
+        side = "above" if self.rival_effect == "helps" else "below"
+        return f"It is {size_text(change)} {side} the control {self.rival}."
 
 
 def size_text(change: Score) -> str:
@@ -106,20 +129,26 @@ def _judge_row(row: TableRow, rows: Sequence[TableRow]) -> Verdict:
         row.derainer,
         row.condition,
         row.is_control,
-        effect_of(row.change),
+        row.effect,
         _rain_effect(row, find_row(rows, row.condition, "rainy")),
-        "undefined" if harm is None else effect_of(harm.change),
+        "undefined" if harm is None else harm.effect,
         "" if harm is None else _clean_effect(harm),
         number(row.change.value),
+        row.control,
+        row.control_change,
+        row.judged(row.control_change),
+        row.is_small,
     )
 
 
 def _rain_effect(row: TableRow, rainy: TableRow | None) -> str:
     """Say what a derainer does to rainy images, without its name."""
-    effect = effect_of(row.change)
+    effect = row.effect
     if effect == "undefined":
         return "could not be judged: mAP is undefined here, for lack of boxes."
     if effect == "unclear":
+        if row.is_small:
+            return f"changes mAP by {signed_text(row.change)} on {_size(row)}: too few to tell."
         if number(row.change.low) is None:
             return f"changes mAP by {signed_text(row.change)}, so it may be chance."
         return f"makes no measurable change to mAP on the rainy images ({signed_text(row.change)})."
@@ -134,13 +163,19 @@ def _rain_effect(row: TableRow, rainy: TableRow | None) -> str:
     return f"{sentence}."
 
 
+def _size(row: TableRow) -> str:
+    """Say on how much a row was measured: `8 images with 31 boxes`."""
+    images = "1 image" if row.images == 1 else f"{row.images} images"
+    return f"{images} with {'1 box' if row.boxes == 1 else f'{row.boxes} boxes'}"
+
+
 def _clean_effect(row: TableRow) -> str:
     """Say what a derainer does where there is no rain, as a complete sentence."""
-    effect = effect_of(row.change)
+    effect = row.effect
     if effect == "undefined":
         return ""
     if effect == "unclear":
-        if number(row.change.low) is None:
+        if row.is_small or number(row.change.low) is None:
             return f"On clean images it changes mAP by {signed_text(row.change)}."
         return f"On clean images it makes no measurable change ({signed_text(row.change)})."
     return f"On clean images it {'adds' if effect == 'helps' else 'costs'} {size_text(row.change)}."
@@ -151,7 +186,7 @@ def rain_sentence(rows: Sequence[TableRow], condition: str) -> str:
     clean, rainy = find_row(rows, condition, "clean"), find_row(rows, condition, "rainy")
     if clean is None or rainy is None:
         return ""
-    effect = effect_of(clean.change)
+    effect = clean.effect
     if effect == "undefined":
         return ""
     levels = f"{format_percent(clean.mean_ap)} on clean images"
@@ -160,7 +195,7 @@ def rain_sentence(rows: Sequence[TableRow], condition: str) -> str:
         return f"The rain takes {size_text(clean.change)} of mAP from the detector: {levels}."
     if effect == "harms":
         return f"The detector does better in the rain, by {size_text(clean.change)}: {levels}."
-    if number(clean.change.low) is None:
+    if clean.is_small or number(clean.change.low) is None:
         return (
             f"Between clean and rainy images mAP differs by {signed_text(clean.change)}: {levels}."
         )
@@ -170,42 +205,66 @@ def rain_sentence(rows: Sequence[TableRow], condition: str) -> str:
     )
 
 
-def headline(rows: Sequence[TableRow]) -> str:
-    """Say the main result in one line, on all images (or on the first condition)."""
+def headline(rows: Sequence[TableRow], drawback: str = "") -> str:
+    """Say the main result in one line, on all images (or on the first condition).
+
+    Args:
+        rows: Rows of the table of scores.
+        drawback: What goes the other way at the confidence of the counts, or empty.
+    """
     verdicts = judge(rows)
     if not verdicts:
         return "No derainer was measured"
     best = verdicts[0]
     row = find_row(rows, best.condition, "derained", best.derainer)
     assert row is not None
-    among = sum(not other.control for other in verdicts if other.condition == best.condition)
+    if best.effect == "undefined":
+        return "mAP is undefined: no boxes to find"
+    if row.is_small:
+        what = "images" if row.images < FEWEST_IMAGES else "boxes"
+        return (
+            f"Too few {what} to tell: {_size(row)}, where at least {FEWEST_IMAGES} images and "
+            f"{FEWEST_BOXES} boxes are needed"
+        )
     text = {
         "helps": f"{best.derainer} raises mAP by {size_text(row.change)}",
         "harms": f"{best.derainer} lowers mAP by {size_text(row.change)}",
         "unclear": f"No measurable change of mAP with {best.derainer}",
-        "undefined": "mAP is undefined: no boxes to find",
-    }[best.effect]
-    if among > 1 and best.effect != "undefined":
-        text += f", the best of {among} measured"
+    }[best.effect] + _rank(row, verdicts)
     harm = find_row(rows, best.condition, "derained_clean", best.derainer)
+    drawbacks = [drawback] if drawback and best.effect == "helps" else []
     if harm is not None and best.clean_effect == "harms":
-        text += ", and" if best.effect == "harms" else ", but"
-        text += f" costs {size_text(harm.change)} where there is no rain"
+        drawbacks.append(f"costs {size_text(harm.change)} where there is no rain")
+    if drawbacks:
+        text += f", {'and' if best.effect == 'harms' else 'but'} {' and '.join(drawbacks)}"
     return text
 
 
+def _rank(row: TableRow, verdicts: Sequence[Verdict]) -> str:
+    """Say that a row is the best of several derainers, where its lead is beyond chance."""
+    among = sum(not other.control for other in verdicts if other.condition == row.condition)
+    if among < 2 or not row.rival:
+        return ""
+    if row.judged(row.rival_change) == "helps":
+        return f", the best of {among} measured"
+    return f", the highest of {among} measured but not clearly above {row.rival}"
+
+
 def control_warning(verdicts: Sequence[Verdict]) -> str:
-    """Say when a control does as well as the best derainer of the first condition."""
-    first = [verdict for verdict in verdicts if verdict.condition == verdicts[0].condition]
-    gains = [verdict.gain for verdict in first if not verdict.control and verdict.gain is not None]
-    for verdict in first:
-        if verdict.control and verdict.gain is not None and gains and verdict.gain >= max(gains):
-            return (
-                f"The control “{verdict.derainer}” does at least as well "
-                f"({format_points(verdict.gain)} points): "
-                "on these images a derainer brings nothing that the control does not."
-            )
-    return ""
+    """Say when the best derainer of the first condition is not beyond chance above a control."""
+    best = verdicts[0]
+    if best.control or best.few or best.rival_effect in ("helps", "undefined"):
+        return ""
+    change = signed_text(best.rival_change)
+    if best.rival_effect == "harms":
+        return (
+            f"The control “{best.rival}” does better than {best.derainer} ({change}): on these "
+            "images a derainer brings nothing that the control does not."
+        )
+    warning = f"{best.derainer} is not clearly better than the control “{best.rival}” ({change})"
+    if best.effect == "helps":
+        warning += ": what it gains on these images may be what any smoothing gains"
+    return f"{warning}."
 
 
 def decisive_classes(rows: Sequence[TableRow], per_class: Sequence[ClassRow]) -> list[str]:

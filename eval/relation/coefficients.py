@@ -19,7 +19,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-__all__ = ["KINDS", "Kind", "coefficient", "is_constant", "resampled_points", "resampled_weights"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "coefficient",
+    "is_constant",
+    "permutation_p",
+    "resampled_points",
+    "resampled_weights",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -60,6 +68,45 @@ def coefficient(x: FloatArray, y: FloatArray, kind: Kind) -> float:
         return float("nan")
     function = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
     return float(function[kind](x, y).statistic)
+
+
+def permutation_p(x: FloatArray, y: FloatArray, seed: int = 0) -> float:
+    """Return how often Spearman's coefficient is as far from zero by a chance order of derainers.
+
+    A derainer keeps its gains on all sets together: its points are not independent of each other.
+
+    Args:
+        x: (S, D) finite gains of D derainers on S sets.
+        y: (S, D).
+        seed: Draws the orders where there are more than 10,000.
+
+    Returns:
+        The two-sided p, over all orders of up to 7 derainers; NaN when x or y is constant.
+
+    Example:
+        >>> permutation_p(np.array([[1.0, 2.0, 3.0, 4.0]]), np.array([[1.0, 2.0, 3.0, 4.0]]))
+        0.08333333333333333
+    """
+    if is_constant(x) or is_constant(y):
+        return float("nan")
+    ranks_x, ranks_y = (
+        stats.rankdata(values).reshape(values.shape) - (values.size + 1) / 2 for values in (x, y)
+    )
+
+    def similarity(order: FloatArray, axis: int) -> FloatArray:
+        """Return what is proportional to the coefficient, for orders along the last axis."""
+        permuted = ranks_y[:, order.astype(int)]  # (S, ..., D)
+        return np.asarray(np.einsum("sd,s...d->...", ranks_x, permuted))
+
+    result = stats.permutation_test(
+        (np.arange(x.shape[1]),),
+        similarity,
+        permutation_type="pairings",
+        vectorized=True,
+        axis=-1,
+        random_state=seed,
+    )
+    return float(result.pvalue)
 
 
 def resampled_points(x: FloatArray, y: FloatArray, kind: Kind) -> FloatArray:

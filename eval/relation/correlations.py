@@ -8,7 +8,8 @@
 
 An interval shows how much a coefficient depends on the sample of images, not on the choice of
 derainers. Controls form a separate population: both gains of the identity are zero by construction,
-which pulls every relation through the origin.
+which pulls every relation through the origin. How much it depends on the derainers says the
+permutation test: how often derainers in a chance order agree as well.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from eval.relation.coefficients import (
     Kind,
     coefficient,
     is_constant,
+    permutation_p,
     resampled_points,
     resampled_weights,
 )
@@ -39,7 +41,7 @@ from eval.relation.gains import (
 )
 from eval.scores.score import Score
 
-__all__ = ["FEWEST", "POPULATIONS", "Correlation", "correlate"]
+__all__ = ["FEWEST", "FEWEST_DERAINERS", "POPULATIONS", "Correlation", "correlate"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -47,6 +49,9 @@ Scope: TypeAlias = Literal["pooled", "set", "images"]
 
 FEWEST = 3
 """Fewest points for a correlation, because two always lie on a line."""
+
+FEWEST_DERAINERS = 6
+"""Fewest derainers for a claim: with fewer, a single one decides the order."""
 
 POPULATIONS = ("derainers", "derainers and controls")
 """Which points enter a correlation over derainers."""
@@ -72,6 +77,9 @@ class Correlation:
         restoration: The restoration gain, such as `delta_psnr`.
         detection: The detection gain, such as `delta_mAP`.
         count: Number of points.
+        derainers: Number of different derainers among the points; 0 where these are images.
+        p_value: Of Spearman's coefficient, by permutation of the derainers; None with controls,
+            over images, or where a derainer lacks a point on one of the sets.
         coefficients: -1..1, with their intervals.
         note: Why a coefficient or an interval is undefined; else empty.
     """
@@ -84,6 +92,8 @@ class Correlation:
     restoration: str
     detection: str
     count: int = 0
+    derainers: int = 0
+    p_value: float | None = None
     coefficients: Mapping[Kind, Score] = field(default_factory=_undefined)
     note: str = ""
 
@@ -98,6 +108,8 @@ class Correlation:
             "restoration": self.restoration,
             "detection": self.detection,
             "n": self.count,
+            "n_derainers": self.derainers,
+            "spearman_p": self.p_value,
         }
         for kind, score in self.coefficients.items():
             record |= with_ends(kind, score)
@@ -191,6 +203,7 @@ def _over_points(
 
 def _correlate_points(correlation: Correlation, points: Sequence[_Point]) -> Correlation:
     samples, restored, detected = [], [], []
+    grid: dict[str, list[tuple[float, float]]] = {}
     for point in points:
         x = point.row.gains[correlation.restoration].value
         y = point.row.gains[correlation.detection].value
@@ -198,6 +211,7 @@ def _correlate_points(correlation: Correlation, points: Sequence[_Point]) -> Cor
             samples.append(point.samples)
             restored.append(x)
             detected.append(y)
+            grid.setdefault(point.row.derainer, []).append((x, y))
 
     def resampled(kind: Kind) -> FloatArray:
         x = np.stack([gains[correlation.restoration] for gains in samples], axis=1)
@@ -205,7 +219,20 @@ def _correlate_points(correlation: Correlation, points: Sequence[_Point]) -> Cor
         return resampled_points(x, y, kind)
 
     points_xy = np.array(restored), np.array(detected)
-    return _correlated(correlation, *points_xy, resampled if all(samples) else None)
+    done = _correlated(correlation, *points_xy, resampled if all(samples) else None)
+    return replace(done, derainers=len(grid), p_value=_p_value(done, grid))
+
+
+def _p_value(
+    correlation: Correlation, grid: Mapping[str, Sequence[tuple[float, float]]]
+) -> float | None:
+    """Return the p of Spearman's coefficient; `grid` holds each derainer's points, set by set."""
+    complete = len({len(own) for own in grid.values()}) == 1
+    known = correlation.coefficients["spearman"].value is not None
+    if correlation.points != POPULATIONS[0] or not complete or not known:
+        return None
+    x, y = np.array(list(grid.values())).transpose(2, 1, 0)
+    return permutation_p(x, y)
 
 
 def _over_images(gains: SetGains, condition: str, members: ConditionGains) -> Iterator[Correlation]:

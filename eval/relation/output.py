@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from eval.detect.model import part_of
 from eval.detect.table import SCORES
 from eval.relation.correlations import Correlation
 from eval.relation.figures import relation_figure
@@ -34,6 +35,7 @@ class MeasuredSet:
         gains: Its gains.
         data: The detection set.
         notes: Remarks on its data for readers of the report.
+        total: Images of the set before a limit.
         self_labelled: Whether its truth is the measured detector's detections on clean images.
     """
 
@@ -41,6 +43,7 @@ class MeasuredSet:
     data: DetectionSet
     notes: Sequence[str]
     self_labelled: bool
+    total: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,14 @@ class Relation:
             for condition in measured.gains.conditions.values()
             for row in condition.rows
         ]
+
+    @property
+    def part(self) -> str:
+        """What was measured of the sets, if not all of their images: `12 of 200 images`."""
+        parts = [part_of(len(one.gains.image_ids), one.total) for one in self.sets]
+        if len(parts) > 1 and any(parts):
+            return "the images measured"
+        return parts[0]
 
     @property
     def truths(self) -> dict[str, str]:
@@ -115,6 +126,7 @@ def _describe(measured: MeasuredSet) -> dict[str, object]:
         "set": gains.name,
         "truth": gains.truth,
         "images": len(gains.image_ids),
+        "images_total": measured.total,
         "conditions": {name: len(c.positions) for name, c in gains.conditions.items()},
         "fingerprint": measured.data.fingerprint,
         "notes": list(measured.notes),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from eval.detect.model import condition_title
 from eval.relation.coefficients import KINDS, Kind
-from eval.relation.correlations import POPULATIONS, Correlation
+from eval.relation.correlations import FEWEST_DERAINERS, POPULATIONS, Correlation
 from eval.relation.figures import condition_scatters, order_derainers, relation_figure
 from eval.relation.gains import RESTORATION, GainRow
 from eval.relation.labels import REMARK
@@ -19,6 +19,7 @@ from eval.relation.words import (
     format_coefficient,
     format_gain,
     headline,
+    is_enough,
     main_correlation,
 )
 from eval.report.figures import to_svg
@@ -62,12 +63,13 @@ def render_relation(relation: Relation) -> str:
         "relation.html",
         head=_head(relation),
         charts=_charts(rows, names),
-        correlations=_correlation_table(correlations, names),
+        correlations=_correlation_table(correlations, names, relation.part),
         coefficients=_coefficient_table(correlations),
-        gains=_gain_table(rows, names, relation.truths),
+        gains=_gain_table(rows, names, relation.truths, relation.part),
         all_gains=_table_of_all_gains(rows),
-        images=_image_table(correlations, names),
+        images=_image_table(correlations, names, relation.part),
         facts=relation.facts,
+        fewest=FEWEST_DERAINERS,
     )
 
 
@@ -99,7 +101,11 @@ def _head(relation: Relation) -> Head:
         question="Does better restoration mean better detection?",
         headline=headline(relation.correlations),
         lead=agreement_sentence(relation.rows),
-        subjects=[("", ", ".join(relation.truths)), ("detector", relation.detector)],
+        subjects=[
+            ("", ", ".join(relation.truths)),
+            ("detector", relation.detector),
+            *([("measured on", relation.part)] if relation.part else []),
+        ],
         date=relation.facts.date,
         banners=banners,
         tiles=_tiles(relation.correlations),
@@ -112,15 +118,18 @@ def _tiles(correlations: Sequence[Correlation]) -> list[Tile]:
     tiles = []
     for kind, restoration, coefficient, about in _TILES:
         correlation = main_correlation(correlations, restoration)
+        if not is_enough(correlation):
+            continue
         value, _, interval = format_coefficient(correlation, coefficient).partition(" ")
         if value != UNDEFINED:
             tiles.append(Tile(value, f"{about} {interval}".rstrip(), kind))
     main = main_correlation(correlations)
     if main is not None:
         points = "derainers on sets" if main.scope == "pooled" else "derainers"
-        if main.points != POPULATIONS[0]:
-            points += ", controls included"
-        tiles.append(Tile(str(main.count), f"points: {points}"))
+        tiles.append(Tile(str(main.count), f"points: {points}, controls apart"))
+        if main.p_value is not None and is_enough(main):
+            about = "p of Spearman, by permutation of the derainers"
+            tiles.append(Tile(f"{main.p_value:.2g}", about))
     return tiles
 
 
@@ -137,7 +146,9 @@ def _charts(rows: Sequence[GainRow], conditions: Sequence[str]) -> list[Chart]:
     return charts
 
 
-def _correlation_table(correlations: Sequence[Correlation], conditions: Sequence[str]) -> Table:
+def _correlation_table(
+    correlations: Sequence[Correlation], conditions: Sequence[str], part: str
+) -> Table:
     """Show Spearman's coefficient by scope and restoration gain, conditions side by side."""
     scopes = dict.fromkeys((c.scope, c.set_name) for c in _over_derainers(correlations))
     groups = []
@@ -164,7 +175,7 @@ def _correlation_table(correlations: Sequence[Correlation], conditions: Sequence
     return Table(
         about="Correlations of each set and condition",
         texts=["restoration gain, points"],
-        numbers=list(map(condition_title, conditions)),
+        numbers=[condition_title(name, part) for name in conditions],
         groups=groups,
     )
 
@@ -177,7 +188,10 @@ def _correlation_cell(correlation: Correlation | None) -> Cell:
     if correlation is None:
         return Cell(UNDEFINED, note="no such images")
     text = format_coefficient(correlation, "spearman")
-    return Cell(text, note=correlation.note or f"{correlation.count} points")
+    note = correlation.note or f"{correlation.count} points"
+    if correlation.p_value is not None:
+        note += f", p = {correlation.p_value:.2g} by permutation"
+    return Cell(text, note=note)
 
 
 def _coefficient_table(correlations: Sequence[Correlation]) -> Table:
@@ -193,6 +207,7 @@ def _coefficient_table(correlations: Sequence[Correlation]) -> Table:
             ],
             [
                 Cell(str(correlation.count)),
+                Cell(UNDEFINED if correlation.p_value is None else f"{correlation.p_value:.2g}"),
                 *(Cell(format_coefficient(correlation, kind)) for kind in KINDS),
             ],
             note=correlation.note,
@@ -202,13 +217,13 @@ def _coefficient_table(correlations: Sequence[Correlation]) -> Table:
     return Table(
         about="Every coefficient",
         texts=["set", "condition", "points", "restoration", "detection"],
-        numbers=["n", *(kind.capitalize() for kind in KINDS)],
+        numbers=["n", "p of Spearman", *(kind.capitalize() for kind in KINDS)],
         groups=[Group(lines)],
     )
 
 
 def _gain_table(
-    rows: Sequence[GainRow], conditions: Sequence[str], truths: Mapping[str, str]
+    rows: Sequence[GainRow], conditions: Sequence[str], truths: Mapping[str, str], part: str
 ) -> Table:
     """Show the gains by set and derainer, conditions side by side."""
     index = {(row.set_name, row.condition, row.derainer): row for row in rows}
@@ -229,7 +244,7 @@ def _gain_table(
         texts=["derainer"],
         numbers=[MEASURES[gain].title for gain in _SHOWN_GAINS],
         groups=groups,
-        spans=list(map(condition_title, conditions)),
+        spans=[condition_title(name, part) for name in conditions],
     )
 
 
@@ -257,7 +272,9 @@ def _table_of_all_gains(rows: Sequence[GainRow]) -> Table:
     )
 
 
-def _image_table(correlations: Sequence[Correlation], conditions: Sequence[str]) -> Table:
+def _image_table(
+    correlations: Sequence[Correlation], conditions: Sequence[str], part: str
+) -> Table:
     """Show the correlation of PSNR and F1 over images, by set and derainer."""
     over_images = [
         correlation
@@ -275,6 +292,6 @@ def _image_table(correlations: Sequence[Correlation], conditions: Sequence[str])
     return Table(
         about="Correlations over images",
         texts=["set", "derainer"],
-        numbers=list(map(condition_title, conditions)),
+        numbers=[condition_title(name, part) for name in conditions],
         groups=[Group(lines)],
     )

@@ -33,7 +33,7 @@ from eval.rows.cache import RowDerainer
 from eval.rows.derainers import Derainers
 from eval.rows.run import RowSpec
 from eval.sets import DetectionSet, load_set
-from eval.street.detector import detector_weights
+from eval.street.detector import detector_file
 from eval.street.embedded import INPUT_SIZE, street_set
 from rainmer.cli import StageOptions, stage_options
 from rainmer.device import resolve_device, usable_cpus
@@ -69,6 +69,7 @@ class Bench:
         labeller: The detector that labels sets without boxes; None: `detector`.
         derainers: The derainers to compare.
         sets: The sets to measure.
+        totals: Images of each set before a limit.
         folder: Folder of the results.
         failures: Reasons why sets cannot be measured, by set.
         measured: The sets measured so far.
@@ -83,6 +84,7 @@ class Bench:
     labeller: ValidationHarness | None
     derainers: Derainers
     sets: list[DetectionSet]
+    totals: dict[str, int]
     folder: Path
     failures: dict[str, str]
     started: float
@@ -99,7 +101,7 @@ def set_up(options: RelationOptions) -> Bench:
     """
     started = time.perf_counter()
     device = resolve_device(options.device)
-    detector_name = options.detector or str(detector_weights())
+    detector_name = detector_file(options.detector or "street")
     size = options.imgsz or INPUT_SIZE
 
     def load(weights: str) -> ValidationHarness:
@@ -114,7 +116,7 @@ def set_up(options: RelationOptions) -> Bench:
     )
     if not derainers.names:
         raise RainmerError("--no-control and no --derain: there is nothing to compare")
-    sets, failures = _load_sets(options)
+    sets, totals, failures = _load_sets(options)
     derainers.check_names(sets)
     name = _run_name([data.name for data in sets], Path(detector_name).stem)
     return Bench(
@@ -124,23 +126,29 @@ def set_up(options: RelationOptions) -> Bench:
         labeller=labeller,
         derainers=derainers,
         sets=sets,
+        totals=totals,
         folder=make_folder(options.out or Path("runs", "relation", safe_file_name(name))),
         failures=failures,
         started=started,
     )
 
 
-def _load_sets(options: RelationOptions) -> tuple[list[DetectionSet], dict[str, str]]:
-    """Read every set; also return the reason for each set that cannot be used."""
+def _load_sets(
+    options: RelationOptions,
+) -> tuple[list[DetectionSet], dict[str, int], dict[str, str]]:
+    """Read every set; also return their sizes, and why other sets cannot be used."""
     files: Sequence[str | Path] = options.sets or [
         street_set(processes=usable_cpus(), quiet=options.quiet)
     ]
     sets: dict[str, DetectionSet] = {}
+    totals: dict[str, int] = {}
     failures: dict[str, str] = {}
     for file in dict.fromkeys(map(str, files)):
         try:
             data = load_set(file, quiet=options.quiet)
-            data = data.restricted(options.conditions, options.limit)
+            data = data.restricted(options.conditions)
+            total = len(data.samples)
+            data = data.restricted(limit=options.limit)
             if not data.has_clean:
                 raise DatasetError(f"{data.name} has no clean images, hence no PSNR to relate")
             if data.name in sets:
@@ -152,10 +160,10 @@ def _load_sets(options: RelationOptions) -> tuple[list[DetectionSet], dict[str, 
         except RainmerError as error:
             failures[file] = str(error)
         else:
-            sets[data.name] = data
+            sets[data.name], totals[data.name] = data, total
     if not sets:
         raise DatasetError("; ".join(failures.values()))
-    return list(sets.values()), failures
+    return list(sets.values()), totals, failures
 
 
 def _run_name(sets: Sequence[str], detector: str) -> str:
@@ -223,7 +231,13 @@ def _measure(bench: Bench, data: DetectionSet, bar: tqdm[Any]) -> MeasuredSet:
         resamples=options.resamples,
         seed=options.seed,
     )
-    return MeasuredSet(gains, comparison.data, comparison.data_notes, data.annotations is None)
+    return MeasuredSet(
+        gains,
+        comparison.data,
+        comparison.data_notes,
+        data.annotations is None,
+        bench.totals[data.name],
+    )
 
 
 def _with_truth(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.relation.coefficients import KINDS, Kind
-from eval.relation.correlations import POPULATIONS, Correlation
+from eval.relation.correlations import FEWEST_DERAINERS, POPULATIONS, Correlation
 from eval.relation.gains import GainRow
 from eval.report.tables import UNDEFINED, align_table, format_with_interval, shorten
 from eval.scores.score import Score
@@ -22,11 +22,13 @@ __all__ = [
     "format_gain",
     "gain_table",
     "headline",
+    "is_enough",
     "main_correlation",
     "summary_lines",
 ]
 
-_FEW_POINTS = 8
+_FEW_DERAINERS = 8
+_LIKELY_CHANCE = 0.05
 _LONGEST_NAME = 28
 
 
@@ -101,54 +103,58 @@ def main_correlation(
 ) -> Correlation | None:
     """Return the main correlation with the mAP gain, which a report shows first.
 
-    It pools all sets if there are several. It leaves controls out if there are enough derainers.
+    It pools all sets if there are several, and leaves the controls out.
     """
     pooled = any(correlation.scope == "pooled" for correlation in correlations)
-    candidates = [
-        correlation
-        for points in POPULATIONS
-        if (
-            correlation := find_correlation(
-                correlations,
-                scope="pooled" if pooled else "set",
-                condition=condition,
-                points=points,
-                restoration=restoration,
-                detection="delta_mAP",
-            )
-        )
-    ]
-    defined = [c for c in candidates if c.coefficients["spearman"].value is not None]
-    return next(iter(defined or candidates), None)
+    return find_correlation(
+        correlations,
+        scope="pooled" if pooled else "set",
+        condition=condition,
+        points=POPULATIONS[0],
+        restoration=restoration,
+        detection="delta_mAP",
+    )
+
+
+def is_enough(correlation: Correlation | None) -> bool:
+    """Tell whether a correlation is over enough derainers to be claimed."""
+    return (
+        correlation is not None
+        and correlation.derainers >= FEWEST_DERAINERS
+        and correlation.coefficients["spearman"].value is not None
+    )
 
 
 def headline(correlations: Sequence[Correlation]) -> str:
     """Return the main result as a sentence: does a PSNR gain come with an mAP gain?"""
     main = main_correlation(correlations)
-    if main is None:
+    if main is None or not main.derainers:
         return "No derainer was measured"
+    if main.derainers < FEWEST_DERAINERS:
+        count = "1 derainer is" if main.derainers == 1 else f"{main.derainers} derainers are"
+        return f"{count} too few for a correlation: it takes {FEWEST_DERAINERS}"
     spearman = main.coefficients["spearman"]
     if spearman.value is None:
         return f"No correlation of restoration and detection: {main.note}"
     size = f"Spearman {format_coefficient(main, 'spearman')} over {main.count} points"
-    if main.points != POPULATIONS[0]:
-        size += ", controls included"
+    if main.p_value is not None:
+        size += f", p = {main.p_value:.2g} by permutation of the {main.derainers} derainers"
     if spearman.low is None or spearman.high is None:
         return f"Gain of PSNR and gain of mAP: {size}, without an interval"
-    if spearman.low <= 0 <= spearman.high:
+    if spearman.low <= 0 <= spearman.high or (main.p_value or 0.0) > _LIKELY_CHANCE:
         return f"No measurable relation of the gain of PSNR with the gain of mAP: {size}"
     more = "larger" if spearman.low > 0 else "smaller"
     return f"A larger gain of PSNR goes with a {more} gain of mAP: {size}"
 
 
 def caution(correlations: Sequence[Correlation]) -> str:
-    """Warn that a correlation over few derainers means little; empty for more derainers."""
+    """Warn that a correlation over few derainers means little; empty for more, or for none."""
     main = main_correlation(correlations)
-    if main is None or main.coefficients["spearman"].value is None or main.count >= _FEW_POINTS:
+    if main is None or not is_enough(main) or main.derainers >= _FEW_DERAINERS:
         return ""
     return (
-        f"{main.count} points are few. The interval says how much the number hangs on the images, "
-        "not on which derainers were chosen: another one may turn it."
+        f"{main.derainers} derainers are few. The interval says how much the number depends on the "
+        "images, not on which derainers were chosen: another one may turn it."
     )
 
 
@@ -204,7 +210,7 @@ def summary_lines(correlations: Sequence[Correlation]) -> list[str]:
     lines = [headline(correlations)]
     for restoration in ("delta_psnr", "delta_ssim"):
         main = main_correlation(correlations, restoration)
-        if main is not None and main.coefficients["spearman"].value is not None:
+        if main is not None and is_enough(main):
             values = (f"{kind.capitalize()} {format_coefficient(main, kind)}" for kind in KINDS)
             lines.append(f"{MEASURES[restoration].name} and mAP: {', '.join(values)}")
     few = caution(correlations)

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from markupsafe import Markup
 
-from eval.report.tables import UNDEFINED, number
+from eval.report.tables import NOTHING, UNDEFINED, number
 from eval.scores.score import Score
 
 __all__ = [
@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 Effect: TypeAlias = Literal["helps", "harms", "unclear", "undefined"]
-"""What a change does; `unclear` when its interval holds zero or is missing."""
+"""What a change does; `unclear` when its interval includes zero or is missing."""
 
 
 def effect_of(change: Score, *, lower_is_better: bool = False) -> Effect:
-    """Judge a change by its interval.
+    """Judge a change by its interval, unrounded.
 
     >>> effect_of(Score(0.2, 0.1, 0.3)), effect_of(Score(0.2, -0.1, 0.5)), effect_of(Score())
     ('helps', 'unclear', 'undefined')
@@ -41,7 +41,7 @@ def effect_of(change: Score, *, lower_is_better: bool = False) -> Effect:
     value, low, high = map(number, (change.value, change.low, change.high))
     if value is None:
         return "undefined"
-    if low is None or high is None or low <= 0 <= high:
+    if low is None or high is None or (low <= NOTHING and high >= -NOTHING):
         return "unclear"
     return "helps" if (low > 0) != lower_is_better else "harms"
 
@@ -89,6 +89,8 @@ class Head:
         date: Date and time as text.
         banners: Boxes above the tiles.
         tiles: Large numbers.
+        more: Further sentences, below the second one.
+        table: A table below the tiles, or None.
         sections: Anchor to name of each section of the page.
     """
 
@@ -100,6 +102,8 @@ class Head:
     date: str = ""
     banners: Sequence[Banner] = ()
     tiles: Sequence[Tile] = ()
+    more: str = ""
+    table: Table | None = None
     sections: Mapping[str, str] = field(default_factory=dict)
 
 

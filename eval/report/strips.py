@@ -118,9 +118,10 @@ class Strip:
         image: The file's name.
         condition: The image's condition, such as `night`; `all` without conditions.
         derainer: Name of the derainer.
-        gain: What deraining changed, as `unit` says; above 0 it helped.
+        gain: What deraining changed, as `unit` says.
         panels: The versions of the image, all of one size.
         unit: What `gain` counts.
+        kind: What the strip is an example of; empty: a gain above 0 helped, one below hurt.
     """
 
     image: str
@@ -129,6 +130,7 @@ class Strip:
     gain: float
     panels: Sequence[Panel]
     unit: str = "correct detections"
+    kind: str = ""
 
     @property
     def change(self) -> str:

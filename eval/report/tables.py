@@ -18,10 +18,12 @@ from rainmer.console import as_printed
 
 __all__ = [
     "CONTROLS",
+    "NOTHING",
     "UNDEFINED",
     "align_table",
     "format_count",
     "format_db",
+    "format_end",
     "format_fixed",
     "format_interval",
     "format_ms",
@@ -37,6 +39,9 @@ __all__ = [
 
 UNDEFINED = "–"
 """What stands where a number is undefined."""
+
+NOTHING = 1e-9
+"""An end of an interval that is closer to zero than this is zero: sums of fractions round."""
 
 CONTROLS = ("none", "median")
 """The identity and the median filter: what a real derainer has to beat."""
@@ -59,6 +64,20 @@ def format_fixed(value: float, digits: int, sign: str = "") -> str:
     """
     rounded = round(value, digits)
     return f"{rounded:{sign}.{digits}f}" if rounded else f"{0.0:.{digits}f}"
+
+
+def format_end(value: float, digits: int) -> str:
+    """Format an end of an interval: with more digits where it would wrongly read as zero.
+
+    Whether an interval includes zero decides what is said about it, so its text has to show that.
+
+    >>> format_end(1.26, 1), format_end(0.034, 1), format_end(-0.0004, 1), format_end(0.0, 1)
+    ('1.3', '0.03', '-0.0004', '0.0')
+    """
+    size = abs(value)
+    if size > 100 * NOTHING and not round(value, digits):
+        digits = -math.floor(math.log10(size))
+    return format_fixed(value, digits)
 
 
 def format_percent(value: object) -> str:
@@ -90,7 +109,7 @@ def format_interval(low: object, high: object) -> str:
     ends = number(low), number(high)
     if ends[0] is None or ends[1] is None:
         return ""
-    return f"[{format_fixed(100 * ends[0], 1)}, {format_fixed(100 * ends[1], 1)}]"
+    return f"[{format_end(100 * ends[0], 1)}, {format_end(100 * ends[1], 1)}]"
 
 
 def format_with_interval(score: Score, digits: int, *, factor: float = 1.0, sign: str = "") -> str:
@@ -105,7 +124,7 @@ def format_with_interval(score: Score, digits: int, *, factor: float = 1.0, sign
     text = format_fixed(factor * value, digits, sign)
     if low is None or high is None:
         return text
-    return f"{text} [{format_fixed(factor * low, digits)}, {format_fixed(factor * high, digits)}]"
+    return f"{text} [{format_end(factor * low, digits)}, {format_end(factor * high, digits)}]"
 
 
 def format_share(value: object) -> str:

@@ -21,7 +21,7 @@ from rainmer.frames.arrays import Frame, upload
 from rainmer.frames.images import read_image
 from rainmer.metrics import restoration_scores
 
-__all__ = ["ImageResult", "RowInput", "RowSpec", "run_row"]
+__all__ = ["ImageResult", "RowInput", "RowSpec", "boxes_of", "run_row"]
 
 RowInput = Literal["rainy", "derained", "clean", "derained_clean"]
 """What a row shows to the detector."""
@@ -207,7 +207,7 @@ def _run_batch(
     results = [
         ImageResult(
             item.sample.image_id,
-            _boxes(in_image),
+            boxes_of(in_image),
             derain_ms=derained.elapsed_ms,
             detect_ms=elapsed_ms / len(usable),
             scores=score,
@@ -264,7 +264,8 @@ def _scores(
     return scores
 
 
-def _boxes(detections: Detections) -> list[list[float]]:
+def boxes_of(detections: Detections) -> list[list[float]]:
+    """Return the boxes of an image as `ImageResult` has them."""
     left_top, right_bottom = detections.boxes_xyxy[:, :2], detections.boxes_xyxy[:, 2:]
     ltwh = np.concatenate([left_top, right_bottom - left_top], axis=1).astype(np.float64)
     return [

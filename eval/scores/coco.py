@@ -27,6 +27,7 @@ __all__ = [
     "ClassScore",
     "Counts",
     "Evaluation",
+    "GradedDetections",
     "GroundTruth",
     "ImageMatches",
 ]
@@ -95,6 +96,23 @@ class ClassMatches:
     image_index: npt.NDArray[np.int64]
     true_positive: npt.NDArray[np.bool_]
     ignored: npt.NDArray[np.bool_]
+    objects: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class GradedDetections:
+    """All detections of all classes at IoU 0.5, those on crowds left out.
+
+    Attributes:
+        image_index: (D,) position in `Evaluation.image_ids` of each detection's image.
+        scores: (D,) confidences, 0..1.
+        correct: (D,) bool: whether it finds an object.
+        objects: (I,) number of objects in each image.
+    """
+
+    image_index: npt.NDArray[np.int64]
+    scores: FloatArray
+    correct: npt.NDArray[np.bool_]
     objects: npt.NDArray[np.int64]
 
 
@@ -308,6 +326,21 @@ class Evaluation:
             ]
         return ImageMatches(
             tuple(found), tuple(false), tuple(missed), tuple(found_objects), tuple(ignored)
+        )
+
+    def graded(self) -> GradedDetections:
+        """Return every detection with its score, correct or false as in `image_matches`."""
+        index, scores, correct = [np.zeros(0, np.int64)], [np.zeros(0)], [np.zeros(0, bool)]
+        objects = np.zeros(len(self.image_ids), np.int64)
+        for (_, position), match in np.ndenumerate(self._matches[:, _ALL_AREAS]):
+            if match is not None:
+                objects[position] += np.count_nonzero(np.asarray(match["gtIgnore"]) == 0)
+                counts = ~match["dtIgnore"][0].astype(bool)
+                scores.append(np.asarray(match["dtScores"], dtype=np.float64)[counts])
+                correct.append(match["dtMatches"][0][counts] > 0)
+                index.append(np.full(len(scores[-1]), position))
+        return GradedDetections(
+            np.concatenate(index), np.concatenate(scores), np.concatenate(correct), objects
         )
 
     def class_matches(self) -> list[ClassMatches]:

@@ -9,12 +9,28 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FEW_BOXES", "mean_by_boxes", "mean_over_classes"]
+__all__ = [
+    "FEWEST_BOXES",
+    "FEWEST_IMAGES",
+    "FEW_BOXES",
+    "are_few",
+    "mean_by_boxes",
+    "mean_over_classes",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
 FEW_BOXES = 10
 """A class with fewer boxes than this is flagged, and left out of the mean over common classes."""
+
+FEWEST_IMAGES = 20
+FEWEST_BOXES = 50
+"""With fewer images or boxes nothing is claimed: a bootstrap of so few is too sure of itself."""
+
+
+def are_few(images: int, boxes: int) -> bool:
+    """Tell whether there are too few images or boxes to claim anything."""
+    return images < FEWEST_IMAGES or boxes < FEWEST_BOXES
 
 
 def mean_over_classes(values: FloatArray) -> FloatArray:

@@ -187,7 +187,7 @@ def test_a_folder_in_the_way_of_the_output(tmp_path, detector):
 
 def test_strips_show_the_images_that_changed(tmp_path):
     from eval.detect.comparison import compare, row_specs
-    from eval.detect.strips import select_strips
+    from eval.detect.strips import seen_in, select_strips
     from eval.detect.table import Settings
     from eval.rows.cache import CachedDerainer
     from rainmer import Derainer
@@ -199,7 +199,7 @@ def test_strips_show_the_images_that_changed(tmp_path):
     cached = [CachedDerainer(Derainer(spec, device="cpu"), None) for spec in ("none", "median")]
     specs = row_specs(data, cached)
     comparison = compare(data, RectangleDetector(), specs, tmp_path / "rows", Settings(resamples=0))
-    strips = select_strips(comparison, 0.25)
+    strips = select_strips(seen_in(comparison, 0.25))
     assert strips
     for strip in strips:
         assert strip.derainer == "median", "the identity changes nothing"

@@ -10,7 +10,7 @@ from eval.detect.diagnosis import Diagnosis, diagnose, write_diagnosis
 from eval.detect.error_report import breakdown_section, error_bars
 from eval.detect.model import ErrorRow
 from eval.detect.report import render_report
-from eval.detect.strips import select_strips
+from eval.detect.strips import seen_in, select_strips
 from eval.detect.table import Settings
 from eval.report.figures import to_svg
 from eval.rows.cache import CachedDerainer
@@ -68,7 +68,7 @@ def test_a_union_finds_what_either_image_shows(comparison):
 
 
 def test_unions_have_no_pictures(comparison):
-    strips = select_strips(comparison, 0.25)
+    strips = select_strips(seen_in(comparison, 0.25))
     assert strips
     assert {strip.derainer for strip in strips} <= {"none", "median"}
 
@@ -93,8 +93,8 @@ def test_images_are_ranked_as_the_strips_show_them(comparison, diagnosis):
         for row in sorted(diagnosis.images, key=lambda row: row.rank)
         if (row.input, row.derainer) == ("derained", "median")
     ]
-    strips = [s.image for s in select_strips(comparison, 0.25) if s.derainer == "median"]
-    gains = [s.image for s in select_strips(comparison, 0.25) if s.gain > 0]
+    strips = [s.image for s in select_strips(seen_in(comparison, 0.25)) if s.derainer == "median"]
+    gains = [s.image for s in select_strips(seen_in(comparison, 0.25)) if s.gain > 0]
     assert ranked[: len(gains)] == gains
     assert strips[len(gains) :] == ranked[::-1][: len(strips) - len(gains)]
 

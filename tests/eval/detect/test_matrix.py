@@ -85,14 +85,19 @@ def by_label(matrix, name, condition="all"):
 
 
 @pytest.fixture(scope="module")
-def matrix(tmp_path_factory):
+def sides(tmp_path_factory):
     """In the rain the first finds one class of three, derained two; the other two, and three."""
     folder = tmp_path_factory.mktemp("matrix")
     write_tree(folder, images=8)
     dry = {"clean": (0, 1, 2), "derained_clean": (0, 1, 2)}
     first = Oracle(folder, rainy=(0,), derained=(0, 1), **dry)
     other = Oracle(folder, rainy=(1, 2), derained=(0, 1, 2), **(dry | {"clean": (0, 1)}))
-    return build_matrix(comparisons(folder, {"A": first, "B": other}), SETTINGS)
+    return comparisons(folder, {"A": first, "B": other})
+
+
+@pytest.fixture(scope="module")
+def matrix(sides):
+    return build_matrix(sides, SETTINGS)
 
 
 def test_cells_are_those_computed_by_hand(matrix):
@@ -136,7 +141,15 @@ def test_cells_of_the_first_detector_are_those_of_its_own_report(tmp_path):
             assert ends == pytest.approx(expected, abs=1e-12)
 
 
-def test_words_name_the_winner_only_beyond_noise(matrix):
+def test_few_images_name_no_winner(matrix):
+    verdict = matrix.verdicts[0]
+    assert verdict.effect == "unclear"
+    assert verdict.sentences[0].startswith("too few images to tell, 8 with 20 boxes: “both” ")
+
+
+@pytest.mark.usefixtures("few_suffice")
+def test_words_name_the_winner_only_beyond_noise(sides):
+    matrix = build_matrix(sides, SETTINGS)
     verdict = matrix.verdicts[0]
     assert (verdict.best, verdict.next) == ("both", "derain"), "the first of two equal ones"
     assert verdict.lead.value == pytest.approx(1 / 3)
@@ -151,6 +164,7 @@ def test_words_name_the_winner_only_beyond_noise(matrix):
     assert max(map(len, text.partition("\n\nall images: ")[0].splitlines()[1:])) <= 60
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_equal_detectors_are_no_winners(tmp_path):
     write_tree(tmp_path, images=4)
     sight = {"rainy": (0,), "derained": (0,), "clean": (0, 1, 2), "derained_clean": (0, 1, 2)}
@@ -215,11 +229,13 @@ def test_a_run_with_two_detectors(tmp_path, detector, twin, capsys):
         main([*arguments(file, detector, out), *more, f"my twin={twin}"])
     printed = capsys.readouterr().out
     assert printed.index("detector tiny") < printed.index("detector my twin")
-    assert "no measurable difference between “nothing” (tiny), " in printed
+    assert "too few images to tell, 2 with" in printed
+    assert "\n2 of 3 images\n" in printed
     assert printed.endswith(f"report: {out / 'report.html'}\n")
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["schema"] == 1
     assert {row["detector"] for row in metrics["rows"]} == {"tiny", "my twin"}
+    assert metrics["images_total"] == 3
     assert metrics["matrix"]["detectors"] == ["tiny", "my twin"]
     assert metrics["matrix"]["verdicts"][0]["delta_mAP"] == 0
     assert metrics["config"]["detector"] == {"tiny": str(detector), "my twin": str(twin)}

@@ -172,18 +172,71 @@ def test_clean_images_have_their_own_sentence(delta, words):
 
 
 def test_headline_names_the_best_real_derainer_and_its_harm():
-    rows = [
-        *full_rows(),
-        row("derained", "weak", mean_ap=0.21, delta=0.05),
-        row("derained", "median", mean_ap=0.5, delta=0.3),
-    ]
+    rows = [*rivalled(0.1), row("derained", "weak", mean_ap=0.21, delta=0.05)]
     assert headline(rows) == (
         "prenet raises mAP by 18.7 points [16.1, 21.3], the best of 2 measured, "
         "but costs 3.4 points [1.9, 4.9] where there is no rain"
     )
-    assert "“median” does at least as well (+30.0 points)" in control_warning(judge(rows))
+    rows[1] = replace(rows[1], rival_change=Score(0.1, -0.01, 0.2))
+    assert "the highest of 2 measured but not clearly above weak, but costs" in headline(rows)
     assert control_warning(judge(full_rows())) == ""
     assert headline([row("rainy")]) == "No derainer was measured"
+
+
+def rivalled(lead, half=0.02):
+    """Return the rows of a run in which two others have lower mAP by `lead`."""
+    rows = full_rows()
+    change = Score(lead, lead - half, lead + half)
+    rivals = {"control": "median", "rival": "weak"}
+    rows[1] = replace(rows[1], control_change=change, rival_change=change, **rivals)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("lead", "effect", "banner", "words"),
+    [
+        (0.1, "helps", "", "It is 10.0 points [8.0, 12.0] above the control median."),
+        (0.02, "unclear", "prenet is not clearly better than the control “median” (+2.0 points ",
+         "Against the control median: +2.0 points [0.0, 4.0], no clear difference."),
+        (0.0200004, "helps", "", "[0.00004, 4.0]"),
+        (-0.1, "harms", "The control “median” does better than prenet (-10.0 points ",
+         "It is 10.0 points [8.0, 12.0] below the control median."),
+    ],
+)  # fmt: skip
+def test_banner_finding_and_mark_agree_on_the_control(lead, effect, banner, words):
+    """All three follow from one paired interval, unrounded."""
+    rows = rivalled(lead)
+    (one,) = judge(rows)
+    assert one.rival_effect == effect
+    assert words in one.text
+    warning = control_warning([one])
+    assert warning.startswith(banner)
+    assert bool(warning) == bool(banner)
+    marked = '<tr class="best">' in render_report(full_report(rows=rows, per_class=(), strips=()))
+    assert marked == (effect == "helps")
+
+
+def test_few_images_claim_nothing():
+    rows = [replace(one, images=8, boxes=31) for one in rivalled(0.1)]
+    assert headline(rows).startswith("Too few images to tell: 8 images with 31 boxes, where at ")
+    (one,) = judge(rows)
+    assert (one.effect, one.rival_effect, one.clean_effect) == ("unclear",) * 3
+    assert "on 8 images with 31 boxes: too few to tell" in one.text
+    assert control_warning([one]) == ""
+    assert "of mAP differs" not in rain_sentence(rows, "all")
+    page = render_report(full_report(rows=rows, per_class=(), strips=()))
+    assert 'class="tile' not in page
+    assert "verdict helps" not in page
+    boxes = [replace(one, boxes=31) for one in rows]
+    boxes = [replace(one, images=90) for one in boxes]
+    assert headline(boxes).startswith("Too few boxes to tell: 90 images with 31 boxes")
+
+
+def test_a_part_of_a_set_is_never_called_all():
+    page = Page(render_report(full_report(total=200))).text
+    assert "20 of 200 images" in page
+    assert "all images" not in page
+    assert "all images" in Page(render_report(full_report(total=20))).text
 
 
 def test_verdicts_come_by_condition_best_first_controls_last():
@@ -323,18 +376,6 @@ def test_restoration_is_hidden_without_psnr(whole):
 def test_pseudo_labels_are_named_as_such(whole):
     assert "Agreement, not accuracy" in render_report(full_report(pseudo_labels=True))
     assert "Agreement, not accuracy" not in whole
-
-
-def test_best_derainer_is_marked_once_per_condition():
-    rows = [
-        *full_rows(),
-        row("derained", "weak", mean_ap=0.21, delta=0.01),
-        *full_rows(condition="night"),
-        row("derained", "weak", "night", mean_ap=0.5, delta=0.3),
-    ]
-    page = render_report(full_report(rows=rows))
-    best = re.findall(r'<tr class="best">.*?</span>([^<]+)<', page)
-    assert [name.strip() for name in best] == ["prenet", "weak"]
 
 
 # The figures

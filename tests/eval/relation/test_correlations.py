@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from eval.relation.coefficients import permutation_p
 from eval.relation.correlations import Correlation, correlate
 from eval.relation.figures import condition_scatters, order_derainers, relation_figure
 from eval.relation.gains import (
@@ -128,7 +129,7 @@ def test_images_of_one_derainer():
 def test_why_there_is_no_correlation():
     two = correlate([gains("two", {"a": (1.0, 0.1), "b": (2.0, 0.2)})])
     assert find(two, "set")["note"] == "2 points: a correlation needs 3"
-    assert headline(two).endswith("2 points: a correlation needs 3")
+    assert headline(two) == "2 derainers are too few for a correlation: it takes 6"
     flat = {name: (1.0, number) for name, number in (("a", 0.1), ("b", 0.2), ("c", 0.3))}
     row = find(correlate([gains("flat", flat)]), "set")
     assert row["note"] == "the restoration gain is the same at all points"
@@ -154,14 +155,49 @@ def test_f1_of_images():
     assert f1_score(counts).tolist() == pytest.approx([2 / 3, 0.0, 0.0, 1.0])
 
 
+def test_p_is_the_share_of_orders_that_agree_as_well():
+    """On two sets a derainer keeps both its points: 3! orders of derainers, not 6! of points."""
+    table = correlate([gains("up", RISING), gains("too", RISING)])
+    assert find(table, "set", set_name="up")["spearman_p"] == pytest.approx(2 / 6)
+    assert find(table, "pooled")["spearman_p"] == pytest.approx(2 / 6)
+    assert find(table, "pooled")["n_derainers"] == 3
+    assert find(table, "set", "derainers and controls", set_name="up")["spearman_p"] is None
+    half = {name: gain for name, gain in RISING.items() if name != "c"}
+    assert (
+        find(correlate([gains("up", RISING), gains("half", half)]), "pooled")["spearman_p"] is None
+    )
+    x = np.random.default_rng(0).normal(size=(2, 6))
+    ours = permutation_p(x[:1], x[1:])
+    assert ours == pytest.approx(
+        stats.permutation_test(
+            (x[0],), lambda v: stats.spearmanr(v, x[1]).statistic, permutation_type="pairings"
+        ).pvalue
+    )
+
+
+def six(gain):
+    """Six derainers and a control whose detection gain follows a function of the other gain."""
+    return {name: (float(i), gain(i)) for i, name in enumerate("abcdef", start=1)} | {
+        "none": (0.0, 0.0)
+    }
+
+
 def test_sentences():
-    rising, falling = correlate([gains("up", RISING)]), correlate([gains("down", FALLING)])
-    noisy = correlate([gains("noisy", RISING, noise=1.0)])
+    rising = correlate([gains("up", six(lambda i: 0.1 * i))])
+    falling = correlate([gains("down", six(lambda i: 0.9 - 0.1 * i))])
+    noisy = correlate([gains("noisy", six(lambda i: 0.1 * i), noise=3.0)])
+    chance = correlate([gains("chance", six(lambda i: 0.1 * (i % 4)))])
+    assert headline(chance).startswith("No measurable relation of the gain of PSNR")
+    assert "over 6 points, p = 0.0028 by permutation of the 6 derainers" in headline(rising)
+    assert headline(correlate([gains("up", RISING)])) == (
+        "3 derainers are too few for a correlation: it takes 6"
+    )
+    assert caution(correlate([gains("up", RISING)])) == ""
     assert headline(rising).startswith("A larger gain of PSNR goes with a larger gain of mAP: ")
     assert headline(falling).startswith("A larger gain of PSNR goes with a smaller gain of mAP")
     assert headline(noisy).startswith("No measurable relation of the gain of PSNR")
     assert headline([]) == "No derainer was measured"
-    assert caution(rising).startswith("3 points are few.")
+    assert caution(rising).startswith("6 derainers are few.")
     rows = [row for values in (RISING, FALLING) for row in rows_of(values)]
     assert agreement_sentence(rows[:4]) == (
         "The derainer that gains most PSNR is the one that gains most mAP."

@@ -178,8 +178,8 @@ def test_the_terminal_shows_gains_and_correlations(sets, tmp_path, capsys):
     run(tmp_path, sets[:1], "--conditions", "night")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["set", "condition", "derainer"]
-    assert any(line.startswith("PSNR and mAP: Pearson ") for line in lines)
-    assert any("3 points are few" in line for line in lines)
+    assert "3 derainers are too few for a correlation: it takes 6" in lines
+    assert not any(line.startswith("PSNR and mAP: Pearson ") for line in lines)
     assert lines[-1].endswith("report.html")
 
 
@@ -200,14 +200,15 @@ def test_two_derainers_have_no_correlation(sets, tmp_path):
     assert set(over_derainers["note"]) == {"2 points: a correlation needs 3"}
     assert over_derainers[list(KINDS)].isna().all(axis=None)
     page = Page((tmp_path / "report.html").read_text())
-    assert "No correlation of restoration and detection: 2 points: a correlation needs 3" in (
-        page.text
-    )
+    assert "2 derainers are too few for a correlation: it takes 6" in page.text
 
 
-def test_few_derainers_are_joined_by_the_controls(sets, tmp_path, capsys):
-    run(tmp_path, sets[:1], derain=FILTERS[:1])
-    assert "over 3 points, controls included" in capsys.readouterr().out
+def test_controls_do_not_help_out_where_derainers_are_few(sets, tmp_path, capsys):
+    run(tmp_path, sets[:1], "--limit", "3", derain=FILTERS[:1])
+    assert "1 derainer is too few for a correlation" in capsys.readouterr().out
+    page = Page((tmp_path / "report.html").read_text())
+    assert "3 of 8 images" in page.text
+    assert "all images" not in page.text
 
 
 def test_one_image_has_no_interval(tmp_path):

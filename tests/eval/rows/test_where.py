@@ -9,7 +9,7 @@ from detection import attach
 from detection.timing import StageTimes
 from detection.yolo.harness import ValidationHarness
 from eval.detect.comparison import compare, row_specs
-from eval.detect.strips import select_strips
+from eval.detect.strips import seen_in, select_strips
 from eval.detect.table import Settings
 from eval.rows.cache import CachedDerainer
 from eval.rows.run import RowSpec, run_row
@@ -154,4 +154,6 @@ def test_the_difference_of_places_is_paired(tmp_path):
     assert network["psnr"] is None
     assert network["recovered"] is not None
     assert frame["delta_frame"] is None
-    assert "network-median" not in {strip.derainer for strip in select_strips(comparison, 0.25)}
+    assert "network-median" not in {
+        strip.derainer for strip in select_strips(seen_in(comparison, 0.25))
+    }
