@@ -22,7 +22,7 @@ from eval.footage.teacher import Teacher
 from eval.rows.cache import RowDerainer
 from eval.rows.derainers import Derainers
 from eval.rows.records import RecordFile
-from eval.street.detector import detector_weights
+from eval.street.detector import detector_file
 from eval.street.embedded import INPUT_SIZE
 from rainmer.background import prefetch
 from rainmer.cli import StageOptions, stage_options
@@ -37,7 +37,6 @@ from rainmer.stage.specs import DEFAULT_DERAINER
 
 __all__ = ["Bench", "FootageOptions", "Meter", "look_at_frames", "raise_unreadable", "set_up"]
 
-_EMBEDDED = "street"
 _GREY = np.full((64, 64, 3), 114, np.uint8)
 
 Meter: TypeAlias = Callable[[Sequence[Frame]], Sequence[Mapping[str, float]]]
@@ -118,11 +117,11 @@ def set_up(options: FootageOptions) -> Bench:
         limit=options.limit,
         stretch=options.stretch,
     )
-    weights = _weights(options.detector)
+    weights = detector_file(options.detector)
     detector = _load_detector(options, weights)
     teacher = None
     if options.teacher is not None:
-        file = _weights(options.teacher)
+        file = detector_file(options.teacher)
         teacher = Teacher(
             _load_detector(options, file), detector.names, options.teacher_conf, _fingerprint(file)
         )
@@ -144,11 +143,6 @@ def set_up(options: FootageOptions) -> Bench:
         folder=make_folder(options.out or Path("runs", "footage", name)),
         started=started,
     )
-
-
-def _weights(text: str) -> str:
-    """Return the file of a detector; `street` is the embedded one."""
-    return str(detector_weights()) if text == _EMBEDDED else text
 
 
 def _load_detector(options: FootageOptions, weights: str) -> YoloDetector:
