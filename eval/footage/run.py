@@ -261,7 +261,7 @@ def _record_file(bench: Bench, label: str) -> RecordFile[FrameRecord]:
         "" if bench.teacher is None else bench.teacher.fingerprint,
     ]
     if label == RAINY:
-        parts.append(bench.meter is not None)
+        parts.append(bench.meter and getattr(bench.meter, "fingerprint", "a meter"))
         return RecordFile(bench.folder / "rows", "rainy", parts, FrameRecord, is_valid)
     parts.append(bench.derainers[label].fingerprint)
     name = f"derained-{label}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from itertools import groupby
 
 import numpy as np
@@ -110,6 +109,7 @@ class Study:
         frames: The frames.
         shots: Their shots.
         inputs: Names of the inputs, `RAINY` first.
+        detections: For each input the detections in each frame, weak ones too.
         changes: For each derainer the change in each frame.
         bands: For each derainer its changes by confidence.
         rows: The numbers: all shots together, then each, if there are several.
@@ -120,6 +120,7 @@ class Study:
     frames: Sequence[FrameResult]
     shots: Sequence[Shot]
     inputs: Sequence[str]
+    detections: Mapping[str, Sequence[Detections]]
     changes: Mapping[str, Sequence[FrameChange]]
     bands: Mapping[str, Sequence[Band]]
     rows: Sequence[Row]
@@ -134,13 +135,6 @@ class Study:
     def tracked(self) -> bool:
         """Whether things were followed anywhere."""
         return any(shot.tracked for shot in self.shots)
-
-    @cached_property
-    def detections(self) -> Mapping[str, Sequence[Detections]]:
-        """For each input the detections in each frame, weak ones too."""
-        return {
-            name: [frame.inputs[name].detections for frame in self.frames] for name in self.inputs
-        }
 
     def row(self, derainer: str, shot: str = ALL) -> Row:
         """Return one row."""
@@ -191,13 +185,13 @@ def study_frames(frames: Sequence[FrameResult], inputs: Sequence[str], rules: Ru
             for pair in zip(detections[RAINY], detections[name], strict=True)
         ]
         for name in inputs
+        if name != RAINY
     }
     bands = {
         name: count_bands(
             list(zip(detections[RAINY], detections[name], changes[name], strict=True)), rules.conf
         )
-        for name in inputs
-        if name != RAINY
+        for name in changes
     }
     rows = [
         row
@@ -211,7 +205,7 @@ def study_frames(frames: Sequence[FrameResult], inputs: Sequence[str], rules: Ru
             name: [as_detections(frame.inputs[name].labels) for frame in frames] for name in inputs
         }
         teaching = compare_with_teacher(labels, detections, every, rules, rules.taught)
-    return Study(rules, frames, shots, inputs, changes, bands, rows, teaching)
+    return Study(rules, frames, shots, inputs, detections, changes, bands, rows, teaching)
 
 
 def _places(shots: Sequence[Shot]) -> list[tuple[str, IntArray]]:
@@ -281,7 +275,8 @@ def _rows(
     for name, whole in series.items():
         own = rainy if name == RAINY else whole.select(chosen)
         values, differences = compare_series(rainy, own, blocks, rules)
-        here = [changes[name][i] for i in chosen]
+        here = [changes[name][i] for i in chosen] if name != RAINY else []
+        gained = sum(len(change.gained) for change in here)
         records = [frames[i].inputs[name] for i in chosen]
         derain_ms = [r.derain_ms for r in records if r.derain_ms is not None]
         yield Row(
@@ -293,8 +288,8 @@ def _rows(
             tracks=len(own.starts),
             values=values,
             changes=differences,
-            kept=sum(len(change.kept) for change in here),
-            gained=sum(len(change.gained) for change in here),
+            kept=int(own.detections.sum()) - gained,
+            gained=gained,
             lost=sum(len(change.lost) for change in here),
             raised=sum(len(change.raised) for change in here),
             lowered=sum(len(change.lowered) for change in here),

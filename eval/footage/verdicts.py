@@ -80,7 +80,7 @@ _MEANINGS = {
         "else."
     ),
     "more flicker, no more steady detections": (
-        "What it adds does not last, as false detections do not: it probably harms."
+        "What it adds does not last, as false detections do not: it may do harm."
     ),
     "more steady detections, but more flicker too": (
         "It adds things that last and things that do not: only labels can weigh them up."
