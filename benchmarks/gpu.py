@@ -12,8 +12,8 @@ that they work.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
+import itertools
 import json
 import os
 import statistics
@@ -29,19 +29,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.kernels import kernel_cases
 from benchmarks.measuring import PUBLISHED, alternate, build, gemm_rate, read_rate, synchronize
-from rainmer import Derainer, models
+from rainmer import Derainer, kernels, models
 from rainmer.cli import make_parser, positive_int, run_command
 from rainmer.device import resolve_device
 from rainmer.errors import RainmerError
 from rainmer.files import append_line, make_folder, write_text
 from rainmer.rain import RainRenderer, rain_config
 from rainmer.stage.specs import DEFAULT_DERAINER
-from rainmer.train.config import OptimiserConfig, Stage, TrainConfig
-from rainmer.train.loader import Loader, sample_shape
-from rainmer.train.mixture import Batch, Mixture
-from rainmer.train.sources import RainChoice, RenderedConfig, RenderedSource, Source
-from rainmer.train.step import Trainer
+from rainmer.train.config import Stage
+from rainmer.train.mixture import Mixture
 
 __all__ = ["PARTS", "Bench", "main"]
 
@@ -177,36 +175,42 @@ def _environment(bench: Bench) -> None:
 
 def _stage(bench: Bench) -> None:
     """Time the stage: frames on the device, then arrays, at each size and precision."""
+    choices = (True, False) if bench.on_gpu else (True,)  # CPUs have no graphs
     for size_hw in bench.sizes_hw:
-        for precision in bench.precisions:
-            derainer = Derainer(DEFAULT_DERAINER, bench.device, precision)  # type: ignore[arg-type]
-            for batch in (1, 8):
-                frames = _random_frames(batch, size_hw, bench.device)
-                call = functools.partial(derainer, frames)
-                bench.record(
-                    "stage",
-                    size=_size(size_hw),
-                    precision=precision,
-                    batch=batch,
-                    kind="tensor",
-                    first_ms=bench.first_ms(call),
-                    ms=bench.time_ms(call),
-                )
+        for precision, graphs, batch in itertools.product(bench.precisions, choices, (1, 8)):
+            derainer = _derainer(bench, precision, graphs=graphs)
+            frames = _random_frames(batch, size_hw, bench.device)
+            call = functools.partial(derainer, frames)
+            bench.record(
+                "stage",
+                size=_size(size_hw),
+                precision=precision,
+                graphs=graphs,
+                batch=batch,
+                kind="tensor",
+                first_ms=bench.first_ms(call),
+                ms=bench.time_ms(call),
+            )
+        derainer = _derainer(bench, bench.precisions[0])
         arrays = list(_random_frames(8, size_hw, torch.device("cpu")).permute(0, 2, 3, 1).numpy())
         bench.record(
             "stage",
             size=_size(size_hw),
-            precision=precision,
+            precision=derainer.precision,
             batch=8,
             kind="arrays",
             ms=bench.time_ms(lambda: derainer(arrays)),  # noqa: B023 (called at once)
         )
 
 
+def _derainer(bench: Bench, precision: str, *, graphs: bool = True) -> Derainer:
+    return Derainer(DEFAULT_DERAINER, bench.device, precision, graphs=graphs)  # type: ignore[arg-type]
+
+
 def _equality(bench: Bench) -> None:
     """Compare the stage with the CPU: the largest and the mean difference in levels of 255."""
     frame = _random_frames(1, bench.sizes_hw[0], torch.device("cpu"))
-    expected = Derainer(DEFAULT_DERAINER, "cpu")(frame).float()
+    expected = Derainer(DEFAULT_DERAINER, "cpu", "fp32")(frame).float()
     for precision in bench.precisions:
         derainer = Derainer(DEFAULT_DERAINER, bench.device, precision)  # type: ignore[arg-type]
         difference = (derainer(frame).float() - expected).abs()
@@ -219,53 +223,37 @@ def _equality(bench: Bench) -> None:
 
 
 def _training(bench: Bench) -> None:
-    """Time steps on prepared batches, and on batches rendered while training."""
+    """Time steps on prepared batches, and count crops that are rendered while training."""
+    from benchmarks.training import crops_per_s, fed_trainer, rainy_scenes
+
     shapes = ((128, 32, 4), (256, 32, 1)) if bench.on_gpu else ((32, 2, 2),)
-    network = models.load(DEFAULT_DERAINER).to(bench.device).train()
-    network.to(memory_format=torch.channels_last)
+    seconds = 8.0 if bench.on_gpu else 0.2
     with tempfile.TemporaryDirectory() as folder:
-        mixture = Mixture([_source(bench, Path(folder))], seed=0)
+        window, scenes = (288, 16) if bench.on_gpu else (64, 2)
+        source = rainy_scenes(Path(folder), scenes=scenes, window=window, images=bench.images)
         for crop, frames, crops in shapes:
             stage = Stage(steps=10_000, crop=crop, batch=frames, crops_per_frame=crops)
-            precision = "bf16" if bench.on_gpu else "fp32"
-            optimiser = OptimiserConfig(lr=1e-6, warmup=0)
-            config = TrainConfig(
-                name="benchmark",
-                variant="chralpha",
-                stages=(stage,),
-                precision=precision,  # type: ignore[arg-type]
-                optimiser=optimiser,
-            )
-            trainer = Trainer(network, config)
-            loader = Loader(mixture, threads=max(1, (os.cpu_count() or 2) - 1))
-            shape = sample_shape(stage, query=128, negatives=1)
-            numbers = (range(i * frames, (i + 1) * frames) for i in range(10_000))
-            with contextlib.closing(loader):
-                _time_training(bench, trainer, loader.batches(numbers, shape), crop)
-
-
-def _time_training(bench: Bench, trainer: Trainer, batches: object, crop: int) -> None:
-    coming = iter(batches)  # type: ignore[call-overload]
-    kept = [next(coming) for _ in range(4)]
-    trainer.fill_archives(kept)
-    crops = len(kept[0].rainy)
-    first_ms = bench.first_ms(lambda: trainer.step(kept[:1]))
-    step_ms = bench.time_ms(lambda: trainer.step(kept[:1]), _SLOW_ROUNDS)
-
-    def fed() -> None:
-        batch: Batch = next(coming)
-        trainer.step([batch])
-
-    fed_ms = bench.time_ms(fed, _SLOW_ROUNDS)
-    bench.record(
-        "training",
-        crop=crop,
-        crops=crops,
-        first_ms=first_ms,
-        step_ms=step_ms,
-        fed_step_ms=fed_ms,
-        fed_crops_per_s=round(1e3 * crops / fed_ms, 1),
-    )
+            with fed_trainer(Mixture([source], seed=0), stage, bench.device) as (trainer, batches):
+                kept = [next(batches)]
+                step = functools.partial(trainer.step, kept)
+                first_ms = bench.first_ms(step)
+                step_ms = bench.time_ms(step, _SLOW_ROUNDS)
+                bench.record(
+                    "training",
+                    crop=crop,
+                    crops=len(kept[0].rainy),
+                    first_ms=first_ms,
+                    step_ms=step_ms,
+                    fed_crops_per_s=crops_per_s(
+                        batches,
+                        lambda batch: trainer.step([batch]),
+                        seconds,
+                        bench.device,
+                    ),
+                    loaded_crops_per_s=crops_per_s(
+                        batches, lambda batch: None, seconds, bench.device
+                    ),
+                )
 
 
 def _pipeline(bench: Bench) -> None:
@@ -293,7 +281,7 @@ def _kernels(bench: Bench) -> None:
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if bench.on_gpu else [])]
     precision = "bf16" if bench.on_gpu else "fp32"
-    derainer = Derainer(DEFAULT_DERAINER, bench.device, precision)  # type: ignore[arg-type]
+    derainer = _derainer(bench, precision, graphs=False)  # each kernel with its operator
     frames = _random_frames(4, bench.sizes_hw[0], bench.device)
     derainer(frames)
     with profile(activities=activities) as profiler:
@@ -310,6 +298,31 @@ def _kernels(bench: Bench) -> None:
             calls=event.count,
             ms=round(taken_us / 1e3, 3),
             share=round(taken_us / max(total_us, 1e-9), 3),
+        )
+
+
+def _triton(bench: Bench) -> None:
+    """Time each kernel of `rainmer.kernels` and its twin; GB/s are those of the kernel's bytes."""
+    dtype = torch.bfloat16 if bench.on_gpu else torch.float32
+    repeats = 20 if bench.on_gpu else 1  # or else the wait for the device would weigh too much
+
+    def repeated(call: Callable[[], object]) -> Callable[[], object]:
+        return lambda: [call() for _ in range(repeats)]
+
+    for case in kernel_cases(bench.device, bench.sizes_hw[0], dtype):
+        with torch.inference_mode():
+            first_ms = bench.first_ms(case.call)  # compiles
+            us = 1e3 * bench.time_ms(repeated(case.call)) / repeats
+            with kernels.twins_only():
+                twin_us = 1e3 * bench.time_ms(repeated(case.twin or case.call)) / repeats
+        bench.record(
+            "triton",
+            kernel=case.name,
+            shape="x".join(map(str, case.shape)),
+            first_ms=first_ms,
+            us=round(us, 1),
+            twin_us=round(twin_us, 1),
+            gbyte_per_s=round(case.moved / us / 1e3, 1),
         )
 
 
@@ -393,6 +406,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "training": _training,
     "pipeline": _pipeline,
     "kernels": _kernels,
+    "triton": _triton,
     "networks": _networks,
     "rendering": _rendering,
     "peaks": _peaks,
@@ -411,21 +425,6 @@ def _random_frames(count: int, size_hw: tuple[int, int], device: torch.device) -
 
 def _size(size_hw: tuple[int, int]) -> str:
     return f"{size_hw[1]}x{size_hw[0]}"
-
-
-def _source(bench: Bench, folder: Path) -> Source:
-    """Return photos in rain, or drawn scenes if no photos are given."""
-    from eval.street import draw_scene
-    from rainmer.frames.images import write_image
-
-    images = bench.images
-    if images is None:
-        images = folder
-        for i in range(16 if bench.on_gpu else 2):
-            write_image(folder / f"{i}.png", draw_scene(i, night=bool(i % 2)).image)
-    rain = {name: RainChoice() for name in ("day-heavy", "night-heavy", "streaks", "none")}
-    window = 288 if bench.on_gpu else 64
-    return RenderedSource("photos", RenderedConfig(images=str(images), rain=rain, window=window))
 
 
 if __name__ == "__main__":

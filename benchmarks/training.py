@@ -5,26 +5,42 @@ python -m benchmarks.training --crop 64 --batch 2
 Both take turns in one process: the same initial weights, the same random crops, the whole step of
 `rainmer.train.step.Trainer` (forward, losses, backward, clipping, Adam). With views, the momentum
 encoder also encodes positives and negatives, with the same blocks. Medians over rounds.
+
+python -m benchmarks.training --feed 0 1 2 --seconds 20
+
+counts instead the crops that loading gives in a second, rain rendered, with so many processes (0: a
+thread for each CPU but one), and those that a training of `rainmer-s` takes from them.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import itertools
 import json
 import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
-from benchmarks.measuring import PUBLISHED, alternate, build, median_ratio
+from benchmarks.measuring import PUBLISHED, alternate, build, median_ratio, synchronize
 from benchmarks.plain import plain
 from eval.report.files import describe_environment
-from rainmer.cli import make_parser, positive_int, run_command
-from rainmer.device import resolve_device
+from eval.street import draw_scene
+from rainmer import models
+from rainmer.cli import make_parser, non_negative_int, positive_int, run_command
+from rainmer.device import resolve_device, usable_cpus
 from rainmer.files import write_text
-from rainmer.train.config import Stage, TrainConfig
-from rainmer.train.mixture import Batch
+from rainmer.frames.images import write_image
+from rainmer.stage.specs import DEFAULT_DERAINER
+from rainmer.train.config import DataConfig, OptimiserConfig, Stage, TrainConfig
+from rainmer.train.loader import Loader, loader_processes, sample_shape
+from rainmer.train.mixture import Batch, Mixture
+from rainmer.train.sources import RainChoice, RenderedConfig, RenderedSource
 from rainmer.train.step import Trainer
 
 _QUERY = 128
@@ -36,6 +52,9 @@ def main() -> None:
     options = _parse()
     device = resolve_device(options.device)
     torch.set_num_threads(options.threads)
+    if options.feed is not None:
+        _compare_feeds(options, device)
+        return
     rows = []
     print(f"crops {options.crop}, batch {options.batch}, {device}, {options.threads} threads")
     parts = ((0.0, "restoration only"), (0.1, "with views"))
@@ -63,6 +82,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=positive_int, default=3)
     parser.add_argument("--threads", type=positive_int, default=torch.get_num_threads())
     parser.add_argument("--device", default=None)
+    parser.add_argument(
+        "--feed", type=non_negative_int, nargs="+", metavar="N", help="loading processes to try"
+    )
+    parser.add_argument("--seconds", type=positive_int, default=20, help="of each rate of --feed")
     parser.add_argument("--out", type=Path, metavar="JSON")
     return parser.parse_args()
 
@@ -93,6 +116,97 @@ def _measure(
         options.rounds,
         device,
     )
+
+
+def _compare_feeds(options: argparse.Namespace, device: torch.device) -> None:
+    """Print and write the rates of each number of processes."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        mixture = Mixture([rainy_scenes(Path(folder), scenes=8, window=options.crop * 2)], seed=0)
+        for count in options.feed:
+            stage = Stage(steps=10_000, crop=options.crop, batch=options.batch, crops_per_frame=4)
+            with fed_trainer(mixture, stage, device, count) as (trainer, batches):
+                loaded = crops_per_s(batches, lambda batch: None, options.seconds, device)
+                trained = crops_per_s(
+                    batches,
+                    lambda batch: trainer.step([batch]),
+                    options.seconds,
+                    device,
+                )
+            rows.append({"processes": count, "loaded": loaded, "trained": trained})
+            print(f"{count} processes: {loaded} crops/s loaded, {trained} trained", flush=True)
+    if options.out:
+        facts = {"crop": options.crop, "batch": options.batch, "crops_per_frame": 4}
+        result = {"environment": describe_environment(device), **facts, "rows": rows}
+        write_text(options.out, json.dumps(result, indent=2) + "\n")
+
+
+def rainy_scenes(
+    folder: Path, *, scenes: int, window: int, images: Path | None = None
+) -> RenderedSource:
+    """Return photos in rain of several kinds, or drawn scenes if no photos are given."""
+    if images is None:
+        images = folder
+        for i in range(scenes):
+            write_image(folder / f"{i}.png", draw_scene(i, night=bool(i % 2)).image)
+    rain = {name: RainChoice() for name in ("day-heavy", "night-heavy", "streaks", "none")}
+    return RenderedSource("photos", RenderedConfig(images=str(images), rain=rain, window=window))
+
+
+@contextlib.contextmanager
+def fed_trainer(
+    mixture: Mixture, stage: Stage, device: torch.device, processes: int | None = None
+) -> Iterator[tuple[Trainer, Iterator[Batch]]]:
+    """Give a training of `rainmer-s` and its batches, loaded ahead.
+
+    Args:
+        mixture: The samples.
+        stage: Their sizes.
+        device: In bfloat16 on a GPU.
+        processes: Loading processes; 0: threads; None: as a training chooses.
+    """
+    network = models.load(DEFAULT_DERAINER).to(device).train()
+    network.to(memory_format=torch.channels_last)
+    data = DataConfig(negatives=1, processes="auto" if processes is None else processes)
+    config = TrainConfig(
+        name="benchmark",
+        variant="chralpha",
+        data=data,
+        stages=(stage,),
+        precision="fp32" if device.type == "cpu" else "bf16",
+        optimiser=OptimiserConfig(lr=1e-6, warmup=0),
+    )
+    trainer = Trainer(network, config)
+    loader = Loader(
+        mixture,
+        threads=max(1, usable_cpus() - 1),
+        processes=loader_processes(data, device),
+        pin=device.type == "cuda",
+    )
+    starts = itertools.count(0, stage.batch)
+    numbers = (range(start, start + stage.batch) for start in starts)
+    shape = sample_shape(stage, data.query, data.negatives)
+    with contextlib.closing(loader), contextlib.closing(loader.batches(numbers, shape)) as batches:
+        trainer.fill_archives([next(batches) for _ in range(1 + data.negatives)])
+        yield trainer, batches
+
+
+def crops_per_s(
+    batches: Iterator[Batch], use: Callable[[Batch], object], seconds: float, device: torch.device
+) -> float:
+    """Use batches for some time, and return crops a second.
+
+    As much time passes uncounted before, because what was loaded ahead is no rate.
+    """
+    for _ in range(2):
+        crops, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            batch = next(batches)
+            use(batch)
+            crops += len(batch.rainy)
+        synchronize(device)
+        rate = crops / (time.perf_counter() - started)
+    return round(rate, 1)
 
 
 def _random_batch(count: int, crop: int) -> Batch:

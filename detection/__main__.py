@@ -57,11 +57,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _find_sources(options: DetectionOptions) -> list[Source]:
+    device = resolve_device(options.device) if options.hardware_decoding else None
+    # Elsewhere frames are needed as arrays.
+    stays = device is not None and device.type == "cuda" and options.where == "frame"
     return find_sources(
         options.source,
         options.out,
         stretch=options.stretch,
         hardware=options.hardware_decoding,
+        device=device if stays else None,
         live=options,
         limit=options.limit,
     )
@@ -122,6 +126,7 @@ def _settings(options: DetectionOptions, derainer: Derainer | PrecomputedResults
     }
     settings = {key: value for key, value in vars(options).items() if key not in left_out}
     settings["source"] = [shown_address(source) for source in options.source]
+    settings["precision"] = getattr(derainer, "precision", options.precision)  # what auto chose
     return {**settings, "derainer": derainer.name, "fingerprint": derainer.fingerprint}
 
 

@@ -24,15 +24,16 @@ from detection.types import (
 from rainmer import Derainer
 from rainmer.background import End, interleave
 from rainmer.errors import RainmerError
-from rainmer.frames.arrays import Download, Frame, upload
-from rainmer.frames.video import VideoFrame
+from rainmer.frames.arrays import Download, Frame, download, upload
+from rainmer.frames.video import DeviceFrame, VideoFrame
 
 __all__ = ["STAGES", "Pipeline", "Processed", "StreamError"]
 
 STAGES = ("upload", "derain", "letterbox", "detect")
 """The steps of a pipeline that are timed."""
 
-Source = Iterable[Frame | tuple[str, Frame] | SourceFrame | VideoFrame]
+Picture = Frame | Tensor
+Source = Iterable[Picture | tuple[str, Picture] | SourceFrame | VideoFrame | DeviceFrame]
 
 
 class StreamError(RainmerError):
@@ -54,7 +55,7 @@ class Processed:
 
     Attributes:
         name: Name of the frame, or its number.
-        frame: The rainy frame (H, W, 3), uint8, RGB.
+        size_hw: (height, width) of the frame.
         detections: The detections in `derained`.
         stage_ms: The frame's share of its batch's time in each of `STAGES`, in ms. If frames do not
             stay on a device, `derain` includes the upload. If the detector does not report its
@@ -63,14 +64,20 @@ class Processed:
     """
 
     name: str
-    frame: Frame
+    size_hw: tuple[int, int]
     detections: Detections
     stage_ms: Mapping[str, float]
+    _rainy: Callable[[], Frame] = field(repr=False)
     _derained: Callable[[], Frame] = field(repr=False)
     number: int | None = None
     time_s: float | None = None
     duration_s: float | None = None
     captured: float | None = None
+
+    @property
+    def frame(self) -> Frame:
+        """The rainy frame (H, W, 3), uint8, RGB; downloaded with its batch if it is on a GPU."""
+        return self._rainy()
 
     @property
     def derained(self) -> Frame:
@@ -127,12 +134,12 @@ class Pipeline:
         self._stays_on_device = _stays_on_device(derainer, detector, on_device)
 
     def __call__(
-        self, frames: Sequence[Frame], names: Sequence[str] | None = None
+        self, frames: Sequence[Picture], names: Sequence[str] | None = None
     ) -> list[Detections]:
-        """Derain frames (H, W, 3), uint8, RGB, of any sizes, and detect in them.
+        """Derain frames, uint8, RGB, of any sizes, and detect in them.
 
         Args:
-            frames: The frames.
+            frames: Arrays (H, W, 3), or tensors (3, H, W) on the derainer's device.
             names: Their file names, for derainers that need them.
 
         Returns:
@@ -142,7 +149,7 @@ class Pipeline:
 
     def process(
         self,
-        frames: Sequence[Frame],
+        frames: Sequence[Picture],
         names: Sequence[str] | None = None,
         *,
         download: bool = False,
@@ -150,7 +157,7 @@ class Pipeline:
         """Derain frames, detect in them, and return both; see `Processed`.
 
         Args:
-            frames: Frames (H, W, 3), uint8, RGB, of any sizes.
+            frames: As of `__call__`.
             names: Their file names, for derainers that need them.
             download: Start downloading `Processed.derained` while the GPU detects.
         """
@@ -181,9 +188,9 @@ class Pipeline:
         """Process a source of frames in batches, while a thread decodes the next ones.
 
         Args:
-            source: Frames (H, W, 3), uint8, RGB, pairs of name and frame, or `SourceFrame`: a
-                `rainmer.frames.video.VideoReader`, a generator, a list. Frames without names are
-                counted.
+            source: Frames (see `__call__`), pairs of name and frame, or `SourceFrame`: a
+                `rainmer.frames.video.VideoReader` or `DeviceReader`, a generator, a list. Frames
+                without names are counted.
             batch: Maximum number of frames at once.
             ahead: Maximum number of decoded frames that wait; None: two batches.
             live: Do not wait for a batch to fill; process the frames that have arrived.
@@ -266,9 +273,10 @@ class Pipeline:
         if errors:
             raise StreamError(errors) from next(iter(errors.values()))
 
-    def _process_arrays(self, frames: Sequence[Frame], names: list[str]) -> list[Processed]:
+    def _process_arrays(self, given: Sequence[Picture], names: list[str]) -> list[Processed]:
+        frames = [download(f[None])[0] if isinstance(f, Tensor) else f for f in given]
         with Stopwatch() as deraining:
-            derained = call_derainer(self.derainer, list(frames), names)
+            derained = call_derainer(self.derainer, frames, names)
         with Stopwatch() as detecting:
             detections = self.detector(derained)
         count = len(frames)
@@ -276,20 +284,27 @@ class Pipeline:
             0.0, deraining.elapsed_ms / count, detecting.elapsed_ms / count, self._speed()
         )
         return [
-            Processed(name, frame, boxes, stage_ms, functools.partial(_same, result))
+            Processed(
+                name,
+                _size_hw(frame),
+                boxes,
+                stage_ms,
+                functools.partial(_same, frame),
+                functools.partial(_same, result),
+            )
             for name, frame, boxes, result in zip(names, frames, detections, derained, strict=True)
         ]
 
     def _process_on_device(
-        self, frames: list[Frame], names: list[str], download: bool
+        self, frames: list[Picture], names: list[str], download: bool
     ) -> list[Processed]:
         """Process frames of one size on the derainer's device, at most one of its batches."""
         derainer = cast(Derainer, self.derainer)
         with Stopwatch(derainer.device) as uploading:
-            rainy = upload(frames, derainer.device)
+            rainy = _on_device(frames, derainer.device)
         with Stopwatch(derainer.device) as deraining:
             derained = call_derainer(derainer, rainy, names)
-        held = _HeldBatch(derained)
+        held, decoded = _HeldBatch(derained), _HeldBatch(rainy)
         if download:
             held.start_download()
         with Stopwatch(derainer.device) as detecting:
@@ -303,7 +318,16 @@ class Pipeline:
             self._speed(),
         )
         return [
-            Processed(name, frame, boxes, stage_ms, functools.partial(held.frame, i))
+            Processed(
+                name,
+                _size_hw(frame),
+                boxes,
+                stage_ms,
+                functools.partial(decoded.frame, i)
+                if isinstance(frame, Tensor)
+                else functools.partial(_same, frame),
+                functools.partial(held.frame, i),
+            )
             for i, (name, frame, boxes) in enumerate(zip(names, frames, detections, strict=True))
         ]
 
@@ -342,7 +366,7 @@ def _named(source: Source) -> Iterator[SourceFrame]:
     for i, item in enumerate(source):
         if isinstance(item, SourceFrame):
             yield item
-        elif isinstance(item, VideoFrame):
+        elif isinstance(item, VideoFrame | DeviceFrame):
             name = str(item.number)
             yield SourceFrame(name, item.image, item.number, item.time_s, item.duration_s)
         elif isinstance(item, tuple):
@@ -362,11 +386,24 @@ def _is_admitted(
     return admit is None or isinstance(item, End) or admit(stream, item)
 
 
-def _of_one_size(frames: Sequence[Frame], most: int) -> Iterator[list[int]]:
-    """Yield the indices of frames of equal shape, at most `most` at a time."""
-    by_shape: dict[tuple[int, ...], list[int]] = {}
+def _on_device(frames: list[Picture], device: torch.device) -> Tensor:
+    """Stack frames of one kind and size as (B, 3, H, W) on a device."""
+    tensors = [frame for frame in frames if isinstance(frame, Tensor)]
+    if tensors:
+        return torch.stack(tensors).to(device)
+    return upload([frame for frame in frames if not isinstance(frame, Tensor)], device)
+
+
+def _size_hw(frame: Picture) -> tuple[int, int]:
+    height, width = frame.shape[-2:] if isinstance(frame, Tensor) else frame.shape[:2]
+    return height, width
+
+
+def _of_one_size(frames: Sequence[Picture], most: int) -> Iterator[list[int]]:
+    """Yield the indices of frames of equal kind and shape, at most `most` at a time."""
+    by_shape: dict[tuple[object, ...], list[int]] = {}
     for i, frame in enumerate(frames):
-        by_shape.setdefault(frame.shape, []).append(i)
+        by_shape.setdefault((type(frame), *frame.shape), []).append(i)
     for indices in by_shape.values():
         for start in range(0, len(indices), most):
             yield indices[start : start + most]

@@ -42,7 +42,7 @@ class SourceFrame(NamedTuple):
 
     Attributes:
         name: Its name, for records and for derainers that need names.
-        image: uint8 (H, W, 3), RGB.
+        image: uint8, RGB: an array (H, W, 3), or a tensor (3, H, W) on a device.
         number: Its number in a video or stream.
         time_s: When it is shown, in seconds since the start of the video or stream.
         duration_s: How long it is shown, in seconds.
@@ -50,7 +50,7 @@ class SourceFrame(NamedTuple):
     """
 
     name: str
-    image: Frame
+    image: Frame | Tensor
     number: int | None = None
     time_s: float | None = None
     duration_s: float | None = None

@@ -68,7 +68,8 @@ def add_detector_options(parser: argparse.ArgumentParser, *, several: bool = Fal
         metavar="WEIGHTS",
         nargs="+" if several else None,
         help="whatever ultralytics loads; its .pt files run code when loaded, so trust them; "
-        f"default: the embedded detector{_SEVERAL if several else ''}",
+        "street and street-rain are the embedded ones, trained on dry and on rainy scenes; "
+        f"default: street{_SEVERAL if several else ''}",
     )
     parser.add_argument(
         "--allow-download", action="store_true", help="fetch published detector weights by name"

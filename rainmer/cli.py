@@ -57,7 +57,7 @@ class StageOptions:
     """Options of `add_stage_options`, named like the arguments of `rainmer.Derainer`."""
 
     device: str | None
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
     batch: int
     tile: int | None
     overlap: int
@@ -90,11 +90,26 @@ def make_parser(prog: str, description: str, example: str) -> argparse.ArgumentP
     )
 
 
-def add_stage_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the derainer stage."""
+def add_stage_options(parser: argparse.ArgumentParser, precision: str = "auto") -> None:
+    """Add the options of the derainer stage.
+
+    Args:
+        parser: The command's parser.
+        precision: The default of `--precision`: `fp32` where numbers are measured.
+    """
     group = parser.add_argument_group("derainer stage")
     group.add_argument("--device", default=None, help="cpu, cuda, cuda:1, mps; default: the best")
-    group.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+    reason = (
+        "bf16 where the device and the network have it, else fp32"
+        if precision == "auto"
+        else "the same numbers on all machines; auto takes bf16 where it is fast"
+    )
+    group.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default=precision,
+        help=f"default: {precision}, {reason}",
+    )
     group.add_argument("--batch", type=positive_int, default=8, metavar="N", help="frames at once")
     group.add_argument(
         "--tile", type=positive_int, metavar="PX", help="side of tiles; default: whole frames"

@@ -1,4 +1,4 @@
-"""Choice of the device, and of the number of CPU threads."""
+"""Choice of the device, what it computes in, and the number of CPU threads."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ import torch
 
 from rainmer.errors import RainmerError
 
-__all__ = ["frames_at_once", "resolve_device", "survive_forks", "usable_cpus", "use_threads"]
+__all__ = [
+    "frames_at_once",
+    "has_native_bf16",
+    "resolve_device",
+    "survive_forks",
+    "usable_cpus",
+    "use_threads",
+]
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROCESS_CGROUPS = Path("/proc/self/cgroup")
+_NARROW_CPUS = ("NO AVX", "DEFAULT", "AVX2")  # or told to be, by ATEN_CPU_CAPABILITY
 _PARALLEL_SIZE = 1 << 20  # elements from which torch uses all threads
 _LARGE_FRAME = 640 * 360  # pixels
 
@@ -41,6 +49,19 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
     if device.type not in _DEVICE_TYPES:
         raise RainmerError(f"no device {name!r} here: use {', '.join(_DEVICE_TYPES)}")
     return device
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Tell whether a device has instructions for bfloat16, so that networks run faster in it.
+
+    GPUs of NVIDIA from Ampere on and those of AMD have them, and CPUs with AVX512-BF16 or AMX.
+    """
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() in _NARROW_CPUS:
+        return False
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def frames_at_once(batch: int, size_hw: tuple[int, int], device: object) -> int:

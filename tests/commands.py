@@ -28,6 +28,7 @@ COMMANDS = (
     "rainmer.views",
     "detection",
     "eval.detect",
+    "eval.footage",
     "eval.relation",
     "eval.restore",
     "eval.sets",

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from detection.run.addresses import is_live
 from detection.run.live import Live, LiveOptions
 from detection.types import SourceFrame
@@ -15,7 +17,14 @@ from rainmer.errors import ImageError
 from rainmer.frames.images import read_image
 from rainmer.frames.inputs import Input, find_inputs, real_path
 from rainmer.frames.levels import Stretch
-from rainmer.frames.video import DEFAULT_FPS, VideoInfo, is_video, open_video
+from rainmer.frames.video import (
+    DEFAULT_FPS,
+    DeviceReader,
+    VideoInfo,
+    VideoReader,
+    is_video,
+    open_video,
+)
 
 __all__ = ["Images", "Live", "Source", "Video", "find_sources"]
 
@@ -54,6 +63,7 @@ class Video:
         name: Name of its results.
         path: The file.
         hardware: See `VideoReader`.
+        device: Where frames are decoded and stay, if possible; None: frames are arrays.
 
     Attributes:
         info: What the file tells about itself; None if it cannot be read.
@@ -62,6 +72,7 @@ class Video:
     name: str
     path: Path
     hardware: bool = False
+    device: torch.device | None = None
     failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -87,7 +98,10 @@ class Video:
     def __iter__(self) -> Iterator[SourceFrame]:
         """Yield the frames in order; add to `failures` if the video cannot be read in full."""
         try:
-            reader = open_video(self.path, hardware=self.hardware)
+            if self.device is not None:
+                reader: DeviceReader | VideoReader = DeviceReader(self.path, self.device)
+            else:
+                reader = open_video(self.path, hardware=self.hardware)
         except ImageError as error:
             self.failures.append(str(error))
             return
@@ -114,6 +128,7 @@ def find_sources(
     *,
     stretch: Stretch | None = None,
     hardware: bool = False,
+    device: torch.device | None = None,
     live: LiveOptions | None = None,
     limit: int | None = None,
 ) -> list[Source]:
@@ -124,6 +139,7 @@ def find_sources(
         out: Folder of the results, which is not searched.
         stretch: How images of more than 8 bits are read, see `read_image`.
         hardware: Decode videos on a GPU that can.
+        device: See `Video`.
         live: How cameras and streams are read.
         limit: Most frames of each of those.
 
@@ -142,7 +158,7 @@ def find_sources(
     images = [(name, path) for name, path in files if not is_video(path)]
     named = [a for a in arguments if not is_live(a)]
     folders = [Images(_name_of(named), images, stretch)] if images else []
-    videos = [Video(name, path, hardware) for name, path in files if is_video(path)]
+    videos = [Video(name, path, hardware, device) for name, path in files if is_video(path)]
     lives = [Live(address, live or LiveOptions(), limit) for address in addresses]
     _tell_apart([*folders, *lives], {video.name for video in videos})
     return [*folders, *videos, *lives]

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             results that cannot be read or written.
     """
     options = _parse(argv)
-    config, detector = read_config(options.config, options.changes)
+    config, detector = read_config(options.config, options.all_changes)
     out = options.out or _FOLDER / config.name
     with process_group(resolve_device(options.device)) as device:
         weights = train(

@@ -98,7 +98,7 @@ def _parse(argv: Sequence[str] | None) -> DetectOptions:
     )
     parser.add_argument("--no-breakdown", action="store_true", help="leave errors by kind out")
     add_run_options(parser, out="runs/detect/SET-DETECTOR", limit="images")
-    add_stage_options(parser)
+    add_stage_options(parser, precision="fp32")
     return parse_options(parser, DetectOptions, argv)
 
 

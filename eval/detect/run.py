@@ -39,7 +39,7 @@ from eval.rows.derainers import CONTROL, Derainers
 from eval.rows.names import Named, distinct_names, split_label
 from eval.rows.run import RowSpec
 from eval.sets import DetectionSet, load_set
-from eval.street.detector import detector_weights
+from eval.street.detector import detector_file
 from eval.street.embedded import INPUT_SIZE, street_set
 from rainmer.cli import StageOptions, stage_options
 from rainmer.device import resolve_device, usable_cpus
@@ -170,10 +170,11 @@ def set_up(options: DetectOptions) -> dict[str, Bench]:
 
 def _detector_weights(options: DetectOptions) -> dict[str, str]:
     """Return the weights of each detector by its name in tables; labels only among several."""
-    texts = list(dict.fromkeys(options.detector or [str(detector_weights())]))
+    texts = list(dict.fromkeys(options.detector or ["street"]))
     if len(texts) == 1:
-        return {Path(texts[0]).stem: texts[0]}
-    pairs = [split_label(text) for text in texts]
+        file = detector_file(texts[0])
+        return {Path(file).stem: file}
+    pairs = [(label, detector_file(text)) for label, text in map(split_label, texts)]
     entries = [Named(label, Path(text).stem, text) for label, text in pairs]
     names = distinct_names(entries, "detectors")
     return {name: entry.text for name, entry in zip(names, entries, strict=True)}

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add_run_options(
         parser, out="runs/relation/SETS-DETECTOR", limit="images a set", printed="metrics.json"
     )
-    add_stage_options(parser)
+    add_stage_options(parser, precision="fp32")
     return parser
 
 

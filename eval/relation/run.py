@@ -33,7 +33,7 @@ from eval.rows.cache import RowDerainer
 from eval.rows.derainers import Derainers
 from eval.rows.run import RowSpec
 from eval.sets import DetectionSet, load_set
-from eval.street.detector import detector_weights
+from eval.street.detector import detector_file
 from eval.street.embedded import INPUT_SIZE, street_set
 from rainmer.cli import StageOptions, stage_options
 from rainmer.device import resolve_device, usable_cpus
@@ -101,7 +101,7 @@ def set_up(options: RelationOptions) -> Bench:
     """
     started = time.perf_counter()
     device = resolve_device(options.device)
-    detector_name = options.detector or str(detector_weights())
+    detector_name = detector_file(options.detector or "street")
     size = options.imgsz or INPUT_SIZE
 
     def load(weights: str) -> ValidationHarness:

@@ -129,7 +129,7 @@ def _parse(argv: Sequence[str] | None) -> _Options:
     )
     _add_options(parser)
     add_run_options(parser, out="runs/restore/SETS", limit="images of each set")
-    add_stage_options(parser)
+    add_stage_options(parser, precision="fp32")
     if parser.parse_known_args(argv)[0].protocol == "paper":
         parser.set_defaults(tile=PAPER_TILE, overlap=PAPER_OVERLAP)
     options = parse_options(parser, _Options, argv)

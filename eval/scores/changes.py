@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from eval.scores.coco import AREAS, Evaluation, ImageMatches
 from eval.scores.errors import EVERY, FOREGROUND_IOU, Result, area_name, box_overlaps, find_errors
@@ -19,11 +20,14 @@ from rainmer.data.annotations.records import Annotation
 __all__ = [
     "ChangeCount",
     "ImageChange",
+    "best_pairs",
     "compare_images",
     "compare_rows",
     "rank_changes",
     "tabulate_changes",
 ]
+
+FloatArray = npt.NDArray[np.float64]
 
 _COUNTS = ("found", "lost", "background_gained", "background_removed")
 
@@ -84,15 +88,31 @@ def _unpaired(
         for column, other in enumerate(after):
             if detection["category_id"] != other["category_id"]:
                 overlaps[row, column] = 0.0
-    rows, columns = set(range(len(before))), set(range(len(after)))
+    pairs = best_pairs(overlaps)
+    rows, columns = {row for row, _ in pairs}, {column for _, column in pairs}
+    return (
+        tuple(item for n, item in enumerate(before) if n not in rows),
+        tuple(item for n, item in enumerate(after) if n not in columns),
+    )
+
+
+def best_pairs(overlaps: FloatArray) -> list[tuple[int, int]]:
+    """Pair rows with columns one to one, the largest overlap first, none below IoU 0.5.
+
+    >>> best_pairs(np.array([[0.9, 0.8], [0.7, 0.1]]))
+    [(0, 0)]
+    """
+    pairs: list[tuple[int, int]] = []
+    rows, columns = set(range(overlaps.shape[0])), set(range(overlaps.shape[1]))
     for place in np.argsort(-overlaps, axis=None, kind="stable").tolist():
-        row, column = divmod(place, len(after))
+        row, column = divmod(place, overlaps.shape[1])
         if overlaps[row, column] < FOREGROUND_IOU:
             break
         if row in rows and column in columns:
             rows.remove(row)
             columns.remove(column)
-    return tuple(before[n] for n in sorted(rows)), tuple(after[n] for n in sorted(columns))
+            pairs.append((row, column))
+    return pairs
 
 
 def compare_rows(before: Evaluation, after: Evaluation, conf: float) -> list[ImageChange]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.street.splits import train_scenes, write_split
+from eval.street.yolo_labels import write_yolo_set
 from rainmer.cli import make_parser, non_negative_int, parse_options, positive_int, run_command
 
 __all__ = ["main"]
@@ -29,16 +30,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises RainmerError for invalid input."""
     options = _parse(argv)
     scenes = train_scenes(options.scenes, options.first)
+    parts = {}
     for name, night in (("day", False), ("night", True)):
-        chosen = [scene for scene in scenes if scene.night == night]
-        write_split(options.out / name, chosen, processes=options.processes, quiet=options.quiet)
+        parts[name] = [scene for scene in scenes if scene.night == night]
+        write_split(
+            options.out / name, parts[name], processes=options.processes, quiet=options.quiet
+        )
+    write_yolo_set(options.out, [name for name, drawn in parts.items() if drawn])
 
 
 def _parse(argv: Sequence[str] | None) -> _Options:
     parser = make_parser(
         "python -m eval.street",
         "Draw training scenes of Rainy Street, none of the test split: DIR/day and DIR/night get "
-        "images/, depth/ and instances.json.",
+        "images/, depth/, labels/ and instances.json; DIR/street.yaml is the set for ultralytics.",
         _EXAMPLE,
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where they go")

@@ -1,6 +1,6 @@
-"""The embedded detector: a nano YOLO trained on clean Rainy Street scenes.
+"""The embedded detectors: nano YOLOs trained on Rainy Street scenes, one of them also in rain.
 
-Its weights come with this package as safetensors, which run no code when read. ultralytics loads
+Their weights come with this package as safetensors, which run no code when read. ultralytics loads
 `.pt` files only, so a `.pt` file is built on first use, in the user's cache folder, from these
 weights and ultralytics' description of the network.
 """
@@ -19,29 +19,52 @@ from rainmer.errors import WeightsError
 from rainmer.files import default_cache_folder, file_sha256
 from rainmer.models.weights import write_tensors, write_torch
 
-__all__ = ["SHIPPED", "build_network", "detector_weights", "save_detector", "write_checkpoint"]
+__all__ = [
+    "EMBEDDED",
+    "build_network",
+    "detector_file",
+    "detector_weights",
+    "save_detector",
+    "write_checkpoint",
+]
 
-SHIPPED = Path(__file__).with_name("detector.safetensors")
-"""The weights in the package."""
+EMBEDDED = {
+    "street": Path(__file__).with_name("detector.safetensors"),
+    "street-rain": Path(__file__).with_name("detector-rain.safetensors"),
+}
+"""The weights in the package: trained on clean scenes, and then also on rainy ones."""
 
 _INPUT = 640  # long side of its training images, in pixels
 
 
-def detector_weights(folder: Path | None = None, *, source: Path = SHIPPED) -> Path:
-    """Return a `.pt` file of the embedded detector that ultralytics loads, built on first use.
+def detector_file(text: str) -> str:
+    """Return the file of an embedded detector by its name, and any other text as it is.
+
+    Raises:
+        WeightsError, OutputError: See `detector_weights`.
+    """
+    return str(detector_weights(name=text)) if text in EMBEDDED else text
+
+
+def detector_weights(
+    folder: Path | None = None, *, name: str = "street", source: Path | None = None
+) -> Path:
+    """Return a `.pt` file of an embedded detector that ultralytics loads, built on first use.
 
     Args:
         folder: Folder of the file; None: the user's cache folder.
-        source: The safetensors file of the weights.
+        name: Which of `EMBEDDED`; the file is named after it.
+        source: Another safetensors file of its weights.
 
     Raises:
         WeightsError: The weights are missing or damaged.
         OutputError: The folder cannot be written.
     """
+    source = source or EMBEDDED[name]
     if not source.is_file():
         raise WeightsError(f"no file {source}; install the package again")
     folder = folder or default_cache_folder().parent / "detector"
-    path = folder / file_sha256(source)[:12] / "street-detector.pt"
+    path = folder / file_sha256(source)[:12] / f"{name}-detector.pt"
     if not path.is_file():
         write_checkpoint(_read_network(source), path)
     return path

@@ -15,7 +15,7 @@ from av.video.reformatter import Interpolation
 
 from rainmer.frames.arrays import Frame
 
-__all__ = ["ACCURATE", "is_turned", "to_rgb"]
+__all__ = ["ACCURATE", "is_plain", "is_turned", "to_rgb"]
 
 _PLANAR = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
 _MATRIX = struct.Struct("=9i")
@@ -52,6 +52,16 @@ def to_rgb(frame: av.VideoFrame) -> Frame:
     if mirrored or upside_down:
         image = cast(Frame, cv2.flip(image, -1 if mirrored and upside_down else int(mirrored)))
     return np.ascontiguousarray(image)
+
+
+def is_plain(frame: av.VideoFrame) -> bool:
+    """Return whether a frame is of 8 bits in 4:2:0, progressive, and shown as it is stored.
+
+    Every decoder makes the same picture of it, up to the rounding of colours.
+    """
+    formats = ("yuv420p", "yuvj420p", "nv12")
+    progressive = frame.format.name in formats and not frame.interlaced_frame
+    return progressive and not any(_orientation(frame))
 
 
 def is_turned(frame: av.VideoFrame) -> bool:

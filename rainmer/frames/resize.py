@@ -59,18 +59,32 @@ def resize_bilinear(batch: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return ((upper + lower + 2) >> 2).to(torch.uint8)
 
 
-# Kept per size: building them for every frame would cost two small uploads each time.
-@functools.lru_cache(maxsize=64)
 def _taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the two source positions of each target position, and their integer weights."""
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        # A CUDA graph would go on reading what the cache has dropped: it computes them itself.
+        return _make_taps(source, target, device)
+    return _kept_taps(source, target, device)
+
+
+# Kept per size: building them for every frame would cost two small uploads each time.
+@functools.lru_cache(maxsize=64)
+def _kept_taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    # Built on the CPU: not every device computes in double precision.
+    taps, weights = _make_taps(source, target, torch.device("cpu"))
+    return taps.to(device), weights.to(device)
+
+
+def _make_taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor]:
     # The order of roundings is OpenCV's: double for the position, float for its fraction.
     scale = 1.0 / (target / source)
-    position = ((torch.arange(target, dtype=torch.float64) + 0.5) * scale - 0.5).float()
+    pixels = torch.arange(target, dtype=torch.float64, device=device)
+    position = ((pixels + 0.5) * scale - 0.5).float()
     first = position.floor()
     fraction = position - first
     weights = (torch.stack([1.0 - fraction, fraction]) * _ONE).round().to(torch.int32)
     taps = torch.stack([first, first + 1]).long()
-    return taps.to(device), weights.to(device)
+    return taps, weights
 
 
 def _halve(batch: Tensor) -> Tensor:

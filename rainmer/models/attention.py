@@ -17,12 +17,23 @@ from rainmer.models.layers import (
     per_image_projection,
 )
 
-__all__ = ["SparseChannelAttention", "TopkTies", "kept_entries", "sparse_cascade", "sparse_softmax"]
+__all__ = [
+    "SparseChannelAttention",
+    "TopkTies",
+    "kept_entries",
+    "products_and_squares",
+    "sparse_cascade",
+    "sparse_softmax",
+    "sums_low_precision",
+]
 
 TopkTies = Literal["lowest", "native"]
 """Which of equal attention entries are kept: the lowest indices, or what `torch.topk` picks."""
 
 _COSINE_EPSILON = 1e-12
+_GRAM_TILE = 128  # a matrix product on a GPU computes such a square of its result at a time
+_GRAM_BLOCKS = 256  # squares that keep a large GPU busy
+_LEAST_PIXELS = 256  # of a part: below it the partial results weigh more than the pixels
 
 
 class SparseChannelAttention(nn.Module):
@@ -68,19 +79,29 @@ class SparseChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
-        q, k, v = self.qkv_depthwise(self.qkv(x)).chunk(3, dim=1)
+        qkv = self.qkv_depthwise(self.qkv(x))
+        both, v = qkv.split((2 * x.shape[1], x.shape[1]), dim=1)
         with autocast_off(x.device):
-            attention = self.combine_maps(self.similarities(q, k))
+            attention = self.combine_maps(self.similarities(both))
             # The maps are small matrices per head. Multiplying them into the output projection
             # first leaves one product with the pixels instead of two.
             weight = self.multiply_into_projection(attention)
         return per_image_projection(v, weight, self.project.bias)
 
-    def similarities(self, q: Tensor, k: Tensor) -> Tensor:
-        """Return the scaled cosines of q and k (both B, C, H, W): (B, heads, C/h, C/h), float32."""
-        batch, channels, height, width = q.shape
-        shape = (batch, self.heads, channels // self.heads, height * width)
-        q, k = float32_at_least(q).reshape(shape), float32_at_least(k).reshape(shape)
+    def similarities(self, both: Tensor) -> Tensor:
+        """Return the scaled cosines of q and k (together B, 2C, H, W): (B, heads, C/h, C/h).
+
+        Float32, or float64 for float64. Where gradients are needed, q and k are copied to float32:
+        products of half precision with float32 results have no derivative in torch.
+        """
+        batch, channels, height, width = both.shape
+        if sums_low_precision(both) and not (torch.is_grad_enabled() and both.requires_grad):
+            pixels = both.permute(0, 2, 3, 1).flatten(1, 2)  # B, HW, 2C
+            products, squares = products_and_squares(pixels, self.heads)
+            norms = squares.sqrt().view(batch, 2, self.heads, -1)
+            return self.scale_products(products, *norms.unbind(1))
+        shape = (batch, self.heads, channels // (2 * self.heads), height * width)
+        q, k = (float32_at_least(part).reshape(shape) for part in both.chunk(2, dim=1))
         # Dividing the products by the norms needs no normalised copies of q and k. The dimension
         # is not -1: torch 2.11 compiles that to a wrong shape for maps of a single pixel.
         q_norm, k_norm = (torch.linalg.vector_norm(matrix, dim=3) for matrix in (q, k))
@@ -107,6 +128,59 @@ class SparseChannelAttention(nn.Module):
         weight = float32_at_least(self.project.weight)
         weight = weight.view(weight.shape[0], self.heads, -1)
         return torch.einsum("ohi,bhij->bohj", weight, attention).flatten(2)
+
+
+def sums_low_precision(x: Tensor) -> bool:
+    """Whether products of such a tensor can be summed in float32 without a float32 copy of it."""
+    return x.dtype in (torch.bfloat16, torch.float16) and x.device.type in ("cuda", "meta")
+
+
+def products_and_squares(both: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """Return the inner products of q with k over the pixels, and the sums of their squares.
+
+    Half precision on CUDA is multiplied as it is and summed in float32 (`_gram`); everything else
+    is computed from float32 copies.
+
+    Args:
+        both: q and k (B, HW, 2C).
+        heads: Number of heads.
+
+    Returns:
+        Products (B, heads, C/h, C/h) and squares (B, 2C), float32.
+    """
+    count, pixels, channels = both.shape
+    if sums_low_precision(both):
+        gram = _gram(both)
+        # Every q with every k, of which those within a head are wanted: (B, h, C/h, h, C/h).
+        blocks = gram[:, : channels // 2, channels // 2 :]
+        blocks = blocks.reshape(count, heads, -1, heads, channels // 2 // heads)
+        products = blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1)
+        return products, gram.diagonal(dim1=1, dim2=2)
+    both = both.float()
+    squares = (both * both).sum(1)
+    # (B, HW, 2, heads, C/h) to q and k, each (B, heads, HW, C/h).
+    q, k = both.view(count, pixels, 2, heads, -1).permute(2, 0, 3, 1, 4)
+    return q.transpose(-2, -1) @ k, squares
+
+
+def _gram(pixels: Tensor) -> Tensor:
+    """Multiply each channel with each over the pixels: (B, N, D) to (B, D, D), float32.
+
+    One matrix product of half precision reads q and k once and gives their products and, on the
+    diagonal, their squares. It is cut into parts of the pixels, for otherwise a GPU would work on
+    B small results only; the parts are views and are summed in float32.
+    """
+    batch, count, width = pixels.shape
+    tiles = batch * (-(-width // _GRAM_TILE)) ** 2
+    most = max(1, min(count // _LEAST_PIXELS, _GRAM_BLOCKS // tiles))
+    parts = next(n for n in range(most, 0, -1) if count % n == 0)
+    cut = pixels.view(batch, parts, -1, width).flatten(0, 1)  # B * parts, N / parts, D
+    return _multiply(cut.transpose(1, 2), cut).view(batch, parts, width, width).sum(1)
+
+
+def _multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply batches of matrices in half precision, with sums and results in float32."""
+    return torch.bmm(a, b, out_dtype=torch.float32)
 
 
 def kept_entries(row_length: int, rate: Fraction) -> int:

@@ -2,7 +2,8 @@
 
 They give the same numbers up to rounding, with fewer operations and less memory. Adjacent linear
 maps become one matrix, nothing is concatenated, and a map that does not fit into a CPU's cache is
-processed in horizontal strips. Blocks take and return (B, C, H, W) like the originals; inside, a
+processed in horizontal strips. On a GPU, `rainmer.kernels` computes what torch does in too many
+passes. Blocks take and return (B, C, H, W) like the originals; inside, a
 map is (B, H, W, C), which is the same memory in channels-last order.
 """
 
@@ -14,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rainmer.models.attention import SparseChannelAttention
+from rainmer import kernels
+from rainmer.models.attention import SparseChannelAttention, products_and_squares
 from rainmer.models.blocks import PromptAttention, PromptTerm, TransformerBlock
 from rainmer.models.layers import (
+    NORM_EPSILON,
     ChannelNorm,
     CompensatorStep,
     Dilated,
@@ -25,9 +28,9 @@ from rainmer.models.layers import (
     Separable,
     global_average,
 )
-from rainmer.models.strips import Rows, filter_rows, maps_of, pixels_of, strips
+from rainmer.models.strips import Filters, Rows, maps_of, pixels_of, strips
 
-__all__ = ["FusedCompensator", "FusedTransformerBlock"]
+__all__ = ["FusedCompensator", "FusedTransformerBlock", "Normed"]
 
 _CHANNEL_GROUP = 16  # fast depthwise kernels work on groups of this many channels
 
@@ -51,7 +54,37 @@ def _pointwise(pixels: Tensor, conv: nn.Conv2d) -> Tensor:
 
 def _norm(norm: ChannelNorm, pixels: Tensor) -> Tensor:
     """Normalise pixels (B, H, W, C)."""
-    return cast(Tensor, norm(maps_of(pixels))).permute(0, 2, 3, 1)  # B, H, W, C
+
+    def twin() -> Tensor:
+        return cast(Tensor, norm(maps_of(pixels))).permute(0, 2, 3, 1)  # B, H, W, C
+
+    if not kernels.fits(pixels):
+        return twin()
+    return kernels.channel_norm(pixels, norm.weight, norm.bias, NORM_EPSILON, twin=twin)
+
+
+class Normed:
+    """Pixels (B, H, W, C) whose norm is taken once, or on a GPU within each product with them."""
+
+    def __init__(self, norm: ChannelNorm, pixels: Tensor) -> None:
+        self.norm = norm
+        self.within = kernels.fits(pixels, multiplied=True)
+        self.pixels = pixels if self.within else _norm(norm, pixels)
+
+    def product(self, rows: slice, matrix: Tensor, bias: Tensor | None) -> Tensor:
+        """Multiply some rows by a matrix (D, C): (B, h, W, D)."""
+        pixels, norm = self.pixels[:, rows], self.norm
+        if not self.within:
+            return F.linear(pixels, matrix, bias)
+        return kernels.norm_linear(
+            pixels,
+            norm.weight,
+            norm.bias,
+            NORM_EPSILON,
+            matrix,
+            bias,
+            twin=lambda: F.linear(_norm(norm, pixels), matrix, bias),
+        )
 
 
 def _matrix(conv: nn.Conv2d) -> Tensor:
@@ -79,6 +112,8 @@ class _StripwiseAttention(nn.Module):
         super().__init__()
         self.norm = norm
         self.attention = attention
+        depthwise = attention.qkv_depthwise
+        self.filters = Filters(depthwise.weight, depthwise.bias)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return v (B, H, W, C) and the matrices (B, C, C) that multiply it."""
@@ -86,19 +121,22 @@ class _StripwiseAttention(nn.Module):
         attention = self.attention
         width = channels // attention.heads
         values = torch.empty_like(pixels)
+        matrix = attention.qkv.weight.flatten(1)
         products = torch.zeros(count, attention.heads, width, width, device=pixels.device)
         squares = torch.zeros(count, 2 * channels, device=pixels.device)
-        filters = attention.qkv_depthwise
         for images, rows in strips(pixels, 3 * channels):
             seen = rows.grown(1)
-            qkv = _pointwise(_norm(self.norm, pixels[images, seen.in_image]), attention.qkv)
-            qkv = filter_rows(qkv, seen, rows, filters.weight, filters.bias)
-            values[images, rows.in_image] = qkv[..., 2 * channels :]
-            both = qkv[..., : 2 * channels].flatten(1, 2).float()  # B, HW, 2C: q and k
-            squares[images] += (both * both).sum(1)
-            # (B, HW, 2, heads, C/h) to q and k, each (B, heads, HW, C/h).
-            q, k = both.view(*both.shape[:2], 2, attention.heads, width).permute(2, 0, 3, 1, 4)
-            products[images] += q.transpose(-2, -1) @ k  # B, heads, C/h, C/h
+            normed = Normed(self.norm, pixels[images, seen.in_image])
+            qkv = normed.product(slice(None), matrix, attention.qkv.bias)
+            qkv = self.filters(qkv, seen, rows)
+            if kernels.fits(pixels):  # one strip: a view will do
+                values = qkv[..., 2 * channels :]
+            else:
+                values[images, rows.in_image] = qkv[..., 2 * channels :]
+            both = qkv[..., : 2 * channels].flatten(1, 2)  # B, HW, 2C: q and k
+            product, square = products_and_squares(both, attention.heads)
+            products[images] += product  # B, heads, C/h, C/h
+            squares[images] += square
         # Each (B, heads, C/h).
         q_norm, k_norm = squares.sqrt().view(count, 2, attention.heads, width).unbind(1)
         maps = attention.combine_maps(attention.scale_products(products, q_norm, k_norm))
@@ -172,12 +210,6 @@ class _FusedHalf(_Folded):
 
     expand: Tensor
     expand_bias: Tensor | None
-    fine: Tensor
-    fine_bias: Tensor | None
-    coarse: Tensor
-    coarse_bias: Tensor | None
-    fine_pairs: Tensor
-    coarse_pairs: Tensor
     pairs_bias: Tensor | None
     reduce: Tensor
 
@@ -203,49 +235,48 @@ class _FusedHalf(_Folded):
         for name, value, order in (
             ("expand", expand.weight[part].flatten(1), channels),
             ("expand_bias", None if expand.bias is None else expand.bias[part], channels),
-            ("fine", fine.weight[part], channels),
-            ("fine_bias", None if fine.bias is None else fine.bias[part], channels),
-            ("coarse", coarse.weight[part], channels),
-            ("coarse_bias", None if coarse.bias is None else coarse.bias[part], channels),
-            ("fine_pairs", pair_filters[:count], channels),
-            ("coarse_pairs", pair_filters[count:], channels),
             ("pairs_bias", pair_conv.bias, pairs),
             ("reduce", feed_forward.reduce.weight[:, part].flatten(1).t(), pairs),
         ):
             self.register_buffer(name, None if value is None else _take(value, order))
+        self.fine, self.coarse = (
+            Filters(
+                _take(conv.weight[part], channels),
+                None if conv.bias is None else _take(conv.bias[part], channels),
+            )
+            for conv in (fine, coarse)
+        )
+        self.fine_pairs = Filters(_take(pair_filters[:count], channels))
+        self.coarse_pairs = Filters(_take(pair_filters[count:], channels))
 
-    def forward(self, normalized: Tensor, given: Rows, rows: Rows, mixed: Tensor) -> None:
+    def forward(
+        self, normed: Normed, given: Rows, rows: Rows, mixed: Tensor, *, finish: bool
+    ) -> None:
         """Write the mixed channels of `rows` into (B, H, W, D).
 
         Args:
-            normalized: Normalised pixels (B, h, W, C) of the rows `given`.
+            normed: Normalised pixels (B, h, W, C) of the rows `given`.
             given: `rows` and the rows around them that the filters reach.
             rows: Rows to compute.
             mixed: Receives the result.
+            finish: Whether to take its ReLU on the way; not for an odd number of pairs.
         """
-        part, odd = self.part, self.odd
-        between = rows.grown(self.fine_pairs.shape[-1] // 2)
-        seen = between.grown(self.coarse.shape[-1] // 2)
-        expanded = F.linear(normalized[:, seen.within(given)], self.expand, self.expand_bias)
-        fine = filter_rows(expanded, seen, between, self.fine, self.fine_bias).relu_()
-        fine = filter_rows(fine, between, rows, self.fine_pairs)
-        coarse = filter_rows(expanded, seen, between, self.coarse, self.coarse_bias).relu_()
-        coarse = filter_rows(coarse, between, rows, self.coarse_pairs)
-        _add_into(mixed[..., :part], fine[..., :part], fine[..., part:])
+        part, odd, bias = self.part, self.odd, self.pairs_bias
+        between = rows.grown(self.fine_pairs.margin)
+        seen = between.grown(self.coarse.margin)
+        first, last = (bias[:part], bias[part:]) if finish and bias is not None else (None, None)
+        expanded = normed.product(seen.within(given), self.expand, self.expand_bias)
+        fine = self.fine(expanded, seen, between, relu=True)
+        self.fine_pairs.add_pairs(fine, between, rows, mixed[..., :part], bias=first, relu=finish)
+        del fine
+        coarse = self.coarse(expanded, seen, between, relu=True)
+        before = self.coarse_pairs.add_pairs(
+            coarse, between, rows, mixed[..., part:], first=odd, bias=last, relu=finish
+        )
         if odd:
-            mixed[..., self.middle] += coarse[..., 0]
-        last = 2 * part - odd
-        _add_into(mixed[..., part:], coarse[..., odd:part], coarse[..., part:last])
-        if self.pairs_bias is not None:
-            mixed += self.pairs_bias
-
-
-def _add_into(target: Tensor, a: Tensor, b: Tensor) -> None:
-    """Write a + b into a slice of a map. torch.compile traces a copy there, but not `out=`."""
-    if torch.compiler.is_compiling():
-        target.copy_(a + b)
-    else:
-        torch.add(a, b, out=target)
+            mixed[..., self.middle] += before[..., 0]
+        if bias is not None and not finish:
+            mixed += bias
 
 
 def _padded(indices: range, length: int) -> list[int]:
@@ -271,19 +302,21 @@ class _FusedFeedForward(nn.Module):
         self.norm = norm
         first, second = (_FusedHalf(feed_forward, half) for half in range(2))
         self.halves = nn.ModuleList([first, second])
-        self.width = first.width
+        self.width, self.odd = first.width, first.odd
         self.register_buffer("reduce", torch.cat((first.reduce, second.reduce)))
         del first.reduce, second.reduce
         self.reduce_bias = feed_forward.reduce.bias
 
     def forward(self, pixels: Tensor, given: Rows, rows: Rows, out: Tensor) -> None:
         """Write `rows` of the given pixels (B, h, W, C) plus the result to (B, H, W, C)."""
-        normalized = _norm(self.norm, pixels)
+        normed = Normed(self.norm, pixels)
+        finish = kernels.fits(pixels) and not self.odd
         kept = pixels[:, rows.within(given)]
         mixed = kept.new_empty(*kept.shape[:3], 2 * self.width)
         for half, part in zip(self.halves, mixed.chunk(2, dim=-1), strict=True):
-            half(normalized, given, rows, part)
-        mixed.relu_()
+            half(normed, given, rows, part, finish=finish)
+        if not finish:
+            mixed.relu_()
         torch.addmm(
             kept.flatten(0, 2), mixed.flatten(0, 2), self.reduce, out=out.view(-1, out.shape[-1])
         )
@@ -360,6 +393,8 @@ class _FusedStep(_Folded):
 
     margin = 6  # rows needed above and below those computed: two filters of 7x7, or one dilated
     merges: Tensor  # 8, C, C
+    inner: Tensor  # 4, C, C: the matrices within the separable operations
+    taps: Tensor  # see `rainmer.kernels.mixing`
 
     def __init__(self, step: CompensatorStep) -> None:
         super().__init__()
@@ -374,14 +409,30 @@ class _FusedStep(_Folded):
                 self.operations.append(_FusedSeparable(operation))
             elif isinstance(operation, Dilated):
                 merges[i] = _matrix(operation.pointwise) @ merges[i]
-                self.operations.append(_FusedDilated(operation))
+                conv = operation.depthwise
+                self.operations.append(Filters(conv.weight, dilation=conv.dilation[0]))
             else:
                 self.operations.append(_Average())
         self._keep("merges", torch.stack(merges), dtype)
+        operations = list(self.operations)
+        separable = cast("list[_FusedSeparable]", operations[:4])
+        self._keep("inner", torch.stack([part.matrix.t() for part in separable]), dtype)
+        filters = [part.first for part in separable[1:]] + [part.last for part in separable[1:]]
+        taps = [cast(Filters, part).taps.flatten(0, 1) for part in (*filters, *operations[4:7])]
+        self._keep("taps", torch.cat([*taps, torch.ones_like(taps[0][:9])]), dtype)
 
     def forward(self, state: Tensor, weights: Tensor) -> Tensor:
         """Map a state (B, H, W, C) >= 0 and weights (B, 8) to the next state >= 0."""
         matrices = (self.merges * weights[:, :, None, None]).to(state.dtype)  # B, 8, C in, C out
+
+        def twin() -> Tensor:
+            return self._by_operations(state, matrices)
+
+        if not kernels.fits(state, multiplied=True):
+            return twin()
+        return kernels.mixture(state, self.taps, self.inner, matrices, twin=twin)
+
+    def _by_operations(self, state: Tensor, matrices: Tensor) -> Tensor:
         result = torch.empty_like(state)
         for images, rows in strips(state, state.shape[-1]):
             seen = rows.grown(self.margin)
@@ -404,8 +455,8 @@ class _FusedSeparable(_Folded):
     """`Separable` up to its last 1x1 convolution."""
 
     matrix: Tensor
-    first: Tensor | None
-    last: Tensor | None
+    first: Filters | None
+    last: Filters | None
 
     def __init__(self, operation: Separable) -> None:
         super().__init__()
@@ -415,31 +466,16 @@ class _FusedSeparable(_Folded):
         if pointwise:
             matrix = _diagonal(operation.depthwise1) @ matrix
         self._keep("matrix", matrix.t(), dtype)
-        for name, conv in (("first", operation.depthwise1), ("last", operation.depthwise2)):
-            self._keep(name, None if pointwise else conv.weight, dtype)
+        self.first = None if pointwise else Filters(operation.depthwise1.weight)
+        self.last = None if pointwise else Filters(operation.depthwise2.weight)
 
     def forward(self, pixels: Tensor, given: Rows, rows: Rows) -> Tensor:
         """Compute `rows` (B, H, W, C) from the pixels of the rows `given` (B, h, W, C)."""
         if self.first is None or self.last is None:  # size 1: merged into the matrices
             return F.linear(pixels[:, rows.within(given)], self.matrix).relu_()
-        between = rows.grown(self.last.shape[-1] // 2)
-        hidden = F.linear(filter_rows(pixels, given, between, self.first), self.matrix).relu_()
-        return filter_rows(hidden, between, rows, self.last)
-
-
-class _FusedDilated(_Folded):
-    """`Dilated` up to its last 1x1 convolution."""
-
-    filters: Tensor
-
-    def __init__(self, operation: Dilated) -> None:
-        super().__init__()
-        self.dilation = operation.depthwise.dilation[0]
-        self._keep("filters", operation.depthwise.weight, operation.depthwise.weight.dtype)
-
-    def forward(self, pixels: Tensor, given: Rows, rows: Rows) -> Tensor:
-        """Compute `rows` (B, H, W, C) from the pixels of the rows `given` (B, h, W, C)."""
-        return filter_rows(pixels, given, rows, self.filters, dilation=self.dilation)
+        between = rows.grown(self.last.margin)
+        hidden = F.linear(self.first(pixels, given, between), self.matrix).relu_()
+        return cast(Tensor, self.last(hidden, between, rows))
 
 
 class _Average(nn.Module):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 __all__ = [
     "COMPENSATOR_STEPS",
     "LEAKY_SLOPE",
+    "NORM_EPSILON",
     "ChannelNorm",
     "CompensatorStep",
     "Dilated",
@@ -41,8 +42,9 @@ __all__ = [
 LEAKY_SLOPE = 0.1
 COMPENSATOR_STEPS = 4
 """Published number of steps of a feature compensator."""
+NORM_EPSILON = 1e-5
+"""Added to the variance by norms."""
 
-_NORM_EPSILON = 1e-5
 _SQUEEZE_REDUCTION = 16
 # With more horizontal padding, oneDNN falls back to a slow depthwise kernel on CPUs with AVX2.
 _WIDEST_PADDING = 4
@@ -83,9 +85,12 @@ def depthwise(
     With `pad_rows=False` the result lacks `dilation * (k // 2)` rows at the top and the bottom.
     """
     padding = dilation * (weight.shape[-1] // 2)
-    beyond = max(padding - _WIDEST_PADDING, 0) if x.device.type == "cpu" else 0
-    if beyond and torch.is_grad_enabled() and pad_rows and bias is None and _divides(x, dilation):
-        return _depthwise_by_phases(x, weight, dilation)
+    on_cpu = x.device.type == "cpu"
+    beyond = max(padding - _WIDEST_PADDING, 0) if on_cpu else 0
+    if on_cpu and torch.is_grad_enabled() and pad_rows and bias is None:
+        slow = beyond and _divides(x, dilation)
+        if slow or (dilation > 1 and _in_bfloat16(x)):
+            return _depthwise_by_phases(x, weight, dilation)
     if beyond:
         x = F.pad(x, (beyond, beyond))
     return F.conv2d(
@@ -102,11 +107,26 @@ def _divides(x: Tensor, dilation: int) -> bool:
     return x.shape[2] % dilation == 0 and x.shape[3] % dilation == 0
 
 
+def _in_bfloat16(x: Tensor) -> bool:
+    """Whether a convolution of x runs in bfloat16 on the CPU.
+
+    There oneDNN's gradient of dilated depthwise weights is wrong on CPUs with AVX512-BF16: it holds
+    memory that was never written (docs/training.md).
+    """
+    autocast = torch.is_autocast_enabled("cpu")
+    return (torch.get_autocast_dtype("cpu") if autocast else x.dtype) == torch.bfloat16
+
+
 def _depthwise_by_phases(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     """Convolve with dilation n as n * n undilated convolutions, each of every n-th pixel.
 
-    The sums are the same, and CPUs have a fast kernel for the gradients too.
+    The sums are the same, and CPUs have a fast kernel for the gradients too, and a right one in
+    bfloat16.
     """
+    if not _divides(x, dilation):
+        height, width = x.shape[2:]
+        padded = F.pad(x, (0, -width % dilation, 0, -height % dilation))
+        return _depthwise_by_phases(padded, weight, dilation)[:, :, :height, :width]
     batch, channels, height, width = x.shape
     rows, columns = height // dilation, width // dilation
     pixels = x.permute(0, 2, 3, 1).reshape(batch, rows, dilation, columns, dilation, channels)
@@ -184,10 +204,10 @@ class ChannelNorm(nn.Module):
         weight = self.weight.to(pixels.dtype)
         if self.bias is not None:
             bias = self.bias.to(pixels.dtype)
-            normed = F.layer_norm(pixels, weight.shape, weight, bias, _NORM_EPSILON)
+            normed = F.layer_norm(pixels, weight.shape, weight, bias, NORM_EPSILON)
         else:
             variance = pixels.var(-1, correction=0, keepdim=True)
-            normed = pixels * torch.rsqrt(variance + _NORM_EPSILON) * weight
+            normed = pixels * torch.rsqrt(variance + NORM_EPSILON) * weight
         return normed.to(x.dtype).permute(0, 3, 1, 2)  # B, C, H, W
 
 

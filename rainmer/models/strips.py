@@ -9,11 +9,13 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from rainmer import kernels
 from rainmer.models.layers import depthwise
 
-__all__ = ["Rows", "filter_rows", "maps_of", "pixels_of", "strips"]
+__all__ = ["Filters", "Rows", "filter_rows", "maps_of", "pixels_of", "strips"]
 
 _STRIP_BYTES = 4 << 20
 """Size of the widest map of a strip on a CPU."""
@@ -100,3 +102,100 @@ def filter_rows(
     filtered = depthwise(x, weight, bias, dilation=dilation, pad_rows=not inside)
     filtered = filtered.permute(0, 2, 3, 1)  # B, H, W, C
     return filtered if inside else filtered[:, wanted.within(needed)]
+
+
+class Filters(nn.Module):
+    """A filter for each channel, and what follows it, for inference.
+
+    Args:
+        weight: Filters (C, 1, k, k), k odd.
+        bias: (C,).
+        dilation: Dilation of the filters.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    taps: Tensor  # k, k, C: the order of the kernels
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, dilation: int = 1) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.margin = dilation * (weight.shape[-1] // 2)
+        self.register_buffer("weight", weight.detach().contiguous())
+        self.register_buffer("bias", None if bias is None else bias.detach())
+        self.register_buffer("taps", self.weight[:, 0].permute(1, 2, 0).contiguous())
+
+    def forward(self, pixels: Tensor, given: Rows, wanted: Rows, *, relu: bool = False) -> Tensor:
+        """Filter, and replace negative results by zeros if asked; see `filter_rows`."""
+
+        def twin() -> Tensor:
+            filtered = filter_rows(pixels, given, wanted, self.weight, self.bias, self.dilation)
+            return filtered.relu_() if relu else filtered
+
+        if not kernels.fits(pixels):
+            return twin()
+        return kernels.depthwise(
+            pixels, self.taps, self.bias, dilation=self.dilation, relu=relu, twin=twin
+        )
+
+    def add_pairs(
+        self,
+        pixels: Tensor,
+        given: Rows,
+        wanted: Rows,
+        out: Tensor,
+        *,
+        first: int = 0,
+        bias: Tensor | None = None,
+        relu: bool = False,
+    ) -> Tensor:
+        """Filter 2N channels, and add the N channels of the second half to those of the first.
+
+        Args:
+            pixels: The given rows (B, h, W, 2N).
+            given: See `filter_rows`.
+            wanted: See `filter_rows`.
+            out: Receives sums (B, H, W, D): of channels `first` and N, and so on.
+            first: Channels before those that are added.
+            bias: Added to the sums (D,).
+            relu: Whether to replace negative sums by zeros.
+
+        Returns:
+            The filtered channels before `first`.
+        """
+        second, count = pixels.shape[-1] // 2, out.shape[-1]
+
+        def twin() -> Tensor:
+            filtered = filter_rows(pixels, given, wanted, self.weight)
+            parts = filtered[..., first : first + count], filtered[..., second : second + count]
+            _add_into(out, *parts)
+            if bias is not None:
+                out.add_(bias)
+            if relu:
+                out.relu_()
+            return filtered[..., :first]
+
+        if not kernels.fits(pixels):
+            return twin()
+        kernels.pair_sums(
+            pixels, self.taps, bias, out, first=first, second=second, relu=relu, twin=twin
+        )
+        before, weight = pixels[..., :first], self.weight[:first]
+        if not first:
+            return before
+        return kernels.depthwise(
+            before,
+            self.taps[..., :first],
+            None,
+            dilation=1,
+            relu=False,
+            twin=lambda: filter_rows(before, given, wanted, weight),
+        )
+
+
+def _add_into(target: Tensor, a: Tensor, b: Tensor) -> None:
+    """Write a + b into a slice of a map. torch.compile traces a copy there, but not `out=`."""
+    if torch.compiler.is_compiling():
+        target.copy_(a + b)
+    else:
+        torch.add(a, b, out=target)

@@ -7,17 +7,18 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rainmer.device import resolve_device, survive_forks
+from rainmer.device import has_native_bf16, resolve_device, survive_forks
 from rainmer.errors import ImageError, RainmerError, SpecError, WeightsError
-from rainmer.frames.arrays import download, quantize, unit_range, upload
+from rainmer.frames.arrays import download, quantize, upload
 from rainmer.frames.tiling import Blend
+from rainmer.stage.graphs import CudaEngine, Graphs
 from rainmer.stage.memory import TileBy, TiledRunner
 from rainmer.stage.restorers import CallableRestorer, Restorer
 from rainmer.stage.specs import resolve
@@ -25,7 +26,7 @@ from rainmer.version import __version__
 
 __all__ = ["Derainer", "Precision", "TileBy"]
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ class Derainer:
             (B, 3, H, W), RGB, 0..1 to one of the same shape; `CallableRestorer` in
             `rainmer.stage.restorers` names the attributes by which it says what it takes.
         device: `cpu`, `cuda`, `cuda:1`, ...; None chooses the best one available.
-        precision: `fp32`, or autocast to `bf16` / `fp16`.
+        precision: What networks compute in: `fp32`, `bf16`, `fp16`; `auto`: `bf16` if the device
+            has it (`rainmer.device.has_native_bf16`) and the network is known to bear it, else
+            `fp32`. `fp16` on a CPU is far slower than `fp32`, which is used instead.
         tile: Side of the tiles in pixels; None restores whole frames while they fit. A network of
             a fixed size gets tiles of that size instead.
         overlap: Overlap of neighbouring tiles in pixels.
@@ -61,7 +64,9 @@ class Derainer:
             and `score` for IDT.
         tile_by: The side of a frame that must exceed `tile` for the frame to be tiled: `long`, or
             `short` as in the paper's protocol.
-        compiled: Whether networks run under torch.compile, on CUDA as graphs of kernels. The first
+        graphs: Whether networks of `rainmer.models` run as CUDA graphs where a shape of frames
+            comes back, see `rainmer.stage.graphs`: the same bits, in less time for small batches.
+        compiled: Whether networks run under torch.compile, on CUDA as graphs of its own. The first
             frame of each size then takes up to minutes (see `warm_up`), and sides are padded to
             multiples of 32. Networks that cannot be compiled run as they are, with one warning.
         truncate: Round uint8 results down instead of to the nearest level. The published numbers
@@ -69,6 +74,7 @@ class Derainer:
 
     Attributes:
         name: Short name for reports and file names.
+        precision: What is computed in, `fp32`, `bf16` or `fp16`.
         fingerprint: Changes whenever the output may: version, weights, precision, tiles.
 
     Raises:
@@ -85,29 +91,35 @@ class Derainer:
         self,
         spec: str | Callable[[Tensor], Tensor],
         device: str | torch.device | None = None,
-        precision: Precision = "fp32",
+        precision: Precision = "auto",
         tile: int | None = None,
         overlap: int = 32,
         batch: int = 8,
         *,
         blend: Blend = "smooth",
         tile_by: TileBy = "long",
+        graphs: bool = True,
         compiled: bool = False,
         truncate: bool = False,
     ) -> None:
-        if precision not in _DTYPES:
-            raise RainmerError(f"precision must be fp32, bf16 or fp16, but is {precision!r}")
+        if precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise RainmerError(f"precision must be one of {known}, but is {precision!r}")
         self.device = resolve_device(device)
-        self.precision = precision
         self.tile = tile
         self.overlap = overlap
         self.batch = batch
         self.blend = blend
         self.tile_by = tile_by
+        self.graphs = graphs
         self.compiled = compiled
         self.truncate = truncate
         self._spec = spec
-        dtype = _DTYPES[precision]
+        self._restorer = self._make_restorer(spec)
+        self.precision = _resolve_precision(precision, self._restorer, self.device)
+        dtype = _DTYPES[self.precision]
+        self._restorer.prepare(self.device, dtype, compiled=compiled, tile=tile)
+        can_record = graphs and self.device.type == "cuda" and self._restorer.recordable
         self._runner = TiledRunner(
             self.device,
             dtype,
@@ -116,9 +128,8 @@ class Derainer:
             batch=batch,
             blend=blend,
             tile_by=tile_by,
+            graphs=Graphs(CudaEngine(self.device) if can_record else None),
         )
-        self._restorer = self._make_restorer(spec)
-        self._restorer.prepare(self.device, dtype, compiled=compiled, tile=tile)
         # Of the calling thread: `finite`, a flag on the GPU for its results since its last `check`.
         self._unchecked = threading.local()
         self._check_tile()
@@ -182,7 +193,10 @@ class Derainer:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def warm_up(self, height: int, width: int, batch: int | None = None) -> None:
-        """Derain black frames, so that kernels are loaded, chosen and compiled beforehand.
+        """Derain black frames, so that kernels are loaded, compiled and recorded beforehand.
+
+        Best called before other threads work on the GPU: while a graph is recorded, a thread that
+        waits for the whole device (`torch.cuda.synchronize`) fails.
 
         Args:
             height: Height of the expected frames in pixels.
@@ -190,7 +204,9 @@ class Derainer:
             batch: Frames per call; default: the batch of the stage.
         """
         count = batch or self.batch
-        self(torch.zeros(count, 3, height, width, dtype=torch.uint8, device=self.device))
+        frames = torch.zeros(count, 3, height, width, dtype=torch.uint8, device=self.device)
+        for _ in range(2 if self._runner.graphs.active else 1):  # the second is recorded
+            self(frames)
 
     def __repr__(self) -> str:
         return f"Derainer({self.name!r}, device={str(self.device)!r}, precision={self.precision!r})"
@@ -260,20 +276,22 @@ class Derainer:
             for start in range(0, len(group), self.batch):
                 chosen = group[start : start + self.batch]
                 batch = self._upload([frames[i] for i in chosen])
-                result = self._runner.restore(self._restorer, unit_range(batch))
-                self._check_finite(result, frames[chosen[0]])
-                if batch.dtype == torch.uint8:
-                    result = quantize(result, truncate=self.truncate)
-                else:
-                    result = result.to(batch.dtype)
+                result, finite = self._runner.restore(self._restorer, batch, self._finish)
+                self._check_finite(finite, frames[chosen[0]])
                 for i, frame in zip(chosen, _download(result, frames[chosen[0]]), strict=True):
                     restored[i] = frame
         return restored
 
-    def _check_finite(self, result: Tensor, like: Tensor | FrameArray) -> None:
+    def _finish(self, restored: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return restored frames in the type of the given ones, and whether all is finite."""
+        finite = torch.isfinite(restored).all()
+        if dtype == torch.uint8:
+            return quantize(restored, truncate=self.truncate), finite
+        return restored.to(dtype), finite
+
+    def _check_finite(self, finite: Tensor, like: Tensor | FrameArray) -> None:
         """Refuse NaN and infinity: at once, unless that would only make the CPU wait for a GPU."""
-        finite = torch.isfinite(result).all()
-        if isinstance(like, np.ndarray) or result.device.type == "cpu":
+        if isinstance(like, np.ndarray) or finite.device.type == "cpu":
             self._refuse_unless(finite)
             return
         before = getattr(self._unchecked, "finite", None)
@@ -287,7 +305,7 @@ class Derainer:
 
 
 _OPTIONS = (
-    "precision", "tile", "overlap", "batch", "blend", "tile_by", "compiled", "truncate",
+    "precision", "tile", "overlap", "batch", "blend", "tile_by", "graphs", "compiled", "truncate",
 )  # fmt: skip
 
 
@@ -307,6 +325,24 @@ def _rebuild(
     if fingerprint not in (None, derainer.fingerprint):
         raise WeightsError(f"{spec} has changed since it was pickled")
     return derainer
+
+
+def _resolve_precision(
+    precision: Precision, restorer: Restorer, device: torch.device
+) -> Literal["fp32", "bf16", "fp16"]:
+    """Choose for `auto`, and replace what a CPU is slow in; see `Derainer`."""
+    if precision == "auto":
+        if not restorer.takes_bf16:
+            return "fp32"
+        if has_native_bf16(device):
+            return "bf16"
+        if device.type == "cuda":
+            _log.warning("%s has no bfloat16: computing in float32; fp16 may be faster", device)
+        return "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        _log.warning("fp16 is 16 to 25 times slower than fp32 on a CPU: computing in float32")
+        return "fp32"
+    return precision
 
 
 def _groups(frames: list[Any]) -> list[list[int]]:

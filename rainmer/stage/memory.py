@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Literal, get_args
 
@@ -12,13 +14,17 @@ import torch
 from torch import Tensor
 
 from rainmer.errors import RainmerError, SpecError, is_out_of_memory
+from rainmer.frames.arrays import unit_range
 from rainmer.frames.tiling import Blend, merge_tiles, pad_to_size, split_tiles
 from rainmer.stage.compiling import fill_batch
+from rainmer.stage.graphs import Graphs
 from rainmer.stage.restorers import Restorer
 
 __all__ = ["TileBy", "TiledRunner"]
 
 TileBy = Literal["long", "short"]
+
+Finish = Callable[[Tensor, torch.dtype], tuple[Tensor, ...]]
 
 _SMALLEST_TILE = 64
 _log = logging.getLogger(__name__)
@@ -33,6 +39,7 @@ class TiledRunner:
         device: Device of the batches.
         dtype: What autocast computes in; float32 leaves autocast as it is.
         tile, overlap, batch, blend, tile_by: See `rainmer.Derainer`.
+        graphs: Runs what can be recorded: whole frames at once, of tiles the network.
 
     Raises:
         RainmerError: An option is out of range.
@@ -48,6 +55,7 @@ class TiledRunner:
         batch: int,
         blend: Blend,
         tile_by: TileBy,
+        graphs: Graphs,
     ) -> None:
         if not isinstance(batch, int) or batch < 1:
             raise RainmerError(f"batch must be a whole number of at least 1, but is {batch!r}")
@@ -64,22 +72,31 @@ class TiledRunner:
         self.batch = batch
         self.blend = blend
         self.tile_by = tile_by
+        self.graphs = graphs
         # Maximum pixels per call; None until a call has run out of memory.
         self._pixel_budget: int | None = None
         self._lock = threading.Lock()
 
-    def restore(self, restorer: Restorer, batch: Tensor) -> Tensor:
-        """Restore (B, 3, H, W), float32, RGB, 0..1; the result is clamped to 0..1.
+    def restore(self, restorer: Restorer, frames: Tensor, finish: Finish) -> tuple[Tensor, ...]:
+        """Restore (B, 3, H, W), RGB, uint8 or 0..1.
+
+        Args:
+            restorer: What restores.
+            frames: On the device.
+            finish: Called with the restored frames, float32 of 0..1, and the frames' type; makes
+                of them what is returned.
 
         Raises:
             RainmerError: Not even the smallest tile fits into memory, or the GPU failed.
         """
+        height, width = frames.shape[-2:]
         while True:
             budget = self._pixel_budget
+            work = functools.partial(self._restore_all, restorer, finish, budget)
             try:
-                with self._autocast():
-                    prompts = restorer.prompts(batch)
-                    return self._restore_once(restorer, batch, prompts, budget).clamp(0.0, 1.0)
+                if self._tile_hw(restorer, height, width, budget) is None:
+                    return self.graphs.run(("frames", budget), work, frames)
+                return work(frames)
             except (RuntimeError, MemoryError) as error:
                 if "CUDA error" in str(error):
                     reason = str(error).splitlines()[0]
@@ -91,7 +108,16 @@ class TiledRunner:
                     raise
                 with self._lock:
                     if self._pixel_budget == budget:  # or another thread has lowered it since
-                        self._lower_budget(restorer, batch, error)
+                        self._lower_budget(restorer, frames, error)
+
+    def _restore_all(
+        self, restorer: Restorer, finish: Finish, budget: int | None, frames: Tensor
+    ) -> tuple[Tensor, ...]:
+        batch = unit_range(frames)
+        with self._autocast():
+            prompts = restorer.prompts(batch)
+            restored = self._restore_once(restorer, batch, prompts, budget).clamp(0.0, 1.0)
+        return finish(restored, frames.dtype)
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.dtype == torch.float32:
@@ -132,7 +158,8 @@ class TiledRunner:
             if rules.batch:
                 part = fill_batch(part, rules.batch)
             part_prompts = prompts[start : start + at_once] if prompts is not None else None
-            restored = restorer.restore(part, part_prompts)
+            inputs = (part,) if part_prompts is None else (part, part_prompts)
+            [restored] = self.graphs.run("network", functools.partial(_run, restorer), *inputs)
             parts.append(restored[:count, :, :height, :width].float())
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -205,6 +232,11 @@ class TiledRunner:
                 "pixels; use a smaller --batch or --tile, or another --device"
             ) from error
         self._pixel_budget = lowered
+        self.graphs.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         _log.warning("%s: out of memory, going on with %d pixels at once", restorer.name, lowered)
+
+
+def _run(restorer: Restorer, part: Tensor, prompts: Tensor | None = None) -> tuple[Tensor]:
+    return (restorer.restore(part, prompts),)

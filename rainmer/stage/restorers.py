@@ -52,6 +52,9 @@ class Restorer(Protocol):
         rules: Which input `restore` takes; final after `prepare`.
         tileable: Whether a frame may be restored in tiles.
         cacheable: Whether `fingerprint` covers everything that the output depends on.
+        takes_bf16: Whether it is known to compute well in bfloat16, so that `auto` may choose it.
+        recordable: Whether `prompts` and `restore` may run as a CUDA graph: the same operations for
+            every input of a shape, without waiting for the device; final after `prepare`.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Restorer(Protocol):
     rules: InputRules
     tileable: bool
     cacheable: bool
+    takes_bf16: bool
+    recordable: bool
 
     def prepare(
         self,
@@ -97,6 +102,7 @@ class NetworkRestorer:
 
     tileable = True
     cacheable = True
+    takes_bf16 = True
 
     def __init__(self, network: models.Network, name: str) -> None:
         self.network = network.eval().requires_grad_(False)
@@ -106,6 +112,7 @@ class NetworkRestorer:
         if isinstance(network, SparseUNet):  # fused networks round differently
             self.fingerprint = digest("fused", self.fingerprint)
         self.rules = InputRules(network.size_multiple)
+        self.recordable = True
         self._run: Callable[..., Tensor] = self.network
 
     def prepare(
@@ -122,6 +129,7 @@ class NetworkRestorer:
         self._run = self.network.to(device)
         if compiled:
             self._run = Compiled(self.network)
+            self.recordable = False  # it records its own graphs
             self.rules = InputRules(math.lcm(self.network.size_multiple, SIZE_BUCKET))
 
     def prompts(self, batch: Tensor) -> Tensor | None:
@@ -156,6 +164,7 @@ class FunctionRestorer:
     """
 
     cacheable = True
+    recordable = False
 
     def __init__(
         self,
@@ -173,6 +182,7 @@ class FunctionRestorer:
         self.fingerprint = fingerprint or digest("function", name)
         self.rules = rules
         self.tileable = tileable
+        self.takes_bf16 = bool(getattr(function, "supports_bfloat16", False))
 
     def prepare(
         self,
@@ -209,8 +219,9 @@ class FunctionRestorer:
 class ForeignRestorer(FunctionRestorer):
     """Code of somebody else: all that it raises becomes one line with its name or file.
 
-    The function may have two more attributes, both true by default: `supports_half` and
-    `supports_bfloat16` tell whether it runs in reduced precision.
+    The function may have two more attributes: `supports_half` and `supports_bfloat16` tell whether
+    it runs in reduced precision. Without them it does if it is asked to; `auto` asks only functions
+    that say so.
     """
 
     def prepare(
@@ -317,6 +328,8 @@ class BlendRestorer:
         self.rules = restorer.rules
         self.tileable = restorer.tileable
         self.cacheable = restorer.cacheable
+        self.takes_bf16 = restorer.takes_bf16
+        self.recordable = restorer.recordable
 
     def prepare(
         self,
@@ -329,6 +342,7 @@ class BlendRestorer:
         """Prepare the restorer."""
         self.restorer.prepare(device, dtype, compiled=compiled, tile=tile)
         self.rules = self.restorer.rules
+        self.recordable = self.restorer.recordable
 
     def prompts(self, batch: Tensor) -> Tensor | None:
         """Return what the restorer computes once per frame."""

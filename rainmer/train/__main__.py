@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 _EXAMPLE = """\
   python -m rainmer.train --config configs/train/own-photos.yaml data.rendered.photos.images=photos
+  python -m rainmer.train --config configs/train/own-photos.yaml --minutes 60
   python -m rainmer.train --config configs/train/rainmer.yaml --out runs/train/paper
   torchrun --nproc-per-node 4 -m rainmer.train --config configs/train/rainmer.yaml"""
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             written.
     """
     options = _parse(argv)
-    config = read_config(options.config, options.changes)
+    config = read_config(options.config, options.all_changes)
     out = options.out or Path("runs") / "train" / config.name
     with process_group(resolve_device(options.device)) as device:
         weights = train(

@@ -39,6 +39,8 @@ class DataConfig:
         query: Side of the query image in pixels.
         negatives: Negatives of each view and frame.
         threads: Threads that load and render ahead.
+        processes: Processes that do it in their place; 0: threads do; "auto": on a GPU as many as
+            CPUs are left, otherwise 0. Samples depend on neither number.
         max_unreadable: Share of samples that may be unreadable before the run stops.
     """
 
@@ -47,7 +49,14 @@ class DataConfig:
     query: int = 128
     negatives: int = 4
     threads: int = 2
+    processes: int | Literal["auto"] = "auto"
     max_unreadable: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "processes"):
+            value = getattr(self, name)
+            if value != "auto" and value < 0:
+                raise ConfigError(f"data.{name} is {value}, but must be 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +64,8 @@ class Stage:
     """Consecutive steps with samples of one size; later stages may have larger crops.
 
     Attributes:
-        steps: Optimiser steps.
+        steps: Optimiser steps; in a run of `minutes` their share of all steps is the stage's share
+            of the time.
         crop: Side of the crops in pixels, a multiple of the network's.
         batch: Frames of one forward pass, on all processes together.
         crops_per_frame: Crops taken from each frame; they share its query.
@@ -137,6 +147,7 @@ class TrainConfig:
         variant: A published variant of Rainmer, which `model` changes; None: the defaults.
         data: The training data.
         stages: Lengths, crops and batches of the stages.
+        minutes: Time of the whole run, over which the schedule is stretched; None: the steps count.
         accumulate: Forward passes of one optimiser step.
         seed: Random seed of weights, order, crops and rain.
         pixel_loss: Loss of the restored crops; "own": the network's own `training_loss`.
@@ -162,6 +173,7 @@ class TrainConfig:
     variant: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     stages: tuple[Stage, ...]
+    minutes: float | None = None
     accumulate: int = 1
     seed: int = 100
     pixel_loss: PixelLossName = "charbonnier_ssim"
@@ -186,6 +198,8 @@ class TrainConfig:
         for name in ("accumulate", "save_every", "log_every", "max_skipped", "archive"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must be above 0")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ConfigError(f"minutes is {self.minutes}, but must be above 0")
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema is {self.ema}, but must be 0 or more and below 1")
         network = self.build_network("meta")

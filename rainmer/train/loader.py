@@ -1,27 +1,43 @@
-"""Batches in the order of the run, loaded ahead by threads.
+"""Batches in the order of the run, loaded ahead by threads or by processes.
 
-Threads, not processes: decoding, resizing and rendering release the GIL, and threads share one
-cache. The order and content of batches do not depend on the number of threads.
+The order and content of batches depend on neither number. Threads share one cache, and decoding,
+resizing and rendering release the GIL; but between those Python's share of a sample is serial, so
+that a GPU needs processes. They are torch's own (`DataLoader`), one batch each at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
+import cv2
 import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from rainmer.errors import DatasetError, ImageError
-from rainmer.train.config import Stage
+from rainmer.device import usable_cpus
+from rainmer.errors import DatasetError, ImageError, RainmerError
+from rainmer.train.config import DataConfig, Stage
 from rainmer.train.mixture import Batch, Mixture, Sample, SampleShape
 
-__all__ = ["Loader", "sample_shape"]
+__all__ = ["Loader", "loader_processes", "sample_shape"]
+
+Kept = TypeVar("Kept")
 
 _AHEAD = 3
 _LEAST_FAILURES = 3  # a few broken files of a small set are tolerated
 _RESERVE = 1 << 40  # offset of the sample numbers that replace unreadable ones
+_ATTEMPTS = 100
 
 _log = logging.getLogger(__name__)
 
@@ -31,12 +47,36 @@ def sample_shape(stage: Stage, query: int, negatives: int, classes: int = 0) -> 
     return SampleShape(stage.crop, stage.crops_per_frame, query, negatives, classes)
 
 
+def loader_processes(config: DataConfig, device: torch.device) -> int:
+    """Return how many processes load samples; 0: threads do.
+
+    By "auto" a GPU gets all usable CPUs but one, shared with the training processes of the same
+    machine. Training on a CPU leaves none idle.
+    """
+    if config.processes != "auto":
+        return config.processes
+    if device.type == "cpu":
+        return 0
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, (usable_cpus() - 1) // here)
+
+
+class _Read(NamedTuple):
+    """A batch, and the errors by unreadable image; no batch after too many errors."""
+
+    batch: Batch | None
+    failures: dict[str, str]
+
+
 class Loader:
     """Loads the batches of a training run.
 
     Args:
         mixture: The mixture of sources.
         threads: Number of loading threads; 0: batches are loaded in the calling thread.
+        processes: Number of loading processes, which take the place of the threads.
+        pin: Give batches in pinned memory, from which a GPU copies while it computes; with
+            processes only.
         rank: Rank of this process.
         world: Number of processes that share every batch.
         max_unreadable: Share of samples that may be unreadable.
@@ -47,6 +87,8 @@ class Loader:
         mixture: Mixture,
         *,
         threads: int = 2,
+        processes: int = 0,
+        pin: bool = False,
         rank: int = 0,
         world: int = 1,
         max_unreadable: float = 0.01,
@@ -55,67 +97,197 @@ class Loader:
         self.failures: dict[str, str] = {}
         """Errors by unreadable image."""
         self._rank, self._world = rank, world
+        self._images = sum(map(len, mixture.sources))
         self._max_unreadable = max_unreadable
-        self._pool = ThreadPoolExecutor(threads, initializer=_one_thread) if threads else None
+        self._most = max(_LEAST_FAILURES, max_unreadable * self._images)
+        self._pool = self._workers = None
+        if processes:
+            self._workers = _Processes(_Batches(mixture, self._most), processes, pin=pin)
+        elif threads:
+            self._pool = ThreadPoolExecutor(threads, initializer=_one_thread)
 
-    def batches(self, numbers: Iterable[range], shape: SampleShape) -> Iterator[Batch]:
+    def batches(self, numbers: Iterable[range], shape: SampleShape) -> Generator[Batch, None, None]:
         """Load the batches of these sample numbers; each process loads its part of every batch.
 
         Raises:
             DatasetError: Too many samples are unreadable.
+            RainmerError: A loading process has died.
         """
-        waiting: deque[list[Future[Sample]] | range] = deque()
-        for batch in numbers:
-            waiting.append(self._submit(batch, shape))
-            if len(waiting) > _AHEAD:
-                yield self._collect(waiting.popleft(), shape)
-        while waiting:
-            yield self._collect(waiting.popleft(), shape)
+        for read in self._read((self._own(batch), shape) for batch in numbers):
+            for image, problem in read.failures.items():
+                self._note(image, problem)
+            if read.batch is None:
+                raise DatasetError(f"{_ATTEMPTS} images in a row cannot be read")
+            yield read.batch
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads or processes."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+        if self._workers is not None:
+            self._workers.close()
 
-    def _submit(self, batch: range, shape: SampleShape) -> list[Future[Sample]] | range:
+    def _own(self, batch: range) -> range:
         share = len(batch) // self._world
-        numbers = batch[self._rank * share : (self._rank + 1) * share]
-        if self._pool is None:
-            return numbers
-        return [self._pool.submit(self._load, number, shape) for number in numbers]
+        return batch[self._rank * share : (self._rank + 1) * share]
 
-    def _collect(self, batch: list[Future[Sample]] | range, shape: SampleShape) -> Batch:
-        if isinstance(batch, range):
-            return Batch.of([self._load(number, shape) for number in batch])
-        return Batch.of([future.result() for future in batch])
-
-    def _load(self, number: int, shape: SampleShape) -> Sample:
-        """Load a sample, or a replacement if it is unreadable."""
-        for attempt in range(100):
-            try:
-                sample = self.mixture.sample(number + attempt * _RESERVE, shape)
-            except ImageError as error:
-                self._note(self.mixture.describe(number + attempt * _RESERVE), str(error))
-            else:
-                return sample
-        raise DatasetError("100 images in a row cannot be read")
+    def _read(self, items: Iterator[tuple[range, SampleShape]]) -> Iterator[_Read]:
+        if self._workers is not None:
+            yield from self._workers.read(items)
+            return
+        load = partial(_read_sample, self.mixture, most=self._most)
+        waiting: deque[list[Future[_ReadSample]]] = deque()
+        for batch, shape in items:
+            if self._pool is None:
+                yield _joined(load(number, shape) for number in batch)
+                continue
+            waiting.append([self._pool.submit(load, number, shape) for number in batch])
+            if len(waiting) > _AHEAD:
+                yield _joined(future.result() for future in waiting.popleft())
+        while waiting:
+            yield _joined(future.result() for future in waiting.popleft())
 
     def _note(self, image: str, problem: str) -> None:
         if image not in self.failures:
             _log.warning("skipped: %s", problem)
         self.failures[image] = problem
-        limit = max(_LEAST_FAILURES, self._max_unreadable * self._images)
-        if len(self.failures) > limit:
+        if len(self.failures) > self._most:
             raise DatasetError(
                 f"{len(self.failures)} of {self._images} images cannot be trained on, more than "
                 f"{self._max_unreadable:.0%}; the last one: {problem}"
             )
 
-    @property
-    def _images(self) -> int:
-        return sum(map(len, self.mixture.sources))
+
+class _ReadSample(NamedTuple):
+    sample: Sample | None
+    failures: dict[str, str]
+
+
+def _read_sample(mixture: Mixture, number: int, shape: SampleShape, *, most: float) -> _ReadSample:
+    """Load a sample, or a replacement if it is unreadable; give up after too many failures."""
+    failures: dict[str, str] = {}
+    for attempt in range(_ATTEMPTS):
+        chosen = number + attempt * _RESERVE
+        try:
+            return _ReadSample(mixture.sample(chosen, shape), failures)
+        except ImageError as error:
+            failures[mixture.describe(chosen)] = str(error)
+        if len(failures) > most:
+            break
+    return _ReadSample(None, failures)
+
+
+def _joined(samples: Iterable[_ReadSample]) -> _Read:
+    failures: dict[str, str] = {}
+    read = []
+    for sample, own in samples:
+        failures.update(own)
+        if sample is None:
+            return _Read(None, failures)
+        read.append(sample)
+    return _Read(Batch.of(read), failures)
 
 
 def _one_thread() -> None:
     # The training uses all CPUs: loading threads must not start teams of their own.
     torch.set_num_threads(1)
+
+
+class _Batches(Dataset[Any]):
+    """Reads batches in a loading process, by their sample numbers and shape."""
+
+    def __init__(self, mixture: Mixture, most: float) -> None:
+        self._mixture, self._most = mixture, most
+
+    def __getitem__(self, item: tuple[range, SampleShape]) -> _Read | RainmerError:
+        numbers, shape = item
+        try:
+            return _joined(
+                _read_sample(self._mixture, number, shape, most=self._most) for number in numbers
+            )
+        except RainmerError as error:  # raised again where the batch is used, in one line
+            return error
+
+
+class _Items(Sampler[Any]):
+    """What the processes are to read; it changes from stage to stage, and they stay."""
+
+    def __init__(self) -> None:
+        self.coming: Iterator[Any] = iter(())
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.coming
+
+
+class _Processes:
+    """Loading processes.
+
+    They come from a server process that has torch imported, not from this one: they start quickly,
+    and hold nothing of CUDA. What they render for several visits they share in a folder.
+    """
+
+    def __init__(self, batches: _Batches, count: int, *, pin: bool) -> None:
+        methods = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if "forkserver" in methods:
+            # With what the command imports, or each process would import it again.
+            context.set_forkserver_preload([__name__, "rainmer.train.run"])
+        self._folder = tempfile.TemporaryDirectory(prefix="rainmer-renderings-")
+        for number, source in enumerate(batches._mixture.sources):
+            source.share(Path(self._folder.name) / str(number))
+        self._items = _Items()
+        flushed = sys.float_info.min / 2 == 0.0
+        self._loader = DataLoader(
+            batches,
+            batch_size=None,
+            sampler=self._items,
+            num_workers=count,
+            collate_fn=_as_it_is,
+            pin_memory=pin,
+            worker_init_fn=partial(_start, flushed=flushed),
+            multiprocessing_context=context,
+            generator=torch.Generator(),  # or it would draw from the one of the training
+            persistent_workers=True,
+        )
+        self._running: Any = None
+
+    def read(self, items: Iterator[tuple[range, SampleShape]]) -> Iterator[_Read]:
+        """Yield what the processes read, in the order of the items."""
+        self._items.coming = items
+        try:
+            self._running = iter(self._loader)
+            for read in self._running:
+                if isinstance(read, RainmerError):
+                    raise read
+                yield read
+        except (RuntimeError, EOFError, OSError) as error:
+            # torch notices a death by itself, or its queue breaks in the middle of a batch. What a
+            # process raises arrives as "Caught ...", and is no death.
+            reason = str(error).partition("\n")[0] or "its connection broke"
+            if isinstance(error, RuntimeError) and "worker (pid" not in reason:
+                raise
+            if reason.startswith("Caught"):
+                raise
+            raise RainmerError(
+                f"a process that loads samples has died ({reason}): if memory or /dev/shm was "
+                "full, lower data.processes; the same command resumes"
+            ) from error
+
+    def close(self) -> None:
+        """End the processes, and remove what they shared."""
+        if self._running is not None:
+            # torch would do it when the last reference goes, which an exception may keep alive.
+            self._running._shutdown_workers()
+        with contextlib.suppress(OSError):
+            self._folder.cleanup()
+
+
+def _as_it_is(read: Kept) -> Kept:
+    return read
+
+
+def _start(worker: int, *, flushed: bool) -> None:
+    """Prepare a loading process: Ctrl-C is for the training, which ends its processes itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    torch.set_flush_denormal(flushed)

@@ -26,7 +26,13 @@ class TrainOptions:
     out: Path | None
     device: str | None
     max_steps: int | None
+    minutes: float | None
     quiet: bool
+
+    @property
+    def all_changes(self) -> list[str]:
+        """The changes of the configuration, those that have an option of their own last."""
+        return self.changes + ([] if self.minutes is None else [f"minutes={self.minutes}"])
 
 
 def add_train_options(parser: argparse.ArgumentParser, folder: str) -> None:
@@ -41,6 +47,9 @@ def add_train_options(parser: argparse.ArgumentParser, folder: str) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; default: the best")
     parser.add_argument(
         "--max-steps", type=positive_int, metavar="N", help="stop after N steps of this call"
+    )
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help="stretch the schedule over M minutes, and end"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     add_threads_option(parser)

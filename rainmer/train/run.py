@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import random
@@ -10,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,16 +26,17 @@ from rainmer.config import to_mapping
 from rainmer.errors import ConfigError, RainmerError, WeightsError
 from rainmer.files import make_folder, write_text
 from rainmer.train.checkpoint import read_checkpoint, write_checkpoint
-from rainmer.train.config import DataConfig, Stage, TrainConfig, ValidationConfig, differing_keys
-from rainmer.train.loader import Loader, sample_shape
+from rainmer.train.config import TrainConfig, differing_keys
+from rainmer.train.loader import Loader, loader_processes, sample_shape
 from rainmer.train.losses import ExtraLoss
 from rainmer.train.mixture import Batch, Mixture
 from rainmer.train.record import Record
-from rainmer.train.sources import PairedSource, RenderedSource, Source
-from rainmer.train.step import StepResult, Trainer
+from rainmer.train.sources import make_sources
+from rainmer.train.step import PendingResult, StepResult, Trainer
+from rainmer.train.timetable import Timetable
 from rainmer.train.validation import validate
 
-__all__ = ["CHECKPOINT", "WEIGHTS", "make_sources", "train"]
+__all__ = ["CHECKPOINT", "WEIGHTS", "train"]
 
 CHECKPOINT = "last.pt"
 WEIGHTS = "last.safetensors"
@@ -46,6 +48,7 @@ _log = logging.getLogger(__name__)
 # Keys that may differ when a run resumes: they change how it runs, not its results.
 _FREE_KEYS = (
     "data.threads",
+    "data.processes",
     "save_every",
     "keep_every",
     "log_every",
@@ -63,6 +66,7 @@ def train(
     quiet: bool = False,
     max_steps: int | None = None,
     extra_loss: ExtraLoss | None = None,
+    now: Callable[[], float] = time.monotonic,
 ) -> Path:
     """Train a network.
 
@@ -78,12 +82,14 @@ def train(
         max_steps: Maximum number of steps of this call.
         extra_loss: A further loss of the restored crops; it is validated too, also before the
             first step.
+        now: The clock of a run of `minutes`, in seconds.
 
     Returns:
         The weights file.
 
     Raises:
-        ConfigError: The folder has a run of another configuration.
+        ConfigError: The folder has a run of another configuration, or the minutes are too few for
+            a single step.
         DatasetError: Data is missing, or too much of it is unreadable.
         OutputError: Results cannot be written.
         WeightsError: The run would start or resume from values that are not finite.
@@ -91,8 +97,9 @@ def train(
             consecutive steps; the last good checkpoint stays.
     """
     # Fresh weights have gradients so small that CPUs compute with them many times slower.
+    timetable = Timetable(config, now)
     with _denormals_flushed():
-        run = _Run(config, make_folder(out), torch.device(device), quiet, extra_loss)
+        run = _Run(config, make_folder(out), torch.device(device), quiet, extra_loss, timetable)
         return run.go(max_steps)
 
 
@@ -118,8 +125,10 @@ class _Run:
         device: torch.device,
         quiet: bool,
         extra_loss: ExtraLoss | None,
+        timetable: Timetable,
     ) -> None:
         self.config, self.out, self.quiet = config, out, quiet
+        self.timetable = timetable
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         stored = read_checkpoint(out / CHECKPOINT) if (out / CHECKPOINT).is_file() else None
         if stored is not None:
@@ -133,28 +142,31 @@ class _Run:
             network.checkpointing = config.checkpointing
         self.trainer = Trainer(network, config, extra_loss=extra_loss)
         self.classes = () if extra_loss is None else extra_loss.classes
-        sources = make_sources(config.data, seed=config.seed, classes=self.classes)
+        sources, held_out = (
+            make_sources(part.pairs, part.rendered, seed=config.seed, classes=self.classes)
+            for part in (config.data, config.validation)
+        )
         self._check_crops(network)
-        held_out = make_sources(config.validation, seed=config.seed, classes=self.classes)
         self.validation = {source.name: source for source in held_out}
         self.loader = Loader(
             Mixture(sources, seed=config.seed),
             threads=config.data.threads,
+            processes=loader_processes(config.data, device),
+            pin=device.type == "cuda",
             rank=self.rank,
             world=self.trainer.world,
             max_unreadable=config.data.max_unreadable,
         )
-        self.step = 0
         self.skipped = self.skipped_in_a_row = 0
         self.saved: int | None = None if stored is None else stored["step"]
         self.best = -1.0
-        self.seconds = 0.0
-        self.recent: list[dict[str, float]] = []
+        self.recent: list[StepResult] = []
+        self.unread: list[StepResult | PendingResult] = []
         if stored is not None:
             self.trainer.load_state_dict(stored["trainer"])
-            self.step, self.best = stored["step"], stored["best"]
-            self.skipped, self.seconds = stored["skipped"], stored["seconds"]
-            _log.info("%s: going on from step %d of %d", out, self.step, config.steps)
+            self.timetable.load_state_dict(stored)
+            self.best, self.skipped = stored["best"], stored["skipped"]
+            _log.info("%s: going on from step %s", out, self.timetable)
         self._check_start(resumed=stored is not None)
         self.record = Record(out, self.step) if self.rank == 0 else None
 
@@ -181,19 +193,20 @@ class _Run:
                     f"{network.size_multiple}"
                 )
 
+    @property
+    def step(self) -> int:
+        """Optimiser steps so far."""
+        return self.timetable.step
+
     def go(self, max_steps: int | None) -> Path:
         """Train to the end, or for at most `max_steps` steps."""
-        end = self.config.steps
-        if max_steps is not None:
-            end = min(end, self.step + max_steps)
+        end = None if max_steps is None else self.step + max_steps
         if self.rank == 0:
             write_text(self.out / _CONFIG, yaml.safe_dump(to_mapping(self.config), sort_keys=False))
         self.trainer.network.train()
-        if self.step == 0:
-            self._fill_archives()
-            if self.trainer.extra_loss and self.record and self.validation:
-                self._validate()
         try:
+            if self.step == 0:
+                self._prepare()
             self._steps(end)
         finally:
             self.loader.close()
@@ -206,6 +219,19 @@ class _Run:
                 "; ".join(sorted(self.loader.failures.values())[:20]),
             )
         return self.out / WEIGHTS
+
+    def _prepare(self) -> None:
+        """Fill the archives, and measure what tuning starts from and how long validation takes."""
+        self._fill_archives()
+        timed = self.config.minutes is not None and self.config.validation.every
+        if (self.trainer.extra_loss or timed) and self.record and self.validation:
+            self._validate()
+        self._agree(stop=False)
+        if self.timetable.over:
+            raise ConfigError(
+                f"minutes is {self.config.minutes}, but {self.timetable.elapsed_s:.0f} s were over "
+                "before the first step: give more, or lower validation.limit"
+            )
 
     def _fill_archives(self) -> None:
         """Fill the archives from samples of negative numbers, which no step trains on."""
@@ -221,71 +247,94 @@ class _Run:
         bar = tqdm(batches, desc="archives", total=count, disable=self.quiet or self.rank > 0)
         self.trainer.fill_archives(bar)
 
-    def _steps(self, end: int) -> None:
+    def _steps(self, end: int | None) -> None:
+        timed = self.config.minutes is not None
         bar = tqdm(
-            total=self.config.steps, initial=self.step, desc=self.config.name, unit="step",
-            disable=self.quiet or self.rank > 0,
+            total=None if timed else self.config.steps, initial=self.step, desc=self.config.name,
+            unit="step", disable=self.quiet or self.rank > 0,
         )  # fmt: skip
-        started, before = time.monotonic(), self.seconds
         with bar, _stop_requests() as stop:
             for batches in self._batches(end):
-                result = self.trainer.step(batches)
-                self.step += 1
-                self.seconds = before + time.monotonic() - started
-                self._guard(result)
+                self.trainer.position = self.timetable.position if timed else None
+                stage = self.timetable.stage_index
+                self.unread.append(self.trainer.step(batches))
+                samples = self.config.stages[stage].batch * len(batches)
+                self.timetable.end_step(samples)
                 bar.update()
-                bar.set_postfix(loss=f"{result.losses['total']:.4f}", refresh=False)
-                self._after_step(result, last=self.step == end)
-                if self._agree(stop.is_set()):
+                stopped = self._agree(stop.is_set())
+                last, stage_ended = self._ended(end), self.timetable.stage_index != stage
+                if stopped or self._looks_at_results(last=last or stage_ended):
+                    self._read()
+                    loss = self.recent[-1].losses["total"]
+                    bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                self._after_step(last=last, stage_ended=stage_ended)
+                if stopped:
                     self._save()
                     raise KeyboardInterrupt
 
-    def _agree(self, stop: bool) -> bool:
-        """Return whether any process was asked to stop, so that all stop after the same step."""
-        if self.trainer.world == 1:
-            return stop
-        flag = torch.tensor(float(stop), device=self.trainer.device)
-        dist.all_reduce(flag, dist.ReduceOp.MAX)
-        return bool(flag.item())
+    def _looks_at_results(self, *, last: bool) -> bool:
+        """Whether this step's results are read, for which a GPU has to be waited for."""
+        config = self.config
+        points = (config.log_every, config.save_every, config.validation.every, config.keep_every)
+        # The first save of a run limited by time comes early.
+        early = config.minutes is not None and self.saved is None
+        due = any(every and self.step % every == 0 for every in points)
+        return last or early or due or not self.trainer.deferred
 
-    def _batches(self, end: int) -> Iterator[list[Batch]]:
+    def _read(self) -> None:
+        """Read the results of the steps since the last time, and stop where they are bad."""
+        results = self.trainer.read(self.unread)
+        self.unread.clear()
+        for step, result in enumerate(results, self.step - len(results) + 1):
+            self._guard(step, result)
+        self.recent += results
+
+    def _ended(self, end: int | None) -> bool:
+        return self.timetable.over or self.step == end
+
+    def _agree(self, stop: bool) -> bool:
+        """Return whether any process was asked to stop, so that all stop after the same step.
+
+        All go by the clock of the one that has come furthest, too.
+        """
+        share = self.timetable.expected_share()
+        if self.trainer.world > 1:
+            both = torch.tensor([float(stop), share], device=self.trainer.device)
+            dist.all_reduce(both, dist.ReduceOp.MAX)
+            stopped, share = both.tolist()
+            stop = bool(stopped)
+        self.timetable.share = share
+        return stop
+
+    def _batches(self, end: int | None) -> Iterator[list[Batch]]:
         """Yield the batches of each step up to `end`, stage by stage."""
-        for stage, steps, first_sample in self._segments(end):
-            starts = range(
-                first_sample,
-                first_sample + steps * self.config.accumulate * stage.batch,
-                stage.batch,
-            )
+        accumulate = self.config.accumulate
+        while not self._ended(end):
+            index, stage = self.timetable.stage_index, self.timetable.stage
+            starts = itertools.count(self.timetable.sample, stage.batch)
+            left = self.timetable.steps_left
+            if end is not None:
+                left = min(end - self.step, left or end)
             numbers = (range(start, start + stage.batch) for start in starts)
             negatives = self.config.data.negatives if self.trainer.views else 0
             shape = sample_shape(stage, self.config.data.query, negatives, len(self.classes))
-            batches = self.loader.batches(numbers, shape)
-            for first in batches:
-                rest = [next(batches) for _ in range(self.config.accumulate - 1)]
-                yield [first, *rest]
+            limited = itertools.islice(numbers, left and left * accumulate)
+            with contextlib.closing(self.loader.batches(limited, shape)) as batches:
+                while self.timetable.stage_index == index and not self._ended(end):
+                    self.timetable.begin_step()
+                    yield [next(batches) for _ in range(accumulate)]
 
-    def _segments(self, end: int) -> Iterator[tuple[Stage, int, int]]:
-        """Yield the remaining stages, each with its number of steps and its first sample."""
-        start = sample = 0
-        for stage in self.config.stages:
-            per_step = stage.batch * self.config.accumulate
-            first, last = max(self.step, start), min(end, start + stage.steps)
-            if first < last:
-                yield stage, last - first, sample + (first - start) * per_step
-            start += stage.steps
-            sample += stage.steps * per_step
-
-    def _guard(self, result: StepResult) -> None:
+    def _guard(self, step: int, result: StepResult) -> None:
         """Stop when a weight broke; count steps that were skipped, and stop after too many."""
         if result.broken is not None:
-            self._stop(f"the weight {result.broken} is not finite after step {self.step}")
+            self._stop(f"the weight {result.broken} is not finite after step {step}")
         self.skipped += result.skipped
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if result.skipped else 0
         if self.skipped_in_a_row < self.config.max_skipped:
             return
         self._stop(
             f"the loss or a gradient was not finite in {self.skipped_in_a_row} steps in a row, up "
-            f"to step {self.step}"
+            f"to step {step}"
         )
 
     def _refuse_broken(self) -> None:
@@ -301,33 +350,43 @@ class _Run:
             kept = f"the last good checkpoint{step} is {self.out / CHECKPOINT}"
         raise RainmerError(f"{reason}: lower optimiser.lr, or use precision: fp32; {kept}")
 
-    def _after_step(self, result: StepResult, *, last: bool) -> None:
+    def _after_step(self, *, last: bool, stage_ended: bool) -> None:
         """Log, validate and save at the configured steps, in the first process only."""
+        config = self.config
+        if self.step % config.log_every == 0 or last:
+            self._log()
         if self.record is None:
             return
-        config = self.config
-        self.recent.append({**result.losses, "grad_norm": result.grad_norm})
-        if self.step % config.log_every == 0 or last:
-            means = {k: _finite_mean([r[k] for r in self.recent]) for k in self.recent[0]}
-            state = {"lr": result.lr, "skipped": self.skipped, "seconds": round(self.seconds, 1)}
-            self.record.add(self.step, {**means, **state})
-            self.recent.clear()
         every = config.validation.every
         if self.validation and every and (self.step % every == 0 or last):
             self._refuse_broken()
             self._validate()
-        if self.step % config.save_every == 0 or last:
+        # A run limited by time saves early, to learn how long that takes.
+        untried = config.minutes is not None and self.saved is None
+        if self.step % config.save_every == 0 or last or stage_ended or untried:
             self._save()
         if config.keep_every and self.step % config.keep_every == 0:
             self._refuse_broken()
             with self.trainer.averaged() as network:
                 models.save_weights(self.out / f"step-{self.step:07d}.safetensors", network)
 
+    def _log(self) -> None:
+        """Add a line of means over the steps since the last one."""
+        values = [{**result.losses, "grad_norm": result.grad_norm} for result in self.recent]
+        means = {name: _finite_mean([value[name] for value in values]) for name in values[0]}
+        seconds = self.timetable.elapsed_s
+        state = {"lr": self.recent[-1].lr, "skipped": self.skipped, "seconds": round(seconds, 1)}
+        if self.config.minutes is not None:
+            state["minutes"] = round(seconds / 60, 3)
+        if self.record is not None:
+            self.record.add(self.step, {**means, **state})
+        self.recent.clear()
+
     def _validate(self) -> None:
         assert self.record is not None
         limits = self.config.validation
         values = {}
-        with self.trainer.averaged() as network:
+        with self.timetable.reserve("validate"), self.trainer.averaged() as network:
             for name, source in self.validation.items():
                 scores = validate(
                     network,
@@ -362,17 +421,17 @@ class _Run:
             "config": to_mapping(self.config),
             "extra_loss": getattr(self.trainer.extra_loss, "fingerprint", None),
             "trainer": self.trainer.state_dict(),
-            "step": self.step,
+            **self.timetable.state_dict(),
             "best": self.best,
             "skipped": self.skipped,
-            "seconds": self.seconds,
         }
-        write_checkpoint(self.out / CHECKPOINT, state)
-        self.saved = self.step
-        with self.trainer.averaged() as network:
-            models.save_weights(self.out / WEIGHTS, network)
-        self.record.write_csv()
-        self.record.draw_curves()
+        with self.timetable.reserve("save"):
+            write_checkpoint(self.out / CHECKPOINT, state)
+            self.saved = self.step
+            with self.trainer.averaged() as network:
+                models.save_weights(self.out / WEIGHTS, network)
+            self.record.write_csv()
+            self.record.draw_curves()
 
 
 @contextlib.contextmanager
@@ -395,28 +454,6 @@ def _finite_mean(values: Sequence[float]) -> float:
     """Return the mean of the finite values; NaN if there are none."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
-
-
-def make_sources(
-    config: DataConfig | ValidationConfig, *, seed: int, classes: Sequence[str] = ()
-) -> list[Source]:
-    """Open the sources of a configuration.
-
-    Args:
-        config: Names and files.
-        seed: Determines the rain on photos.
-        classes: See `RenderedSource`.
-
-    Raises:
-        DatasetError: A source has no usable images.
-        ConfigError: A kind of rain is unknown.
-    """
-    pairs = [PairedSource(name, pairs) for name, pairs in config.pairs.items()]
-    rendered = [
-        RenderedSource(name, source, seed=seed, classes=classes)
-        for name, source in config.rendered.items()
-    ]
-    return [*pairs, *rendered]
 
 
 def seed_everything(seed: int) -> None:

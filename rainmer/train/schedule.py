@@ -34,7 +34,7 @@ class Cycle:
 
 
 def cyclic_cosine(
-    iteration: int,
+    iteration: float,
     highest: float,
     cycles: Sequence[Cycle],
     *,
@@ -47,7 +47,8 @@ def cyclic_cosine(
     iteration of a cycle has its lowest rate.
 
     Args:
-        iteration: Count t of forward passes, from 1 on; 0 gives the rate before the first.
+        iteration: Count t of forward passes, from 1 on; 0 gives the rate before the first. In a run
+            limited by time it stands between two passes.
         highest: Learning rate at the start of a cycle of weight 1.
         cycles: The cycles, in optimiser steps.
         accumulate: Forward passes of an optimiser step: cycles are longer by this factor.
@@ -72,7 +73,12 @@ def cyclic_cosine(
 
 
 def step_decay(
-    iteration: int, highest: float, milestones: Sequence[int], factor: float, *, accumulate: int = 1
+    iteration: float,
+    highest: float,
+    milestones: Sequence[int],
+    factor: float,
+    *,
+    accumulate: int = 1,
 ) -> float:
     """Return the learning rate of an iteration: multiplied by a factor after each milestone.
 

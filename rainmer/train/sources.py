@@ -8,8 +8,8 @@ exactly the pairs of an uninterrupted one.
 from __future__ import annotations
 
 import abc
+import contextlib
 import random
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ import torch
 from rainmer.data.depth import find_depth, read_depth
 from rainmer.data.layouts import Mode, Pair, find_pairs
 from rainmer.errors import ConfigError, DatasetError, ImageError
-from rainmer.files import fits_pattern
+from rainmer.files import atomic_write, fits_pattern
 from rainmer.frames.arrays import Frame, quantize, to_batch
 from rainmer.frames.images import list_images, read_image
 from rainmer.rain import RainRenderer, rain_config
@@ -38,6 +38,7 @@ __all__ = [
     "RenderedConfig",
     "RenderedSource",
     "Source",
+    "make_sources",
 ]
 
 DRY = "none"
@@ -143,6 +144,9 @@ class Source(abc.ABC):
             ImageError: It cannot be read, or its frames differ in size.
         """
 
+    def share(self, folder: Path) -> None:  # noqa: B027 (most sources compute nothing to share)
+        """Keep what is computed for several visits in a folder, for several processes."""
+
 
 class PairedSource(Source):
     """Pairs of files.
@@ -224,7 +228,7 @@ class RenderedSource(Source):
         self.weight = float(len(self.images)) if config.weight is None else config.weight
         self._choices, self._weights = _renderers(name, config.rain, seed)
         self._kept: dict[int, tuple[int, FramePair]] = {}
-        self._lock = threading.Lock()
+        self._folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -232,14 +236,32 @@ class RenderedSource(Source):
     def load(self, index: int, visit: int) -> FramePair:
         """Render, or reuse the last rendering. Raises ImageError."""
         rendering = visit // self._config.reuse
-        with self._lock:
-            kept = self._kept.get(index)
+        if self._config.reuse == 1:
+            return self._render(index, rendering)
+        if self._folder is not None:
+            return self._shared(self._folder, index, rendering)
+        kept = self._kept.get(index)
         if kept is not None and kept[0] == rendering:
             return kept[1]
         pair = self._render(index, rendering)
-        if self._config.reuse > 1:
-            with self._lock:
-                self._kept[index] = rendering, pair
+        self._kept[index] = rendering, pair
+        return pair
+
+    def share(self, folder: Path) -> None:
+        """Keep renderings in a folder: another process may draw the next visit of an image."""
+        self._folder = folder
+
+    def _shared(self, folder: Path, index: int, rendering: int) -> FramePair:
+        file = folder / f"{index}-{rendering}.npz"
+        with contextlib.suppress(FileNotFoundError), np.load(file) as stored:
+            boxes = FrameBoxes(stored["boxes"], stored["labelled"]) if "boxes" in stored else None
+            return FramePair(stored["rainy"], stored["clean"], boxes)
+        pair = self._render(index, rendering)
+        objects = {} if pair.boxes is None else vars(pair.boxes)
+        with atomic_write(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, rainy=pair.rainy, clean=pair.clean, **objects)
+        with contextlib.suppress(OSError):  # gone already, or being read by another process
+            (folder / f"{index}-{rendering - 1}.npz").unlink()
         return pair
 
     def _render(self, index: int, rendering: int) -> FramePair:
@@ -288,6 +310,34 @@ class RenderedSource(Source):
             None if depth is None else np.ascontiguousarray(depth[rows, columns]),
             None if boxes is None else boxes.moved(factor, columns.start, rows.start),
         )
+
+
+def make_sources(
+    pairs: Mapping[str, PairsConfig],
+    rendered: Mapping[str, RenderedConfig],
+    *,
+    seed: int,
+    classes: Sequence[str] = (),
+) -> list[Source]:
+    """Open sources by their names.
+
+    Args:
+        pairs: Pairs of files.
+        rendered: Photos.
+        seed: Determines the rain on photos.
+        classes: See `RenderedSource`.
+
+    Raises:
+        DatasetError: A source has no usable images.
+        ConfigError: A kind of rain is unknown.
+    """
+    return [
+        *(PairedSource(name, config) for name, config in pairs.items()),
+        *(
+            RenderedSource(name, config, seed=seed, classes=classes)
+            for name, config in rendered.items()
+        ),
+    ]
 
 
 def _renderers(

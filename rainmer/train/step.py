@@ -2,11 +2,15 @@
 
 Source: section 2.2 of the training protocol of Rainmer; equal to the published loop on the golden
 trace. Additions are off by default: mixed precision, moving average, several processes.
+
+On a GPU nothing waits for a step: whether its values are finite is decided there, and they are read
+when the run logs (`Trainer.read`). On a CPU they are read at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import random
@@ -22,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rainmer import models
 from rainmer.errors import ConfigError
 from rainmer.frames.arrays import unit_range
+from rainmer.train.average import MovingAverage
 from rainmer.train.boxes import CropBoxes
 from rainmer.train.config import TrainConfig
 from rainmer.train.contrast import ContrastiveRainmer, TrainingOutput
@@ -30,7 +35,7 @@ from rainmer.train.mixture import Batch
 from rainmer.train.negatives import Archives, Contrast, gather, make_contrast
 from rainmer.train.schedule import cyclic_cosine, step_decay
 
-__all__ = ["StepResult", "Trainer", "is_encoder"]
+__all__ = ["PendingResult", "StepResult", "Trainer", "is_encoder"]
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +59,24 @@ class StepResult:
     grad_norm: float
     skipped: bool
     broken: str | None = None
+
+
+@dataclass(frozen=True)
+class PendingResult:
+    """What one training step will report, still on the device.
+
+    Attributes:
+        losses: Names of the losses.
+        gradients: Names of the parameters that had gradients, the backbone's first.
+        values: The losses, whether the step was skipped (0 or 1), the norm of the backbone's
+            gradient, and the norm of each gradient, in one tensor.
+        lr: Learning rate of the backbone.
+    """
+
+    losses: Sequence[str]
+    gradients: Sequence[str]
+    values: Tensor
+    lr: float
 
 
 class _Plain(nn.Module):
@@ -89,6 +112,7 @@ class Trainer:
         config: The configuration of the run.
         flips: Whether positives and negatives are flipped at random.
         extra_loss: A further loss of the restored crops.
+        deferred: Whether results are left on the device until they are read; None: on CUDA.
 
     Raises:
         ConfigError: There is an extra loss, but the network's own loss has no restored crops.
@@ -101,6 +125,7 @@ class Trainer:
         *,
         flips: bool = True,
         extra_loss: ExtraLoss | None = None,
+        deferred: bool | None = None,
     ) -> None:
         if extra_loss is not None and config.pixel_loss == "own":
             raise ConfigError("pixel_loss: own gives no restored crops for a further loss")
@@ -108,8 +133,11 @@ class Trainer:
         self.extra_loss = extra_loss
         self.network = network
         self.device = next(network.parameters()).device
+        self.deferred = self.device.type == "cuda" if deferred is None else deferred
         self.iteration = 0
         """Forward passes so far, skipped ones included."""
+        self.position: float | None = None
+        """Where the schedule stands, in optimiser steps; None: as the forward passes say."""
         self._flips = flips
         self.views: Sequence[str] = ()
         self.model: nn.Module
@@ -120,8 +148,8 @@ class Trainer:
         else:
             self.model = (_OwnLoss if config.pixel_loss == "own" else _Plain)(network)
         self.archives = Archives(self.views, config.archive, config.data.query, self.device)
-        self.optimisers = _optimisers(network, config)
-        self.average = _MovingAverage(network, config.ema) if config.ema else None
+        self.optimisers = _optimisers(network, config, fused=self.deferred)
+        self.average = MovingAverage(network, config.ema) if config.ema else None
         self._runner = self._wrap(self.model)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
@@ -147,22 +175,22 @@ class Trainer:
             query, clean = (unit_range(t.to(self.device)) for t in (batch.query, batch.query_clean))
             self.archives.add(gather(query), gather(clean))
 
-    def step(self, batches: Sequence[Batch]) -> StepResult:
+    def step(self, batches: Sequence[Batch]) -> StepResult | PendingResult:
         """Change the weights once.
 
         Args:
             batches: A batch for each forward pass of the step (`accumulate` of the configuration).
         """
-        totals: dict[str, float] = {}
-        finite = True
         # Batch norms take in the statistics of a batch before its loss is known.
         buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-        for micro, batch in enumerate(batches):
-            self.iteration += 1
-            self._set_rates()
-            last = micro == len(batches) - 1
-            losses, own_finite = self._accumulate(batch, len(batches), synchronise=last)
-            finite = finite and own_finite
+        passes = self._passes(batches)
+        if self.deferred:
+            return self._finish_on_device(list(passes), buffers)
+        totals: dict[str, float] = {}
+        finite = True
+        for names, values in passes:
+            losses = dict(zip(names, values.tolist(), strict=True))
+            finite = self._are_finite(losses) and finite
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + value / len(batches)
         norm = self._update() if finite else math.nan
@@ -179,10 +207,81 @@ class Trainer:
                 self.average.update(self.network)
         return StepResult(totals, lr, norm, skipped, broken)
 
+    def _finish_on_device(
+        self, passes: Sequence[tuple[Sequence[str], Tensor]], buffers: list[tuple[Tensor, Tensor]]
+    ) -> PendingResult:
+        """Change weights, average and statistics, all or none, without knowing which."""
+        losses = torch.stack([values / len(passes) for _, values in passes]).sum(0)
+        named = [(n, p) for n, p in self.network.named_parameters() if p.grad is not None]
+        named.sort(key=lambda item: is_encoder(item[0]))  # the backbone first, which is clipped
+        backbone = [p for name, p in named if not is_encoder(name)]
+        gradients = [p.grad for _, p in named if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        total, rest = (
+            torch.linalg.vector_norm(part) for part in norms.tensor_split([len(backbone)])
+        )
+        finite = torch.cat((losses, total[None], rest[None])).isfinite().all()
+        skipped = (~finite).float()
+        limit = self.config.optimiser.clip
+        if limit is not None:
+            nn.utils.clip_grads_with_norm_(backbone, limit, total)
+        for optimiser in self.optimisers:
+            # Where this is 1, fused AdamW leaves weights and state alone: made for GradScaler.
+            optimiser.found_inf = skipped  # type: ignore[attr-defined]
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        for buffer, before in buffers:
+            buffer.copy_(torch.where(finite, buffer, before))
+        if self.average is not None:
+            self.average.update_if(self.network, 1 - skipped)
+        return PendingResult(
+            passes[0][0],
+            [name for name, _ in named],
+            torch.cat((losses, skipped[None], total[None], norms)),
+            self.optimisers[0].param_groups[0]["lr"],
+        )
+
+    def read(self, results: Sequence[StepResult | PendingResult]) -> list[StepResult]:
+        """Give the results of consecutive steps, after one wait for those still on the device."""
+        pending = [result for result in results if isinstance(result, PendingResult)]
+        if not pending:
+            return [result for result in results if isinstance(result, StepResult)]
+        values = torch.cat([result.values for result in pending]).tolist()
+        read = []
+        for result in pending:
+            count = len(result.losses) + 2 + len(result.gradients)
+            read.append(self._result(result, values[:count]))
+            del values[:count]
+        # What is not finite stays so: one look at the weights tells it for all these steps.
+        read[-1] = dataclasses.replace(read[-1], broken=self._broken_parameter())
+        return read
+
+    def _result(self, pending: PendingResult, values: Sequence[float]) -> StepResult:
+        losses = dict(zip(pending.losses, values, strict=False))
+        skipped, norm, *norms = values[len(losses) :]
+        if skipped and self._are_finite(losses):
+            named = zip(pending.gradients, norms, strict=True)
+            _name_gradient(next((n for n, value in named if not math.isfinite(value)), None))
+        return StepResult(losses, pending.lr, math.nan if skipped else norm, bool(skipped))
+
+    def _are_finite(self, losses: Mapping[str, float]) -> bool:
+        broken = [name for name, value in losses.items() if not math.isfinite(value)]
+        if broken:
+            _log.warning("step skipped: not finite: %s", ", ".join(broken))
+        return not broken
+
+    def _passes(self, batches: Sequence[Batch]) -> Iterator[tuple[Sequence[str], Tensor]]:
+        """Run the forward and backward passes; yield names and values of the losses of each."""
+        for micro, batch in enumerate(batches):
+            self.iteration += 1
+            self._set_rates()
+            last = micro == len(batches) - 1
+            yield self._accumulate(batch, len(batches), synchronise=last)
+
     def _accumulate(
         self, batch: Batch, parts: int, *, synchronise: bool
-    ) -> tuple[dict[str, float], bool]:
-        """Run one forward and backward pass; return the losses, and whether they are finite."""
+    ) -> tuple[Sequence[str], Tensor]:
+        """Run one forward and backward pass; return the names and the values of the losses."""
         rainy, clean, query, query_clean, blurred = (
             unit_range(tensor.to(self.device, non_blocking=True)) for tensor in batch[:5]
         )
@@ -198,13 +297,9 @@ class Trainer:
                 )
             total, logged = self._losses(output, clean, boxes)
             torch.autograd.backward(total / parts)
-        # One transfer for all losses.
+        # One tensor, so that there is one transfer for all losses.
         values = torch.stack([value.detach().float() for value in logged.values()])
-        losses = dict(zip(logged, self._mean_over_processes(values).tolist(), strict=True))
-        broken = [name for name, value in losses.items() if not math.isfinite(value)]
-        if broken:
-            _log.warning("step skipped: not finite: %s", ", ".join(broken))
-        return losses, not broken
+        return list(logged), self._mean_over_processes(values)
 
     def _contrast(self, query: Tensor, query_clean: Tensor, blurred: Tensor) -> Contrast:
         """Choose positives and negatives from the archives, then add the batch to them."""
@@ -263,11 +358,10 @@ class Trainer:
 
     def _rate(self) -> float:
         config, accumulate = self.config.optimiser, self.config.accumulate
+        at = self.iteration if self.position is None else self.position * accumulate
         if config.milestones:
-            return step_decay(
-                self.iteration, config.lr, config.milestones, config.decay, accumulate=accumulate
-            )
-        return cyclic_cosine(self.iteration, config.lr, self.config.cycles, accumulate=accumulate)
+            return step_decay(at, config.lr, config.milestones, config.decay, accumulate=accumulate)
+        return cyclic_cosine(at, config.lr, self.config.cycles, accumulate=accumulate)
 
     def _update(self) -> float:
         """Clip and step; return the norm of the backbone's gradient, NaN if nothing was changed."""
@@ -286,8 +380,7 @@ class Trainer:
         if not (math.isfinite(value) and math.isfinite(rest)):
             parameters = self.network.named_parameters()
             gradients = {name: p.grad for name, p in parameters if p.grad is not None}
-            name = _first_not_finite(gradients) or "all parameters together"
-            _log.warning("step skipped: the gradient of %s is not finite", name)
+            _name_gradient(_first_not_finite(gradients))
             return math.nan
         for optimiser in self.optimisers:
             optimiser.step()
@@ -321,7 +414,9 @@ class Trainer:
         self.iteration = state["iteration"]
         self.model.load_state_dict(state["model"])
         for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(stored)
+            fused = {"fused": optimiser.param_groups[0]["fused"]}  # another device may go on
+            groups = [{**group, **fused} for group in stored["param_groups"]]
+            optimiser.load_state_dict({**stored, "param_groups": groups})
         self.archives.load_state_dict(state["archives"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
@@ -338,35 +433,6 @@ class Trainer:
             yield self.network
         finally:
             self.network.load_state_dict(weights)
-
-
-class _MovingAverage:
-    """Exponential moving average of a network's weights, with faster decay in early steps."""
-
-    def __init__(self, network: models.Network, factor: float) -> None:
-        self.weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
-        self.factor = factor
-        self.updates = 0
-
-    @torch.no_grad()
-    def update(self, network: models.Network) -> None:
-        self.updates += 1
-        factor = min(self.factor, self.updates / (self.updates + 10))
-        current = network.state_dict()
-        averaged = [key for key, value in current.items() if value.is_floating_point()]
-        torch._foreach_lerp_(
-            [self.weights[key] for key in averaged], [current[key] for key in averaged], 1 - factor
-        )
-        for key in current.keys() - set(averaged):  # counters of batch norm
-            self.weights[key].copy_(current[key])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"weights": self.weights, "updates": self.updates}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.updates = state["updates"]
-        for key, value in state["weights"].items():
-            self.weights[key].copy_(value)
 
 
 def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:  # noqa: ANN401
@@ -389,12 +455,20 @@ def _first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     return None
 
 
+def _name_gradient(name: str | None) -> None:
+    _log.warning(
+        "step skipped: the gradient of %s is not finite", name or "all parameters together"
+    )
+
+
 def is_encoder(name: str) -> bool:
     """Tell whether a parameter of a network belongs to its view encoder."""
     return name.startswith(_ENCODER)
 
 
-def _optimisers(network: models.Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
+def _optimisers(
+    network: models.Network, config: TrainConfig, *, fused: bool
+) -> list[torch.optim.Optimizer]:
     """Make an optimiser for the backbone, and one for the view encoder if there is one."""
     options = config.optimiser
     parameters = list(network.named_parameters())
@@ -405,6 +479,8 @@ def _optimisers(network: models.Network, config: TrainConfig) -> list[torch.opti
         encoder_lr = options.lr if options.encoder_lr is None else options.encoder_lr
         groups.append((encoder, encoder_lr, options.encoder_weight_decay))
     return [
-        torch.optim.AdamW(params, lr=lr, betas=options.betas, weight_decay=decay)
+        torch.optim.AdamW(
+            params, lr=lr, betas=options.betas, weight_decay=decay, fused=fused or None
+        )
         for params, lr, decay in groups
     ]

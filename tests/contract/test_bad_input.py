@@ -22,6 +22,7 @@ from tests.eval.trees import write_tree
 INPUTS = {
     "detection": "{} --derain none --detector none.pt --out out",
     "eval.detect": "--data {} --derain none --detector none.pt --out out",
+    "eval.footage": "{} --derain none --detector none.pt --out out",
     "eval.restore": "--sets a=folders:{} --derain none --out out",
     "eval.sets": "write {} --adapter coco --out out",
     "rainmer.align": "measure a:{}/rainy:{}/clean --out out",

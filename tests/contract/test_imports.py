@@ -59,7 +59,15 @@ def test_detection_speaks_to_ultralytics_in_one_place():
     [
         (
             "rainmer, rainmer.align, rainmer.train",
-            ["ultralytics", "pandas", "matplotlib", "jinja2", "pycocotools", "torchvision"],
+            [
+                "ultralytics",
+                "pandas",
+                "matplotlib",
+                "jinja2",
+                "pycocotools",
+                "torchvision",
+                "triton",
+            ],
         ),
         ("rainmer.views", ["ultralytics", "pandas", "matplotlib", "sklearn", "umap"]),
         ("detection", ["ultralytics", "pandas", "matplotlib", "jinja2", "pycocotools"]),

@@ -110,6 +110,12 @@ def measure_detection(root):
     return "eval.detect", "--data", file, *detector(root), *options, "--out", "out"
 
 
+def look_at_footage(root):
+    write_clip(root / "in.mp4", 24)
+    options = ("--derain", SLOW, "--resamples", 20, "--clip", 1, "--label-next", 2)
+    return "eval.footage", "in.mp4", *detector(root), *options, "--out", "out"
+
+
 def relate(root):
     sets = [write_tree(root / name, conditions=False) for name in ("one", "two")]
     for name, file in zip(("one", "two"), sets, strict=True):
@@ -160,7 +166,7 @@ def detector(root):
 QUICK = (derain_images, restore)
 ALL = (
     *QUICK, derain_video, render_images, render_video, crop, measure, views, train, detect_images,
-    detect_video, measure_detection, relate, write_sets, street,
+    detect_video, measure_detection, look_at_footage, relate, write_sets, street,
 )  # fmt: skip
 
 

@@ -211,6 +211,45 @@ def test_device_path_equals_the_array_path(download, yolo_detector):
         assert other.stage_ms["letterbox"] > 0
 
 
+def test_frames_on_a_device_stay_there_until_they_are_read(yolo_detector, monkeypatch):
+    arrays = [make_frame(*size, seed=i) for i, size in enumerate(MIXED)]
+    frames = [torch.from_numpy(array).permute(2, 0, 1) for array in arrays]
+    derainer = Derainer("median", device="cpu", batch=2)
+    expected = Pipeline(derainer, yolo_detector, on_device=True).process(arrays)
+    seen, detect = [], yolo_detector.detect_batch
+    monkeypatch.setattr(yolo_detector, "detect_batch", lambda b: seen.append(b) or detect(b))
+
+    def crossing(*_arguments):
+        raise AssertionError("frames went through the host")
+
+    with monkeypatch.context() as patch:
+        for name in ("upload", "download"):
+            patch.setattr(f"detection.pipeline.{name}", crossing)
+            patch.setattr(f"rainmer.stage.derainer.{name}", crossing)
+        results = Pipeline(derainer, yolo_detector, on_device=True).process(frames)
+
+    assert [(tuple(b.shape), b.dtype) for b in seen] == [
+        ((2, 3, 60, 90), torch.uint8),
+        ((1, 3, 60, 90), torch.uint8),
+        ((1, 3, 40, 96), torch.uint8),
+        ((1, 3, 192, 128), torch.uint8),
+    ]
+    for one, other, array in zip(results, expected, arrays, strict=True):
+        assert same_rows(table_of(one.detections), table_of(other.detections))
+        assert one.size_hw == array.shape[:2]
+        assert np.array_equal(one.frame, array)
+        assert np.array_equal(one.derained, other.derained)
+
+
+def test_frames_on_a_device_become_arrays_for_those_who_need_them():
+    frames = [torch.from_numpy(flat(value)).permute(2, 0, 1) for value in (100, 50)]
+
+    results = Pipeline(darken, Mean()).process(frames)
+
+    assert labels(result.detections for result in results) == [50, 25]
+    assert np.array_equal(results[0].frame, flat(100))
+
+
 def test_device_path_notices_values_that_are_not_finite(yolo_detector):
     derainer = Derainer(lambda batch: batch * float("nan"), device="cpu")
 

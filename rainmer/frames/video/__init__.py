@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from rainmer.frames.video.codecs import CODECS, WRITABLE_SUFFIXES
+from rainmer.frames.video.on_device import DeviceFrame, DeviceReader
 from rainmer.frames.video.reading import (
     DEFAULT_FPS,
     VideoFrame,
@@ -20,6 +21,8 @@ __all__ = [
     "DEFAULT_FPS",
     "VIDEO_SUFFIXES",
     "WRITABLE_SUFFIXES",
+    "DeviceFrame",
+    "DeviceReader",
     "VideoFrame",
     "VideoInfo",
     "VideoReader",

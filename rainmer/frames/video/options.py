@@ -39,5 +39,6 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--hardware-decoding",
         action="store_true",
-        help="decode on an NVIDIA GPU if there is one; the pixels are the same",
+        help="decode on an NVIDIA GPU if there is one; with the extra nvdec, frames stay there on "
+        "their way to a detector (colours may differ by a level or two)",
     )

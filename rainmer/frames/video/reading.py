@@ -20,7 +20,7 @@ from av.stream import Disposition
 from rainmer.device import usable_cpus
 from rainmer.errors import ImageError
 from rainmer.frames.arrays import Frame
-from rainmer.frames.decoding import is_turned, to_rgb
+from rainmer.frames.decoding import is_plain, is_turned, to_rgb
 from rainmer.frames.video.counting import Clock, Numbering
 from rainmer.frames.video.interlaced import Stamped, deinterlaced
 from rainmer.frames.video.truncation import is_cut_off
@@ -103,6 +103,8 @@ class VideoReader:
 
     Attributes:
         info: What the file tells about the video.
+        is_plain: Whether its first frame is (`rainmer.frames.decoding.is_plain`).
+        stream_index: Which of the file's streams is read.
         failure: Once the frames are read: what is damaged or missing, in one line; None if the
             video was read in full.
 
@@ -140,6 +142,8 @@ class VideoReader:
                 return
             raise ImageError(f"{self.path} cannot be decoded: no frame of it is readable")
         self.info = self._read_info(self._first.decoded)
+        self.is_plain = is_plain(self._first.decoded)
+        self.stream_index = self._stream.index
 
     @property
     def size_hw(self) -> tuple[int, int]:

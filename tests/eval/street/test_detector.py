@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from ultralytics import YOLO
 
 from eval.street import CLASSES
-from eval.street.detector import SHIPPED, detector_weights, save_detector
+from eval.street.detector import EMBEDDED, detector_file, detector_weights, save_detector
 from eval.street.splits import TEST, write_split
 from eval.street.train_detector import Recipe, Scenes, Training, augmented, batches, measure
 from rainmer.errors import RainmerError, WeightsError
@@ -15,8 +17,20 @@ def weights(tmp_path_factory):
     return detector_weights(tmp_path_factory.mktemp("cache"))
 
 
-def test_the_shipped_file_is_small():
-    assert SHIPPED.stat().st_size <= 6_000_000
+@pytest.mark.parametrize("file", EMBEDDED.values(), ids=EMBEDDED)
+def test_the_shipped_files_are_small(file):
+    assert file.stat().st_size <= 6_000_000
+
+
+def test_embedded_detectors_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    files = {name: detector_file(name) for name in EMBEDDED}
+    assert {Path(file).stem for file in files.values()} == {
+        "street-detector",
+        "street-rain-detector",
+    }
+    assert len(set(files.values())) == 2
+    assert detector_file("yolov8n.pt") == "yolov8n.pt"
 
 
 def test_the_detector_is_built_once(weights):
@@ -41,7 +55,7 @@ def test_bad_weights_are_refused_in_words(tmp_path):
     with pytest.raises(WeightsError, match="no file"):
         detector_weights(tmp_path, source=tmp_path / "none.safetensors")
     damaged = tmp_path / "damaged.safetensors"
-    damaged.write_bytes(SHIPPED.read_bytes()[:5000])
+    damaged.write_bytes(EMBEDDED["street"].read_bytes()[:5000])
     with pytest.raises(WeightsError, match="is damaged"):
         detector_weights(tmp_path, source=damaged)
     other = tmp_path / "other.safetensors"

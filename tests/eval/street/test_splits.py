@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import yaml
 from eval.sets import load_set
 from eval.street import CLASSES, TEST_DAY, TEST_NIGHT, draw_scene, write_split
 from eval.street.splits import TEST, train_scenes, train_seed
+from eval.street.yolo_labels import write_yolo_set
 from rainmer.data.depth import read_depth
 from rainmer.errors import ImageError
 from rainmer.frames.images import read_image, write_image
@@ -45,6 +47,30 @@ def test_files_hold_what_is_drawn(folder):
         )
         depth = read_depth(folder / "depth" / f"{scene.name}.png")
         assert np.abs(depth - np.minimum(drawn.depth_m, 655.35)).max() < 0.0051
+
+
+def test_scenes_are_a_set_of_ultralytics_too(folder):
+    from ultralytics.data.utils import check_det_dataset
+
+    path = write_yolo_set(folder.parent, [folder.name])
+    data = check_det_dataset(str(path), autodownload=False)
+    assert tuple(data["names"].values()) == CLASSES
+    lists = {name: Path(data[name]).read_text().split() for name in ("train", "val")}
+    assert [len(lists[name]) for name in ("train", "val")] == [len(CHOSEN) - 1, 1]
+    content = json.loads((folder / "instances.json").read_text())
+    for image in content["images"]:
+        stem = Path(image["file_name"]).stem
+        rows = np.loadtxt(folder / "labels" / f"{stem}.txt", ndmin=2).reshape(-1, 5)
+        expected = [
+            (thing["category_id"] - 1, *thing["bbox"])
+            for thing in content["annotations"]
+            if thing["image_id"] == image["id"] and not thing["iscrowd"]
+        ]
+        height, width = SMALL
+        sides = rows[:, 3:] * [width, height]
+        corners = rows[:, 1:3] * [width, height] - sides / 2
+        found = np.column_stack([rows[:, 0], corners, sides])
+        np.testing.assert_allclose(found, np.reshape(expected, (-1, 5)), atol=1e-3)
 
 
 def test_a_split_is_a_detection_set(folder):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.overrides import TorchFunctionMode
 
+from rainmer.models import attention as attention_module
 from rainmer.models.attention import (
     SparseChannelAttention,
     kept_entries,
@@ -143,6 +144,70 @@ def test_attention_of_a_blank_map_is_finite():
     attention(x).sum().backward()
     assert x.grad.isfinite().all()
     assert all(p.grad is None or p.grad.isfinite().all() for p in attention.parameters())
+
+
+@pytest.fixture
+def low_precision_products(monkeypatch):
+    """What a GPU does; `torch.bmm` has no float32 results of half precision on a CPU."""
+    calls = []
+
+    def multiply(a, b):
+        assert a.dtype == b.dtype == torch.bfloat16
+        calls.append(a.shape)
+        return a.float() @ b.float()
+
+    monkeypatch.setattr(attention_module, "sums_low_precision", lambda x: x.dtype != torch.float32)
+    monkeypatch.setattr(attention_module, "_multiply", multiply)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 2304, 12), (1, 7 * 11, 12), (1, 1, 12), (3, 1021, 24)], ids=str
+)
+def test_half_precision_products_are_summed_in_float32(low_precision_products, shape):
+    wide = features(*shape[:2], 3 * shape[2] // 2).bfloat16()
+    both = wide[..., : shape[2]]  # as q and k lie beside v
+    results = attention_module.products_and_squares(both, 2)
+    expected = attention_module.products_and_squares(both.float(), 2)
+    assert len(low_precision_products) == 1
+    for found, wanted in zip(results, expected, strict=True):
+        assert found.dtype == torch.float32
+        assert_same_sum(found, wanted)
+
+
+def test_products_are_cut_into_parts_without_copies(low_precision_products):
+    attention_module.products_and_squares(torch.zeros(2, 2304, 12, dtype=torch.bfloat16), 2)
+    assert low_precision_products == [(2 * 9, 12, 256)]
+
+
+def test_attention_in_half_precision_is_near_and_its_gradient_unchanged(low_precision_products):
+    attention = SparseChannelAttention(8, 2).bfloat16()
+    both = attention.qkv_depthwise(attention.qkv(features(2, 8, 16, 24).bfloat16()))[:, :16]
+    logits = attention.similarities(both)
+    assert not low_precision_products
+    assert logits.requires_grad
+    with torch.no_grad():
+        assert_same_sum(attention.similarities(both), logits)
+    assert len(low_precision_products) == 1
+
+
+def test_half_precision_products_have_shapes_on_meta():
+    both = torch.empty(2, 600, 16, dtype=torch.bfloat16, device="meta")
+    products, squares = attention_module.products_and_squares(both, 2)
+    assert (products.shape, products.dtype) == ((2, 2, 4, 4), torch.float32)
+    assert squares.shape == (2, 16)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_products_on_a_gpu(dtype):
+    both = features(2, 14400, 96).to(dtype)[..., :64]
+    expected = attention_module.products_and_squares(both.float(), 4)
+    for found, wanted in zip(
+        attention_module.products_and_squares(both.cuda(), 4), expected, strict=True
+    ):
+        assert_same_sum(found.cpu(), wanted, depth=4)
 
 
 def test_channel_norm():

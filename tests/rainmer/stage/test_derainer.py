@@ -137,7 +137,7 @@ def test_rainmer_takes_any_size(rainmer_file, height, width):
 
 
 def test_batches_equal_single_frames(rainmer_file):
-    derainer = Derainer(f"rainmer:{rainmer_file}", device="cpu", batch=3)
+    derainer = Derainer(f"rainmer:{rainmer_file}", device="cpu", precision="fp32", batch=3)
     floats = [frame(24, 32, seed).astype(np.float32) / 255 for seed in range(4)]
     for together, image in zip(derainer(floats), floats, strict=True):
         np.testing.assert_allclose(together, derainer(image), atol=rounding(depth=80))
@@ -159,7 +159,7 @@ def test_the_query_is_the_whole_frame_even_in_tiles(rainmer_file, monkeypatch):
 
 def test_a_network_in_a_blend_keeps_its_query_padding_and_tiles(rainmer_file):
     image = frame(70, 51)
-    options = {"device": "cpu", "tile": 32, "overlap": 8}
+    options = {"device": "cpu", "precision": "fp32", "tile": 32, "overlap": 8}
     derained = Derainer(f"rainmer:{rainmer_file}", **options)(image).astype(float)
     blended = Derainer(f"blend:0.5:rainmer:{rainmer_file}", **options)(image)
     assert np.abs(blended - (derained + image) / 2).max() <= 1.0
@@ -262,7 +262,7 @@ def test_what_is_neither_spec_nor_callable_is_refused(bad):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_low_precision_is_close(rainmer_file, precision):
     image = frame(32, 40)
-    exact = Derainer(f"rainmer:{rainmer_file}", device="cpu")(image).astype(int)
+    exact = Derainer(f"rainmer:{rainmer_file}", device="cpu", precision="fp32")(image).astype(int)
     low = Derainer(f"rainmer:{rainmer_file}", device="cpu", precision=precision)(image)
     assert np.abs(exact - low).mean() < 3.0
 
@@ -272,13 +272,13 @@ def test_fingerprint_follows_weights_and_settings(rainmer_file, tmp_path):
     other = tmp_path / "rainmer-other.safetensors"
     save_weights(other, Rainmer(RainmerConfig(**TINY)))
     spec = f"rainmer:{rainmer_file}"
-    base = Derainer(spec, device="cpu").fingerprint
-    assert Derainer(spec, device="cpu", batch=1).fingerprint == base
+    base = Derainer(spec, device="cpu", precision="fp32").fingerprint
+    assert Derainer(spec, device="cpu", precision="fp32", batch=1).fingerprint == base
     different = [
-        Derainer(f"rainmer:{other}", device="cpu"),
+        Derainer(f"rainmer:{other}", device="cpu", precision="fp32"),
         Derainer(spec, device="cpu", precision="bf16"),
-        Derainer(spec, device="cpu", tile=64),
-        Derainer(spec, device="cpu", tile=64, tile_by="short"),
+        Derainer(spec, device="cpu", precision="fp32", tile=64),
+        Derainer(spec, device="cpu", precision="fp32", tile=64, tile_by="short"),
         Derainer("median", device="cpu"),
     ]
     assert len({base, *(derainer.fingerprint for derainer in different)}) == 6
@@ -332,8 +332,10 @@ def test_equals_the_official_evaluation(reference, run):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_gpu_equals_cpu(rainmer_file):
     image = frame(64, 72).astype(np.float32) / 255
-    on_cpu = Derainer(f"rainmer:{rainmer_file}", device="cpu")(image)
-    on_gpu = Derainer(f"rainmer:{rainmer_file}", device="cuda")(image)
+    on_cpu, on_gpu = (
+        Derainer(f"rainmer:{rainmer_file}", device=device, precision="fp32")(image)
+        for device in ("cpu", "cuda")
+    )
     np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-3)
 
 
@@ -357,7 +359,7 @@ def test_a_device_that_fails_is_one_line():
 
 def test_reduced_precision_of_a_fused_network_stays_near():
     frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    exact = Derainer("rainmer-s", device="cpu")(frame).astype(float)
+    exact = Derainer("rainmer-s", device="cpu", precision="fp32")(frame).astype(float)
     derainer = Derainer("rainmer-s", device="cpu", precision="bf16")
     rounded = derainer(frame).astype(float)
     assert next(derainer._restorer.network.parameters()).dtype == torch.bfloat16

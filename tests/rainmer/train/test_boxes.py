@@ -12,7 +12,7 @@ from rainmer.errors import ConfigError, DatasetError
 from rainmer.frames.images import write_image
 from rainmer.train.boxes import FrameBoxes, join_boxes, read_frame_boxes
 from rainmer.train.mixture import Batch, SampleShape, make_sample
-from rainmer.train.sources import FramePair, RenderedConfig, RenderedSource
+from rainmer.train.sources import FramePair, RainChoice, RenderedConfig, RenderedSource
 
 CLASSES = ("person", "traffic light", "car")
 
@@ -140,6 +140,30 @@ def test_windows_and_scales_move_boxes_with_the_photo(tmp_path, photos):
         assert inside.mean() > 220
         assert (pair.clean > 128).sum() <= inside.size
     assert RenderedSource("photos", config).load(0, 0).boxes is None
+
+
+def test_processes_share_renderings_with_their_boxes(tmp_path, photos):
+    root, _ = photos
+    file = coco(tmp_path / "boxes.json", [(1, [20, 10, 20, 20], 0)])
+    config = RenderedConfig(
+        images=str(root),
+        rain={"none": RainChoice()},
+        annotations=str(file),
+        window=None,
+        reuse=2,
+    )
+    for classes in ((), CLASSES):
+        folder = tmp_path / f"shared{len(classes)}"
+        folder.mkdir()
+        first, second = (RenderedSource("photos", config, classes=classes) for _ in range(2))
+        for source in (first, second):
+            source.share(folder)
+        made, reused = first.load(0, 0), second.load(0, 1)
+        np.testing.assert_array_equal(reused.rainy, made.rainy)
+        assert (reused.boxes is None) == (not classes)
+        if classes:
+            np.testing.assert_array_equal(reused.boxes.boxes, made.boxes.boxes)
+            np.testing.assert_array_equal(reused.boxes.labelled, made.boxes.labelled)
 
 
 def test_whole_frames_join_like_crops():

@@ -3,6 +3,11 @@
 import pytest
 import torch
 
+from rainmer.config import from_mapping
+from rainmer.train import step as step_module
+from rainmer.train.config import TrainConfig
+from rainmer.train.step import PendingResult, Trainer
+from tests.rainmer.train.test_deferred import batch
 from tests.rainmer.train.test_run import losses, run
 
 pytestmark = [
@@ -29,3 +34,35 @@ def test_a_run_goes_on_exactly_on_the_device(tmp_path, run_mapping):
     for _ in range(2):
         run(run_mapping, tmp_path / "parts", device="cuda", max_steps=3)
     assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), rel=1e-3)
+
+
+def test_processes_feed_the_device_the_same_samples(tmp_path, run_mapping):
+    run(run_mapping, tmp_path / "threads", device="cuda")
+    run_mapping["data"]["processes"] = 2
+    run(run_mapping, tmp_path / "processes", device="cuda")
+    expected = losses(tmp_path / "threads")
+    assert losses(tmp_path / "processes") == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_step_waits_for_nothing_and_skips_on_the_device(run_mapping, monkeypatch):
+    run_mapping["contrast_weight"] = 0.0  # the singular values of the rain wait for cuSOLVER
+    config = from_mapping(TrainConfig, run_mapping)
+    network = config.build_network().to("cuda", memory_format=torch.channels_last).train()
+    trainer = Trainer(network, config)
+    results = [trainer.step([batch(i)]) for i in range(2)]
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    original = step_module.PIXEL_LOSSES["charbonnier_ssim"]
+
+    def broken(restored, target):
+        loss = original(restored, target)
+        return loss._replace(total=loss.total * float("nan"))
+
+    monkeypatch.setitem(step_module.PIXEL_LOSSES, "charbonnier_ssim", broken)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        results.append(trainer.step([batch(2)]))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(isinstance(result, PendingResult) for result in results)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert [result.skipped for result in trainer.read(results)] == [False, False, True]

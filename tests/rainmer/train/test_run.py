@@ -91,7 +91,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path, run_mapping):
         patch.setattr(step_module.Trainer, "step", dying)
         with pytest.raises(KillError):
             train(config, killed, quiet=True)
-    assert read_checkpoint(killed / CHECKPOINT)["step"] == 3
+    assert read_checkpoint(killed / CHECKPOINT)["step"] == 4  # the end of a stage
     run(run_mapping, killed)
     assert losses(whole) == losses(killed)
     assert same(weights(whole), weights(killed))
@@ -380,12 +380,24 @@ def test_a_damaged_checkpoint_is_named(tmp_path, run_mapping, content):
         run(run_mapping, out)
 
 
+def session_of(leader):
+    """Return whether a process of the session is left, such as one that loads samples."""
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_an_interruption_saves_the_step_and_the_run_goes_on(tmp_path, config_file, run_mapping):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "rainmer.train", "--config", str(config_file), "--quiet",
-               "--out", str(out), "stages.0.steps=400", "--device", "cpu"]  # fmt: skip
+               "--out", str(out), "stages.0.steps=400", "data.processes=1",
+               "--device", "cpu"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         deadline = time.monotonic() + 120
         while len(losses(out)) < 5 and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -395,6 +407,10 @@ def test_an_interruption_saves_the_step_and_the_run_goes_on(tmp_path, config_fil
     assert "the same command resumes" in text
     stopped = read_checkpoint(out / CHECKPOINT)["step"]
     assert stopped == max(losses(out)) >= 5
+    deadline = time.monotonic() + 30
+    while session_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not session_of(process.pid)
 
 
 def test_validation_measures_the_averaged_weights_and_keeps_the_best(tmp_path, run_mapping, pairs):

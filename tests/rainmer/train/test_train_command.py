@@ -10,7 +10,8 @@ import yaml
 
 from rainmer.errors import RainmerError
 from rainmer.frames.images import write_image
-from rainmer.train.__main__ import main
+from rainmer.train.__main__ import _parse, main
+from rainmer.train.config import read_config
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
 SMALL = [
@@ -51,6 +52,13 @@ def test_the_documented_command_trains_on_a_folder_of_photos(tmp_path, photos):
 def test_changes_may_stand_after_options(tmp_path, photos):
     main(command(photos, tmp_path / "run", "--quiet", "log_every=1", "--max-steps", "1"))
     assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 2
+
+
+def test_minutes_are_an_option_too(tmp_path, photos):
+    options = _parse(command(photos, tmp_path / "run", "--minutes", "2.5", "minutes=9"))
+    assert read_config(options.config, options.all_changes).minutes == 2.5
+    options = _parse(command(photos, tmp_path / "run", "minutes=9"))
+    assert read_config(options.config, options.all_changes).minutes == 9
 
 
 @pytest.mark.parametrize(

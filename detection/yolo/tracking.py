@@ -1,0 +1,72 @@
+"""ByteTrack of ultralytics over detections that are there already, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ultralytics.engine.results import Boxes
+from ultralytics.utils import YAML, IterableSimpleNamespace
+from ultralytics.utils.checks import check_yaml
+
+from detection.types import Detections, IntArray
+from rainmer.extras import import_extra
+
+__all__ = ["NO_TRACK", "track_detections"]
+
+NO_TRACK = -1
+"""The number of what belongs to no track."""
+
+_LOWEST = 0.1
+
+
+def track_detections(
+    frames: Sequence[Detections], size_hw: tuple[int, int], *, conf: float
+) -> list[IntArray]:
+    """Follow objects through consecutive frames of one size.
+
+    The settings are ultralytics' own, but tracks begin at `conf`; a track goes on with weaker
+    detections from a score of 0.1 (or half of `conf`, if that is lower). As in ultralytics, classes
+    do not matter.
+
+    Args:
+        frames: The detections in each frame, in order, weak ones too.
+        size_hw: (height, width) of the frames in pixels.
+        conf: Score from which a detection begins a track, 0..1.
+
+    Returns:
+        For each frame the number of each detection's track, (N,) int64; `NO_TRACK` where it belongs
+        to none.
+
+    Raises:
+        SpecError: The package that ByteTrack needs is not installed.
+    """
+    # ultralytics would install it at run time.
+    import_extra("lap", "track", "following objects through frames")
+    from ultralytics.trackers.byte_tracker import BYTETracker
+
+    settings = YAML.load(check_yaml("bytetrack.yaml")) | {
+        "track_high_thresh": conf,
+        "new_track_thresh": conf,
+        "track_low_thresh": min(_LOWEST, conf / 2),
+    }
+    tracker = BYTETracker(IterableSimpleNamespace(**settings))
+    return [_step(tracker, detections, size_hw) for detections in frames]
+
+
+def _step(
+    tracker: Any,  # noqa: ANN401 (ultralytics is untyped)
+    detections: Detections,
+    size_hw: tuple[int, int],
+) -> IntArray:
+    """Give a tracker its next frame and return the number of each detection's track."""
+    columns = (detections.boxes_xyxy, detections.scores[:, None], detections.labels[:, None])
+    table = np.concatenate(columns, axis=1, dtype=np.float32, casting="unsafe")
+    tracker.update(Boxes(table, size_hw))
+    numbers = np.full(len(detections), NO_TRACK, np.int64)
+    # What it returns lacks tracks in their first frame, before a second one confirms them.
+    for track in tracker.tracked_stracks:
+        if track.frame_id == tracker.frame_id:
+            numbers[int(track.idx)] = track.track_id
+    return numbers

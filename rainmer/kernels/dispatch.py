@@ -1,0 +1,187 @@
+"""The choice between a kernel and its PyTorch twin, and all kernels as functions.
+
+Maps are pixels (B, H, W, C). The twin is a function without arguments that computes the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from rainmer.errors import is_out_of_memory
+
+__all__ = [
+    "channel_norm",
+    "depthwise",
+    "fits",
+    "mixture",
+    "norm_linear",
+    "pair_sums",
+    "twins_only",
+]
+
+_TYPES = (torch.bfloat16, torch.float16, torch.float32)
+_PRODUCT_TYPES = (torch.bfloat16, torch.float16)
+"""Types of kernels that multiply matrices: without TF32, products of float32 spill registers."""
+_WIDEST = 128
+"""Most channels of those kernels; wider ones are bound by products, not bytes."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Switch:
+    """Whether kernels are used at all."""
+
+    on = True
+
+
+_switch = _Switch()
+
+
+def fits(pixels: Tensor, *, multiplied: bool = False) -> bool:
+    """Whether a map goes to the kernels; not while torch.compile traces, which has its own.
+
+    Args:
+        pixels: (B, H, W, C).
+        multiplied: Whether the kernel multiplies the pixels by a matrix.
+    """
+    return (
+        _switch.on
+        and _on_device(pixels)
+        and pixels.dtype in (_PRODUCT_TYPES if multiplied else _TYPES)
+        and not (multiplied and pixels.shape[-1] > _WIDEST)
+        and not torch.compiler.is_compiling()
+    )
+
+
+@contextlib.contextmanager
+def twins_only() -> Iterator[None]:
+    """Run the twins instead of the kernels, in all threads: to compare the two."""
+    before, _switch.on = _switch.on, False
+    try:
+        yield
+    finally:
+        _switch.on = before
+
+
+def _on_device(pixels: Tensor) -> bool:
+    return pixels.is_cuda
+
+
+def _choose(pixels: Tensor, kernel: Callable[[], Tensor], twin: Callable[[], Tensor]) -> Tensor:
+    """Run the kernel, or the twin: for good once a kernel has failed, with one warning."""
+    if not _switch.on:
+        return twin()
+    here = torch.cuda.device(pixels.device) if pixels.is_cuda else contextlib.nullcontext()
+    try:
+        with here:  # Triton launches on the current device
+            return kernel()
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        # Triton may be missing, too old for the GPU, or without a compiler; an error of the input
+        # itself is raised by the twin.
+        _switch.on = False
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        _log.warning("Triton kernels failed, going on without: %s", reason[0])
+        return twin()
+
+
+def channel_norm(
+    pixels: Tensor,
+    gain: Tensor,
+    shift: Tensor | None,
+    epsilon: float,
+    *,
+    twin: Callable[[], Tensor],
+) -> Tensor:
+    """Normalise the channels of each pixel; see `rainmer.models.layers.ChannelNorm`."""
+
+    def kernel() -> Tensor:
+        from rainmer.kernels import norm
+
+        return norm.channel_norm(pixels, gain, shift, epsilon)
+
+    return _choose(pixels, kernel, twin)
+
+
+def norm_linear(
+    pixels: Tensor,
+    gain: Tensor,
+    shift: Tensor | None,
+    epsilon: float,
+    matrix: Tensor,
+    bias: Tensor | None,
+    *,
+    twin: Callable[[], Tensor],
+) -> Tensor:
+    """Normalise the channels and multiply them by a matrix (D, C): (B, H, W, D)."""
+
+    def kernel() -> Tensor:
+        from rainmer.kernels import norm
+
+        return norm.norm_linear(pixels, gain, shift, epsilon, matrix, bias)
+
+    return _choose(pixels, kernel, twin)
+
+
+def depthwise(
+    pixels: Tensor,
+    taps: Tensor,
+    bias: Tensor | None,
+    *,
+    dilation: int,
+    relu: bool,
+    twin: Callable[[], Tensor],
+) -> Tensor:
+    """Convolve every channel with its own filter, taps (k, k, C), keeping the size."""
+
+    def kernel() -> Tensor:
+        from rainmer.kernels import filters
+
+        return filters.depthwise(pixels, taps, bias, dilation=dilation, relu=relu)
+
+    return _choose(pixels, kernel, twin)
+
+
+def pair_sums(
+    pixels: Tensor,
+    taps: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    *,
+    first: int,
+    second: int,
+    relu: bool,
+    twin: Callable[[], Tensor],
+) -> Tensor:
+    """Filter channels from `first` on and from `second` on, and write the sums to `out`."""
+
+    def kernel() -> Tensor:
+        from rainmer.kernels import filters
+
+        return filters.pair_sums(pixels, taps, bias, out, first=first, second=second, relu=relu)
+
+    return _choose(pixels, kernel, twin)
+
+
+def mixture(
+    state: Tensor,
+    taps: Tensor,
+    inner: Tensor,
+    merges: Tensor,
+    *,
+    twin: Callable[[], Tensor],
+) -> Tensor:
+    """Run a step of a mixture; see `rainmer.kernels.mixing`."""
+
+    def kernel() -> Tensor:
+        from rainmer.kernels import mixing
+
+        return mixing.mixture(state, taps, inner, merges)
+
+    return _choose(state, kernel, twin)
