@@ -77,7 +77,7 @@ def train_on_rain(
     rain_val: bool = False,
     allow_download: bool = False,
 ) -> Path:
-    """Train a detector with rain on its images; an interrupted run goes on, a finished one stays.
+    """Train a detector with rain on its images; an interrupted run resumes, a finished one stays.
 
     Args:
         weights: See `load_yolo`; not an export.

@@ -45,7 +45,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         (bench,) = benches.values()
         comparison = measure_bench(bench, command, started).comparison
-        folder, lines, data = bench.folder, list(result_lines(comparison)), comparison.data
+        folder, lines, data = (
+            bench.folder,
+            list(result_lines(comparison, bench.total)),
+            comparison.data,
+        )
     print(result_text(folder, lines, as_json=options.json))
     end_with_defects(data, folder)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from matplotlib.axes import Axes
@@ -60,7 +60,7 @@ def derainer_colors(rows: Sequence[AnyRow]) -> dict[str, str]:
 
 
 @styled
-def score_bars(rows: Sequence[TableRow]) -> Figure:
+def score_bars(rows: Sequence[TableRow], titles: Mapping[str, str] | None = None) -> Figure:
     """Draw the mAP of every row as bars, one block per condition.
 
     A whisker is the 95 % interval of the difference to a reference, drawn from the reference's
@@ -69,6 +69,7 @@ def score_bars(rows: Sequence[TableRow]) -> Figure:
 
     Args:
         rows: Rows of the table of scores, at least one.
+        titles: What conditions are called; default: their names.
     """
     ordered = sort_rows(rows)
     blocks = [[row for row in ordered if row.condition == name] for name in conditions(ordered)]
@@ -81,7 +82,8 @@ def score_bars(rows: Sequence[TableRow]) -> Figure:
         _draw_block(axes, block)
         axes.set_xlim(0, min(limit, 118))
         if len(blocks) > 1:
-            axes.set_title(short(block[0].condition), loc="left", fontweight="bold")
+            name = block[0].condition
+            axes.set_title(short((titles or {}).get(name, name)), loc="left", fontweight="bold")
         if index < len(blocks) - 1:
             axes.tick_params(labelbottom=False)
         else:

@@ -120,6 +120,11 @@ _PSEUDO_LABELS = (
     "ceiling is high by construction, and a derainer is rewarded for images that look clean to "
     "this detector."
 )
+_LIMITS = {
+    "few_boxes": FEW_BOXES,
+    "fewest_images": FEWEST_IMAGES,
+    "fewest_boxes": FEWEST_BOXES,
+}
 _STRIP_GROUPS = (
     ("gain", "Where deraining helped most"),
     ("loss", "Where deraining hurt most"),
@@ -196,8 +201,7 @@ def render_report(report: Report) -> str:
     verdicts = judge(rows)
     charts = class_charts(report.per_class, verdicts, main)
     classes = class_table(report.per_class, main)
-    small = {row.condition for row in rows if row.is_small}
-    operating = operating_section(report.operating, report.titles, small.__contains__)
+    operating = operating_section(report.operating, report.titles, _small(rows).__contains__)
     scatter = _scatter(rows)
     restoration = _number_table(
         "PSNR in dB and SSIM against the clean images", rows, _RESTORATION, ("rainy", "derained")
@@ -225,13 +229,11 @@ def render_report(report: Report) -> str:
         verdicts=_group_verdicts(verdicts),
         titles=report.titles,
         operating=operating,
-        fewest_images=FEWEST_IMAGES,
-        fewest_boxes=FEWEST_BOXES,
+        **_LIMITS,
         scores=_score_table(rows, columns, report.titles),
         columns=columns,
-        bars=_bars(rows),
+        bars=_bars(rows, report.titles),
         means=_number_table(_MEANS_CAPTION, rows, _MEANS),
-        few_boxes=FEW_BOXES,
         outcomes=_number_table(_OUTCOMES_CAPTION, rows, _OUTCOMES),
         count_conf=report.count_conf,
         class_charts=charts,
@@ -273,7 +275,7 @@ def _head(
         subjects.append(("measured on", report.titles[main]))
     if main != ALL:
         subjects.append(("numbers above and below of condition", main))
-    small = {row.condition for row in rows if row.is_small}
+    small = _small(rows)
     drawback, more = _operating_words(report, verdicts, small)
     return Head(
         title=f"Deraining and detection: {report.set_name}",
@@ -288,6 +290,11 @@ def _head(
         tiles=[] if main in small else _tiles(rows, verdicts),
         sections={anchor: name for anchor, (name, content) in sections.items() if content},
     )
+
+
+def _small(rows: Sequence[TableRow]) -> set[str]:
+    """Return the conditions with too few images or boxes to claim anything."""
+    return {row.condition for row in rows if row.is_small}
 
 
 def _operating_words(
@@ -445,11 +452,11 @@ def _costs(rows: Sequence[TableRow], condition: str) -> list[_Cost]:
     ]
 
 
-def _bars(rows: Sequence[TableRow]) -> Chart | None:
+def _bars(rows: Sequence[TableRow], titles: Mapping[str, str]) -> Chart | None:
     """Draw the mAP of every row; None without rows."""
     if not rows:
         return None
-    svg = to_svg(plots.score_bars(rows), "bars", "Bars of mAP for every row of the table")
+    svg = to_svg(plots.score_bars(rows, titles), "bars", "Bars of mAP for every row of the table")
     return Chart(svg, _BARS_CAPTION)
 
 

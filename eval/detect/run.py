@@ -357,10 +357,11 @@ def _write(
     write_text(bench.folder / "report.html", render_report(report))
 
 
-def result_lines(comparison: Comparison) -> Iterator[str]:
-    """Yield what is printed after a run."""
+def result_lines(comparison: Comparison, total: int) -> Iterator[str]:
+    """Yield what is printed after a run; `total` is the number of images before a limit."""
     yield format_table(comparison.table, shutil.get_terminal_size((120, 24)).columns)
-    yield from (f"note: {note}" for note in comparison.notes)
+    part = part_of(len(comparison.data.samples), total)
+    yield from (f"note: {note}" for note in [part, *comparison.notes] if note)
     yield from (f"repaired: {line}" for line in comparison.data.defects.repair_lines())
 
 

@@ -170,7 +170,7 @@ def _fingerprint(weights: str) -> str:
 def look_at_frames(bench: Bench) -> list[FrameResult]:
     """Derain every frame, and detect in all its versions.
 
-    What is known is written down frame by frame: an interrupted run goes on where it stopped.
+    What is known is written down frame by frame: an interrupted run resumes where it stopped.
 
     Returns:
         The frames that could be read, in their order; see also `Footage.failures`.

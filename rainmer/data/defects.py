@@ -30,7 +30,7 @@ class Defects:
         self.errors.setdefault(kind, []).append(subject)
 
     def repair(self, kind: str, subject: str) -> None:
-        """Record an item that was mended."""
+        """Record an item that was fixed."""
         self.repairs.setdefault(kind, []).append(subject)
 
     def note(self, kind: str, subject: str) -> None:

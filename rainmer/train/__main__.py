@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parse(argv: Sequence[str] | None) -> TrainOptions:
     parser = make_parser(
         "python -m rainmer.train",
-        "Train a derainer on mixed data. The same command goes on where an interrupted one "
+        "Train a derainer on mixed data. The same command resumes where an interrupted one "
         "stopped. torchrun starts it on several GPUs and machines.",
         _EXAMPLE,
     )

@@ -162,7 +162,7 @@ MADE = [
 def test_a_gain_of_map_does_not_hide_false_alarms(monkeypatch):
     """The case of the demonstration: mAP rises, F1 at the confidence in use falls."""
     for name in ("report._bars", "report._scatter"):
-        monkeypatch.setattr(f"eval.detect.{name}", lambda rows: None)
+        monkeypatch.setattr(f"eval.detect.{name}", lambda *rows: None)
     monkeypatch.setattr("eval.detect.operating_report.operating_charts", lambda *of: [])
     page = Page(render_report(full_report(operating=MADE, strips=(), per_class=()))).text
     head = page.partition("Findings Differences")[0]
