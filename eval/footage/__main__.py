@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WEIGHTS",
         default="street",
         help="whatever ultralytics loads; its .pt files run code when loaded, so trust them; "
-        "default: street, the embedded one, which knows drawn streets",
+        "street and street-rain are the embedded ones, which know drawn streets; default: street",
     )
     parser.add_argument(
         "--allow-download", action="store_true", help="fetch published detector weights by name"

@@ -18,6 +18,7 @@ from eval.report.facts import RunFacts
 from eval.report.files import describe_environment, now
 from eval.report.parts import Banner
 from eval.report.tables import align_table, format_count, format_fixed, format_with_interval, number
+from eval.street.detector import EMBEDDED
 from rainmer.device import resolve_device
 from rainmer.files import write_text
 
@@ -133,7 +134,7 @@ def _banners(bench: Bench, study: Study, failures: Sequence[str]) -> list[Banner
     if failures:
         lines = {f"{n}": line for n, line in enumerate(failures[:10], start=1)}
         banners.append(Banner(title="Not read in full:", lines=lines))
-    if bench.options.detector == "street":
+    if bench.options.detector in EMBEDDED:
         banners.append(Banner(_DRAWN, "A toy detector."))
     return banners
 

@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Container, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from detection.run.addresses import is_live
 from detection.run.sources import Images, Video, find_sources
-from rainmer.errors import RainmerError
+from rainmer.errors import ImageError, RainmerError
 from rainmer.frames.arrays import Frame
+from rainmer.frames.images import read_image
 from rainmer.frames.levels import Stretch
 
 __all__ = ["Footage", "FootageFrame", "FrameKey", "find_footage"]
@@ -97,7 +98,8 @@ class Footage:
         last = None if self.limit is None else self.limit * self.every
         for frame in itertools.islice(video, 0, last, self.every):
             key = FrameKey(video.name, frame.name)
-            yield FootageFrame(key, video.name, frame.time_s or 0.0, frame.image)
+            image = cast(Frame, frame.image)  # decoded on no device, it is an array
+            yield FootageFrame(key, video.name, frame.time_s or 0.0, image)
 
     def _images(self, images: Images) -> Iterator[FootageFrame]:
         """Yield images folder by folder; each one counts from zero."""
@@ -111,11 +113,13 @@ class Footage:
         left = self.limit
         for place, numbered in chosen.items():
             shot = images.name if place == "." else f"{images.name}/{place}"
-            for n, pair in numbered[:left]:
-                one = Images(images.name, [pair], images.stretch, failures=images.failures)
-                for frame in one:
-                    key = FrameKey(images.name, frame.name)
-                    yield FootageFrame(key, shot, n / self.fps, frame.image)
+            for n, (name, path) in numbered[:left]:
+                try:
+                    image = read_image(path, images.stretch)
+                except ImageError as error:
+                    images.failures.append(str(error))
+                    continue
+                yield FootageFrame(FrameKey(images.name, name), shot, n / self.fps, image)
             left = None if left is None else max(0, left - len(numbered))
 
 

@@ -59,44 +59,14 @@ def render_footage(
     Returns:
         The page's text, to be written as UTF-8.
     """
-    timeline = timeline_of(study)
-    svg = to_svg(
-        timeline_figure(timeline, stills=study.rules.stills), "timeline", "Detections over time"
-    )
-    caption = _TIMELINE_CAPTION.format(
-        derainer=timeline.derainer, meter=_METER_CAPTION if timeline.meter else ""
-    )
     pictures = _strip_groups(strips)
-    sections = {
-        "verdict": ("Verdict", True),
-        "timeline": ("Timeline", True),
-        "numbers": ("Numbers", True),
-        "bands": ("Gained and lost", True),
-        "teacher": ("Teacher", study.teaching),
-        "pictures": ("Pictures", pictures),
-        "cost": ("Cost", True),
-        "notes": ("Notes", facts.notes),
-        "method": ("Method", True),
-    }
-    footage, detector = names
-    head = Head(
-        title=f"Deraining without labels: {footage}",
-        question="Does deraining help on this footage?",
-        headline=headline(verdicts),
-        lead=_lead(study),
-        subjects=[("", footage), ("detector", detector)],
-        date=facts.date,
-        banners=banners,
-        tiles=_tiles(study, verdicts[0].derainer),
-        sections={anchor: name for anchor, (name, content) in sections.items() if content},
-    )
     return render_page(
         "footage.html",
-        head=head,
+        head=_head(study, verdicts, facts, names, banners, has_pictures=bool(pictures)),
         verdicts=verdicts,
         controls=CONTROLS,
         unknown=UNKNOWN,
-        timeline=Chart(svg, caption),
+        timeline=_timeline_chart(study),
         numbers=_number_table(study),
         shots=_shot_table(study),
         union=_union_table(study),
@@ -110,6 +80,50 @@ def render_footage(
         files=files,
         rules=study.rules,
         facts=facts,
+    )
+
+
+def _timeline_chart(study: Study) -> Chart:
+    timeline = timeline_of(study)
+    figure = timeline_figure(timeline, stills=study.rules.stills)
+    caption = _TIMELINE_CAPTION.format(
+        derainer=timeline.derainer, meter=_METER_CAPTION if timeline.meter else ""
+    )
+    return Chart(to_svg(figure, "timeline", "Detections over time"), caption)
+
+
+def _head(
+    study: Study,
+    verdicts: Sequence[Verdict],
+    facts: RunFacts,
+    names: tuple[str, str],
+    banners: Sequence[Banner],
+    *,
+    has_pictures: bool,
+) -> Head:
+    """Return the top of the page; it links to the sections that have content."""
+    sections = {
+        "verdict": ("Verdict", True),
+        "timeline": ("Timeline", True),
+        "numbers": ("Numbers", True),
+        "bands": ("Gained and lost", True),
+        "teacher": ("Teacher", study.teaching),
+        "pictures": ("Pictures", has_pictures),
+        "cost": ("Cost", True),
+        "notes": ("Notes", facts.notes),
+        "method": ("Method", True),
+    }
+    footage, detector = names
+    return Head(
+        title=f"Deraining without labels: {footage}",
+        question="Does deraining help on this footage?",
+        headline=headline(verdicts),
+        lead=_lead(study),
+        subjects=[("", footage), ("detector", detector)],
+        date=facts.date,
+        banners=banners,
+        tiles=_tiles(study, verdicts[0].derainer),
+        sections={anchor: name for anchor, (name, content) in sections.items() if content},
     )
 
 

@@ -22,12 +22,13 @@ from eval.footage.teacher import Teacher
 from eval.rows.cache import RowDerainer
 from eval.rows.derainers import Derainers
 from eval.rows.records import RecordFile
-from eval.street.detector import detector_weights
+from eval.street.detector import detector_file
 from eval.street.embedded import INPUT_SIZE
 from rainmer.background import prefetch
 from rainmer.cli import StageOptions, stage_options
 from rainmer.device import frames_at_once, resolve_device
 from rainmer.errors import ImageError
+from rainmer.extras import import_extra
 from rainmer.files import file_sha256, make_folder, safe_file_name
 from rainmer.frames.arrays import Frame
 from rainmer.frames.inputs import raise_failures
@@ -36,7 +37,6 @@ from rainmer.stage.specs import DEFAULT_DERAINER
 
 __all__ = ["Bench", "FootageOptions", "Meter", "look_at_frames", "raise_unreadable", "set_up"]
 
-_EMBEDDED = "street"
 _GREY = np.full((64, 64, 3), 114, np.uint8)
 
 Meter: TypeAlias = Callable[[Sequence[Frame]], Sequence[Mapping[str, float]]]
@@ -107,6 +107,8 @@ def set_up(options: FootageOptions) -> Bench:
         RainmerError: A mistake in the options.
     """
     started = time.perf_counter()
+    if not options.stills:
+        import_extra("lap", "track", "following things (all but --stills)")
     footage = find_footage(
         options.source,
         options.out,
@@ -115,11 +117,11 @@ def set_up(options: FootageOptions) -> Bench:
         limit=options.limit,
         stretch=options.stretch,
     )
-    weights = _weights(options.detector)
+    weights = detector_file(options.detector)
     detector = _load_detector(options, weights)
     teacher = None
     if options.teacher is not None:
-        file = _weights(options.teacher)
+        file = detector_file(options.teacher)
         teacher = Teacher(
             _load_detector(options, file), detector.names, options.teacher_conf, _fingerprint(file)
         )
@@ -143,11 +145,6 @@ def set_up(options: FootageOptions) -> Bench:
     )
 
 
-def _weights(text: str) -> str:
-    """Return the file of a detector; `street` is the embedded one."""
-    return str(detector_weights()) if text == _EMBEDDED else text
-
-
 def _load_detector(options: FootageOptions, weights: str) -> YoloDetector:
     detector = YoloDetector(
         weights,
@@ -163,7 +160,7 @@ def _load_detector(options: FootageOptions, weights: str) -> YoloDetector:
 
 def _lowest(conf: float) -> float:
     """Return the score of the weakest detections that are kept: trackers follow things by them."""
-    return min(0.05, conf / 2)
+    return min(0.1, conf / 2)
 
 
 def _fingerprint(weights: str) -> str:

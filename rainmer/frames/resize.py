@@ -70,8 +70,9 @@ def _taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tenso
 # Kept per size: building them for every frame would cost two small uploads each time.
 @functools.lru_cache(maxsize=64)
 def _kept_taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    # Built on the CPU: not every device computes in double precision.
-    taps, weights = _make_taps(source, target, torch.device("cpu"))
+    # On the CPU where the device may lack double precision. CUDA loads the kernels for graphs here.
+    builder = device if device.type == "cuda" else torch.device("cpu")
+    taps, weights = _make_taps(source, target, builder)
     return taps.to(device), weights.to(device)
 
 

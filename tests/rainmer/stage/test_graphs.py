@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rainmer import Derainer, models
@@ -14,14 +14,15 @@ from rainmer.errors import RainmerError
 from rainmer.models.rainmer import SparseUNet
 from rainmer.stage.graphs import Graphs
 from rainmer.stage.restorers import make_query
+from tests.rainmer.models.baselines.test_baselines import OPTIONS
 from tests.rainmer.stage.recording import StandIn
 
 TINY = {"dim": 8, "base_dim": 16, "num_blocks": (1, 1, 1, 1), "heads": (1, 1, 2, 4)}
 SMALL = {
+    **OPTIONS,
     "airnet": {"dim": 16, "groups": 1, "blocks": 1},
-    "drsformer": {"dim": 8, "num_blocks": (1, 1, 1, 1)},
+    "promptir": {"dim": 8, "num_blocks": (1, 1, 1, 1), "refinement_blocks": 1},
     "rainmer": TINY,
-    "rcdnet": {"stages": 2},
 }
 LOST = RuntimeError("CUDA error: operation not permitted when stream is capturing\nlong text")
 
@@ -191,12 +192,10 @@ def spec(tmp_path_factory):
     return f"rainmer:{path}"
 
 
-@settings(max_examples=2)
-@given(height=st.integers(1, 40), width=st.integers(1, 40), count=st.integers(1, 3))
-def test_the_stage_gives_the_same_bits(spec, height, width, count):
+def test_the_stage_gives_the_same_bits(spec):
     plain, derainer = (Derainer(spec, device="cpu", graphs=on) for on in (False, True))
     recorded(derainer)
-    frames = [frame(height, width, seed) for seed in range(count)]
+    frames = [frame(13, 22, seed) for seed in range(2)]
     expected = plain(frames)
     for _ in range(3):
         for result, wanted in zip(derainer(frames), expected, strict=True):
@@ -211,7 +210,7 @@ def test_tiles_of_all_frames_share_graphs(spec):
         for _ in range(2)
     )
     recorded(derainer)
-    for size in ((70, 64), (64, 100), (90, 70)):
+    for size in ((70, 64), (64, 100)):
         np.testing.assert_array_equal(derainer(frame(*size)), plain(frame(*size)))
     [key] = derainer._runner.graphs._recorded
     assert key[:2] == ("network", ((2, 3, 64, 64), torch.float32))
