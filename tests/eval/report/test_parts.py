@@ -36,6 +36,7 @@ def page_with(table, facts=FACTS, **head):
         all_gains=EMPTY,
         images=EMPTY,
         facts=facts,
+        fewest=6,
     )
     check_self_contained(text)
     return Page(text)
