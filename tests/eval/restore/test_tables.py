@@ -184,7 +184,7 @@ def test_scores_as_text(value, text):
 
 def test_changes_as_text():
     assert format_change(Score(-0.001, -0.004, None), 2) == "0.00"
-    assert format_change(Score(-0.001, -0.004, 0.5), 2) == "0.00 [0.00, 0.50]"
+    assert format_change(Score(-0.001, -0.004, 0.5), 2) == "0.00 [-0.004, 0.50]"
     assert format_change(Score(None), 2) == "–"
 
 
