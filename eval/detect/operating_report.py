@@ -132,9 +132,9 @@ def _lines(rows: Sequence[OperatingRow], small: bool) -> list[Line]:
         Line(
             [row.label],
             [
-                *_point_cells(row.points.at, row.points.change_f1, small, on_f1=True),
-                *_point_cells(row.points.equal, row.points.change_recall, small, on_f1=False),
-                *_point_cells(row.points.best, row.points.change_best_f1, small, on_f1=True),
+                *_point_cells(row, row.points.at, row.points.change_f1, small),
+                *_point_cells(row, row.points.equal, row.points.change_recall, small),
+                *_point_cells(row, row.points.best, row.points.change_best_f1, small),
             ],
             {"control": None} if row.is_control and row.input == "derained" else {},
             key=_key(row),
@@ -147,11 +147,17 @@ def _key(row: OperatingRow) -> str:
     return f"{row.input} control" if row.is_control else row.input
 
 
-def _point_cells(point: Point | None, change: Score, small: bool, *, on_f1: bool) -> list[Cell]:
-    """Return from which confidence, found, false, and F1, of which one carries the colour."""
+def _point_cells(row: OperatingRow, point: Point | None, change: Score, small: bool) -> list[Cell]:
+    """Return from which confidence, found, false, and F1.
+
+    Of these the one that the change is of has its colour; rain, not a derainer, makes the clean row
+    differ, so it has none.
+    """
     if point is None:
         return [Cell(UNDEFINED)] * len(_POINT)
-    effect = None if number(change.value) is None else _judged(change, small)
+    on_f1 = point is not row.points.equal
+    is_judged = row.input != "clean" and number(change.value) is not None
+    effect = _judged(change, small) if is_judged else None
     note = _format_change(change) if effect else ""
     return [
         Cell(format_conf(point.conf)),

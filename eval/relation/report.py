@@ -114,22 +114,21 @@ def _head(relation: Relation) -> Head:
 
 
 def _tiles(correlations: Sequence[Correlation]) -> list[Tile]:
-    """Return the large numbers at the top."""
+    """Return the large numbers at the top; none over too few derainers."""
+    main = main_correlation(correlations)
+    if main is None or not is_enough(main):
+        return []
     tiles = []
     for kind, restoration, coefficient, about in _TILES:
         correlation = main_correlation(correlations, restoration)
-        if not is_enough(correlation):
-            continue
         value, _, interval = format_coefficient(correlation, coefficient).partition(" ")
         if value != UNDEFINED:
             tiles.append(Tile(value, f"{about} {interval}".rstrip(), kind))
-    main = main_correlation(correlations)
-    if main is not None:
-        points = "derainers on sets" if main.scope == "pooled" else "derainers"
-        tiles.append(Tile(str(main.count), f"points: {points}, controls apart"))
-        if main.p_value is not None and is_enough(main):
-            about = "p of Spearman, by permutation of the derainers"
-            tiles.append(Tile(f"{main.p_value:.2g}", about))
+    points = "derainers on sets" if main.scope == "pooled" else "derainers"
+    tiles.append(Tile(str(main.count), f"points: {points}, controls apart"))
+    if main.p_value is not None:
+        about = "p of Spearman, by permutation of the derainers"
+        tiles.append(Tile(f"{main.p_value:.2g}", about))
     return tiles
 
 
