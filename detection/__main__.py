@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = parse(argv)
     sources = _find_sources(options)
-    derainer = make_derainer(options.derain, **stage_options(options))
+    derainer = make_derainer(options.derain, gate=options.gate, **stage_options(options))
     detector = _make_detector(options, derainer)
     folder = options.out or _default_folder(sources[0].name, derainer.name, detector.name)
     resumable = next((source.name for source in sources if isinstance(source, Images)), None)
@@ -157,6 +157,8 @@ def _print_summary(summary: dict[str, Any], folder: Path) -> None:
             f"{counts['damaged']} damaged; {counts['reconnects']} reconnects, "
             f"{counts['offline_s']:.1f} s offline"
         )
+    if gate := timing.get("gate"):
+        print(f"the gate derained {gate['derained']} of {sum(gate.values())} frames")
     rate = timing["frames_per_s"] or 0.0
     print(f"ms per frame: {stages}; {timing['wall_s']:.1f} s in all, {rate:.2f} frames/s")
     print(f"results in {folder}")

@@ -23,6 +23,7 @@ __all__ = [
     "class_color",
     "do_overlap",
     "draw_detections",
+    "draw_note",
     "label_places",
     "outline_box",
     "side_by_side",
@@ -76,6 +77,13 @@ def draw_detections(frame: Frame, detections: Detections, names: Mapping[int, st
         texts = (name, f" {detections.scores[i]:.2f}")
         left, top = int(corners[i, 0]) - thickness // 2, int(corners[i, 1])
         _put_label(picture, texts, left, top, colors[i])
+    return picture
+
+
+def draw_note(frame: Frame, text: str) -> Frame:
+    """Write a line in the upper left corner of a copy of a frame (H, W, 3), uint8, RGB."""
+    picture = np.ascontiguousarray(frame.copy())
+    _put_label(picture, (text,), 0, 0, _DARK)
     return picture
 
 

@@ -20,12 +20,14 @@ from detection.types import (
     DeviceDetector,
     SourceFrame,
     call_derainer,
+    decide,
 )
 from rainmer import Derainer
 from rainmer.background import End, interleave
 from rainmer.errors import RainmerError
 from rainmer.frames.arrays import Download, Frame, download, upload
 from rainmer.frames.video import DeviceFrame, VideoFrame
+from rainmer.stage.gate import Decision, GateState
 
 __all__ = ["STAGES", "Pipeline", "Processed", "StreamError"]
 
@@ -61,6 +63,7 @@ class Processed:
             stay on a device, `derain` includes the upload. If the detector does not report its
             letterboxing time, `detect` includes it.
         number, time_s, duration_s, captured: Those of the source; see `SourceFrame`.
+        decision: Of the derainer's gate, if it has one: whether the frame was derained, and why.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Processed:
     time_s: float | None = None
     duration_s: float | None = None
     captured: float | None = None
+    decision: Decision | None = None
 
     @property
     def frame(self) -> Frame:
@@ -153,6 +157,7 @@ class Pipeline:
         names: Sequence[str] | None = None,
         *,
         download: bool = False,
+        states: Sequence[GateState | None] | None = None,
     ) -> list[Processed]:
         """Derain frames, detect in them, and return both; see `Processed`.
 
@@ -160,20 +165,39 @@ class Pipeline:
             frames: As of `__call__`.
             names: Their file names, for derainers that need them.
             download: Start downloading `Processed.derained` while the GPU detects.
+            states: For a derainer with a gate, the state of each frame's stream, if it has one.
         """
         if not frames:
             return []
         names = list(names) if names is not None else [str(i) for i in range(len(frames))]
         with torch.inference_mode():
-            if not self._stays_on_device:
-                return self._process_arrays(frames, names)
-            processed: list[Processed | None] = [None] * len(frames)
-            for indices in _of_one_size(frames, cast(Derainer, self.derainer).batch):
-                batch = self._process_on_device(
-                    [frames[i] for i in indices], [names[i] for i in indices], download
-                )
-                for i, item in zip(indices, batch, strict=True):
-                    processed[i] = item
+            with Stopwatch() as deciding:
+                decisions = decide(self.derainer, frames, states)
+            processed = self._process_all(frames, names, decisions, download)
+        if decisions is None:
+            return processed
+        share_ms = deciding.elapsed_ms / len(frames)
+        return [_decided(*pair, share_ms) for pair in zip(processed, decisions, strict=True)]
+
+    def _process_all(
+        self,
+        frames: Sequence[Picture],
+        names: list[str],
+        decisions: list[Decision] | None,
+        download: bool,
+    ) -> list[Processed]:
+        if not self._stays_on_device:
+            return self._process_arrays(frames, names, decisions)
+        processed: list[Processed | None] = [None] * len(frames)
+        for indices in _of_one_size(frames, cast(Derainer, self.derainer).batch):
+            batch = self._process_on_device(
+                [frames[i] for i in indices],
+                [names[i] for i in indices],
+                None if decisions is None else [decisions[i] for i in indices],
+                download,
+            )
+            for i, item in zip(indices, batch, strict=True):
+                processed[i] = item
         return [item for item in processed if item is not None]
 
     def run(
@@ -253,14 +277,14 @@ class Pipeline:
             raise RainmerError(f"batch must be at least 1, but is {batch}")
         errors: dict[str, Exception] = {}
         named = {name: _named(source) for name, source in sources.items()}
+        states = {name: GateState() for name in sources}
         ahead = ahead or 2 * batch
         chunks = interleave(named, batch, ahead=ahead, at_once=at_once, live=live, closed=closed)
         with contextlib.closing(chunks):
             for chunk in chunks:
                 chunk = [pair for pair in chunk if _is_admitted(*pair, admit)]
-                items = [item for _, item in chunk if not isinstance(item, End)]
-                names, frames = [item.name for item in items], [item.image for item in items]
-                results = iter(self.process(frames, names, download=download))
+                pairs = [(key, item) for key, item in chunk if not isinstance(item, End)]
+                results = iter(self._process_pairs(pairs, states, download))
                 for stream, item in chunk:
                     if not isinstance(item, End):
                         yield stream, replace(next(results), **_origin(item))
@@ -273,10 +297,22 @@ class Pipeline:
         if errors:
             raise StreamError(errors) from next(iter(errors.values()))
 
-    def _process_arrays(self, given: Sequence[Picture], names: list[str]) -> list[Processed]:
+    def _process_pairs(
+        self,
+        pairs: Sequence[tuple[str, SourceFrame]],
+        states: Mapping[str, GateState],
+        download: bool,
+    ) -> list[Processed]:
+        frames, names = [item.image for _, item in pairs], [item.name for _, item in pairs]
+        held = [states[stream] if item.is_moving else None for stream, item in pairs]
+        return self.process(frames, names, download=download, states=held)
+
+    def _process_arrays(
+        self, given: Sequence[Picture], names: list[str], decisions: list[Decision] | None
+    ) -> list[Processed]:
         frames = [download(f[None])[0] if isinstance(f, Tensor) else f for f in given]
         with Stopwatch() as deraining:
-            derained = call_derainer(self.derainer, frames, names)
+            derained = call_derainer(self.derainer, frames, names, decisions)
         with Stopwatch() as detecting:
             detections = self.detector(derained)
         count = len(frames)
@@ -296,14 +332,18 @@ class Pipeline:
         ]
 
     def _process_on_device(
-        self, frames: list[Picture], names: list[str], download: bool
+        self,
+        frames: list[Picture],
+        names: list[str],
+        decisions: list[Decision] | None,
+        download: bool,
     ) -> list[Processed]:
         """Process frames of one size on the derainer's device, at most one of its batches."""
         derainer = cast(Derainer, self.derainer)
         with Stopwatch(derainer.device) as uploading:
             rainy = _on_device(frames, derainer.device)
         with Stopwatch(derainer.device) as deraining:
-            derained = call_derainer(derainer, rainy, names)
+            derained = call_derainer(derainer, rainy, names, decisions)
         held, decoded = _HeldBatch(derained), _HeldBatch(rainy)
         if download:
             held.start_download()
@@ -419,6 +459,13 @@ def _shares(
     letterbox_ms, inner_ms = speed.get("preprocess", 0.0), speed.get("derain", 0.0)
     rest_ms = max(detect_ms - letterbox_ms - inner_ms, 0.0)
     return dict(zip(STAGES, (upload_ms, derain_ms + inner_ms, letterbox_ms, rest_ms), strict=True))
+
+
+def _decided(processed: Processed, decision: Decision, share_ms: float) -> Processed:
+    """Add a decision to a frame, and the time that it took to the time of deraining."""
+    derain_ms = processed.stage_ms["derain"] + share_ms
+    stage_ms = {**processed.stage_ms, "derain": derain_ms}
+    return replace(processed, decision=decision, stage_ms=stage_ms)
 
 
 def _same(frame: Frame) -> Frame:

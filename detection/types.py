@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rainmer.errors import RainmerError
 from rainmer.frames.arrays import Frame
+from rainmer.stage.gate import Decision, Gate, GateState
 from rainmer.train.boxes import CropBoxes
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "SourceFrame",
     "Where",
     "call_derainer",
+    "decide",
 ]
 
 FloatArray = npt.NDArray[np.float32]
@@ -55,6 +57,11 @@ class SourceFrame(NamedTuple):
     time_s: float | None = None
     duration_s: float | None = None
     captured: float | None = None
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether it belongs to a video or stream, unlike an image."""
+        return self.number is not None or self.captured is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,14 +196,28 @@ if its attribute `needs_names` is true. Its attribute `name`, if any, is shown i
 """
 
 
-def call_derainer(derain: DerainCallable, frames: Frames, names: Sequence[str]) -> Frames:
+def call_derainer(
+    derain: DerainCallable,
+    frames: Frames,
+    names: Sequence[str],
+    decisions: Sequence[Decision] | None = None,
+) -> Frames:
     """Call a derainer, with the frames' names only if it needs them.
+
+    Args:
+        derain: The derainer.
+        frames: A list of frames, or a batch.
+        names: Of the frames.
+        decisions: Of its gate, which are made already; see `rainmer.stage.gate`.
 
     Raises:
         RainmerError: It returned another kind, size or type: boxes would be in the wrong place.
     """
     needs_names = getattr(derain, "needs_names", False)
-    derained = derain(frames, names=list(names)) if needs_names else derain(frames)
+    if decisions is not None:
+        derained = cast(Any, derain)(frames, decisions=decisions)
+    else:
+        derained = derain(frames, names=list(names)) if needs_names else derain(frames)
     given, returned = _form(frames), _form(derained)
     if given != returned:
         name = getattr(derain, "name", None) or type(derain).__name__
@@ -205,6 +226,14 @@ def call_derainer(derain: DerainCallable, frames: Frames, names: Sequence[str]) 
             f"{given}, but returned {returned}"
         )
     return cast(Frames, derained)
+
+
+def decide(
+    derain: DerainCallable, frames: Sequence[Any], states: Sequence[GateState | None] | None
+) -> list[Decision] | None:
+    """Return the decisions of a derainer's gate for frames of streams; None: it has none."""
+    gate = getattr(derain, "gate", None)
+    return gate.decide(frames, states) if isinstance(gate, Gate) else None
 
 
 def _form(frames: object) -> str:

@@ -20,6 +20,7 @@ from rainmer.errors import RainmerError
 
 __all__ = [
     "StageOptions",
+    "add_gate_option",
     "add_stage_options",
     "add_threads_option",
     "fraction",
@@ -121,6 +122,29 @@ def add_stage_options(parser: argparse.ArgumentParser, precision: str = "auto") 
         "--compiled", action="store_true", help="use torch.compile: slow to start, for GPUs"
     )
     add_threads_option(group)
+
+
+def add_gate_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--gate [auto|T]`: derain only frames that need it; see `rainmer.stage.gate`."""
+    parser.add_argument(
+        "--gate",
+        nargs="?",
+        const="auto",
+        type=_gate_threshold,
+        metavar="T",
+        help="derain only frames in which a rain meter expects a benefit for a detector of at "
+        "least T, 0..1; all others pass untouched; without T: auto, the fitted threshold",
+    )
+
+
+def _gate_threshold(text: str) -> str | float:
+    """Parse `auto` or a threshold."""
+    if text == "auto":
+        return text
+    try:
+        return fraction(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number of 0..1") from None
 
 
 def add_threads_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

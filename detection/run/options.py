@@ -12,6 +12,7 @@ from typing import Literal
 from detection.run.live import LiveOptions
 from rainmer.cli import (
     StageOptions,
+    add_gate_option,
     add_stage_options,
     fraction,
     make_parser,
@@ -39,6 +40,7 @@ class DetectionOptions(StageOptions, VideoOptions, LiveOptions):
 
     source: list[str]
     derain: str
+    gate: Literal["auto"] | float | None
     detector: str
     allow_download: bool
     out: Path | None
@@ -63,15 +65,15 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
         "Derain images, videos, a camera or a stream, and detect objects in them.",
         _EXAMPLE,
     )
-    parser.add_argument(
-        "source", nargs="+", help="images, folders, globs, videos, camera number, stream address"
-    )
+    what = "images, folders, globs, videos, camera number, stream address"
+    parser.add_argument("source", nargs="+", help=what)
     parser.add_argument(
         "--derain",
         default=DEFAULT_DERAINER,
         metavar="SPEC",
         help=f"one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
     )
+    add_gate_option(parser)
     parser.add_argument(
         "--detector",
         required=True,

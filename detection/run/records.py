@@ -27,7 +27,8 @@ class RunFolder:
     `detections.jsonl` holds one record per frame: `source`, `name`, `width`, `height`,
     `derain_ms`, `detect_ms` and `boxes`, each with `xyxy` in pixels, `score`, `label` and `class`.
     Frames of videos and streams also have their number, `frame`, and `time_s`, in seconds from the
-    start; those of cameras `captured`, in seconds of Unix time.
+    start; those of cameras `captured`, in seconds of Unix time. Behind a gate they have `derained`,
+    whether the frame was, and `meter`, the readings that decided it.
     `run.json` holds the settings and, once the run is complete, the summary and a line for each
     file that could not be read to its end. The summary's `timing` covers the last run only. An
     interrupted run continues where it stopped if it is started again with the same settings.
@@ -94,6 +95,7 @@ class RunFolder:
             "height": processed.size_hw[0],
             "derain_ms": round(processed.derain_ms, 3),
             "detect_ms": round(processed.detect_ms, 3),
+            **_gate_record(processed),
             "boxes": self._boxes(processed),
         }
         self._count(record)
@@ -155,3 +157,10 @@ class RunFolder:
             return []
         except OSError as error:
             raise OutputError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _gate_record(processed: Processed) -> dict[str, Any]:
+    decision = processed.decision
+    if decision is None:
+        return {}
+    return {"derained": decision.derain, "meter": decision.reading.as_mapping()}

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detection.draw import draw_detections, side_by_side
+from detection.draw import draw_detections, draw_note, side_by_side
 from detection.pipeline import Processed
 from detection.run.records import RECORD_NAME
 from detection.run.sources import Images, Source, Video
@@ -23,8 +23,9 @@ from rainmer.frames.images import write_image
 from rainmer.frames.inputs import real_path
 from rainmer.frames.video import VideoWriter
 from rainmer.frames.video.options import VideoOptions
+from rainmer.stage.gate import Decision
 
-__all__ = ["Saver", "count_boxes", "refuse_clashes"]
+__all__ = ["Saver", "count_boxes", "note", "refuse_clashes"]
 
 
 def refuse_clashes(sources: Sequence[Source], folder: Path) -> None:
@@ -127,6 +128,8 @@ class Saver(contextlib.ExitStack):
     def _compose(self, processed: Processed, in_rainy: Detections | None) -> Frame:
         names = self._names
         annotated = draw_detections(processed.derained, processed.detections, names)
+        if processed.decision is not None:
+            annotated = draw_note(annotated, note(processed.decision))
         if in_rainy is None:
             return annotated
         captions = [
@@ -136,6 +139,15 @@ class Saver(contextlib.ExitStack):
         return side_by_side(
             [draw_detections(processed.frame, in_rainy, names), annotated], captions
         )
+
+
+def note(decision: Decision) -> str:
+    """Return what the meter read and the gate decided, as a line on the picture."""
+    reading = decision.reading
+    light = "night" if reading.night > 0.5 else "day"
+    done = "derained" if decision.derain else "passed"
+    rain = f"rain {reading.rain:.0%}, {reading.rate_mm_h:.0f} mm/h"
+    return f"{done}: {rain}, drops {reading.drops:.0%}, {light}"
 
 
 def _fitted(frame: Frame, size_hw: tuple[int, int]) -> Frame:

@@ -124,7 +124,7 @@ class Streams:
         )
 
     def timing(self) -> dict[str, Any]:
-        """Return ms per frame of each stage, seconds in all, frames per second, losses if live."""
+        """Return ms per frame of each stage, s in all, frames per s, what live and gate counted."""
         lives = {name: dataclasses.asdict(live.counts) for name, live in self._lives.items()}
         return {
             "stage_ms": {
@@ -134,7 +134,12 @@ class Streams:
             "wall_s": round(self._wall_s, 3),
             "frames_per_s": round(self._frames / self._wall_s, 3) if self._wall_s else None,
             **({"live": lives} if lives else {}),
+            **self._gate_counts(),
         }
+
+    def _gate_counts(self) -> dict[str, Any]:
+        gate = self._derainer.gate if isinstance(self._derainer, Derainer) else None
+        return {"gate": {"derained": gate.derained, "passed": gate.passed}} if gate else {}
 
     def _batch(self) -> int:
         """Return how many frames to process at once: only on the CPU not as many as wanted."""

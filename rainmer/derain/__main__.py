@@ -11,9 +11,11 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rainmer.cli import (
     StageOptions,
+    add_gate_option,
     add_stage_options,
     make_parser,
     parse_options,
@@ -44,6 +46,7 @@ class DerainOptions(StageOptions, VideoOptions):
     input: list[str]
     out: Path
     derain: str
+    gate: Literal["auto"] | float | None
     suffix: str | None
     stretch: Stretch | None
     side_by_side: bool
@@ -64,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = _parse(argv)
     jobs = find_jobs(options.input, options.out, options.suffix)[: options.limit]
-    derainer = make_derainer(options.derain, **stage_options(options))
+    derainer = make_derainer(options.derain, gate=options.gate, **stage_options(options))
     due = due_jobs(
         jobs,
         options.out,
@@ -98,6 +101,7 @@ def _parse(argv: Sequence[str] | None) -> DerainOptions:
         metavar="SPEC",
         help=f"what derains: one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
     )
+    add_gate_option(parser)
     parser.add_argument(
         "--suffix",
         type=_image_suffix,

@@ -22,6 +22,7 @@ from rainmer.frames.levels import Stretch
 from rainmer.frames.video import VideoFrame, VideoReader, VideoWriter, is_video, open_video
 from rainmer.frames.video.options import VideoOptions
 from rainmer.stage import Derainer
+from rainmer.stage.gate import GateState
 from rainmer.stage.results import PrecomputedResults
 
 __all__ = ["Run"]
@@ -56,6 +57,7 @@ class Run:
         self.failures: list[str] = []
         self.derainer_seconds = 0.0
         self._derainer = derainer
+        self._gate = derainer.gate if isinstance(derainer, Derainer) else None
         self._video = video
         self._side_by_side = side_by_side
         self._quiet = quiet
@@ -96,6 +98,8 @@ class Run:
         text = f"derained {' and '.join(counts)} by {self._derainer.name} in {self._seconds:.1f} s"
         if frames := self.images + self.frames:
             text += f", {1000 * self.derainer_seconds / frames:.1f} ms per image in the derainer"
+        if self._gate is not None:
+            text += f"; the gate {self._gate.summary()}"
         if unchanged:
             text += f"; {unchanged} done before (--overwrite does them again)"
         return f"{text}; results in {out}"
@@ -171,19 +175,25 @@ class Run:
 
     def _derained(self, video: VideoReader) -> Iterator[tuple[VideoFrame, Frame]]:
         """Derain a video's frames in batches, while the next ones are decoded."""
-        size = self._at_once(video.size_hw)
+        size, state = self._at_once(video.size_hw), GateState()
         with contextlib.closing(prefetch(video, 2 * size)) as frames:
             while batch := list(itertools.islice(frames, size)):
-                yield from zip(batch, self._derain([frame.image for frame in batch]), strict=True)
+                derained = self._derain([frame.image for frame in batch], state=state)
+                yield from zip(batch, derained, strict=True)
 
     def _at_once(self, size_hw: tuple[int, int]) -> int:
         device = None if isinstance(self._derainer, PrecomputedResults) else self._derainer.device
         return frames_at_once(self._derainer.batch, size_hw, device)
 
-    def _derain(self, frames: list[Frame], jobs: Sequence[Job] = ()) -> list[Frame]:
+    def _derain(
+        self, frames: list[Frame], jobs: Sequence[Job] = (), state: GateState | None = None
+    ) -> list[Frame]:
         start = time.perf_counter()
         if isinstance(self._derainer, PrecomputedResults):
             derained = self._derainer(frames, [job.name.as_posix() for job in jobs])
+        elif self._gate is not None:
+            decisions = self._gate.decide(frames, [state] * len(frames))
+            derained = self._derainer(frames, decisions=decisions)
         else:
             derained = self._derainer(frames)
         self.derainer_seconds += time.perf_counter() - start

@@ -42,6 +42,7 @@ class Rendering(NamedTuple):
         alpha: Share of each pixel covered by streaks and drops on glass (B, 1, H, W), 0..1.
         transmission: Share of the scene's light that passes veil and spray (B, 1, H, W), 0..1.
         rate_mm_h: Rain rate of each image (B,).
+        drops: Share of each pixel covered by drops on glass alone (B, 1, H, W), 0..1.
     """
 
     rainy: Tensor
@@ -49,6 +50,7 @@ class Rendering(NamedTuple):
     alpha: Tensor
     transmission: Tensor
     rate_mm_h: Tensor
+    drops: Tensor
 
 
 class RainRenderer:
@@ -129,27 +131,27 @@ class RainRenderer:
         veil, streak_light = self._light(scene, maps, values)
         veiled = scene * transmission + (1.0 - transmission) * values.map("veil_light") * veil
         rainy = veiled + maps.opacity * (streak_light - veiled)
-        rainy, alpha = self._through_glass(rainy, maps.opacity, values, keys, times)
+        rainy, alpha, drops = self._through_glass(rainy, maps.opacity, values, keys, times)
         target = to_srgb(veiled) if self.config.target_veil == "keep" else clean
-        return Rendering(to_srgb(rainy), target, alpha, transmission, values("rate_mm_h"))
+        return Rendering(to_srgb(rainy), target, alpha, transmission, values("rate_mm_h"), drops)
 
     def _through_glass(
         self, rainy: Tensor, alpha: Tensor, values: _Draw, keys: Tensor, times: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the picture, and how much of it rain covers, through drops on windscreen and lens.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the picture through drops on windscreen and lens, and what rain and drops cover.
 
         The lens is nearer: its drops show those on the windscreen.
         """
-        width = values.frame_width
+        width, drops = values.frame_width, torch.zeros_like(alpha)
         if self.config.limits("windscreen_drops")[1] > 0:
             lit, glass = self._glaring(rainy, _REFRACTED), _windscreen(values)
             rainy, cover = wet_windscreen(rainy, lit, glass, keys, frame_width=width)
-            alpha = 1.0 - (1.0 - alpha) * (1.0 - cover)
+            alpha, drops = (1.0 - (1.0 - share) * (1.0 - cover) for share in (alpha, drops))
         if self.config.limits("lens_drops")[1] > 0:
             sizes_px = values("lens_drop_size") * width
             rainy, cover = wet_lens(rainy, values("lens_drops"), sizes_px, keys, times)
-            alpha = 1.0 - (1.0 - alpha) * (1.0 - cover)
-        return rainy, alpha
+            alpha, drops = (1.0 - (1.0 - share) * (1.0 - cover) for share in (alpha, drops))
+        return rainy, alpha, drops
 
     def _glaring(self, linear: Tensor, factor: float) -> Tensor:
         """Return a picture with lamps by night brighter than a camera's white by a factor."""
@@ -285,7 +287,8 @@ def _render_additive(clean: Tensor, values: _Draw, keys: Tensor) -> Rendering:
     )
     maps = draw_streaks(streaks, len(clean), size_hw)
     rainy = (clean + maps.opacity * _tint(keys)).clamp_max(1.0)
-    return Rendering(rainy, clean, maps.opacity, torch.ones_like(maps.opacity), values("rate_mm_h"))
+    none = torch.zeros_like(maps.opacity)
+    return Rendering(rainy, clean, maps.opacity, none + 1.0, values("rate_mm_h"), none)
 
 
 def _render_layers(clean: Tensor, config: RainConfig, keys: Tensor, frame_width: int) -> Rendering:
@@ -297,7 +300,8 @@ def _render_layers(clean: Tensor, config: RainConfig, keys: Tensor, frame_width:
     rainy = (clean + light).clamp(0.0, 1.0)
     alpha = streaks.amax(1, keepdim=True).clamp_max(1.0)
     nothing = torch.zeros(len(clean), device=clean.device)
-    return Rendering(rainy, clean, alpha, torch.ones_like(alpha), nothing)
+    none = torch.zeros_like(alpha)
+    return Rendering(rainy, clean, alpha, none + 1.0, nothing, none)
 
 
 def _tint(keys: Tensor) -> Tensor:

@@ -18,10 +18,11 @@ from rainmer.device import has_native_bf16, resolve_device, survive_forks
 from rainmer.errors import ImageError, RainmerError, SpecError, WeightsError
 from rainmer.frames.arrays import download, quantize, upload
 from rainmer.frames.tiling import Blend
+from rainmer.stage.gate import Decision, Gate, Threshold, check_threshold
 from rainmer.stage.graphs import CudaEngine, Graphs
 from rainmer.stage.memory import TileBy, TiledRunner
 from rainmer.stage.restorers import CallableRestorer, Restorer
-from rainmer.stage.specs import resolve
+from rainmer.stage.specs import resolve, split_gate
 from rainmer.version import __version__
 
 __all__ = ["Derainer", "Precision", "TileBy"]
@@ -71,6 +72,9 @@ class Derainer:
             multiples of 32. Networks that cannot be compiled run as they are, with one warning.
         truncate: Round uint8 results down instead of to the nearest level. The published numbers
             of PReNet and other networks of its time come from such images.
+        gate: `auto`, or a benefit of 0..1, from which frames are derained; all others come back
+            as they are, bit for bit, without the network. None derains all. The spec `gate:SPEC`
+            is the same. See `rainmer.stage.gate`.
 
     Attributes:
         name: Short name for reports and file names.
@@ -101,6 +105,7 @@ class Derainer:
         graphs: bool = True,
         compiled: bool = False,
         truncate: bool = False,
+        gate: Threshold | None = None,
     ) -> None:
         if precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
@@ -114,6 +119,8 @@ class Derainer:
         self.graphs = graphs
         self.compiled = compiled
         self.truncate = truncate
+        spec, gate = _split_gate(spec, gate)
+        self.gate = None if gate is None else Gate(gate, self.device)
         self._spec = spec
         self._restorer = self._make_restorer(spec)
         self.precision = _resolve_precision(precision, self._restorer, self.device)
@@ -154,6 +161,7 @@ class Derainer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = {name: getattr(self, name) for name in _OPTIONS}
+        options["gate"] = None if self.gate is None else self.gate.setting
         state = self.fingerprint if self.cacheable else None
         return _rebuild, (type(self), self._spec, {**options, "device": str(self.device)}, state)
 
@@ -169,7 +177,7 @@ class Derainer:
     @property
     def name(self) -> str:
         """Short name for reports and file names."""
-        return self._restorer.name
+        return f"{self.gate.name}-{self._restorer.name}" if self.gate else self._restorer.name
 
     @property
     def cacheable(self) -> bool:
@@ -190,6 +198,7 @@ class Derainer:
         parts: tuple[object, ...] = (__version__, self._restorer.fingerprint, self.precision, tiles)
         parts += ("compiled",) if self.compiled else ()
         parts += ("truncate",) if self.truncate else ()
+        parts += (self.gate.fingerprint,) if self.gate else ()
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def warm_up(self, height: int, width: int, batch: int | None = None) -> None:
@@ -198,32 +207,43 @@ class Derainer:
         Best called before other threads work on the GPU: while a graph is recorded, a thread that
         waits for the whole device (`torch.cuda.synchronize`) fails.
 
+        A gate lets them through, too.
+
         Args:
             height: Height of the expected frames in pixels.
             width: Width of the expected frames in pixels.
             batch: Frames per call; default: the batch of the stage.
         """
         count = batch or self.batch
-        frames = torch.zeros(count, 3, height, width, dtype=torch.uint8, device=self.device)
-        for _ in range(2 if self._runner.graphs.active else 1):  # the second is recorded
-            self(frames)
+        black = torch.zeros(count, 3, height, width, dtype=torch.uint8, device=self.device)
+        if self.gate is not None:
+            self.gate.meter(black)
+        with torch.no_grad():
+            for _ in range(2 if self._runner.graphs.active else 1):  # the second is recorded
+                self._derain_mixed(list(black))
 
     def __repr__(self) -> str:
         return f"Derainer({self.name!r}, device={str(self.device)!r}, precision={self.precision!r})"
 
     @overload
-    def __call__(self, frames: Frames) -> Frames: ...
+    def __call__(
+        self, frames: Frames, *, decisions: Sequence[Decision] | None = None
+    ) -> Frames: ...
     @overload
-    def __call__(self, frames: Sequence[Frames]) -> list[Frames]: ...
+    def __call__(
+        self, frames: Sequence[Frames], *, decisions: Sequence[Decision] | None = None
+    ) -> list[Frames]: ...
 
     @torch.no_grad()
-    def __call__(self, frames: Any) -> Any:
+    def __call__(self, frames: Any, *, decisions: Sequence[Decision] | None = None) -> Any:
         """Derain frames.
 
         Args:
             frames: One frame or many: a tensor (3, H, W) or (B, 3, H, W), an array (H, W, 3) or
                 (B, H, W, 3), or a sequence of arrays (H, W, 3) or tensors (3, H, W) of any sizes.
                 RGB; uint8 of 0..255 or floating point of 0..1.
+            decisions: Those of `gate.decide`, one for each frame, as for streams; None: a gate
+                decides for each frame on its own.
 
         Returns:
             The same kind in the same order, each of the same shape, type and device. A sequence
@@ -236,16 +256,16 @@ class Derainer:
                 into memory.
         """
         if not isinstance(frames, Tensor | np.ndarray):
-            return self._derain_mixed(list(frames))
+            return self._derain_gated(list(frames), decisions)
         channel_axis = -3 if isinstance(frames, Tensor) else -1
         if frames.ndim not in (3, 4) or frames.shape[channel_axis] != 3:
             raise ImageError(f"expected RGB frames, but got the shape {tuple(frames.shape)}")
         if frames.ndim == 4:
-            stacked = self._derain_mixed(list(frames))
+            stacked = self._derain_gated(list(frames), decisions)
             if not stacked:
                 return frames
             return torch.stack(stacked) if isinstance(frames, Tensor) else np.stack(stacked)
-        return self._derain_mixed([frames])[0]
+        return self._derain_gated([frames], decisions)[0]
 
     def check(self) -> None:
         """Wait for the results of the calling thread and check that they are finite.
@@ -266,6 +286,13 @@ class Derainer:
                 f"{self._restorer.source} gave values that are not finite, "
                 f"at precision {self.precision}"
             )
+
+    def _derain_gated(self, frames: list[Any], decisions: Sequence[Decision] | None) -> list[Any]:
+        """Derain the frames that the gate chooses; all, without one."""
+        if self.gate is None:
+            return self._derain_mixed(frames)
+        _groups(frames)  # which refuses what no frame is
+        return self.gate.split(frames, decisions, self._derain_mixed)
 
     def _derain_mixed(self, frames: list[Any]) -> list[Any]:
         """Derain frames of any kinds and sizes, those of one size together."""
@@ -307,6 +334,18 @@ class Derainer:
 _OPTIONS = (
     "precision", "tile", "overlap", "batch", "blend", "tile_by", "graphs", "compiled", "truncate",
 )  # fmt: skip
+
+
+def _split_gate(
+    spec: str | Callable[[Tensor], Tensor], gate: Threshold | None
+) -> tuple[str | Callable[[Tensor], Tensor], Threshold | None]:
+    """Take the gate out of a spec. Raises SpecError if an option asks for one, too."""
+    if not isinstance(spec, str):
+        return spec, gate
+    named, gated = split_gate(spec)
+    if named is not None and gate is not None:
+        raise SpecError(f"{spec} has a gate already: leave out the option, or gate: in the spec")
+    return gated, gate if named is None else check_threshold(named)
 
 
 def _rebuild(

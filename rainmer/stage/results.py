@@ -18,7 +18,7 @@ from rainmer.frames.arrays import Frame, to_frames, unit_range, upload
 from rainmer.frames.images import list_images, read_image
 from rainmer.stage.derainer import Derainer
 from rainmer.stage.restorers import digest
-from rainmer.stage.specs import split_blend
+from rainmer.stage.specs import split_blend, split_gate
 
 __all__ = ["PrecomputedResults", "make_derainer", "open_results"]
 
@@ -170,4 +170,9 @@ def make_derainer(spec: str, **stage: Any) -> Derainer | PrecomputedResults:  # 
     Raises:
         SpecError, WeightsError, RainmerError: See `rainmer.Derainer` and `PrecomputedResults`.
     """
-    return open_results(spec, stage.get("batch", 8)) or Derainer(spec, **stage)
+    results = open_results(split_gate(spec)[1], stage.get("batch", 8))
+    if results is None:
+        return Derainer(spec, **stage)
+    if split_gate(spec)[0] is not None or stage.get("gate") is not None:
+        raise SpecError(f"{spec}: results are derained already, so a gate would save nothing")
+    return results

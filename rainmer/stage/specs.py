@@ -11,12 +11,16 @@
 | `python:module:callable` | the user's own function |
 | `blend:A:SPEC` | a share A of what SPEC restores, the rest of the rainy frame |
 
+`gate:SPEC` and `gate:T:SPEC` stand before all others: the stage then derains only frames that need
+it; see `stage.gate`.
+
 `rainmer.Derainer` wraps a restorer, which takes float batches, into the stage, which takes frames
 of any kind and size.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from pathlib import Path
 
@@ -33,7 +37,7 @@ from rainmer.stage.restorers import (
     median_filter,
 )
 
-__all__ = ["DEFAULT_DERAINER", "SPEC_HELP", "resolve", "split_blend"]
+__all__ = ["DEFAULT_DERAINER", "SPEC_HELP", "resolve", "split_blend", "split_gate"]
 
 DEFAULT_DERAINER = "rainmer-s"
 """The derainer that commands use if none is named."""
@@ -65,6 +69,8 @@ def resolve(spec: str) -> Restorer:
     if kind == "blend":
         share, blended = split_blend(rest)
         return BlendRestorer(share, resolve(blended))
+    if kind == "gate":
+        raise SpecError(f"{spec}: a gate stands before a whole spec, and where frames are derained")
     if rest and kind == "results":
         raise SpecError(
             f"{spec} needs file names, which frames alone do not have: "
@@ -95,6 +101,29 @@ def split_blend(target: str) -> tuple[float, str]:
             f"blend:{target}: expected blend:A:SPEC with A in 0..1, such as blend:0.5:median"
         )
     return weight, spec
+
+
+def split_gate(spec: str) -> tuple[str | float | None, str]:
+    """Split `gate:SPEC` or `gate:T:SPEC` into the threshold and the spec; None: it has no gate.
+
+    Raises:
+        SpecError: Nothing follows, or a second gate.
+
+    Example:
+        >>> split_gate("gate:0.3:median"), split_gate("gate:median"), split_gate("median")
+        ((0.3, 'median'), ('auto', 'median'), (None, 'median'))
+    """
+    kind, _, rest = spec.partition(":")
+    if kind != "gate":
+        return None, spec
+    first, _, after = rest.partition(":")
+    threshold: str | float = "auto"
+    gated = after if first == "auto" else rest
+    with contextlib.suppress(ValueError):
+        threshold, gated = float(first), after
+    if not gated or gated.startswith("gate:"):
+        raise SpecError(f"{spec}: expected gate:SPEC or gate:T:SPEC, such as gate:rainmer-s")
+    return threshold, gated
 
 
 def _python_callable(target: str) -> CallableRestorer:

@@ -18,6 +18,7 @@ ALLOWED = {
     "rainmer/figures.py": {"matplotlib"},
     "rainmer/fonts.py": {"matplotlib"},
     "rainmer/align/figures.py": {"matplotlib"},
+    "rainmer/meter/figures.py": {"matplotlib"},
     "rainmer/views/figures.py": {"matplotlib"},
     "rainmer/train/figures.py": {"matplotlib"},
 }
