@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         parser, out="runs/footage/NAME-DETECTOR", limit="frames of each video, and of all images",
         printed="metrics.json",
     )  # fmt: skip
-    add_stage_options(parser)
+    add_stage_options(parser, precision="fp32")
     return parser
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
@@ -30,17 +29,14 @@ from rainmer.device import frames_at_once, resolve_device
 from rainmer.errors import ImageError
 from rainmer.extras import import_extra
 from rainmer.files import file_sha256, make_folder, safe_file_name
-from rainmer.frames.arrays import Frame
 from rainmer.frames.inputs import raise_failures
 from rainmer.frames.levels import Stretch
+from rainmer.meter import RainMeter, Reading
 from rainmer.stage.specs import DEFAULT_DERAINER
 
-__all__ = ["Bench", "FootageOptions", "Meter", "look_at_frames", "raise_unreadable", "set_up"]
+__all__ = ["Bench", "FootageOptions", "look_at_frames", "raise_unreadable", "set_up"]
 
 _GREY = np.full((64, 64, 3), 114, np.uint8)
-
-Meter: TypeAlias = Callable[[Sequence[Frame]], Sequence[Mapping[str, float]]]
-"""A rain meter: for each of some rainy frames its values by name, such as a rain rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +74,7 @@ class Bench:
         teacher: A larger detector; None without one.
         folder: Folder of the results.
         started: `time.perf_counter` when the run began.
-        meter: A rain meter, whose values join the timeline; None without one.
+        meter: Its values join the timeline.
         times: Times of decoding, deraining and detecting in this run, in ms.
     """
 
@@ -91,7 +87,7 @@ class Bench:
     teacher: Teacher | None
     folder: Path
     started: float
-    meter: Meter | None = None
+    meter: RainMeter
     times: StageTimes = field(default_factory=StageTimes)
 
     @property
@@ -142,7 +138,14 @@ def set_up(options: FootageOptions) -> Bench:
         teacher=teacher,
         folder=make_folder(options.out or Path("runs", "footage", name)),
         started=started,
+        meter=RainMeter(device=resolve_device(options.device)),
     )
+
+
+def _plotted(reading: Reading) -> dict[str, float]:
+    """Return what the timeline shows of a reading, by name."""
+    values = {"rain mm/h": reading.rate_mm_h, "benefit": reading.benefit, "night": reading.night}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _load_detector(options: FootageOptions, weights: str) -> YoloDetector:
@@ -241,11 +244,10 @@ def _records(bench: Bench, label: str, frames: Sequence[FootageFrame]) -> list[F
         FrameRecord(*frame.key, as_boxes(boxes), detect_ms, ms, as_boxes(own))
         for frame, boxes, ms, own in zip(frames, found, derain_ms, labels, strict=True)
     ]
-    if label == RAINY and bench.meter is not None:
-        values = bench.meter(images)
+    if label == RAINY:
         records = [
-            replace(record, meter={name: float(value) for name, value in own.items()})
-            for record, own in zip(records, values, strict=True)
+            replace(record, meter=_plotted(reading))
+            for record, reading in zip(records, bench.meter(images), strict=True)
         ]
     return records
 
@@ -261,7 +263,7 @@ def _record_file(bench: Bench, label: str) -> RecordFile[FrameRecord]:
         "" if bench.teacher is None else bench.teacher.fingerprint,
     ]
     if label == RAINY:
-        parts.append(bench.meter and getattr(bench.meter, "fingerprint", "a meter"))
+        parts.append(bench.meter.fingerprint)
         return RecordFile(bench.folder / "rows", "rainy", parts, FrameRecord, is_valid)
     parts.append(bench.derainers[label].fingerprint)
     name = f"derained-{label}"

@@ -44,7 +44,7 @@ DEFAULT_DERAINER = "rainmer-s"
 
 SPEC_HELP = (
     "rainmer-s, none, median, NETWORK:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
-    "results:FOLDER, python:module:callable, blend:A:SPEC"
+    "results:FOLDER, python:module:callable, blend:A:SPEC, gate:SPEC"
 )
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.footage.run import set_up
 from eval.sets import load_set
 from rainmer.errors import ImageError, RainmerError
 from rainmer.frames.images import read_image, write_image
 from rainmer.frames.video import VideoWriter, open_video
+from rainmer.meter import RainMeter
 from tests.eval.detect.conftest import detector  # noqa: F401 (a fixture)
 from tests.eval.footage.conftest import Rectangles, write_frames
 from tests.eval.pages import Page, check_self_contained
@@ -120,21 +120,14 @@ def test_mistakes_are_named(tmp_path, look, monkeypatch, arguments, message):
         look(*arguments)
 
 
-def test_a_meter_joins_records_table_and_report(tmp_path, look, monkeypatch):
+def test_the_meter_joins_records_table_and_report(tmp_path, look):
     write_frames(tmp_path / "drive", 4)
-
-    def with_meter(options):
-        bench = set_up(options)
-        bench.meter = lambda frames: [{"rain rate": frame.mean()} for frame in frames]
-        return bench
-
-    monkeypatch.setattr("eval.footage.__main__.set_up", with_meter)
     out = look(tmp_path / "drive", "--derain", "none", "--clip", "0", report=True)
     table = pd.read_csv(out / "metrics.csv")
-    assert table["meter_rain rate"][0] == pytest.approx(
-        read_image(tmp_path / "drive" / "000.png").mean()
-    )
-    assert "rain rate" in (out / "report.html").read_text()
+    (reading,) = RainMeter(device="cpu")([read_image(tmp_path / "drive" / "000.png")])
+    assert table["meter_rain mm/h"][0] == pytest.approx(reading.rate_mm_h, rel=1e-3)
+    assert table["meter_night"].between(0, 1).all()
+    assert "rain mm/h" in (out / "report.html").read_text()
 
 
 def test_a_network_of_ultralytics_and_a_video(tmp_path, detector):  # noqa: F811
