@@ -77,7 +77,17 @@ def test_options_exist(module, arguments):
         assert option in text
 
 
-@pytest.mark.parametrize("module", sorted(modules_in(README) - STARTED_ELSEWHERE))
+# Each takes seconds to import torch. Two show how processes start, all others differ in their parsers,
+# which the tests above look at within this process.
+PROCESSES = [
+    module
+    if module in ("detection", "rainmer.rain")
+    else pytest.param(module, marks=pytest.mark.slow)
+    for module in sorted(modules_in(README) - STARTED_ELSEWHERE)
+]
+
+
+@pytest.mark.parametrize("module", PROCESSES)
 def test_a_process_of_its_own_shows_the_same_help(module):
     command = [sys.executable, "-m", module, "--help"]
     environment = {**os.environ, "COLUMNS": "80"}
