@@ -77,7 +77,7 @@ def test_options_exist(module, arguments):
         assert option in text
 
 
-# Each takes seconds to import torch. Two show how processes start, all others differ in their parsers,
+# Each takes seconds to import torch. Two show how processes start; the others differ in parsers,
 # which the tests above look at within this process.
 PROCESSES = [
     module
