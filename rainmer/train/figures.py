@@ -16,7 +16,7 @@ _CONTRASTIVE = ("chromatic", "degradation")
 
 @styled
 def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw losses, scores and learning rate over the steps.
+    """Draw losses, scores and learning rate over the steps; nothing without records.
 
     Args:
         rows: Records of the log, each with its `step`.
@@ -39,9 +39,11 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         for title, names in groups.items()
         if (lines := {name: points for name in names if (points := _points(rows, name))})
     }
+    if not shown:  # the first save of a run limited by time comes before the first record
+        return
     figure = Figure(figsize=(5.5 * len(shown), 3.6), layout="constrained")
-    panels = figure.subplots(1, max(len(shown), 1), squeeze=False)[0]
-    for axes, (title, lines) in zip(panels, shown.items(), strict=False):
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    for axes, (title, lines) in zip(panels, shown.items(), strict=True):
         for index, (name, points) in enumerate(lines.items()):
             steps, values = zip(*points, strict=True)
             axes.plot(steps, values, color=color_of(index), label=name, linewidth=1)

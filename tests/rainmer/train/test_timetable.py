@@ -132,3 +132,11 @@ def test_a_checkpoint_of_before_tells_its_samples(run_mapping):
     table = Timetable(from_mapping(TrainConfig, run_mapping), Clock())
     table.load_state_dict({"step": 5, "seconds": 7.0})
     assert (table.sample, table.stage_index, table.elapsed_s) == (10, 1, 7.0)
+
+
+@pytest.mark.curves
+def test_the_first_save_has_no_curves_yet(tmp_path, run_mapping, clock):
+    run_mapping.update(minutes=0.1, save_every=1000, log_every=4)
+    run_mapping.pop("validation", None)
+    timed(run_mapping, tmp_path / "run", clock)
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 5000
