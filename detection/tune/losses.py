@@ -41,15 +41,16 @@ class DetectorLoss:
         `boxes` is 0 for crops of photos without annotations, and only classes that these know
         count: the detector may well see others.
         """
-        raw = self._config.agreement > 0
-        with torch.no_grad():
-            target = self._network(clean, raw=raw)
-        outputs = self._network(restored, raw=raw or bool(self.classes))
+        features, agreement = self._config.features, self._config.agreement
+        outputs = self._network(restored, raw=bool(agreement or self.classes))
         terms = {}
-        if self._config.features:
-            terms["feature"] = self._config.features * feature_distance(outputs, target)
-        if raw:
-            terms["agreement"] = self._config.agreement * disagreement(outputs, target)
+        if features or agreement:  # objects are compared with boxes, not with the clean crop
+            with torch.no_grad():
+                target = self._network(clean, raw=bool(agreement))
+            if features:
+                terms["feature"] = features * feature_distance(outputs, target)
+            if agreement:
+                terms["agreement"] = agreement * disagreement(outputs, target)
         if self.classes:
             loss = restored.new_zeros(()) if boxes is None else self._network.loss(outputs, boxes)
             terms["boxes"] = self._config.boxes * loss
