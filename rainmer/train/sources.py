@@ -100,7 +100,8 @@ class RenderedConfig:
         weight: Share of the mixture; None: the number of photos.
         window: Side of the square part of the photo that is rendered and that counts as the frame,
             in pixels; None: the whole photo. Smaller photos are taken as they are.
-        scale: Range of the random factor by which photos are resized first.
+        scale: Range of the random factor by which photos are resized first; those that fill the
+            window still fill it then.
         frame_width: Width in pixels of the frames that rain is rendered for.
         reuse: Number of visits before rain is rendered anew.
         annotations: Boxes of the photos, for extra losses that need objects: COCO JSON, or a
@@ -293,14 +294,16 @@ class RenderedSource(Source):
         chance: random.Random,
     ) -> tuple[Frame, npt.NDArray[np.float32] | None, FrameBoxes | None]:
         """Resize a photo, and cut out the window that counts as the frame."""
+        side = self._config.window
         factor = _draw(self._config.scale, chance)
+        if side is not None:  # or else a photo that fills the window might not after scaling
+            factor = max(factor, min(1.0, side / min(photo.shape[:2])))
         if factor != 1.0:
             height, width = (max(1, round(side * factor)) for side in photo.shape[:2])
             method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
             photo = cv2.resize(photo, (width, height), interpolation=method)
             if depth is not None:
                 depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
-        side = self._config.window
         if side is None:
             return photo, depth, None if boxes is None else boxes.moved(factor, 0, 0)
         rows, columns = (_slice(length, side, chance) for length in photo.shape[:2])
