@@ -192,7 +192,8 @@ def _stage(bench: Bench) -> None:
                 ms=bench.time_ms(call),
             )
         derainer = _derainer(bench, bench.precisions[0])
-        arrays = list(_random_frames(8, size_hw, torch.device("cpu")).permute(0, 2, 3, 1).numpy())
+        rows = _random_frames(8, size_hw, torch.device("cpu")).permute(0, 2, 3, 1)
+        arrays = list(rows.contiguous().numpy())  # as decoders make them
         bench.record(
             "stage",
             size=_size(size_hw),

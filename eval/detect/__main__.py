@@ -68,7 +68,9 @@ def _parse(argv: Sequence[str] | None) -> DetectOptions:
         f"set's name; alone: {DEFAULT_DERAINER}",
     )
     parser.add_argument(
-        "--data", metavar="YAML", help="rainy detection set; default: the embedded street scenes"
+        "--data",
+        metavar="SET",
+        help="set file, YOLO's data.yaml, COCO file, or their folder; default: embedded scenes",
     )
     add_detector_options(parser, several=True)
     parser.add_argument(

@@ -26,7 +26,6 @@ _EXAMPLE = """\
   python -m eval.sets check /data/bdd100k --adapter bdd100k --split val
   python -m eval.sets write /data/bdd100k --adapter bdd100k --split val --out sets/bdd-rain
   python -m eval.sets check sets/bdd-rain/set.yaml"""
-_SET_FILES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ def _parse(argv: Sequence[str] | None) -> CheckOptions | WriteOptions | None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="the adapters, with the layout that each expects")
     check = commands.add_parser("check", help="print what a set holds, and every defect")
-    check.add_argument("root", metavar="ROOT", help="folder of the set, or a set file (YAML)")
+    check.add_argument("root", metavar="ROOT", help="set file, folder, data.yaml, COCO file")
     check.add_argument("--adapter", metavar="NAME", help="how to read a folder; see list")
     check.add_argument("--json", action="store_true", help="print JSON instead of text")
     write = commands.add_parser("write", help="write set.yaml and instances.json for eval.detect")
@@ -140,16 +139,10 @@ def _check(options: CheckOptions) -> None:
 
 
 def _set_file(options: CheckOptions) -> Path:
-    file = Path(options.root)
     given = sorted(options.reading.given())
     if given:
         raise ConfigError(f"--{given[0].replace('_', '-')} needs --adapter NAME")
-    if file.is_dir() or file.suffix.lower() not in _SET_FILES:
-        raise ConfigError(
-            f"{file} is no set file (.yaml); for a folder say --adapter NAME, "
-            f"one of {', '.join(ADAPTERS)}"
-        )
-    return file
+    return Path(options.root)
 
 
 def _write(options: WriteOptions) -> None:

@@ -8,12 +8,14 @@ import json
 import os
 import re
 import reprlib
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from eval.sets.config import ConditionRule, SetConfig, class_names, read_config
-from eval.sets.model import ALL, DetectionSet, Sample
+from eval.sets.finding import find_set
+from eval.sets.model import ALL, AdaptedSet, DetectionSet, Sample
 from eval.sets.rendered import (
     RainSpec,
     Scene,
@@ -21,6 +23,7 @@ from eval.sets.rendered import (
     render_scenes,
     write_listing,
 )
+from eval.sets.writing import write_set
 from rainmer.config import path_in
 from rainmer.data.annotations.coco import read_coco
 from rainmer.data.annotations.records import Annotation, Annotations, ImageRecord, clip_to_image
@@ -37,13 +40,13 @@ __all__ = ["load_set"]
 def load_set(
     path: str | os.PathLike[str], *, rendered: Path | None = None, quiet: bool = True
 ) -> DetectionSet:
-    """Read a set's YAML, pair its images, and check all but their pixels.
+    """Read a set, pair its images, and check all but their pixels.
 
     Only the headers of images are read. Broken images and pairs are left out and recorded in the
     set's defects.
 
     Args:
-        path: The YAML file.
+        path: The set's YAML file, or another form that `eval.sets.finding.find_set` knows.
         rendered: Where rain that the set asks for is rendered; None: the user's cache folder.
         quiet: Show no progress of the rendering.
 
@@ -51,11 +54,30 @@ def load_set(
         ConfigError: The YAML has an unknown key, a wrong type, or a combination that cannot be.
         DatasetError: A folder or file is missing, or nothing usable is left.
     """
-    file = Path(path)
+    file = find_set(Path(path))
+    if isinstance(file, AdaptedSet):
+        return _load_adapted(file, Path(path))
     config = read_config(file)
     if config.rain is not None:
         return _load_rendered(config, config.rain, file, rendered, quiet)
     return _load(config, file)
+
+
+def _load_adapted(adapted: AdaptedSet, path: Path) -> DetectionSet:
+    """Load a set that was read in another form, under the name of its file or folder."""
+    parts = path.resolve().with_suffix("").parts
+    usual = ("data", "instances", "annotations")
+    name = next((part for part in reversed(parts) if part.lower() not in usual), "")
+    name = re.sub(r"[^\w .-]", "_", name).strip(" .") or adapted.name
+    with tempfile.TemporaryDirectory() as folder:
+        file = write_set(
+            adapted, folder, re.sub(r"[^\w .-]", "_", name).strip(" .") or adapted.name
+        )
+        # Absolute: the set's fingerprint must not depend on where its file lies.
+        config = dataclasses.replace(read_config(file), rainy=str(adapted.rainy_base.resolve()))
+        data = _load(config, file)
+    data.defects.extend(adapted.defects)
+    return data
 
 
 def _load_rendered(

@@ -108,7 +108,7 @@ def test_json_has_everything(type_in, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("check", "ROOT"), "for a folder say --adapter NAME"),
+        (("check", "ROOT/images"), "holds images without boxes"),
         (("check", "ROOT", "--adapter", "coc"), "no adapter 'coc'; did you mean 'coco'"),
         (("check", "ROOT/nowhere", "--adapter", "coco"), "no folder"),
         (("check", "ROOT/set.yaml", "--split", "val"), "--split needs --adapter NAME"),
