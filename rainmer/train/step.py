@@ -35,7 +35,7 @@ from rainmer.train.mixture import Batch
 from rainmer.train.negatives import Archives, Contrast, gather, make_contrast
 from rainmer.train.schedule import cyclic_cosine, step_decay
 
-__all__ = ["PendingResult", "StepResult", "Trainer", "is_encoder"]
+__all__ = ["PendingResult", "StepResult", "Trainer", "is_encoder", "trained_views"]
 
 _log = logging.getLogger(__name__)
 
@@ -139,11 +139,9 @@ class Trainer:
         self.position: float | None = None
         """Where the schedule stands, in optimiser steps; None: as the forward passes say."""
         self._flips = flips
-        self.views: Sequence[str] = ()
+        self.views = trained_views(network, config)
         self.model: nn.Module
         if isinstance(network, models.Rainmer):
-            if config.contrast_weight and config.prompted:
-                self.views = network.config.views
             self.model = ContrastiveRainmer(network, contrastive=bool(self.views))
         else:
             self.model = (_OwnLoss if config.pixel_loss == "own" else _Plain)(network)
@@ -459,6 +457,12 @@ def _name_gradient(name: str | None) -> None:
     _log.warning(
         "step skipped: the gradient of %s is not finite", name or "all parameters together"
     )
+
+
+def trained_views(network: models.Network, config: TrainConfig) -> Sequence[str]:
+    """Return the views that a run compares."""
+    compared = isinstance(network, models.Rainmer) and config.contrast_weight and config.prompted
+    return cast(models.Rainmer, network).config.views if compared else ()
 
 
 def is_encoder(name: str) -> bool:
