@@ -205,7 +205,8 @@ class _Parts(Dataset[Any]):
 
     def __init__(self, mixture: Mixture, most: float) -> None:
         self.mixture, self._most = mixture, most
-        self.turn = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.turn = torch.zeros((), dtype=torch.int64)
+        self.turn.share_memory_()  # type: ignore[no-untyped-call]
         """Which reading is wanted: processes leave what they load for an earlier one."""
 
     def __getitem__(self, item: tuple[int, range, SampleShape]) -> _Read | RainmerError | None:

@@ -115,10 +115,9 @@ class Batch(NamedTuple):
         if len(parts) == 1 and not pin:
             return parts[0]
         boxes = [part.boxes for part in parts if part.boxes is not None]
-        return cls(
-            *(_joined(tensors, pin=pin) for tensors in zip(*(p[:5] for p in parts), strict=True)),
-            boxes=CropBoxes.join(boxes) if boxes else None,
-        )
+        images = zip(*(part[:5] for part in parts), strict=True)
+        joined = [_joined(tensors, pin=pin) for tensors in images]
+        return cls._make([*joined, CropBoxes.join(boxes) if boxes else None])
 
 
 class Mixture:

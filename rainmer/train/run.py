@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,9 +30,10 @@ from rainmer.train.config import TrainConfig, differing_keys
 from rainmer.train.loader import Loader, loader_processes, sample_shape
 from rainmer.train.losses import ExtraLoss
 from rainmer.train.mixture import Batch, Mixture
+from rainmer.train.modules import first_network, trained_views
 from rainmer.train.record import Record
 from rainmer.train.sources import make_sources
-from rainmer.train.step import PendingResult, StepResult, Trainer, trained_views
+from rainmer.train.step import PendingResult, StepResult, Trainer
 from rainmer.train.timetable import Timetable
 from rainmer.train.validation import validate
 
@@ -49,6 +50,7 @@ _log = logging.getLogger(__name__)
 _FREE_KEYS = (
     "data.threads",
     "data.processes",
+    "graphs",
     "save_every",
     "keep_every",
     "log_every",
@@ -136,7 +138,7 @@ class _Run:
             _refuse_other_loss(extra_loss, stored.get("extra_loss"), out)
         self._check_batches()
         seed_everything(config.seed)
-        network = _network(config)
+        network = first_network(config)
         self._check_crops(network)
         self.classes = () if extra_loss is None else extra_loss.classes
         sources, held_out = (
@@ -167,8 +169,6 @@ class _Run:
     ) -> None:
         """Start or resume with a network on its device."""
         network.to(memory_format=torch.channels_last)
-        if isinstance(network, models.SparseUNet):
-            network.checkpointing = self.config.checkpointing
         self.trainer = Trainer(network, self.config, extra_loss=extra_loss)
         self.skipped = self.skipped_in_a_row = 0
         self.saved: int | None = None if stored is None else stored["step"]
@@ -247,7 +247,7 @@ class _Run:
                 "before the first step: give more, or lower validation.limit"
             )
 
-    def _archive_batches(self) -> Iterator[Batch]:
+    def _archive_batches(self) -> Iterable[Batch]:
         """Load what the archives start with: samples of negative numbers, which no step trains on.
 
         They come in batches of the first stage.
@@ -479,17 +479,6 @@ def seed_everything(seed: int) -> None:
 
 def _world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def _network(config: TrainConfig) -> models.Network:
-    network = config.build_network()
-    if config.init is not None:
-        shipped = config.init in models.shipped_names()
-        start = models.load(config.init if shipped else f"{config.network}:{config.init}")
-        if start.config_mapping() != network.config_mapping():
-            raise ConfigError(f"init: {config.init} is of another configuration than model")
-        network = start
-    return network
 
 
 def _refuse_other_config(config: TrainConfig, stored: dict[str, object], out: Path) -> None:
