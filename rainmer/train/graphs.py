@@ -127,6 +127,16 @@ class StepGraphs:
         self.replays = 0
         """Steps that were replayed."""
 
+    @property
+    def active(self) -> bool:
+        """Whether anything will be recorded."""
+        return self._engine is not None
+
+    @property
+    def steps_before(self) -> int:
+        """How many steps of a size come before the first that is replayed."""
+        return _EAGER_STEPS if self.active else 0
+
     def run(self, step: Step[_Names], passes: Sequence[PassInputs]) -> tuple[Tensor, _Names]:
         """Do a step; see `Step`."""
         if self._engine is None or any(inputs.boxes is not None for inputs in passes):

@@ -36,6 +36,7 @@ from rainmer.train.sources import make_sources
 from rainmer.train.step import PendingResult, StepResult, Trainer
 from rainmer.train.timetable import Timetable
 from rainmer.train.validation import validate
+from rainmer.train.warming import warm_up
 
 __all__ = ["CHECKPOINT", "WEIGHTS", "train"]
 
@@ -181,6 +182,8 @@ class _Run:
             self.best, self.skipped = stored["best"], stored["skipped"]
             _log.info("%s: going on from step %s", self.out, self.timetable)
         self._check_start(resumed=stored is not None)
+        if self.trainer.device.type == "cuda":
+            warm_up(self.trainer)
         self.record = Record(self.out, self.step) if self.rank == 0 else None
 
     def _check_start(self, *, resumed: bool) -> None:
@@ -248,10 +251,7 @@ class _Run:
             )
 
     def _archive_batches(self) -> Iterable[Batch]:
-        """Load what the archives start with: samples of negative numbers, which no step trains on.
-
-        They come in batches of the first stage.
-        """
+        """Load what the archives start with: samples of negative numbers, which no step takes."""
         stage = self.config.stages[0]
         count = self.config.archive // stage.batch
         numbers = [

@@ -2,7 +2,6 @@
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from rainmer.stage.graphs import Recording
 
@@ -32,10 +31,10 @@ class Operations(TorchDispatchMode):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 self._keep(given)
         result = function(*arguments, **options)
-        given = {storage(tensor) for tensor in tensors((arguments, options))}
-        results = [t for t in tensors(result) if storage(t) not in given]
-        self._made |= {storage(tensor) for tensor in results}
-        self.calls.append((function, arguments, options, results))
+        given = {storage(tensor) for tensor in tensors((*arguments, *options.values()))}
+        fresh = {i: t for i, t in enumerate(tensors(result)) if storage(t) not in given}
+        self._made.update(map(storage, fresh.values()))
+        self.calls.append((function, arguments, options, fresh))
         return result
 
     def _keep(self, given):
@@ -52,12 +51,10 @@ class Operations(TorchDispatchMode):
     @torch.no_grad()
     def replay(self):
         """Do the same operations on the same memory; no Python of the work runs."""
-        for function, arguments, options, results in self.calls:
-            again = function(*arguments, **options)
-            given = {storage(tensor) for tensor in tensors((arguments, options))}
-            fresh = [t for t in tensors(again) if storage(t) not in given]
-            for result, value in zip(results, fresh, strict=True):
-                result.copy_(value)
+        for function, arguments, options, fresh in self.calls:
+            again = list(tensors(function(*arguments, **options)))
+            for i, result in fresh.items():
+                result.copy_(again[i])
 
 
 class StepStandIn:
@@ -85,8 +82,12 @@ class StepStandIn:
         pass
 
 
-def tensors(tree):
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+def tensors(given):
+    if isinstance(given, torch.Tensor):
+        yield given
+    elif isinstance(given, list | tuple):
+        for part in given:
+            yield from tensors(part)
 
 
 def storage(tensor):

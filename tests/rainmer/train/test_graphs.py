@@ -12,6 +12,7 @@ from rainmer.train.config import TrainConfig
 from rainmer.train.finite import named_tensors
 from rainmer.train.mixture import Batch
 from rainmer.train.step import Trainer
+from rainmer.train.warming import made_up_batch, warm_up
 from tests.rainmer.train.recording import StepStandIn
 from tests.rainmer.train.test_deferred import batch
 
@@ -26,18 +27,6 @@ def early(monkeypatch):
 def config(run_mapping):
     run_mapping["stages"][0]["steps"] = 20
     return from_mapping(TrainConfig, run_mapping)
-
-
-@pytest.fixture
-def losses_of_bright_crops_break(monkeypatch):
-    original = step_module.PIXEL_LOSSES["charbonnier_ssim"]
-
-    def sometimes(restored, target):
-        loss = original(restored, target)
-        factor = torch.where(target.mean() > 0.99, float("nan"), 1.0)
-        return loss._replace(total=loss.total * factor)
-
-    monkeypatch.setitem(step_module.PIXEL_LOSSES, "charbonnier_ssim", sometimes)
 
 
 def trainer(config, engine=None):
@@ -70,17 +59,7 @@ def assert_same(trainer, other):
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
-BATCHES = [
-    batch(0),
-    batch(1),
-    batch(2),
-    bright(3),
-    batch(4),
-    large(5),
-    large(6),
-    large(7),
-    batch(8),
-]
+BATCHES = [batch(0), batch(1), bright(2), batch(3), large(4), large(5), batch(6)]
 
 
 def test_recorded_steps_are_those_of_before(config, losses_of_bright_crops_break):
@@ -91,7 +70,7 @@ def test_recorded_steps_are_those_of_before(config, losses_of_bright_crops_break
         own.read(given) for own, given in zip((recorded, plain), results, strict=True)
     )
     assert [str(result) for result in found] == [str(result) for result in expected]
-    assert [i for i, result in enumerate(found) if result.skipped] == [3]
+    assert [i for i, result in enumerate(found) if result.skipped] == [2]
     assert engine.recorded == 2
     assert recorded.graphs.replays == len(BATCHES) - 2
     assert_same(recorded, plain)
@@ -133,7 +112,7 @@ def test_steps_that_cannot_be_recorded_run_as_they_are(config, monkeypatch, capl
     original = step_module.PIXEL_LOSSES["charbonnier_ssim"]
 
     def waiting(restored, target):
-        float(restored.mean())
+        restored.detach().mean().item()
         return original(restored, target)
 
     monkeypatch.setitem(step_module.PIXEL_LOSSES, "charbonnier_ssim", waiting)
@@ -151,3 +130,12 @@ def test_graphs_that_cannot_be_are_refused(run_mapping):
     run_mapping.update(graphs=True)
     with pytest.raises(ConfigError, match="graphs: true needs a CUDA device"):
         trainer(from_mapping(TrainConfig, run_mapping))
+
+
+def test_warming_up_changes_nothing(config):
+    own = trainer(config)
+    before = state(own)
+    warm_up(own)
+    assert all(torch.equal(value, before[name]) for name, value in state(own).items())
+    made_up = made_up_batch(config, 2)
+    assert [tensor.shape for tensor in made_up[:5]] == [tensor.shape for tensor in batch(0)[:5]]
