@@ -8,7 +8,7 @@ changes stays where it is in memory, so that a replay is a step.
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -18,10 +18,12 @@ from torch import Tensor
 from rainmer.stage.graphs import Recording
 from rainmer.train.boxes import CropBoxes
 
-__all__ = ["CudaStepEngine", "PassInputs", "StepEngine", "StepGraphs"]
+__all__ = ["CudaStepEngine", "Pace", "PassInputs", "StepEngine", "StepGraphs"]
 
 _EAGER_STEPS = 3
 """Steps of a size before it is recorded: kernels are loaded and states of optimisers made."""
+
+_AHEAD = 2
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +59,30 @@ class PassInputs(NamedTuple):
     def tensors(self) -> list[Tensor]:
         """All but the boxes, in order."""
         return [part for part in self if isinstance(part, Tensor)]
+
+
+class Pace:
+    """Lets the processor run two steps ahead of a GPU, but no more.
+
+    The GPU never lacks work then, and the clock of a run limited by time tells its steps, not those
+    that were only launched.
+
+    Args:
+        device: A CUDA device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._ends: deque[torch.cuda.Event] = deque()
+
+    def end_step(self) -> None:
+        """Note the end of a step; wait for the end of the one before the last."""
+        # Blocking: the processor is free for those that load samples.
+        end = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        end.record(torch.cuda.current_stream(self._device))  # type: ignore[no-untyped-call]
+        self._ends.append(end)
+        if len(self._ends) > _AHEAD:
+            self._ends.popleft().synchronize()  # type: ignore[no-untyped-call]
 
 
 Step = Callable[[Sequence[PassInputs]], tuple[Tensor, _Names]]

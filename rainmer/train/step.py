@@ -31,7 +31,7 @@ from rainmer.train.boxes import CropBoxes
 from rainmer.train.config import TrainConfig
 from rainmer.train.contrast import TrainingOutput
 from rainmer.train.finite import first_not_finite, named_tensors
-from rainmer.train.graphs import CudaStepEngine, PassInputs, StepEngine, StepGraphs
+from rainmer.train.graphs import CudaStepEngine, Pace, PassInputs, StepEngine, StepGraphs
 from rainmer.train.losses import PIXEL_LOSSES, ExtraLoss, contrast_losses
 from rainmer.train.mixture import Batch
 from rainmer.train.modules import trained_views, training_module
@@ -140,7 +140,9 @@ class Trainer:
         self.average = MovingAverage(network, config.ema) if config.ema else None
         self._runner = self._wrap(self.model)
         self._beside: torch.cuda.Stream | None = None
+        self._pace: Pace | None = None
         if self.device.type == "cuda":
+            self._pace = Pace(self.device)
             self._beside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         if self._wants_graphs():
             engine = CudaStepEngine(self.device)
@@ -191,6 +193,8 @@ class Trainer:
         if not self.deferred:
             return self._step_now(passes)
         values, (losses, gradients) = self.graphs.run(self._step_on_device, passes)
+        if self._pace is not None:
+            self._pace.end_step()
         return PendingResult(losses, gradients, values, self._rate)
 
     def _step_now(self, passes: Sequence[PassInputs]) -> StepResult:
