@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import dataclasses
 import itertools
 import json
 import statistics
@@ -189,6 +190,14 @@ def fed_trainer(
     with contextlib.closing(loader), contextlib.closing(loader.batches(numbers, shape)) as batches:
         trainer.fill_archives([next(batches) for _ in range(1 + data.negatives)])
         yield trainer, batches
+
+
+def ways_to_step(trainer: Trainer) -> list[Trainer]:
+    """Return a trainer, and one that does not record its steps if this one does."""
+    if not trainer.graphs.active:
+        return [trainer]
+    config = dataclasses.replace(trainer.config, graphs=False)
+    return [trainer, Trainer(copy.deepcopy(trainer.network), config)]
 
 
 def crops_per_s(

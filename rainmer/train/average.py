@@ -36,7 +36,9 @@ class MovingAverage:
     @torch.no_grad()
     def update_if(self, network: models.Network, changed: Tensor) -> None:
         """Update where `changed` is 1, do nothing where it is 0; the count stays on the device."""
-        self.updates = self.updates + changed
+        if not isinstance(self.updates, Tensor):
+            self.updates = torch.full_like(changed, self.updates)
+        self.updates += changed
         factor = (self.updates / (self.updates + 10)).clamp(max=self.factor)
         averages, weights = self._pairs(network)
         steps = torch._foreach_sub(weights, averages)

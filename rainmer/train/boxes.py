@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,6 +86,15 @@ class CropBoxes(NamedTuple):
 
     boxes: Tensor
     labelled: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence[CropBoxes]) -> CropBoxes:
+        """Put the crops of several batches one after the other."""
+        starts = itertools.accumulate((len(part.labelled) for part in parts), initial=0)
+        moved = [part.boxes.clone() for part in parts]
+        for boxes, start in zip(moved, starts, strict=False):
+            boxes[:, 0] += start
+        return cls(torch.cat(moved), torch.cat([part.labelled for part in parts]))
 
     def to(self, device: torch.device) -> CropBoxes:
         """Return them on a device."""

@@ -158,6 +158,8 @@ class TrainConfig:
         init: Weights to start from: a file, or a shipped name; None: fresh ones.
         precision: "bf16" computes the network in bfloat16 where that is safe (autocast).
         compile: Compile the network (`torch.compile`).
+        graphs: Record steps as CUDA graphs; "auto": on a GPU, unless there are several processes,
+            `compile`, `checkpointing`, or a loss that is not the run's own.
         checkpointing: Recompute activations in the backward pass: less memory, a third slower.
         ema: Factor of the moving average of the weights, which is validated and saved; 0: none.
         save_every: Optimiser steps between two checkpoints.
@@ -184,6 +186,7 @@ class TrainConfig:
     init: str | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
+    graphs: bool | Literal["auto"] = "auto"
     checkpointing: bool = False
     ema: float = 0.0
     save_every: int = 5000

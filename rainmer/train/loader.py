@@ -2,7 +2,8 @@
 
 The order and content of batches depend on neither number. Threads share one cache, and decoding,
 resizing and rendering release the GIL; but between those Python's share of a sample is serial, so
-that a GPU needs processes. They are torch's own (`DataLoader`), one batch each at a time.
+that a GPU needs processes. They are torch's own (`DataLoader`), and each loads parts of batches, so
+that the first batch of a run or of a stage does not take as long as one process needs for it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = ["Loader", "loader_processes", "sample_shape"]
 Kept = TypeVar("Kept")
 
 _AHEAD = 3
+_PART = 8  # samples that a process loads at a time
 _LEAST_FAILURES = 3  # a few broken files of a small set are tolerated
 _RESERVE = 1 << 40  # offset of the sample numbers that replace unreadable ones
 _ATTEMPTS = 100
@@ -62,7 +64,7 @@ def loader_processes(config: DataConfig, device: torch.device) -> int:
 
 
 class _Read(NamedTuple):
-    """A batch, and the errors by unreadable image; no batch after too many errors."""
+    """A batch or a part, and the errors by unreadable image; no batch after too many errors."""
 
     batch: Batch | None
     failures: dict[str, str]
@@ -75,8 +77,7 @@ class Loader:
         mixture: The mixture of sources.
         threads: Number of loading threads; 0: batches are loaded in the calling thread.
         processes: Number of loading processes, which take the place of the threads.
-        pin: Give batches in pinned memory, from which a GPU copies while it computes; with
-            processes only.
+        pin: Give batches in pinned memory, from which a GPU copies while it computes.
         rank: Rank of this process.
         world: Number of processes that share every batch.
         max_unreadable: Share of samples that may be unreadable.
@@ -96,29 +97,38 @@ class Loader:
         self.mixture = mixture
         self.failures: dict[str, str] = {}
         """Errors by unreadable image."""
-        self._rank, self._world = rank, world
+        self._rank, self._world, self._pin = rank, world, pin
         self._images = sum(map(len, mixture.sources))
         self._max_unreadable = max_unreadable
         self._most = max(_LEAST_FAILURES, max_unreadable * self._images)
         self._pool = self._workers = None
         if processes:
-            self._workers = _Processes(_Batches(mixture, self._most), processes, pin=pin)
+            self._workers = _Processes(_Parts(mixture, self._most), processes)
         elif threads:
             self._pool = ThreadPoolExecutor(threads, initializer=_one_thread)
 
     def batches(self, numbers: Iterable[range], shape: SampleShape) -> Generator[Batch, None, None]:
-        """Load the batches of these sample numbers; each process loads its part of every batch.
+        """Load the batches of these sample numbers; each training process loads its share of them.
+
+        Loading processes begin at once; what an earlier call began, they leave.
 
         Raises:
             DatasetError: Too many samples are unreadable.
             RainmerError: A loading process has died.
         """
-        for read in self._read((self._own(batch), shape) for batch in numbers):
-            for image, problem in read.failures.items():
-                self._note(image, problem)
-            if read.batch is None:
-                raise DatasetError(f"{_ATTEMPTS} images in a row cannot be read")
-            yield read.batch
+        items = ((self._own(batch), shape) for batch in numbers)
+        return self._checked(self._read(items) if self._workers is None else self._workers(items))
+
+    def _checked(self, reads: Iterator[Sequence[_Read]]) -> Generator[Batch, None, None]:
+        for parts in reads:
+            batches = []
+            for read in parts:
+                for image, problem in read.failures.items():
+                    self._note(image, problem)
+                if read.batch is None:
+                    raise DatasetError(f"{_ATTEMPTS} images in a row cannot be read")
+                batches.append(read.batch)
+            yield Batch.join(batches, pin=self._pin)
 
     def close(self) -> None:
         """Stop the threads or processes."""
@@ -131,21 +141,18 @@ class Loader:
         share = len(batch) // self._world
         return batch[self._rank * share : (self._rank + 1) * share]
 
-    def _read(self, items: Iterator[tuple[range, SampleShape]]) -> Iterator[_Read]:
-        if self._workers is not None:
-            yield from self._workers.read(items)
-            return
+    def _read(self, items: Iterator[tuple[range, SampleShape]]) -> Iterator[Sequence[_Read]]:
         load = partial(_read_sample, self.mixture, most=self._most)
         waiting: deque[list[Future[_ReadSample]]] = deque()
         for batch, shape in items:
             if self._pool is None:
-                yield _joined(load(number, shape) for number in batch)
+                yield [_joined(load(number, shape) for number in batch)]
                 continue
             waiting.append([self._pool.submit(load, number, shape) for number in batch])
             if len(waiting) > _AHEAD:
-                yield _joined(future.result() for future in waiting.popleft())
+                yield [_joined(future.result() for future in waiting.popleft())]
         while waiting:
-            yield _joined(future.result() for future in waiting.popleft())
+            yield [_joined(future.result() for future in waiting.popleft())]
 
     def _note(self, image: str, problem: str) -> None:
         if image not in self.failures:
@@ -193,18 +200,24 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-class _Batches(Dataset[Any]):
-    """Reads batches in a loading process, by their sample numbers and shape."""
+class _Parts(Dataset[Any]):
+    """Reads parts of batches in a loading process, by their sample numbers and shape."""
 
     def __init__(self, mixture: Mixture, most: float) -> None:
-        self._mixture, self._most = mixture, most
+        self.mixture, self._most = mixture, most
+        self.turn = torch.zeros((), dtype=torch.int64)
+        self.turn.share_memory_()  # type: ignore[no-untyped-call]
+        """Which reading is wanted: processes leave what they load for an earlier one."""
 
-    def __getitem__(self, item: tuple[range, SampleShape]) -> _Read | RainmerError:
-        numbers, shape = item
+    def __getitem__(self, item: tuple[int, range, SampleShape]) -> _Read | RainmerError | None:
+        turn, numbers, shape = item
+        samples = []
         try:
-            return _joined(
-                _read_sample(self._mixture, number, shape, most=self._most) for number in numbers
-            )
+            for number in numbers:
+                if self.turn.item() != turn:
+                    return None
+                samples.append(_read_sample(self.mixture, number, shape, most=self._most))
+            return _joined(samples)
         except RainmerError as error:  # raised again where the batch is used, in one line
             return error
 
@@ -226,60 +239,95 @@ class _Processes:
     and hold nothing of CUDA. What they render for several visits they share in a folder.
     """
 
-    def __init__(self, batches: _Batches, count: int, *, pin: bool) -> None:
-        methods = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        if "forkserver" in methods:
-            # With what the command imports, or each process would import it again.
-            context.set_forkserver_preload([__name__, "rainmer.train.run"])
+    def __init__(self, parts: _Parts, count: int) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="rainmer-renderings-")
-        for number, source in enumerate(batches._mixture.sources):
+        for number, source in enumerate(parts.mixture.sources):
             source.share(Path(self._folder.name) / str(number))
         self._items = _Items()
+        self._turn = parts.turn
         flushed = sys.float_info.min / 2 == 0.0
         self._loader = DataLoader(
-            batches,
+            parts,
             batch_size=None,
             sampler=self._items,
             num_workers=count,
             collate_fn=_as_it_is,
-            pin_memory=pin,
             worker_init_fn=partial(_start, flushed=flushed),
-            multiprocessing_context=context,
+            multiprocessing_context=_context(),
             generator=torch.Generator(),  # or it would draw from the one of the training
             persistent_workers=True,
         )
-        self._running: Any = None
+        # The server answers when it has imported torch: meanwhile the caller may go on.
+        self._starter = ThreadPoolExecutor(1)
+        self._running: Future[Any] | None = None
 
-    def read(self, items: Iterator[tuple[range, SampleShape]]) -> Iterator[_Read]:
-        """Yield what the processes read, in the order of the items."""
-        self._items.coming = items
-        try:
-            self._running = iter(self._loader)
-            for read in self._running:
-                if isinstance(read, RainmerError):
-                    raise read
-                yield read
-        except (RuntimeError, EOFError, OSError) as error:
-            # torch notices a death by itself, or its queue breaks in the middle of a batch. What a
-            # process raises arrives as "Caught ...", and is no death.
-            reason = str(error).partition("\n")[0] or "its connection broke"
-            if isinstance(error, RuntimeError) and "worker (pid" not in reason:
-                raise
-            if reason.startswith("Caught"):
-                raise
-            raise RainmerError(
-                f"a process that loads samples has died ({reason}): if memory or /dev/shm was "
-                "full, lower data.processes; the same command resumes"
-            ) from error
+    def __call__(self, items: Iterator[tuple[range, SampleShape]]) -> Iterator[list[_Read]]:
+        """Begin to read; return an iterator over the parts of each item, in the order of items."""
+        self._turn += 1
+        turn = int(self._turn)
+        counts: deque[int] = deque()  # parts of the batches that were begun
+
+        def parts() -> Iterator[tuple[int, range, SampleShape]]:
+            for numbers, shape in items:
+                starts = range(0, len(numbers), _PART)
+                counts.append(len(starts))
+                yield from ((turn, numbers[start : start + _PART], shape) for start in starts)
+
+        self._items.coming = parts()
+        self._running = self._starter.submit(iter, self._loader)
+        return self._results(self._running, counts)
+
+    def _results(self, running: Future[Any], counts: deque[int]) -> Iterator[list[_Read]]:
+        with _deaths_in_one_line():
+            results = running.result()
+            while counts:
+                reads = [next(results) for _ in range(counts.popleft())]
+                for read in reads:
+                    if isinstance(read, RainmerError):
+                        raise read
+                yield reads
 
     def close(self) -> None:
         """End the processes, and remove what they shared."""
-        if self._running is not None:
+        self._turn += 1
+        self._starter.shutdown()
+        if self._running is not None and self._running.exception() is None:
             # torch would do it when the last reference goes, which an exception may keep alive.
-            self._running._shutdown_workers()
+            self._running.result()._shutdown_workers()
         with contextlib.suppress(OSError):
             self._folder.cleanup()
+
+
+def _context() -> Any:  # noqa: ANN401 (contexts of the start methods have no common public class)
+    """Return what starts processes; a server, where there can be one, starts to import now."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    # With what the command imports, or each process would import it again.
+    context.set_forkserver_preload([__name__, "rainmer.train.run"])
+    forkserver.ensure_running()
+    return context
+
+
+@contextlib.contextmanager
+def _deaths_in_one_line() -> Iterator[None]:
+    """Turn the errors by which a dead process shows itself into one of one line."""
+    try:
+        yield
+    except (RuntimeError, EOFError, OSError) as error:
+        # torch notices a death by itself, or its queue breaks in the middle of a batch. What a
+        # process raises arrives as "Caught ...", and is no death.
+        reason = str(error).partition("\n")[0] or "its connection broke"
+        if isinstance(error, RuntimeError) and "worker (pid" not in reason:
+            raise
+        if reason.startswith("Caught"):
+            raise
+        raise RainmerError(
+            f"a process that loads samples has died ({reason}): if memory or /dev/shm was "
+            "full, lower data.processes; the same command resumes"
+        ) from error
 
 
 def _as_it_is(read: Kept) -> Kept:

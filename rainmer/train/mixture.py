@@ -109,6 +109,16 @@ class Batch(NamedTuple):
             join_boxes(boxes) if boxes else None,
         )
 
+    @classmethod
+    def join(cls, parts: Sequence[Batch], *, pin: bool = False) -> Batch:
+        """Put batches of one shape one after the other; in pinned memory for a GPU if asked for."""
+        if len(parts) == 1 and not pin:
+            return parts[0]
+        boxes = [part.boxes for part in parts if part.boxes is not None]
+        images = zip(*(part[:5] for part in parts), strict=True)
+        joined = [_joined(tensors, pin=pin) for tensors in images]
+        return cls._make([*joined, CropBoxes.join(boxes) if boxes else None])
+
 
 class Mixture:
     """Sources, and the order in which their images are drawn.
@@ -266,6 +276,11 @@ def _turn(crop: Frame, turn: int) -> Frame:
     if turn in (1, 2):
         return np.flip(crop, turn - 1)
     return crop
+
+
+def _joined(tensors: Sequence[Tensor], *, pin: bool) -> Tensor:
+    joined = tensors[0].new_empty(sum(map(len, tensors)), *tensors[0].shape[1:], pin_memory=pin)
+    return torch.cat(list(tensors), out=joined)
 
 
 def _stack(images: Sequence[Frame], side: int) -> Tensor:

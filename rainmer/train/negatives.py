@@ -6,6 +6,7 @@ Source: sections 2.2 and 1.1 of the training protocol of Rainmer (ACM MM 2024). 
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,6 +21,7 @@ __all__ = [
     "Contrast",
     "chromatic_negatives",
     "degradation_negatives",
+    "draw_flips",
     "flip",
     "make_contrast",
     "mean_colour",
@@ -102,21 +104,40 @@ class Archives:
             self.rain = torch.zeros(size, 3, side, side, device=device)
             self.signatures = torch.zeros(size, 3, _SPECTRUM_SIDE, device=device)
 
-    @torch.no_grad()
     def add(self, query: Tensor, clean: Tensor) -> None:
-        """Store a batch in the next slot. Slots are as long as a batch; a remainder stays zero."""
-        batch = len(query)
-        if batch > self.size:
-            query, clean, batch = query[: self.size], clean[: self.size], self.size
-        slot = self.position % (self.size // batch)
-        entries = slice(slot * batch, (slot + 1) * batch)
-        if self.colours is not None:
-            self.colours[entries] = mean_colour(query)
-        if self.rain is not None and self.signatures is not None:
-            rain = (query - clean).clamp(0, 1)
-            self.rain[entries] = rain
-            self.signatures[entries] = rain_signature(rain)
+        """Store a batch in the next slot."""
+        signature = None if self.rain is None else rain_signature((query - clean).clamp(0, 1))
+        self.store(self.next_slot(len(query)).to(query.device), query, clean, signature)
+
+    def next_slot(self, batch: int) -> Tensor:
+        """Take the next slot; return the indices of its entries.
+
+        Slots are as long as a batch, or the archive if that is smaller; a remainder stays zero.
+        """
+        length = min(batch, self.size)
+        slot = self.position % (self.size // length)
         self.position += 1
+        return torch.arange(slot * length, (slot + 1) * length)
+
+    @torch.no_grad()
+    def store(
+        self, entries: Tensor, query: Tensor, clean: Tensor, signature: Tensor | None
+    ) -> None:
+        """Store a batch in a slot.
+
+        Args:
+            entries: The indices of its entries, on the device.
+            query: (B, 3, S, S).
+            clean: (B, 3, S, S).
+            signature: The rain's (B, 3, 32), if there is a degradation view.
+        """
+        query, clean = query[: len(entries)], clean[: len(entries)]
+        if self.colours is not None:
+            self.colours.index_copy_(0, entries, mean_colour(query))
+        if self.rain is not None and self.signatures is not None:
+            assert signature is not None
+            self.rain.index_copy_(0, entries, (query - clean).clamp(0, 1))
+            self.signatures.index_copy_(0, entries, signature[: len(entries)])
 
     def state_dict(self) -> dict[str, Tensor | int]:
         """Return the content, for `load_state_dict`."""
@@ -142,12 +163,10 @@ def make_contrast(
     detail_negatives: Tensor,
     archives: Archives,
     views: Sequence[str],
-    flips: random.Random | None = None,
+    signature: Tensor | None = None,
+    flips: Tensor | None = None,
 ) -> Contrast:
-    """Make the positives and negatives of a batch.
-
-    Flips apply to all samples alike. They are drawn in the order of the published loop: detail,
-    chromatic, degradation.
+    """Make the positives and negatives of a batch. Flips apply to all samples alike.
 
     Args:
         query: Whole rainy images at query size (B, 3, S, S).
@@ -155,8 +174,10 @@ def make_contrast(
         detail_negatives: Blurred clean pictures (B, N, 3, S, S).
         archives: Colours and rain of earlier batches; not changed.
         views: The views.
-        flips: Random generator of the flips; None: nothing is flipped.
+        signature: The signature (B, 3, 32) of the rain, if there is a degradation view.
+        flips: What `draw_flips` gives, on the device; None: nothing is flipped.
     """
+    turns = itertools.repeat(None) if flips is None else iter(flips)
     count = detail_negatives.shape[1]
     positives: dict[str, Tensor] = {}
     negatives: dict[str, Tensor] = {}
@@ -166,26 +187,36 @@ def make_contrast(
     if "chromatic" in views:
         assert archives.colours is not None
         chosen = select_most_different(mean_colour(query), archives.colours, count)
-        positives["chromatic"] = flip(clean, flips)
+        positives["chromatic"] = flip(clean, next(turns))
         recoloured = chromatic_negatives(query, archives.colours[chosen])
-        negatives["chromatic"] = flip(recoloured, flips)
+        negatives["chromatic"] = flip(recoloured, next(turns))
     if "degradation" in views:
         assert archives.rain is not None
         assert archives.signatures is not None
-        signature = rain_signature((query - clean).clamp(0, 1))
+        assert signature is not None
         chosen = select_most_different(signature, archives.signatures, count)
-        positives["degradation"] = flip(query, flips)
-        negatives["degradation"] = flip(degradation_negatives(clean, archives.rain[chosen]), flips)
+        positives["degradation"] = flip(query, next(turns))
+        rained = degradation_negatives(clean, archives.rain[chosen])
+        negatives["degradation"] = flip(rained, next(turns))
     return Contrast(positives, negatives)
 
 
-def flip(images: Tensor, flips: random.Random | None) -> Tensor:
-    """Flip all images horizontally, then vertically, each with probability 1/2."""
-    if flips is None:
+def draw_flips(views: Sequence[str], chance: random.Random) -> Tensor:
+    """Draw how the positives and negatives of each view but "detail" are flipped (2 V, 2), bool.
+
+    They are drawn in the order of the published loop: chromatic, degradation, and of each the
+    positives first; horizontally, then vertically, each with probability 1/2.
+    """
+    rows = 2 * sum(view != "detail" for view in views)
+    return torch.tensor([[chance.random() < 0.5 for _ in range(2)] for _ in range(rows)])
+
+
+def flip(images: Tensor, turn: Tensor | None) -> Tensor:
+    """Flip all images horizontally, vertically, or both, as (2,) bool says on their device."""
+    if turn is None:
         return images
-    for axis in (-1, -2):
-        if flips.random() < 0.5:
-            images = images.flip(axis)
+    for axis, chosen in zip((-1, -2), turn, strict=True):
+        images = torch.where(chosen, images.flip(axis), images)
     return images
 
 

@@ -11,9 +11,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -30,11 +30,13 @@ from rainmer.train.config import TrainConfig, differing_keys
 from rainmer.train.loader import Loader, loader_processes, sample_shape
 from rainmer.train.losses import ExtraLoss
 from rainmer.train.mixture import Batch, Mixture
+from rainmer.train.modules import first_network, trained_views
 from rainmer.train.record import Record
 from rainmer.train.sources import make_sources
 from rainmer.train.step import PendingResult, StepResult, Trainer
 from rainmer.train.timetable import Timetable
 from rainmer.train.validation import validate
+from rainmer.train.warming import warm_up
 
 __all__ = ["CHECKPOINT", "WEIGHTS", "train"]
 
@@ -49,6 +51,7 @@ _log = logging.getLogger(__name__)
 _FREE_KEYS = (
     "data.threads",
     "data.processes",
+    "graphs",
     "save_every",
     "keep_every",
     "log_every",
@@ -136,17 +139,13 @@ class _Run:
             _refuse_other_loss(extra_loss, stored.get("extra_loss"), out)
         self._check_batches()
         seed_everything(config.seed)
-        network = _network(config).to(device)
-        network.to(memory_format=torch.channels_last)
-        if isinstance(network, models.SparseUNet):
-            network.checkpointing = config.checkpointing
-        self.trainer = Trainer(network, config, extra_loss=extra_loss)
+        network = first_network(config)
+        self._check_crops(network)
         self.classes = () if extra_loss is None else extra_loss.classes
         sources, held_out = (
             make_sources(part.pairs, part.rendered, seed=config.seed, classes=self.classes)
             for part in (config.data, config.validation)
         )
-        self._check_crops(network)
         self.validation = {source.name: source for source in held_out}
         self.loader = Loader(
             Mixture(sources, seed=config.seed),
@@ -154,9 +153,24 @@ class _Run:
             processes=loader_processes(config.data, device),
             pin=device.type == "cuda",
             rank=self.rank,
-            world=self.trainer.world,
+            world=_world(),
             max_unreadable=config.data.max_unreadable,
         )
+        try:
+            # Processes render while the device starts.
+            views = () if stored is not None else trained_views(network, config)
+            self.archived = self._archive_batches() if views else None
+            self._begin(network.to(device), extra_loss, stored)
+        except BaseException:
+            self.loader.close()
+            raise
+
+    def _begin(
+        self, network: models.Network, extra_loss: ExtraLoss | None, stored: dict[str, Any] | None
+    ) -> None:
+        """Start or resume with a network on its device."""
+        network.to(memory_format=torch.channels_last)
+        self.trainer = Trainer(network, self.config, extra_loss=extra_loss)
         self.skipped = self.skipped_in_a_row = 0
         self.saved: int | None = None if stored is None else stored["step"]
         self.best = -1.0
@@ -166,9 +180,11 @@ class _Run:
             self.trainer.load_state_dict(stored["trainer"])
             self.timetable.load_state_dict(stored)
             self.best, self.skipped = stored["best"], stored["skipped"]
-            _log.info("%s: going on from step %s", out, self.timetable)
+            _log.info("%s: going on from step %s", self.out, self.timetable)
         self._check_start(resumed=stored is not None)
-        self.record = Record(out, self.step) if self.rank == 0 else None
+        if self.trainer.device.type == "cuda":
+            warm_up(self.trainer)
+        self.record = Record(self.out, self.step) if self.rank == 0 else None
 
     def _check_start(self, *, resumed: bool) -> None:
         broken = self.trainer.broken_value()
@@ -178,7 +194,7 @@ class _Run:
             raise WeightsError(f"{source}: {broken} is not finite: {what}")
 
     def _check_batches(self) -> None:
-        world = dist.get_world_size() if dist.is_initialized() else 1
+        world = _world()
         for i, stage in enumerate(self.config.stages):
             if stage.batch % world:
                 raise ConfigError(
@@ -222,7 +238,8 @@ class _Run:
 
     def _prepare(self) -> None:
         """Fill the archives, and measure what tuning starts from and how long validation takes."""
-        self._fill_archives()
+        if self.archived is not None:
+            self.trainer.fill_archives(self.archived)
         timed = self.config.minutes is not None and self.config.validation.every
         if (self.trainer.extra_loss or timed) and self.record and self.validation:
             self._validate()
@@ -233,10 +250,8 @@ class _Run:
                 "before the first step: give more, or lower validation.limit"
             )
 
-    def _fill_archives(self) -> None:
-        """Fill the archives from samples of negative numbers, which no step trains on."""
-        if not self.trainer.views:
-            return
+    def _archive_batches(self) -> Iterable[Batch]:
+        """Load what the archives start with: samples of negative numbers, which no step takes."""
         stage = self.config.stages[0]
         count = self.config.archive // stage.batch
         numbers = [
@@ -244,8 +259,7 @@ class _Run:
         ]
         shape = sample_shape(stage, self.config.data.query, 0)
         batches = self.loader.batches(numbers, shape)
-        bar = tqdm(batches, desc="archives", total=count, disable=self.quiet or self.rank > 0)
-        self.trainer.fill_archives(bar)
+        return tqdm(batches, desc="archives", total=count, disable=self.quiet or self.rank > 0)
 
     def _steps(self, end: int | None) -> None:
         timed = self.config.minutes is not None
@@ -463,15 +477,8 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _network(config: TrainConfig) -> models.Network:
-    network = config.build_network()
-    if config.init is not None:
-        shipped = config.init in models.shipped_names()
-        start = models.load(config.init if shipped else f"{config.network}:{config.init}")
-        if start.config_mapping() != network.config_mapping():
-            raise ConfigError(f"init: {config.init} is of another configuration than model")
-        network = start
-    return network
+def _world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def _refuse_other_config(config: TrainConfig, stored: dict[str, object], out: Path) -> None:

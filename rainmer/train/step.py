@@ -4,7 +4,7 @@ Source: section 2.2 of the training protocol of Rainmer; equal to the published 
 trace. Additions are off by default: mixed precision, moving average, several processes.
 
 On a GPU nothing waits for a step: whether its values are finite is decided there, and they are read
-when the run logs (`Trainer.read`). On a CPU they are read at once.
+when the run logs (`Trainer.read`); steps become CUDA graphs. On a CPU they are read at once.
 """
 
 from __future__ import annotations
@@ -29,17 +29,32 @@ from rainmer.frames.arrays import unit_range
 from rainmer.train.average import MovingAverage
 from rainmer.train.boxes import CropBoxes
 from rainmer.train.config import TrainConfig
-from rainmer.train.contrast import ContrastiveRainmer, TrainingOutput
+from rainmer.train.contrast import TrainingOutput
+from rainmer.train.finite import first_not_finite, named_tensors
+from rainmer.train.graphs import CudaStepEngine, Pace, PassInputs, StepEngine, StepGraphs
 from rainmer.train.losses import PIXEL_LOSSES, ExtraLoss, contrast_losses
 from rainmer.train.mixture import Batch
-from rainmer.train.negatives import Archives, Contrast, gather, make_contrast
-from rainmer.train.schedule import cyclic_cosine, step_decay
+from rainmer.train.modules import trained_views, training_module
+from rainmer.train.negatives import (
+    Archives,
+    Contrast,
+    draw_flips,
+    gather,
+    make_contrast,
+    rain_signature,
+)
+from rainmer.train.optimisers import (
+    is_encoder,
+    learning_rate,
+    load_state,
+    make_optimisers,
+    set_rates,
+    state_of,
+)
 
-__all__ = ["PendingResult", "StepResult", "Trainer", "is_encoder"]
+__all__ = ["PendingResult", "StepResult", "Trainer"]
 
 _log = logging.getLogger(__name__)
-
-_ENCODER = "encoder."
 
 
 @dataclass(frozen=True)
@@ -79,31 +94,6 @@ class PendingResult:
     lr: float
 
 
-class _Plain(nn.Module):
-    """A network without views, called as `ContrastiveRainmer` is."""
-
-    def __init__(self, network: models.Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self, image: Tensor, query: Tensor | None = None, contrast: Contrast | None = None
-    ) -> TrainingOutput:
-        return TrainingOutput(self.network(image), {})
-
-
-class _OwnLoss(nn.Module):
-    """The network's own loss, of rainy and clean crops (B, 3, H, W), 0..1."""
-
-    def __init__(self, network: models.Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor, clean: Tensor) -> Tensor:
-        loss: Tensor = self.network.training_loss(image, clean)  # type: ignore[operator]
-        return loss
-
-
 class Trainer:
     """A network with its optimisers, archives and counters.
 
@@ -113,6 +103,8 @@ class Trainer:
         flips: Whether positives and negatives are flipped at random.
         extra_loss: A further loss of the restored crops.
         deferred: Whether results are left on the device until they are read; None: on CUDA.
+        engine: What records steps that are deferred; None: CUDA graphs, where the configuration
+            wants them.
 
     Raises:
         ConfigError: There is an extra loss, but the network's own loss has no restored crops.
@@ -126,6 +118,7 @@ class Trainer:
         flips: bool = True,
         extra_loss: ExtraLoss | None = None,
         deferred: bool | None = None,
+        engine: StepEngine | None = None,
     ) -> None:
         if extra_loss is not None and config.pixel_loss == "own":
             raise ConfigError("pixel_loss: own gives no restored crops for a further loss")
@@ -139,18 +132,32 @@ class Trainer:
         self.position: float | None = None
         """Where the schedule stands, in optimiser steps; None: as the forward passes say."""
         self._flips = flips
-        self.views: Sequence[str] = ()
-        self.model: nn.Module
-        if isinstance(network, models.Rainmer):
-            if config.contrast_weight and config.prompted:
-                self.views = network.config.views
-            self.model = ContrastiveRainmer(network, contrastive=bool(self.views))
-        else:
-            self.model = (_OwnLoss if config.pixel_loss == "own" else _Plain)(network)
+        self.views = trained_views(network, config)
+        self.model = training_module(network, config)
         self.archives = Archives(self.views, config.archive, config.data.query, self.device)
-        self.optimisers = _optimisers(network, config, fused=self.deferred)
+        self.optimisers = make_optimisers(network, config, deferred=self.deferred)
+        self._rate = config.optimiser.lr
         self.average = MovingAverage(network, config.ema) if config.ema else None
         self._runner = self._wrap(self.model)
+        self._beside: torch.cuda.Stream | None = None
+        self._pace: Pace | None = None
+        if self.device.type == "cuda":
+            self._pace = Pace(self.device)
+            self._beside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        if self._wants_graphs():
+            engine = CudaStepEngine(self.device)
+        self.graphs = StepGraphs(engine, self._drop_gradients)
+
+    def _wants_graphs(self) -> bool:
+        """Whether steps become CUDA graphs; with "auto" where nothing unknown is part of them."""
+        wanted, on_cuda = self.config.graphs, self.device.type == "cuda"
+        if wanted is True and not (on_cuda and self.world == 1 and not self.config.compile):
+            raise ConfigError("graphs: true needs a CUDA device, one process and compile: false")
+        if wanted != "auto":
+            return wanted
+        foreign = self.extra_loss is not None or self.config.pixel_loss == "own"
+        other = self.config.compile or self.config.checkpointing
+        return on_cuda and self.world == 1 and not (foreign or other)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.config.compile:
@@ -181,23 +188,28 @@ class Trainer:
         Args:
             batches: A batch for each forward pass of the step (`accumulate` of the configuration).
         """
-        # Batch norms take in the statistics of a batch before its loss is known.
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-        passes = self._passes(batches)
-        if self.deferred:
-            return self._finish_on_device(list(passes), buffers)
+        passes = [self._prepare(batch) for batch in batches]
+        set_rates(self.optimisers, self._rate, self.config.optimiser.encoder_lr)
+        if not self.deferred:
+            return self._step_now(passes)
+        values, (losses, gradients) = self.graphs.run(self._step_on_device, passes)
+        if self._pace is not None:
+            self._pace.end_step()
+        return PendingResult(losses, gradients, values, self._rate)
+
+    def _step_now(self, passes: Sequence[PassInputs]) -> StepResult:
+        """Step, and read on the way whether all is finite."""
+        buffers = self._buffers()
         totals: dict[str, float] = {}
         finite = True
-        for names, values in passes:
+        for names, values in self._passes(passes):
             losses = dict(zip(names, values.tolist(), strict=True))
             finite = self._are_finite(losses) and finite
             for name, value in losses.items():
-                totals[name] = totals.get(name, 0.0) + value / len(batches)
+                totals[name] = totals.get(name, 0.0) + value / len(passes)
         norm = self._update() if finite else math.nan
-        skipped = not math.isfinite(norm)
-        for optimiser in self.optimisers:
-            optimiser.zero_grad(set_to_none=True)
-        lr, broken = self.optimisers[0].param_groups[0]["lr"], None
+        skipped, broken = not math.isfinite(norm), None
+        self._drop_gradients()
         if skipped:
             for buffer, before in buffers:
                 buffer.copy_(before)
@@ -205,13 +217,21 @@ class Trainer:
             broken = self._broken_parameter()
             if self.average is not None and broken is None:
                 self.average.update(self.network)
-        return StepResult(totals, lr, norm, skipped, broken)
+        return StepResult(totals, self._rate, norm, skipped, broken)
 
-    def _finish_on_device(
-        self, passes: Sequence[tuple[Sequence[str], Tensor]], buffers: list[tuple[Tensor, Tensor]]
-    ) -> PendingResult:
-        """Change weights, average and statistics, all or none, without knowing which."""
-        losses = torch.stack([values / len(passes) for _, values in passes]).sum(0)
+    def _step_on_device(
+        self, passes: Sequence[PassInputs]
+    ) -> tuple[Tensor, tuple[Sequence[str], Sequence[str]]]:
+        """Change weights, average and statistics, all or none, without knowing which.
+
+        Everything is changed where it is in memory, so that this can be recorded.
+
+        Returns:
+            The values of a `PendingResult`, and the names of its losses and gradients.
+        """
+        buffers = self._buffers()
+        done = list(self._passes(passes))
+        losses = torch.stack([values / len(done) for _, values in done]).sum(0)
         named = [(n, p) for n, p in self.network.named_parameters() if p.grad is not None]
         named.sort(key=lambda item: is_encoder(item[0]))  # the backbone first, which is clipped
         backbone = [p for name, p in named if not is_encoder(name)]
@@ -229,17 +249,21 @@ class Trainer:
             # Where this is 1, fused AdamW leaves weights and state alone: made for GradScaler.
             optimiser.found_inf = skipped  # type: ignore[attr-defined]
             optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        self._drop_gradients()
         for buffer, before in buffers:
             buffer.copy_(torch.where(finite, buffer, before))
         if self.average is not None:
             self.average.update_if(self.network, 1 - skipped)
-        return PendingResult(
-            passes[0][0],
-            [name for name, _ in named],
-            torch.cat((losses, skipped[None], total[None], norms)),
-            self.optimisers[0].param_groups[0]["lr"],
-        )
+        values = torch.cat((losses, skipped[None], total[None], norms))
+        return values, (done[0][0], [name for name, _ in named])
+
+    def _buffers(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the statistics with copies: batch norms change them before the loss is known."""
+        return [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+
+    def _drop_gradients(self) -> None:
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
 
     def read(self, results: Sequence[StepResult | PendingResult]) -> list[StepResult]:
         """Give the results of consecutive steps, after one wait for those still on the device."""
@@ -270,24 +294,60 @@ class Trainer:
             _log.warning("step skipped: not finite: %s", ", ".join(broken))
         return not broken
 
-    def _passes(self, batches: Sequence[Batch]) -> Iterator[tuple[Sequence[str], Tensor]]:
+    def _prepare(self, batch: Batch) -> PassInputs:
+        """Count a pass, and bring to the device what differs from pass to pass.
+
+        On a GPU this runs beside the step in progress: the singular values of the rain are waited
+        for by the processor, which then need not wait for the step.
+        """
+        self.iteration += 1
+        self._rate = learning_rate(self.config, self.iteration, self.position)
+        with _on_stream(self._beside):
+            images = [self._moved(tensor) for tensor in batch[:5]]
+            boxes = None if batch.boxes is None else batch.boxes.to(self.device)
+            views = self._view_inputs(*images[2:4])
+            inputs = PassInputs._make([*images, *views, boxes])
+        if self._beside is not None:
+            current = torch.cuda.current_stream(self.device)
+            for tensor in inputs.tensors:
+                tensor.record_stream(current)
+        return inputs
+
+    def _view_inputs(
+        self, query: Tensor, query_clean: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Return the signature of the rain, the entries of the archives, and the flips."""
+        if not self.views:
+            return None, None, None
+        signature = flips = None
+        if "degradation" in self.views:
+            rain = unit_range(query) - unit_range(query_clean)
+            signature = rain_signature(rain.clamp(0, 1))
+        entries = self._moved(self.archives.next_slot(len(query) * self.world))
+        if self._flips:
+            chance = random.Random(f"{self.config.seed}/flip/{self.iteration}")
+            flips = self._moved(draw_flips(self.views, chance))
+        return signature, entries, flips
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """Copy a tensor to the device, which only pinned memory lets a GPU do by itself."""
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+    def _passes(self, passes: Sequence[PassInputs]) -> Iterator[tuple[Sequence[str], Tensor]]:
         """Run the forward and backward passes; yield names and values of the losses of each."""
-        for micro, batch in enumerate(batches):
-            self.iteration += 1
-            self._set_rates()
-            last = micro == len(batches) - 1
-            yield self._accumulate(batch, len(batches), synchronise=last)
+        for micro, inputs in enumerate(passes):
+            last = micro == len(passes) - 1
+            yield self._accumulate(inputs, len(passes), synchronise=last)
 
     def _accumulate(
-        self, batch: Batch, parts: int, *, synchronise: bool
+        self, inputs: PassInputs, parts: int, *, synchronise: bool
     ) -> tuple[Sequence[str], Tensor]:
         """Run one forward and backward pass; return the names and the values of the losses."""
-        rainy, clean, query, query_clean, blurred = (
-            unit_range(tensor.to(self.device, non_blocking=True)) for tensor in batch[:5]
-        )
-        boxes = None if batch.boxes is None else batch.boxes.to(self.device)
+        rainy, clean, query, query_clean, blurred = map(unit_range, inputs[:5])
         rainy = rainy.contiguous(memory_format=torch.channels_last)
-        contrast = self._contrast(query, query_clean, blurred) if self.views else None
+        contrast = self._contrast(query, query_clean, blurred, inputs) if self.views else None
         with self._local_gradients(not synchronise):
             with self._autocast():
                 output = (
@@ -295,17 +355,21 @@ class Trainer:
                     if self.config.pixel_loss == "own"
                     else self._runner(rainy, query if self.config.prompted else None, contrast)
                 )
-            total, logged = self._losses(output, clean, boxes)
+            total, logged = self._losses(output, clean, inputs.boxes)
             torch.autograd.backward(total / parts)
         # One tensor, so that there is one transfer for all losses.
         values = torch.stack([value.detach().float() for value in logged.values()])
         return list(logged), self._mean_over_processes(values)
 
-    def _contrast(self, query: Tensor, query_clean: Tensor, blurred: Tensor) -> Contrast:
+    def _contrast(
+        self, query: Tensor, clean: Tensor, blurred: Tensor, inputs: PassInputs
+    ) -> Contrast:
         """Choose positives and negatives from the archives, then add the batch to them."""
-        flips = random.Random(f"{self.config.seed}/flip/{self.iteration}") if self._flips else None
-        contrast = make_contrast(query, query_clean, blurred, self.archives, self.views, flips)
-        self.archives.add(gather(query), gather(query_clean))
+        signature, entries, flips = inputs.signature, inputs.entries, inputs.flips
+        assert entries is not None
+        contrast = make_contrast(query, clean, blurred, self.archives, self.views, signature, flips)
+        signature = None if signature is None else gather(signature)
+        self.archives.store(entries, gather(query), gather(clean), signature)
         return contrast
 
     def _losses(
@@ -335,33 +399,15 @@ class Trainer:
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        # A recording must not meet weights that were converted outside of it.
+        recording = self._beside is not None and torch.cuda.is_current_stream_capturing()
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not recording)
 
     def _mean_over_processes(self, values: Tensor) -> Tensor:
         if self.world > 1:
             dist.all_reduce(values)
             values /= self.world
         return values
-
-    def _set_rates(self) -> None:
-        config = self.config.optimiser
-        rate = self._rate()
-        warmup = config.warmup * self.config.accumulate
-        if self.iteration <= warmup:
-            rate *= self.iteration / warmup
-        backbone, *encoder = self.optimisers
-        for group in backbone.param_groups:
-            group["lr"] = rate
-        for optimiser in encoder:
-            for group in optimiser.param_groups:
-                group["lr"] = rate if config.encoder_lr is None else config.encoder_lr
-
-    def _rate(self) -> float:
-        config, accumulate = self.config.optimiser, self.config.accumulate
-        at = self.iteration if self.position is None else self.position * accumulate
-        if config.milestones:
-            return step_decay(at, config.lr, config.milestones, config.decay, accumulate=accumulate)
-        return cyclic_cosine(at, config.lr, self.config.cycles, accumulate=accumulate)
 
     def _update(self) -> float:
         """Clip and step; return the norm of the backbone's gradient, NaN if nothing was changed."""
@@ -380,7 +426,7 @@ class Trainer:
         if not (math.isfinite(value) and math.isfinite(rest)):
             parameters = self.network.named_parameters()
             gradients = {name: p.grad for name, p in parameters if p.grad is not None}
-            _name_gradient(_first_not_finite(gradients))
+            _name_gradient(first_not_finite(gradients))
             return math.nan
         for optimiser in self.optimisers:
             optimiser.step()
@@ -390,21 +436,21 @@ class Trainer:
         """Return the name of the first parameter that is not finite; one number is transferred."""
         parameters = dict(self.network.named_parameters())
         norm = nn.utils.get_total_norm(list(parameters.values()))
-        return None if math.isfinite(norm.item()) else _first_not_finite(parameters)
+        return None if math.isfinite(norm.item()) else first_not_finite(parameters)
 
     def broken_value(self) -> str | None:
         """Return the name of the first value of `state_dict` that is not finite.
 
         That is weights and averaged weights, statistics, the state of optimisers, and archives.
         """
-        return _first_not_finite(dict(_tensors(self.state_dict())))
+        return first_not_finite(dict(named_tensors(self.state_dict())))
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next steps depend on."""
         return {
             "iteration": self.iteration,
             "model": self.model.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "optimisers": [state_of(optimiser) for optimiser in self.optimisers],
             "archives": self.archives.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
         }
@@ -414,12 +460,11 @@ class Trainer:
         self.iteration = state["iteration"]
         self.model.load_state_dict(state["model"])
         for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
-            fused = {"fused": optimiser.param_groups[0]["fused"]}  # another device may go on
-            groups = [{**group, **fused} for group in stored["param_groups"]]
-            optimiser.load_state_dict({**stored, "param_groups": groups})
+            load_state(optimiser, stored)
         self.archives.load_state_dict(state["archives"])
         if self.average is not None and state["average"] is not None:
             self.average.load_state_dict(state["average"])
+        self.graphs.clear()
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[models.Network]:
@@ -435,52 +480,18 @@ class Trainer:
             self.network.load_state_dict(weights)
 
 
-def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:  # noqa: ANN401
-    """Yield the tensors in nested dictionaries and lists, with their places joined by dots."""
-    if isinstance(state, Tensor):
-        yield name, state
-    elif isinstance(state, Mapping | list):
-        for key, value in state.items() if isinstance(state, Mapping) else enumerate(state):
-            yield from _tensors(value, f"{name}.{key}" if name else str(key))
-
-
-def _first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Return the name of a tensor that is not finite; one transfer for all of a device."""
-    for device in dict.fromkeys(tensor.device for tensor in tensors.values()):
-        own = {name: tensor for name, tensor in tensors.items() if tensor.device == device}
-        finite = torch.stack([tensor.isfinite().all() for tensor in own.values()]).tolist()
-        for name, good in zip(own, finite, strict=True):
-            if not good:
-                return name
-    return None
+@contextlib.contextmanager
+def _on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
+    """Run the block on a stream that the current one then waits for."""
+    if stream is None:
+        yield
+        return
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(stream.device).wait_stream(stream)
 
 
 def _name_gradient(name: str | None) -> None:
     _log.warning(
         "step skipped: the gradient of %s is not finite", name or "all parameters together"
     )
-
-
-def is_encoder(name: str) -> bool:
-    """Tell whether a parameter of a network belongs to its view encoder."""
-    return name.startswith(_ENCODER)
-
-
-def _optimisers(
-    network: models.Network, config: TrainConfig, *, fused: bool
-) -> list[torch.optim.Optimizer]:
-    """Make an optimiser for the backbone, and one for the view encoder if there is one."""
-    options = config.optimiser
-    parameters = list(network.named_parameters())
-    backbone = [p for name, p in parameters if not is_encoder(name)]
-    encoder = [p for name, p in parameters if is_encoder(name)]
-    groups = [(backbone, options.lr, options.weight_decay)]
-    if encoder:
-        encoder_lr = options.lr if options.encoder_lr is None else options.encoder_lr
-        groups.append((encoder, encoder_lr, options.encoder_weight_decay))
-    return [
-        torch.optim.AdamW(
-            params, lr=lr, betas=options.betas, weight_decay=decay, fused=fused or None
-        )
-        for params, lr, decay in groups
-    ]

@@ -12,6 +12,7 @@ from rainmer.errors import RainmerError
 from rainmer.train import run as run_module
 from rainmer.train import step as step_module
 from rainmer.train.config import TrainConfig
+from rainmer.train.finite import named_tensors
 from rainmer.train.mixture import Batch
 from rainmer.train.step import PendingResult, Trainer
 from tests.rainmer.train.test_run import losses, run
@@ -59,7 +60,7 @@ def batch(number):
 
 
 def flat(state):
-    return {k: v.clone() for k, v in step_module._tensors(state) if "momentum" not in k}
+    return {k: v.clone() for k, v in named_tensors(state) if "momentum" not in k}
 
 
 def test_results_read_later_are_those_read_at_once(config):

@@ -8,6 +8,7 @@ from rainmer.train import step as step_module
 from rainmer.train.config import TrainConfig
 from rainmer.train.step import PendingResult, Trainer
 from tests.rainmer.train.test_deferred import batch
+from tests.rainmer.train.test_graphs import bright, large
 from tests.rainmer.train.test_run import losses, run
 
 pytestmark = [
@@ -66,3 +67,27 @@ def test_a_step_waits_for_nothing_and_skips_on_the_device(run_mapping, monkeypat
     assert all(isinstance(result, PendingResult) for result in results)
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert [result.skipped for result in trainer.read(results)] == [False, False, True]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recorded_steps_are_those_of_before(run_mapping, precision, losses_of_bright_crops_break):
+    run_mapping["stages"][0]["steps"] = 20
+    batches = [*map(batch, range(5)), bright(5), *map(large, range(6, 11)), batch(11)]
+    results, averages = {}, {}
+    for graphs in (True, False):
+        run_mapping.update(graphs=graphs, precision=precision)
+        config = from_mapping(TrainConfig, run_mapping)
+        torch.manual_seed(0)
+        network = config.build_network().to("cuda", memory_format=torch.channels_last).train()
+        trainer = Trainer(network, config)
+        trainer.fill_archives(map(batch, range(-4, 0)))
+        results[graphs] = trainer.read([trainer.step([given]) for given in batches])
+        averages[graphs] = trainer.average.weights
+        assert trainer.graphs.replays == (len(batches) - 2 * 3 if graphs else 0)
+    tolerance = 1e-3 if precision == "fp32" else 2e-2
+    for result, other in zip(results[True], results[False], strict=True):
+        assert result.losses == pytest.approx(other.losses, rel=tolerance, nan_ok=True)
+        assert (result.skipped, result.broken, result.lr) == (other.skipped, None, other.lr)
+    assert [result.skipped for result in results[True]].count(True) == 1
+    for name, value in averages[True].items():
+        assert (value - averages[False][name]).abs().mean() < 1e-3, name

@@ -42,7 +42,8 @@ def read(loader):
     return found
 
 
-def test_processes_do_not_change_what_is_loaded(mixture):
+def test_processes_do_not_change_what_is_loaded(mixture, monkeypatch):
+    monkeypatch.setattr("rainmer.train.loader._PART", 2)
     state = torch.get_rng_state()
     results = []
     for options in ({"threads": 0}, {"threads": 2}, {"processes": 2}):

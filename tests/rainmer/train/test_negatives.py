@@ -7,6 +7,7 @@ from rainmer.train.negatives import (
     Archives,
     chromatic_negatives,
     degradation_negatives,
+    draw_flips,
     flip,
     make_contrast,
     mean_colour,
@@ -43,7 +44,8 @@ def test_positives_and_negatives_equal_the_published_ones(golden):
         {"position": 4, "colours": golden["in/rain_chromatics"],
          "rain": golden["in/rain_archive_u8"], "signatures": golden["in/rain_svds"]}
     )  # fmt: skip
-    contrast = make_contrast(query, clean, golden["in/blur_tar_u8"], archives, VIEWS)
+    signature = rain_signature((query - clean).clamp(0, 1))
+    contrast = make_contrast(query, clean, golden["in/blur_tar_u8"], archives, VIEWS, signature)
     assert list(contrast.positives) == ["detail", "chromatic", "degradation"]
     for view in VIEWS:
         for own, kind in zip(contrast, ("k", "neg"), strict=True):
@@ -101,8 +103,10 @@ def test_flips_turn_all_images_alike_and_are_repeatable():
     assert flip(images, None) is images
     seen = set()
     for seed in range(20):
-        turned = flip(images, random.Random(seed))
-        assert torch.equal(turned, flip(images, random.Random(seed)))
+        turns = draw_flips(("chromatic", "detail"), random.Random(seed))
+        assert turns.shape == (2, 2)
+        assert torch.equal(turns, draw_flips(("chromatic",), random.Random(seed)))
+        turned = flip(images, turns[0])
         axes = [
             axis for axis in ((), (-1,), (-2,), (-1, -2)) if torch.equal(turned, images.flip(axis))
         ]
