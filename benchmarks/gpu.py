@@ -381,17 +381,18 @@ def _tests(bench: Bench) -> None:
     if not bench.on_gpu:
         return
     left_s = bench.deadline_s - time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    tests = subprocess.run(
-        [*command, "tests/rainmer", "tests/detection"],
-        capture_output=True,
-        text=True,
-        timeout=max(1.0, left_s - 2.0),
-        check=False,
-    )
-    write_text(bench.out / "tests.txt", tests.stdout + tests.stderr)
-    last = (tests.stdout.strip().splitlines() or ["no output"])[-1]
-    bench.record("tests", code=tests.returncode, summary=last)
+    command = [sys.executable, "-m", "pytest", "-v", "--tb=short", "-m", "gpu"]
+    log = bench.out / "tests.txt"
+    with log.open("w", encoding="utf-8") as output:  # at once: a run cut short keeps its names
+        done = subprocess.run(
+            [*command, "-p", "no:cacheprovider", "tests/rainmer", "tests/detection"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=max(1.0, left_s - 2.0),
+            check=False,
+        )
+    last = (log.read_text(encoding="utf-8").strip().splitlines() or ["no output"])[-1]
+    bench.record("tests", code=done.returncode, summary=last)
 
 
 def _compiled(bench: Bench) -> None:
