@@ -474,6 +474,10 @@ def _finite_mean(values: Sequence[float]) -> float:
     return sum(finite) / len(finite) if finite else math.nan
 
 
+def _world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
 def _refuse_other_config(config: TrainConfig, stored: dict[str, object], out: Path) -> None:
     differing = [k for k in differing_keys(config, stored) if not k.startswith(_FREE_KEYS)]
     if differing:
