@@ -79,10 +79,10 @@ class Pace:
         """Note the end of a step; wait for the end of the one before the last."""
         # Blocking: the processor is free for those that load samples.
         end = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        end.record(torch.cuda.current_stream(self._device))  # type: ignore[no-untyped-call]
+        end.record(torch.cuda.current_stream(self._device))
         self._ends.append(end)
         if len(self._ends) > _AHEAD:
-            self._ends.popleft().synchronize()  # type: ignore[no-untyped-call]
+            self._ends.popleft().synchronize()
 
 
 Step = Callable[[Sequence[PassInputs]], tuple[Tensor, _Names]]

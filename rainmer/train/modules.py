@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from rainmer import models
@@ -41,12 +44,17 @@ class _OwnLoss(nn.Module):
 
 
 def first_network(config: TrainConfig) -> models.Network:
-    """Return the network with the weights that a run starts from, on the CPU.
+    """Seed all generators, and return the network with its first weights, on the CPU.
+
+    Samples do not depend on the generators.
 
     Raises:
         ConfigError: The weights are of another configuration.
         WeightsError: They cannot be read.
     """
+    random.seed(config.seed)
+    np.random.seed(config.seed)
+    torch.manual_seed(config.seed)
     network = config.build_network()
     if config.init is not None:
         shipped = config.init in models.shipped_names()

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import logging
 import math
-import random
 import signal
 import sys
 import threading
@@ -36,7 +35,7 @@ from rainmer.train.sources import make_sources
 from rainmer.train.step import PendingResult, StepResult, Trainer
 from rainmer.train.timetable import Timetable
 from rainmer.train.validation import validate
-from rainmer.train.warming import warm_up
+from rainmer.train.warming import read_libraries, warm_up
 
 __all__ = ["CHECKPOINT", "WEIGHTS", "train"]
 
@@ -138,7 +137,6 @@ class _Run:
             _refuse_other_config(config, stored["config"], out)
             _refuse_other_loss(extra_loss, stored.get("extra_loss"), out)
         self._check_batches()
-        seed_everything(config.seed)
         network = first_network(config)
         self._check_crops(network)
         self.classes = () if extra_loss is None else extra_loss.classes
@@ -156,6 +154,8 @@ class _Run:
             world=_world(),
             max_unreadable=config.data.max_unreadable,
         )
+        if device.type == "cuda":
+            read_libraries()
         try:
             # Processes render while the device starts.
             views = () if stored is not None else trained_views(network, config)
@@ -184,6 +184,7 @@ class _Run:
         self._check_start(resumed=stored is not None)
         if self.trainer.device.type == "cuda":
             warm_up(self.trainer)
+        self.device_s = self.timetable.elapsed_s
         self.record = Record(self.out, self.step) if self.rank == 0 else None
 
     def _check_start(self, *, resumed: bool) -> None:
@@ -240,6 +241,9 @@ class _Run:
         """Fill the archives, and measure what tuning starts from and how long validation takes."""
         if self.archived is not None:
             self.trainer.fill_archives(self.archived)
+        if self.trainer.device.type == "cuda":
+            now = self.timetable.elapsed_s
+            _log.info("device ready after %.1f s, samples after %.1f s", self.device_s, now)
         timed = self.config.minutes is not None and self.config.validation.every
         if (self.trainer.extra_loss or timed) and self.record and self.validation:
             self._validate()
@@ -468,13 +472,6 @@ def _finite_mean(values: Sequence[float]) -> float:
     """Return the mean of the finite values; NaN if there are none."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch for the initial weights; samples do not depend on it."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def _world() -> int:

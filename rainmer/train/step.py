@@ -309,7 +309,7 @@ class Trainer:
             inputs = PassInputs._make([*images, *views, boxes])
         if self._beside is not None:
             current = torch.cuda.current_stream(self.device)
-            for tensor in inputs.tensors:
+            for tensor in (*inputs.tensors, *(boxes or ())):
                 tensor.record_stream(current)
         return inputs
 

@@ -176,11 +176,14 @@ def test_dry_pairs_are_equal(tmp_path):
     assert np.array_equal(pair.rainy, pair.clean)
 
 
-def test_photos_smaller_than_the_window_are_taken_whole_and_scaling_is_seen(tmp_path):
+@pytest.mark.parametrize(
+    ("window", "size_hw"), [(None, (20, 24)), (16, (16, 16)), (30, (30, 30)), (100, (40, 48))]
+)
+def test_photos_are_scaled_as_far_as_they_fill_the_window(tmp_path, window, size_hw):
     config = RenderedConfig(
-        images=str(photos_in(tmp_path)), rain={"none": RainChoice()}, window=100, scale=(0.5, 0.5)
+        images=str(photos_in(tmp_path)), rain={"none": RainChoice()}, window=window, scale=0.5
     )
-    assert RenderedSource("photos", config).load(0, 0).rainy.shape == (20, 24, 3)
+    assert RenderedSource("photos", config).load(0, 0).rainy.shape == (*size_hw, 3)
 
 
 @pytest.mark.parametrize(
