@@ -175,6 +175,7 @@ def fed_trainer(
         data=data,
         stages=(stage,),
         precision="fp32" if device.type == "cpu" else "bf16",
+        graphs="auto",
         optimiser=OptimiserConfig(lr=1e-6, warmup=0),
     )
     trainer = Trainer(network, config)

@@ -35,7 +35,7 @@ from rainmer.train.sources import make_sources
 from rainmer.train.step import PendingResult, StepResult, Trainer
 from rainmer.train.timetable import Timetable
 from rainmer.train.validation import validate
-from rainmer.train.warming import read_libraries, warm_up
+from rainmer.train.warming import warm_up
 
 __all__ = ["CHECKPOINT", "WEIGHTS", "train"]
 
@@ -154,8 +154,6 @@ class _Run:
             world=_world(),
             max_unreadable=config.data.max_unreadable,
         )
-        if device.type == "cuda":
-            read_libraries()
         try:
             # Processes render while the device starts.
             views = () if stored is not None else trained_views(network, config)

@@ -8,7 +8,6 @@ import torch
 from rainmer.config import from_mapping
 from rainmer.errors import ConfigError
 from rainmer.train import step as step_module
-from rainmer.train import warming
 from rainmer.train.config import TrainConfig
 from rainmer.train.finite import named_tensors
 from rainmer.train.mixture import Batch
@@ -126,24 +125,6 @@ def test_graphs_that_cannot_be_are_refused(run_mapping):
     run_mapping.update(graphs=True)
     with pytest.raises(ConfigError, match="graphs: true needs a CUDA device"):
         trainer(from_mapping(TrainConfig, run_mapping))
-
-
-def test_libraries_are_found_among_mapped_files(tmp_path, monkeypatch):
-    names = ("libcudnn.so.9", "libcudnn_ops.so.9", "libcublasLt.so.13", "libtorch_cuda.so")
-    mapped = "".join(f"7f-7e r-xp 00000000 00:1d 12    {tmp_path}/{name}\n" for name in names)
-    found = warming._libraries(
-        f"{mapped}7f-7e rw-p 00000000 00:00 0\n{mapped}7e r 0 0 /x/libc.so\n"
-    )
-    assert [path.name for path in found] == [
-        *(f"libcudnn_{part}.so.9" for part in warming._OF_CUDNN), names[0], *names[2:],
-    ]  # fmt: skip
-    assert {path.parent for path in found} == {tmp_path}
-    (tmp_path / "maps").write_text(mapped)
-    found[0].write_bytes(b"code")  # the others are missing
-    monkeypatch.setattr(warming, "_MAPPED", tmp_path / "maps")
-    read = warming.read_libraries()
-    read.join(60)
-    assert not read.is_alive()
 
 
 def test_warming_up_changes_nothing(config):
