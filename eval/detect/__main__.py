@@ -44,12 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder, lines, data = run.folder, run.lines, run.data
     else:
         (bench,) = benches.values()
-        comparison = measure_bench(bench, command, started).comparison
-        folder, lines, data = (
-            bench.folder,
-            list(result_lines(comparison, bench.total)),
-            comparison.data,
-        )
+        measured = measure_bench(bench, command, started)
+        folder, lines = bench.folder, list(result_lines(measured, bench.total))
+        data = measured.comparison.data
     print(result_text(folder, lines, as_json=options.json))
     end_with_defects(data, folder)
 

@@ -29,12 +29,12 @@ from eval.report.tables import (
     UNDEFINED,
     format_count,
     format_interval,
-    format_ms,
     format_percent,
     format_points,
     number,
     typographic,
 )
+from eval.report.timing import format_timing
 from rainmer.figures import INK, color_of, styled
 
 __all__ = ["render_matrix"]
@@ -140,7 +140,7 @@ def _table_cell(cell: MatrixCell | None) -> Cell:
     if change:
         text += Markup("<br><small>{}</small>").format(change)
     text += Markup('<br><small class="soft">{}\N{NO-BREAK SPACE}ms</small>').format(
-        format_ms(cell.ms_per_image)
+        format_timing(cell.timing)
     )
     has_change = number(cell.change.value) is not None
     return Cell(text, effect_of(cell.change) if has_change else None)

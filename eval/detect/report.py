@@ -16,6 +16,7 @@ from eval.detect.columns import (
     number_column,
     used_columns,
 )
+from eval.detect.cost_report import cost_section, cost_tile
 from eval.detect.error_report import BreakdownSection
 from eval.detect.model import (
     ClassRow,
@@ -63,12 +64,12 @@ from eval.report.tables import (
     format_count,
     format_db,
     format_interval,
-    format_ms,
     format_percent,
     format_points,
     format_share,
     format_ssim,
 )
+from eval.report.timing import TimedOn
 from eval.rows.run import RowInput
 from eval.scores.means import FEW_BOXES, FEWEST_BOXES, FEWEST_IMAGES
 from eval.sets import ALL
@@ -174,19 +175,6 @@ class Report:
         return {name: condition_title(name, part) for name in [ALL, *conditions(self.rows)]}
 
 
-@dataclass(frozen=True)
-class _Cost:
-    """Time per image of a row as text, and the widths of its bars in percent of the longest."""
-
-    label: str
-    derain: str
-    detect: str
-    total: str
-    rate: str
-    derain_share: float
-    detect_share: float
-
-
 def render_report(report: Report) -> str:
     """Render a report as one self-contained HTML page: no other file, no network, no script.
 
@@ -206,7 +194,7 @@ def render_report(report: Report) -> str:
     restoration = _number_table(
         "PSNR in dB and SSIM against the clean images", rows, _RESTORATION, ("rainy", "derained")
     )
-    costs = _costs(rows, main)
+    costs = cost_section(rows, main, report.facts.timed_on)
     strips = _strip_groups(report.strips)
     sections = {
         "verdicts": ("Findings", verdicts),
@@ -287,7 +275,7 @@ def _head(
         subjects=subjects,
         date=report.facts.date,
         banners=banners,
-        tiles=[] if main in small else _tiles(rows, verdicts),
+        tiles=[] if main in small else _tiles(rows, verdicts, report.facts.timed_on),
         sections={anchor: name for anchor, (name, content) in sections.items() if content},
     )
 
@@ -315,7 +303,9 @@ def _operating_words(
     return f1_falls(rows, main, best), " ".join(filter(None, more))
 
 
-def _tiles(rows: Sequence[TableRow], verdicts: Sequence[Verdict]) -> list[Tile]:
+def _tiles(
+    rows: Sequence[TableRow], verdicts: Sequence[Verdict], timed_on: TimedOn | None
+) -> list[Tile]:
     """Return the large numbers at the top: of the best derainer in the first condition."""
     if not verdicts:
         return []
@@ -336,7 +326,7 @@ def _tiles(rows: Sequence[TableRow], verdicts: Sequence[Verdict]) -> list[Tile]:
         about = f"points on clean images {format_interval(harm.change.low, harm.change.high)}"
         tiles.append(Tile(format_points(harm.change.value), about, "harm"))
     if derained:
-        tiles.append(Tile(_unit(format_ms(derained.ms_derain), "ms"), "to derain an image"))
+        tiles.append(cost_tile(rows, derained, timed_on))
     return [tile for tile in tiles if tile.value != UNDEFINED]
 
 
@@ -426,30 +416,6 @@ def _number_table(
         if used_columns([row], used)
     ]
     return flat_table(caption, ["condition", "input"], [column.title for column in used], lines)
-
-
-def _costs(rows: Sequence[TableRow], condition: str) -> list[_Cost]:
-    """Return time per image of the rainy and derained rows of a condition."""
-    shown = [
-        row
-        for row in rows
-        if row.condition == condition
-        and row.input in ("rainy", "derained")
-        and (row.ms_derain or row.ms_detect)
-    ]
-    totals = [(row.ms_derain or 0.0) + (row.ms_detect or 0.0) for row in shown]
-    return [
-        _Cost(
-            label=row.label,
-            derain=format_ms(row.ms_derain),
-            detect=format_ms(row.ms_detect),
-            total=format_ms(total),
-            rate=f"{1000 / total:.1f}",
-            derain_share=100 * (row.ms_derain or 0.0) / max(totals),
-            detect_share=100 * (row.ms_detect or 0.0) / max(totals),
-        )
-        for row, total in zip(shown, totals, strict=True)
-    ]
 
 
 def _bars(rows: Sequence[TableRow], titles: Mapping[str, str]) -> Chart | None:

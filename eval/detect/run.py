@@ -22,7 +22,7 @@ from eval.cli import (
     progress_bar,
 )
 from eval.detect.alone import padded_by_others, seen_alone
-from eval.detect.columns import format_table
+from eval.detect.columns import cost_lines, format_table
 from eval.detect.comparison import Comparison, compare, row_specs
 from eval.detect.diagnosis import Diagnosis, diagnose, write_diagnosis
 from eval.detect.error_report import breakdown_section
@@ -35,6 +35,7 @@ from eval.detect.table import Settings
 from eval.detect.truth import common_categories, match_categories, set_truth
 from eval.report.facts import RunFacts
 from eval.report.files import describe_environment, now
+from eval.report.timing import TimedOn
 from eval.rows.derainers import CONTROL, Derainers
 from eval.rows.names import Named, distinct_names, split_label
 from eval.rows.run import RowSpec
@@ -248,10 +249,11 @@ def measure_bench(bench: Bench, command: str, started: float) -> Measured:
     seen = _seen(bench, comparison)
     operating = operating_rows(comparison, bench.settings)
     diagnosis = Diagnosis() if bench.options.no_breakdown else diagnose(comparison, conf)
+    environment = describe_environment(resolve_device(bench.options.device))
     facts = RunFacts(
         command=command,
         date=now(),
-        environment=describe_environment(resolve_device(bench.options.device)),
+        environment=environment,
         config=_resolved(bench),
         elapsed_s={
             "derain": _derained_s(bench) - derained_s,
@@ -262,6 +264,11 @@ def measure_bench(bench: Bench, command: str, started: float) -> Measured:
         notes=comparison.notes,
         defects={comparison.data.name: comparison.data.defects},
         protocol=_protocol(bench.detector, bench.settings),
+        timed_on=TimedOn.of(
+            environment,
+            (spec.derainer.precision for spec in bench.specs if spec.derainer is not None),
+            (sample.size_hw for sample in comparison.data.samples),
+        ),
     )
     _write(bench, comparison, operating, diagnosis, seen, facts)
     return Measured(comparison, facts)
@@ -357,9 +364,11 @@ def _write(
     write_text(bench.folder / "report.html", render_report(report))
 
 
-def result_lines(comparison: Comparison, total: int) -> Iterator[str]:
+def result_lines(measured: Measured, total: int) -> Iterator[str]:
     """Yield what is printed after a run; `total` is the number of images before a limit."""
+    comparison = measured.comparison
     yield format_table(comparison.table, shutil.get_terminal_size((120, 24)).columns)
+    yield from cost_lines(comparison.table, measured.facts.timed_on)
     part = part_of(len(comparison.data.samples), total)
     yield from (f"note: {note}" for note in [part, *comparison.notes] if note)
     yield from (f"repaired: {line}" for line in comparison.data.defects.repair_lines())

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eval.detect.measures import Measures, measure
-from eval.detect.model import ClassRow, TableRow, is_control
+from eval.detect.model import ClassRow, Cost, TableRow, is_control
 from eval.rows.run import ImageResult, RowSpec
 from eval.scores.coco import Evaluation, GroundTruth
+from eval.scores.timing import Timing, timing_of
 from eval.sets import DetectionSet
 
 __all__ = ["SCORES", "RowResult", "Settings", "table_rows"]
@@ -54,6 +55,7 @@ def table_rows(
 ) -> tuple[list[TableRow], list[ClassRow]]:
     """Return the tables of scores and of classes: each input, condition by condition."""
     evaluations = {row.spec: row.evaluation for row in rows}
+    detect = _detect_timing(rows)
     table: list[TableRow] = []
     classes: list[ClassRow] = []
     for condition, image_ids in data.conditions.items():
@@ -65,7 +67,7 @@ def table_rows(
             images=len(image_ids),
             boxes=sum(a["image_id"] in image_ids for a in truth.annotations),
         )
-        table += _condition_rows(blank, rows, image_ids, settings, measures)
+        table += _condition_rows(blank, rows, image_ids, settings, measures, detect)
         classes += _class_rows(condition, rows, image_ids, measures)
     return table, classes
 
@@ -76,6 +78,7 @@ def _condition_rows(
     image_ids: frozenset[int],
     settings: Settings,
     measures: Measures,
+    detect: Timing,
 ) -> Iterator[TableRow]:
     """Yield the rows of one condition; `blank` holds the fields that they share."""
     for row in rows:
@@ -121,6 +124,7 @@ def _condition_rows(
             ms_derain=times.derain,
             ms_detect=times.detect,
             ms_per_image=times.both,
+            cost=_cost(row, image_ids, detect),
         )
 
 
@@ -176,6 +180,29 @@ def _times(row: RowResult, image_ids: Iterable[int]) -> _Times:
     if detect is None or (row.spec.derainer is not None and derain is None):
         return _Times(derain, detect, None)
     return _Times(derain, detect, detect + (derain or 0.0))
+
+
+def _detect_timing(rows: Sequence[RowResult]) -> Timing:
+    """Return the detector's time for an image: one number, as its input has one size in all rows.
+
+    A median for each row would show nothing but how busy the machine was meanwhile.
+    """
+    return timing_of(
+        (result.detect_ms, result.detect_earlier)
+        for row in rows
+        if not row.spec.union
+        for result in row.images.values()
+    )
+
+
+def _cost(row: RowResult, image_ids: Iterable[int], detect: Timing) -> Cost:
+    if row.spec.union and detect.ms is not None and detect.high is not None:
+        detect = replace(detect, ms=2 * detect.ms, high=2 * detect.high)
+    if row.spec.derainer is None:
+        return Cost(detect=detect)
+    results = [row.images[i] for i in image_ids]
+    derain = timing_of((result.derain_ms, result.derain_earlier) for result in results)
+    return Cost(derain=derain, detect=detect, precision=row.spec.derainer.precision)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -24,6 +24,7 @@ from eval.report.tables import (
     format_with_interval,
     number,
 )
+from eval.report.timing import EARLIER, TimedOn, format_rate, format_timing
 from eval.scores.score import Score
 
 __all__ = ["render_footage"]
@@ -76,7 +77,7 @@ def render_footage(
         strips=pictures,
         colors=COLORS,
         costs=_cost_table(study),
-        cost_sentence=_cost_sentence(study),
+        cost_sentence=_cost_sentence(study, facts.timed_on),
         files=files,
         rules=study.rules,
         facts=facts,
@@ -122,7 +123,7 @@ def _head(
         subjects=[("", footage), ("detector", detector)],
         date=facts.date,
         banners=banners,
-        tiles=_tiles(study, verdicts[0].derainer),
+        tiles=_tiles(study, verdicts[0].derainer, facts.timed_on),
         sections={anchor: name for anchor, (name, content) in sections.items() if content},
     )
 
@@ -139,7 +140,7 @@ def _lead(study: Study) -> str:
     return f"{text}. Without labels this is evidence, not accuracy: see what it cannot know."
 
 
-def _tiles(study: Study, derainer: str) -> list[Tile]:
+def _tiles(study: Study, derainer: str, timed_on: TimedOn | None) -> list[Tile]:
     """Return the large numbers at the top, of one derainer."""
     before, after = study.row(RAINY), study.row(derainer)
     tiles = [
@@ -158,7 +159,9 @@ def _tiles(study: Study, derainer: str) -> list[Tile]:
             tiles.append(Tile(format_fixed(abs(value), 2), words))
     agreement = format_percent(after.agreement)
     tiles.append(Tile(f"{agreement} %", "of what either shows is shown by both"))
-    tiles.append(Tile(f"{format_ms(after.ms_derain)} ms", "to derain a frame"))
+    words = f"to derain a frame{', timed earlier' if after.derain_earlier else ''}"
+    about = f"{words} ({timed_on.short})" if timed_on else words
+    tiles.append(Tile(f"{format_ms(after.ms_derain)} ms", about))
     return [tile for tile in tiles if not tile.value.startswith(UNDEFINED)]
 
 
@@ -333,9 +336,9 @@ def _cost_table(study: Study) -> Table:
     lines = []
     for name in study.inputs:
         row = study.row(name)
-        rate = UNDEFINED if row.frames_per_s is None else f"{row.frames_per_s:.1f}"
-        cells = [format_ms(row.ms_derain), format_ms(row.ms_detect), rate]
-        lines.append(_line(name, [Cell(cells[0] if name else ""), *map(Cell, cells[1:])]))
+        derain, detect = map(format_timing, row.timings)
+        cells = [derain if name else "", detect, format_rate(row.timing)]
+        lines.append(_line(name, list(map(Cell, cells))))
     return Table(
         about="Time per frame",
         texts=["input"],
@@ -344,13 +347,17 @@ def _cost_table(study: Study) -> Table:
     )
 
 
-def _cost_sentence(study: Study) -> str:
-    before, after = study.row(RAINY).frames_per_s, study.row(study.derainers[0]).frames_per_s
-    if before is None or after is None:
+def _cost_sentence(study: Study, timed_on: TimedOn | None) -> str:
+    before, after = study.row(RAINY).timing, study.row(study.derainers[0]).timing
+    if before.rate is None or after.rate is None:
         return "Times are unknown."
+    place = f", on {timed_on.text}" if timed_on else ""
+    earlier = any(study.row(name).timing.earlier for name in study.inputs)
     return (
-        f"{before:.1f} frames a second without deraining, {after:.1f} with {study.derainers[0]}: "
-        "medians, derainer and detector one after the other."
+        f"{format_rate(before)} frames a second without deraining, {format_rate(after)} with "
+        f"{study.derainers[0]}: medians, derainer and detector one after the other{place}. The "
+        "detector's time is one median over all inputs, as they have one size."
+        f"{f' {EARLIER}.' if earlier else ''}"
     )
 
 

@@ -26,6 +26,7 @@ from eval.report.parts import (
 )
 from eval.report.strips import StripGroup
 from eval.report.tables import CONTROLS, UNDEFINED, format_count, format_ms, number
+from eval.report.timing import TimedOn, format_timing
 from eval.restore.comparison import Comparison, RowResult, SceneRow, Settings, TableRow
 from eval.restore.metrics import Metric
 from eval.restore.scores import MeanScore, Measure, key_of, measures_of
@@ -38,6 +39,7 @@ from eval.restore.tables import (
     format_images,
     format_score,
     paper_tables,
+    time_note,
 )
 from rainmer.figures import color_of, marker_of, styled
 from rainmer.metrics import Convention
@@ -112,7 +114,7 @@ def render_report(report: Report) -> str:
         headline=headline(rows, main, settings.metrics),
         subjects=[("", sets), ("numbers above and below in convention", main)],
         date=report.facts.date,
-        tiles=_tiles(rows, main),
+        tiles=_tiles(rows, main, report.facts.timed_on),
         sections={anchor: name for anchor, (name, content) in sections.items() if content},
     )
     return render_page(
@@ -124,6 +126,7 @@ def render_report(report: Report) -> str:
         gains=[_gain_table(rows, f"Convention {c}", measures_of(c)) for c in settings.conventions],
         others=_gain_table(rows, _OTHERS, settings.metrics) if settings.metrics else None,
         scenes=_scene_table(report.comparison.scenes, settings.main_measures),
+        time_note=report.facts.timed_on and time_note(rows, report.facts.timed_on),
         scatter=scatter,
         strips=strips,
     )
@@ -184,7 +187,14 @@ def _mean_change(rows: Sequence[TableRow], key: str) -> float:
     return sum(row.scores[key].change.value or 0.0 for row in rows) / len(rows)
 
 
-def _tiles(rows: Sequence[TableRow], convention: Convention) -> list[Tile]:
+def _time_words(row: TableRow, timed_on: TimedOn | None) -> str:
+    words = f"ms to derain an image{', timed earlier' if row.timing.earlier else ''}"
+    return f"{words} ({timed_on.short})" if timed_on else words
+
+
+def _tiles(
+    rows: Sequence[TableRow], convention: Convention, timed_on: TimedOn | None
+) -> list[Tile]:
     """Return the large numbers: the best method's on the first of its sets."""
     psnr, ssim = measures_of(convention)
     best = _best_rows(rows, psnr.key)
@@ -202,7 +212,7 @@ def _tiles(rows: Sequence[TableRow], convention: Convention) -> list[Tile]:
         Tile(after[0], f"dB with {row.derainer}: {change}", "derained"),
         Tile(before[1], "SSIM of the rainy images", "rainy"),
         Tile(after[1], "SSIM derained", "derained"),
-        Tile(format_ms(row.ms_per_image), "ms to derain an image"),
+        Tile(format_ms(row.timing.ms), _time_words(row, timed_on)),
     ]
     return [tile for tile in tiles if tile.value != UNDEFINED]
 
@@ -270,7 +280,7 @@ def _gain_line(row: TableRow, measures: Sequence[Measure], *, with_scenes: bool)
     cells.append(Cell(format_images(row)))
     if with_scenes:
         cells.append(Cell(format_count(row.scenes)))
-    cells.append(Cell(format_ms(row.ms_per_image)))
+    cells.append(Cell(format_timing(row.timing)))
     key = f"{row.input} control" if is_control else row.input
     return Line([row.derainer or RAINY], cells, tags, key=key)
 

@@ -50,10 +50,17 @@ class NamedDerainer(Protocol):
 
 @dataclass(frozen=True)
 class Derained:
-    """A derained frame, and the milliseconds that deraining took (None: unknown)."""
+    """A derained frame.
+
+    Attributes:
+        frame: The frame.
+        elapsed_ms: Milliseconds that deraining took; None: unknown.
+        earlier: Whether the frame comes from the cache, where an earlier run has put it.
+    """
 
     frame: Frame
     elapsed_ms: float | None
+    earlier: bool = False
 
 
 class RowDerainer(Protocol):
@@ -63,6 +70,7 @@ class RowDerainer(Protocol):
         name: What it is called in tables.
         fingerprint: Changes whenever the output may.
         batch: How many frames it takes at once.
+        precision: In what it computes; empty: unknown.
         precomputed: Whether there are results of the rainy images only, at their native size.
         busy_s: Seconds spent deraining, or reading results, so far.
     """
@@ -70,6 +78,7 @@ class RowDerainer(Protocol):
     name: str
     fingerprint: str
     batch: int
+    precision: str
     precomputed: bool
     busy_s: float
 
@@ -89,6 +98,7 @@ class CachedDerainer:
         name: What it is called in tables.
         fingerprint: The derainer's fingerprint.
         batch: How many frames the derainer takes at once.
+        precision: In what it computes; empty: unknown.
         busy_s: Seconds spent inside the derainer so far.
         calls: Frames derained so far, those from the cache not counted.
     """
@@ -102,12 +112,14 @@ class CachedDerainer:
         self.name = name or derainer.name
         self.fingerprint = derainer.fingerprint
         self.batch = derainer.batch
+        self.precision = str(getattr(derainer, "precision", ""))
         self._folder = (
             folder / f"{safe_file_name(derainer.name)}-{derainer.fingerprint[:16]}"
             if folder is not None and derainer.cacheable
             else None
         )
         self._timings = _read_timings(self._folder / _TIMINGS) if self._folder else {}
+        self._own: set[str] = set()  # what this run has put into the cache
         self.busy_s = 0.0
         self.calls = 0
 
@@ -147,7 +159,7 @@ class CachedDerainer:
         with contextlib.suppress(OSError, ImageError):
             frame = decode_image(path.read_bytes(), str(path))
             if frame.shape == rainy.shape:
-                return Derained(frame, self._timings.get(key))
+                return Derained(frame, self._timings.get(key), key not in self._own)
         return None
 
     def _remember(self, key: str, frame: Frame, elapsed_ms: float) -> None:
@@ -155,6 +167,7 @@ class CachedDerainer:
             return
         write_bytes(self._folder / f"{key}.png", encode_image(frame))
         self._timings[key] = elapsed_ms
+        self._own.add(key)
         append_line(self._folder / _TIMINGS, {"key": key, "ms": elapsed_ms})
 
 

@@ -42,6 +42,7 @@ class PrecomputedRow:
     """
 
     precomputed = True
+    precision = ""
 
     def __init__(self, results: PrecomputedResults, name: str) -> None:
         self._results = results

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from eval.detect.figures import class_changes, gain_scatter, score_bars
-from eval.detect.model import ClassRow, TableRow
+from eval.detect.model import ClassRow, Cost, TableRow
 from eval.detect.report import Report, render_report
 from eval.detect.verdicts import control_warning, headline, judge, rain_sentence
 from eval.report.facts import RunFacts
 from eval.report.figures import to_svg
 from eval.report.strips import Mark, Panel, Strip
 from eval.scores.score import Score
+from eval.scores.timing import Timing
 from rainmer.figures import save_figure
 from rainmer.frames.images import read_image
 from tests.eval.pages import Page, check_self_contained
@@ -30,10 +31,18 @@ def full_rows(name="prenet", condition="all"):
     """Return the rows of a run with everything: 20.2 rainy, 38.9 derained, 55.6 clean."""
     quality = {"psnr": 13.7, "ssim": 0.37, "psnr_official": 13.7, "ssim_official": 0.38}
     better = {"psnr": 22.8, "ssim": 0.71, "psnr_official": 22.8, "ssim_official": 0.72}
-    cost = {"ms_derain": 12.0, "ms_detect": 4.0}
+    detect = Timing(4.0, 4.4, 20)
+    cost = {"cost": Cost(derain=Timing(12.0, 13.0, 20, earlier=True), detect=detect)}
     counts = {"precision": 0.6, "recall": 0.4, "tp": 30, "fp": 20, "fn": 50}
     return [
-        row("rainy", condition=condition, mean_ap=0.202, ms_detect=4.0, **quality, **counts),
+        row(
+            "rainy",
+            condition=condition,
+            mean_ap=0.202,
+            cost=Cost(detect=detect),
+            **quality,
+            **counts,
+        ),
         row(
             "derained",
             name,

@@ -22,6 +22,8 @@ def test_a_second_run_derains_nothing_and_gives_the_same(tmp_path):
     for one, two in zip(made, recalled, strict=True):
         np.testing.assert_array_equal(one.frame, two.frame)
         assert one.elapsed_ms == two.elapsed_ms is not None
+        assert (one.earlier, two.earlier) == (False, True)
+    assert not any(item.earlier for item in first(FRAMES, NAMES)), "this run has timed them"
 
 
 def test_only_what_is_missing_is_derained_and_order_is_kept(tmp_path):
