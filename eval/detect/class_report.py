@@ -48,6 +48,7 @@ def class_charts(
 ) -> list[Chart]:
     """Draw the changes per class of each derainer in a condition, the best one first."""
     charts: list[Chart] = []
+    series = plots.derainer_series(per_class)
     for verdict in verdicts:
         chosen = [
             row
@@ -55,7 +56,9 @@ def class_charts(
             if row.condition == condition == verdict.condition
             and (row.input, row.derainer) == ("derained", verdict.derainer)
         ]
-        figure = plots.class_changes(chosen)
+        if not chosen:
+            continue
+        figure = plots.class_changes(chosen, plots.color_of_row(chosen[0], series))
         if figure is not None:
             alt = f"Change of AP per class with {verdict.derainer}, in points"
             svg = to_svg(figure, f"classes-{len(charts)}", alt)

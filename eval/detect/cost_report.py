@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eval.detect.figures import derainer_series, key_of_row
 from eval.detect.model import TableRow, find_row
 from eval.report.parts import Tile
 from eval.report.tables import UNDEFINED, format_ms
@@ -18,6 +19,8 @@ class _Cost:
     """Time for an image of a row as text, and the widths of its bars in percent of the longest."""
 
     label: str
+    key: str
+    series: str
     derain: str
     high: str
     detect: str
@@ -55,10 +58,13 @@ def cost_section(
     ]
     if not shown:
         return None
+    series = derainer_series(rows)
     longest = max((row.cost.derain.ms or 0.0) + (row.cost.detect.ms or 0.0) for row in shown)
     costs = [
         _Cost(
             label=row.label,
+            key=key_of_row(row, series),
+            series=series.get(row.derainer, row.input),
             derain=format_timing(row.cost.derain),
             high=format_ms(row.cost.derain.high),
             detect=format_timing(row.cost.detect),

@@ -20,12 +20,12 @@ from rainmer.figures import styled
 __all__ = ["BreakdownSection", "breakdown_section", "error_bars"]
 
 _COLORS: dict[ErrorKind, str] = {
-    "classification": "#5a8dd6",
-    "localisation": "#a86cc4",
-    "both": "#8a8f98",
-    "duplicate": "#37a3c2",
-    "background": "#d9603b",
-    "missed": "#d3a027",
+    "classification": "#9db8ff",
+    "localisation": "#8578f5",
+    "both": "#c4cad1",
+    "duplicate": "#63d37d",
+    "background": "#c87f2e",
+    "missed": "#cb79ac",
 }
 _ROW_HEIGHT = 0.34
 _ON_COLOR = "#10181f"  # stays dark on a dark page, for the segments keep their colours

@@ -8,7 +8,8 @@ from typing import TypeAlias
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eval.detect.model import AnyRow, ClassRow, TableRow, conditions, find_row, sort_rows
+from eval.detect.model import AnyRow, ClassRow, Row, TableRow, conditions, find_row, sort_rows
+from eval.report.colors import color_in, series_of
 from eval.report.figures import WIDTH, legend, name_bars, ruled, short
 from eval.report.tables import (
     format_count,
@@ -18,35 +19,27 @@ from eval.report.tables import (
     typographic,
 )
 from eval.rows.run import RowInput
-from rainmer.figures import INK, color_of, marker_of, styled
+from rainmer.figures import COLORS, INK, marker_of, styled
 
 __all__ = [
-    "INPUT_COLORS",
     "class_changes",
+    "color_of_row",
     "count_shown",
-    "derainer_colors",
+    "derainer_series",
     "gain_scatter",
+    "key_of_row",
     "score_bars",
 ]
 
 _FADED = 0.45
-INPUT_COLORS: dict[RowInput, str] = {
-    "rainy": "#7489a6",
-    "derained": "#16a085",
-    "clean": "#d3a027",
-    "derained_clean": "#9477c9",
-}
-"""Colour of each input."""
-
-_LOSS = "#d9603b"
 _ROW_HEIGHT = 0.3
 _CLASSES = 12
 
 _Measure: TypeAlias = Callable[[TableRow], float | None]
 
 
-def derainer_colors(rows: Sequence[AnyRow]) -> dict[str, str]:
-    """Return the colour of each derainer, the same in all figures.
+def derainer_series(rows: Sequence[AnyRow]) -> dict[str, str]:
+    """Return the name of each derainer's colour, the same in all figures and tables.
 
     Controls come behind what they are compared with, and what has no frames of its own comes last.
     """
@@ -55,8 +48,25 @@ def derainer_colors(rows: Sequence[AnyRow]) -> dict[str, str]:
         derained,
         key=lambda row: (row.derainer.startswith(("union-", "network-")), row.is_control),
     )
-    names = dict.fromkeys(row.derainer for row in ordered)
-    return {name: color_of(index) for index, name in enumerate(names)}
+    return series_of(row.derainer for row in ordered)
+
+
+def series_of_row(row: Row, series: Mapping[str, str]) -> str:
+    """Return the name of a row's colour: that of its derainer, or of its input."""
+    return series.get(row.derainer, row.input)
+
+
+def color_of_row(row: Row, series: Mapping[str, str]) -> str:
+    """Return the colour of a row."""
+    return color_in(series_of_row(row, series))
+
+
+def key_of_row(row: Row, series: Mapping[str, str]) -> str:
+    """Return what the square before a row's name in tables looks like; see `Line.key`."""
+    words = [series_of_row(row, series)]
+    words += ["control"] if row.is_control else []
+    words += ["on-clean"] if row.input == "derained_clean" else []
+    return " ".join(words)
 
 
 @styled
@@ -76,10 +86,11 @@ def score_bars(rows: Sequence[TableRow], titles: Mapping[str, str] | None = None
     height = sum(_ROW_HEIGHT * len(block) + 0.3 for block in blocks) + 0.5
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     grid = figure.add_gridspec(len(blocks), 1, height_ratios=[len(block) + 0.6 for block in blocks])
+    series = derainer_series(rows)
     limit = 1.22 * max(_reach(row, block) for block in blocks for row in block) or 1.0
     for index, block in enumerate(blocks):
         axes = figure.add_subplot(grid[index])
-        _draw_block(axes, block)
+        _draw_block(axes, block, series)
         axes.set_xlim(0, min(limit, 118))
         if len(blocks) > 1:
             name = block[0].condition
@@ -115,12 +126,19 @@ def _reach(row: TableRow, block: Sequence[TableRow]) -> float:
     return max(100 * value, base, *(_whisker(row, block) or (0.0,)))
 
 
-def _draw_block(axes: Axes, block: Sequence[TableRow]) -> None:
-    """Draw the bars of one condition, from top to bottom."""
+def _draw_block(axes: Axes, block: Sequence[TableRow], series: Mapping[str, str]) -> None:
+    """Draw the bars of one condition, from top to bottom: faint of controls, hatched on clean."""
     for position, row in enumerate(block):
         value = number(row.mean_ap)
-        alpha = _FADED if row.is_control else 1.0
-        axes.barh(position, 100 * (value or 0.0), 0.62, color=INPUT_COLORS[row.input], alpha=alpha)
+        color, on_clean = color_of_row(row, series), row.input == "derained_clean"
+        axes.barh(
+            position,
+            100 * (value or 0.0),
+            0.62,
+            facecolor="none" if on_clean else (color, _FADED if row.is_control else 1.0),
+            edgecolor=color,
+            hatch="//////" if on_clean else None,
+        )
         whisker = _whisker(row, block)
         if whisker:
             axes.plot(whisker, (position, position), color=INK, linewidth=1.3, marker="|")
@@ -162,7 +180,7 @@ def _draw_references(axes: Axes, block: Sequence[TableRow]) -> None:
 
 
 @styled
-def class_changes(classes: Sequence[ClassRow]) -> Figure | None:
+def class_changes(classes: Sequence[ClassRow], color: str = COLORS[0]) -> Figure | None:
     """Draw what deraining changes per class: the largest gains and losses of AP, sorted.
 
     Classes with few boxes are faint: their AP moves by chance. Thin lines are the 95 % intervals of
@@ -170,6 +188,7 @@ def class_changes(classes: Sequence[ClassRow]) -> Figure | None:
 
     Args:
         classes: Per-class rows of one condition and one derainer, with `input` derained.
+        color: The derainer's.
 
     Returns:
         The figure, or None when no class has a change.
@@ -180,7 +199,7 @@ def class_changes(classes: Sequence[ClassRow]) -> Figure | None:
     figure = Figure(figsize=(WIDTH, 0.24 * len(shown) + 0.75), layout="constrained")
     axes = figure.add_subplot()
     for position, row in enumerate(shown):
-        _draw_change(axes, position, row)
+        _draw_change(axes, position, row, color)
     _frame_changes(axes, shown)
     return figure
 
@@ -212,9 +231,8 @@ def _ends(row: ClassRow) -> tuple[float, float]:
     return min(*ends, _change(row)), max(*ends, _change(row))
 
 
-def _draw_change(axes: Axes, position: int, row: ClassRow) -> None:
+def _draw_change(axes: Axes, position: int, row: ClassRow, color: str) -> None:
     change = _change(row)
-    color = INPUT_COLORS["derained"] if change >= 0 else _LOSS
     axes.barh(position, change, 0.66, color=color, alpha=_FADED if row.is_rare else 1.0)
     low, high = number(row.change.low), number(row.change.high)
     if low is not None and high is not None:
@@ -259,17 +277,17 @@ def gain_scatter(rows: Sequence[TableRow]) -> Figure | None:
     if not panels:
         return None
     shown = {row.derainer for _, points in panels for row, _ in points}
-    names = [name for name in derainer_colors(rows) if name in shown]
+    series = {name: own for name, own in derainer_series(rows).items() if name in shown}
     places = list(dict.fromkeys(row.condition for _, ps in panels for row, _ in ps))
     figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     for index, (title, points) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), index + 1)
         for row, gain in points:
-            color = color_of(names.index(row.derainer))
+            color = color_of_row(row, series)
             marker = marker_of(places.index(row.condition))
             _draw_point(axes, row, gain, color, marker)
         _frame_scatter(axes, title, labelled=index == 0)
-    figure.legend(handles=legend(names, places), loc="outside right upper")
+    figure.legend(handles=legend(series, places), loc="outside right upper")
     return figure
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from eval.detect.matrix import Matrix, MatrixCell, cell_change
 from eval.detect.model import condition_title
+from eval.report.colors import series_of
 from eval.report.facts import RunFacts
 from eval.report.figures import WIDTH, legend, name_bars, short, to_svg
 from eval.report.page import render_page
@@ -103,7 +104,7 @@ def _tiles(matrix: Matrix) -> list[Tile]:
         if number(cell.change.value) is not None:
             interval = format_interval(cell.change.low, cell.change.high)
             about += f", {format_points(cell.change.value)} points {interval}".rstrip()
-        kind = "derained" if cell.derainer else "rainy"
+        kind = series_of(matrix.detectors)[cell.detector]
         tiles.append(Tile(f"{format_percent(cell.mean_ap)} %", about, kind))
     return tiles
 
@@ -167,7 +168,7 @@ def _bars(matrix: Matrix) -> Figure:
                 short(condition_title(condition, matrix.part)), loc="left", fontweight="bold"
             )
     axes.set_xlabel("mAP (%)")
-    figure.legend(handles=legend(detectors, ()), loc="outside right upper")
+    figure.legend(handles=legend(series_of(detectors), ()), loc="outside right upper")
     return figure
 
 

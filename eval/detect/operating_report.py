@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from eval.detect.figures import INPUT_COLORS, derainer_colors
+from eval.detect.figures import color_of_row, derainer_series, key_of_row
 from eval.detect.model import conditions, find_row, sort_rows
 from eval.detect.operating import OperatingRow
 from eval.report.figures import WIDTH, short, to_svg
@@ -78,12 +78,12 @@ def operating_section(
     if not rows:
         return None
     rows = sort_rows(rows)
-    groups, changes = [], []
+    groups, changes, series = [], [], derainer_series(rows)
     for condition in conditions(rows):
         members = [row for row in rows if row.condition == condition]
         groups.append(Group(_lines(members, is_small(condition)), titles[condition]))
         lines = [
-            Line([row.label], _change_cells(row, is_small(condition)), key=_key(row))
+            Line([row.label], _change_cells(row, is_small(condition)), key=key_of_row(row, series))
             for row in members
             if row.points.change_f1.value is not None
         ]
@@ -128,6 +128,7 @@ def _table(groups: Sequence[Group], conf: float) -> Table:
 
 
 def _lines(rows: Sequence[OperatingRow], small: bool) -> list[Line]:
+    series = derainer_series(rows)
     return [
         Line(
             [row.label],
@@ -137,14 +138,10 @@ def _lines(rows: Sequence[OperatingRow], small: bool) -> list[Line]:
                 *_point_cells(row, row.points.best, row.points.change_best_f1, small),
             ],
             {"control": None} if row.is_control and row.input == "derained" else {},
-            key=_key(row),
+            key=key_of_row(row, series),
         )
         for row in rows
     ]
-
-
-def _key(row: OperatingRow) -> str:
-    return f"{row.input} control" if row.is_control else row.input
 
 
 def _point_cells(row: OperatingRow, point: Point | None, change: Score, small: bool) -> list[Cell]:
@@ -244,7 +241,7 @@ def _f1_words(before: Point, after: Point, effect: Effect) -> str:
 
 def operating_charts(rows: Sequence[OperatingRow], titles: Mapping[str, str]) -> list[Chart]:
     """Draw each condition's curves: precision against recall, and F1 against confidence."""
-    colors = derainer_colors(rows)
+    series = derainer_series(rows)
     charts: list[Chart] = []
     for condition in conditions(rows):
         shown = [
@@ -253,25 +250,25 @@ def operating_charts(rows: Sequence[OperatingRow], titles: Mapping[str, str]) ->
         if not any(row.points.curve.objects for row in shown):
             continue
         alt = f"Precision against recall, and F1 against confidence: {titles[condition]}"
-        svg = to_svg(operating_curves(shown, colors), f"operating-{len(charts)}", alt)
+        svg = to_svg(operating_curves(shown, series), f"operating-{len(charts)}", alt)
         conf = format_conf(shown[0].points.at.conf)
         charts.append(Chart(svg, _CAPTION.format(conf=conf), titles[condition]))
     return charts
 
 
 @styled
-def operating_curves(rows: Sequence[OperatingRow], colors: Mapping[str, str]) -> Figure:
+def operating_curves(rows: Sequence[OperatingRow], series: Mapping[str, str]) -> Figure:
     """Draw precision against recall, and F1 against confidence: a line for each row.
 
     Args:
         rows: Rows of one condition, at least one of them with objects.
-        colors: Colour of each derainer.
+        series: Colour of each derainer, from `derainer_series`.
     """
     figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
     left, right = figure.subplots(1, 2)
     entries = []
     for row in rows:
-        color = colors.get(row.derainer, INPUT_COLORS[row.input])
+        color = color_of_row(row, series)
         style = (0, (4, 2)) if row.is_control else "solid"
         curve = row.points.curve
         left.plot(100 * curve.recall, 100 * curve.precision, color=color, ls=style, lw=1.7)

@@ -310,13 +310,14 @@ def _tiles(
     if not verdicts:
         return []
     name, condition = verdicts[0].derainer, verdicts[0].condition
+    own = plots.derainer_series(rows)[name]
     tiles = []
     if rainy := find_row(rows, condition, "rainy"):
         tiles.append(Tile(_percent(rainy.mean_ap), "mAP on rainy images", "rainy"))
     derained = find_row(rows, condition, "derained", name)
     if derained:
         about = f"mAP derained: {format_change(derained.change)}"
-        tiles.append(Tile(_percent(derained.mean_ap), about, "derained"))
+        tiles.append(Tile(_percent(derained.mean_ap), about, own))
     if clean := find_row(rows, condition, "clean"):
         tiles.append(Tile(_percent(clean.mean_ap), "mAP on clean images, the ceiling", "clean"))
     if derained:
@@ -324,7 +325,7 @@ def _tiles(
         tiles.append(Tile(share, "of what the rain took is recovered"))
     if harm := find_row(rows, condition, "derained_clean", name):
         about = f"points on clean images {format_interval(harm.change.low, harm.change.high)}"
-        tiles.append(Tile(format_points(harm.change.value), about, "harm"))
+        tiles.append(Tile(format_points(harm.change.value), about, f"{own} on-clean"))
     if derained:
         tiles.append(cost_tile(rows, derained, timed_on))
     return [tile for tile in tiles if tile.value != UNDEFINED]
@@ -350,10 +351,10 @@ def _score_table(
     rows: Sequence[TableRow], columns: Sequence[Column], titles: Mapping[str, str]
 ) -> Table:
     """Show all rows by condition, in the main columns."""
-    groups = []
+    groups, series = [], plots.derainer_series(rows)
     for name in conditions(rows):
         members = [row for row in rows if row.condition == name]
-        lines = [_score_line(row, columns) for row in members]
+        lines = [_score_line(row, columns, series) for row in members]
         first = members[0]
         facts = f"{format_count(first.images)} images, {format_count(first.boxes)} boxes"
         groups.append(Group(lines, titles[name], facts))
@@ -365,7 +366,7 @@ def _score_table(
     )
 
 
-def _score_line(row: TableRow, columns: Sequence[Column]) -> Line:
+def _score_line(row: TableRow, columns: Sequence[Column], series: Mapping[str, str]) -> Line:
     tags: dict[str, Effect | None] = {}
     if row.is_control and row.input == "derained":
         tags["control"] = None
@@ -375,7 +376,7 @@ def _score_line(row: TableRow, columns: Sequence[Column]) -> Line:
         [row.label],
         [_score_cell(row, column) for column in columns],
         tags,
-        key=f"{row.input} control" if row.is_control else row.input,
+        key=plots.key_of_row(row, series),
         style="best" if is_best else "",
     )
 

@@ -9,6 +9,7 @@ from eval.footage.measures import MEASURES, Measure
 from eval.footage.records import RAINY
 from eval.footage.study import Row, Study
 from eval.footage.verdicts import UNKNOWN, Verdict, headline
+from eval.report.colors import series_of
 from eval.report.facts import RunFacts
 from eval.report.figures import to_svg
 from eval.report.page import render_page
@@ -143,9 +144,10 @@ def _lead(study: Study) -> str:
 def _tiles(study: Study, derainer: str, timed_on: TimedOn | None) -> list[Tile]:
     """Return the large numbers at the top, of one derainer."""
     before, after = study.row(RAINY), study.row(derainer)
+    own = series_of(study.derainers)[derainer]
     tiles = [
         Tile(_level(before, "per_frame"), "detections a frame, rainy", "rainy"),
-        Tile(_level(after, "per_frame"), f"detections a frame, {derainer}", "derained"),
+        Tile(_level(after, "per_frame"), f"detections a frame, {derainer}", own),
     ]
     for key, about in (
         ("steady_per_frame", "more steady detections a frame"),
@@ -182,9 +184,9 @@ def _label(derainer: str) -> str:
     return derainer or "rainy"
 
 
-def _line(derainer: str, cells: Sequence[Cell]) -> Line:
+def _line(study: Study, derainer: str, cells: Sequence[Cell]) -> Line:
     is_control = derainer in CONTROLS
-    key = "derained" if derainer else "rainy"
+    key = series_of(study.derainers).get(derainer, "rainy")
     tags = {"control": None} if is_control else {}
     return Line([_label(derainer)], cells, tags, key=f"{key} control" if is_control else key)
 
@@ -196,6 +198,7 @@ def _number_table(study: Study) -> Table:
         rows = [study.row(name) for name in study.inputs]
         lines = [
             _line(
+                study,
                 row.derainer,
                 [
                     Cell(_level(row, measure.key, measure.digits)),
@@ -205,7 +208,7 @@ def _number_table(study: Study) -> Table:
             for row in rows
         ]
         groups.append(Group(lines, measure.title, measure.help))
-    lines = [_line(name, [Cell(format_count(study.row(name).tracks)), Cell("")])
+    lines = [_line(study, name, [Cell(format_count(study.row(name).tracks)), Cell("")])
              for name in study.inputs]  # fmt: skip
     groups.append(Group(lines, "tracks", "things that were followed through two frames or more"))
     return Table(
@@ -226,6 +229,7 @@ def _shot_table(study: Study) -> Table | None:
         rows = [study.row(name, shot.name) for name in study.derainers]
         lines = [
             _line(
+                study,
                 row.derainer,
                 [
                     Cell(format_count(row.gained)),
@@ -259,7 +263,7 @@ def _union_table(study: Study) -> Table:
         ]
         counts = [row.united, row.kept, row.gained, row.lost]
         cells = [*map(format_count, counts), *map(format_percent, shares)]
-        lines.append(_line(name, list(map(Cell, cells))))
+        lines.append(_line(study, name, list(map(Cell, cells))))
     return Table(
         about="What both versions of the frames show",
         texts=["derainer"],
@@ -308,6 +312,7 @@ def _teacher_table(study: Study) -> Table | None:
         rows = [row for row in study.teaching if row.labelled == labelled]
         lines = [
             _line(
+                study,
                 row.derainer,
                 [
                     Cell(format_percent(row.recall)),
@@ -338,7 +343,7 @@ def _cost_table(study: Study) -> Table:
         row = study.row(name)
         derain, detect = map(format_timing, row.timings)
         cells = [derain if name else "", detect, format_rate(row.timing)]
-        lines.append(_line(name, list(map(Cell, cells))))
+        lines.append(_line(study, name, list(map(Cell, cells))))
     return Table(
         about="Time per frame",
         texts=["input"],

@@ -1,13 +1,13 @@
 """Figures of reports: the elements that they share, and their conversion to SVG for a page.
 
-Figures carry no background, and their ink becomes the page's text colour, so one figure reads well
-on light and on dark. Bars and points are mid-tones for the same reason.
+Figures carry no background, and their ink and colours become those of the page, so one figure reads
+well on light and on dark.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
 from markupsafe import Markup
@@ -16,8 +16,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from eval.report.colors import color_in, on_page
 from eval.report.tables import shorten
-from rainmer.figures import INK, color_of, draw_grid, marker_of, styled
+from rainmer.figures import INK, draw_grid, marker_of, styled
 
 __all__ = ["WIDTH", "legend", "name_bars", "ruled", "short", "to_svg"]
 
@@ -53,11 +54,16 @@ def ruled(axes: Axes) -> None:
     draw_grid(axes)
 
 
-def legend(names: Sequence[str], places: Sequence[str]) -> list[Line2D]:
-    """Return a legend's entries: a colour per name, and a marker per place if there are several."""
+def legend(series: Mapping[str, str], places: Sequence[str]) -> list[Line2D]:
+    """Return a legend's entries: a colour per name, and a marker per place if there are several.
+
+    Args:
+        series: Name to colour, from `eval.report.colors.series_of`.
+        places: What markers stand for.
+    """
     entries = [
-        Line2D([], [], color=color_of(i), marker="o", ls="none", label=short(name))
-        for i, name in enumerate(names)
+        Line2D([], [], color=color_in(own), marker="o", ls="none", label=short(name))
+        for name, own in series.items()
     ]
     if len(places) > 1:
         entries += [
@@ -77,7 +83,7 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
         alt: What the figure shows, for readers who do not see it.
 
     Returns:
-        The element without XML header. Ink is `currentColor`; text has the page's font.
+        The element without XML header. Ink, colours and font are those of the page.
     """
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -113,7 +119,7 @@ def _for_page(key: str, value: str, name: str) -> str:
         return value.replace("#", f"#{name}-", 1) if value.startswith("#") else value
     if key == "style":
         value = "; ".join(map(_with_page_font, value.split("; ")))
-    return value.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
+    return on_page(value.replace("url(#", f"url(#{name}-"))
 
 
 def _with_page_font(declaration: str) -> str:

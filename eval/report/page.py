@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from eval.report.colors import PALETTE
 from eval.report.tables import typographic
 
 __all__ = ["render_page"]
@@ -37,7 +38,7 @@ def render_page(template: str, **values: object) -> str:
     environment.filters["as_text"] = _as_text
     environment.filters["minus"] = _with_minus_signs
     environment.filters["intervals"] = _set_intervals
-    return environment.get_template(template).render(**values)
+    return environment.get_template(template).render(palette=PALETTE, **values)
 
 
 def _as_text(mapping: Mapping[str, object]) -> str:

@@ -38,9 +38,9 @@ __all__ = [
 Outcome: TypeAlias = Literal["found", "missed", "false"]
 
 COLORS: dict[Outcome, tuple[int, int, int]] = {
-    "found": (40, 226, 160),
-    "missed": (255, 196, 0),
-    "false": (255, 64, 72),
+    "found": (46, 230, 166),
+    "missed": (250, 170, 255),
+    "false": (245, 72, 24),
 }
 """RGB of each outcome; they differ in brightness too."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from eval.report.colors import color_in, series_of
 from eval.report.facts import RunFacts
 from eval.report.figures import WIDTH, legend, ruled, to_svg
 from eval.report.page import render_page
@@ -41,7 +42,7 @@ from eval.restore.tables import (
     paper_tables,
     time_note,
 )
-from rainmer.figures import color_of, marker_of, styled
+from rainmer.figures import marker_of, styled
 from rainmer.metrics import Convention
 
 __all__ = ["MOST_POINTS", "Report", "gain_points", "headline", "image_scatter", "render_report"]
@@ -122,7 +123,7 @@ def render_report(report: Report) -> str:
         head=head,
         facts=report.facts,
         metrics=settings.metrics,
-        tables=[(_shown_table(table), table.footnotes) for table in tables],
+        tables=[(_shown_table(table, _series(rows)), table.footnotes) for table in tables],
         gains=[_gain_table(rows, f"Convention {c}", measures_of(c)) for c in settings.conventions],
         others=_gain_table(rows, _OTHERS, settings.metrics) if settings.metrics else None,
         scenes=_scene_table(report.comparison.scenes, settings.main_measures),
@@ -201,6 +202,7 @@ def _tiles(
     if not best:
         return []
     row = best[0]
+    own = _series(rows)[row.derainer]
     rainy = next(other for other in rows if other.set == row.set and not other.derainer)
     change = format_change(row.scores[psnr.key].change, psnr.digits)
     before, after = (
@@ -209,15 +211,20 @@ def _tiles(
     )
     tiles = [
         Tile(before[0], f"dB of the rainy images of {row.set}", "rainy"),
-        Tile(after[0], f"dB with {row.derainer}: {change}", "derained"),
+        Tile(after[0], f"dB with {row.derainer}: {change}", own),
         Tile(before[1], "SSIM of the rainy images", "rainy"),
-        Tile(after[1], "SSIM derained", "derained"),
+        Tile(after[1], "SSIM derained", own),
         Tile(format_ms(row.timing.ms), _time_words(row, timed_on)),
     ]
     return [tile for tile in tiles if tile.value != UNDEFINED]
 
 
-def _shown_table(table: PaperTable) -> Table:
+def _series(rows: Sequence[TableRow]) -> dict[str, str]:
+    """Return the name of each derainer's colour."""
+    return series_of(row.derainer for row in rows if row.derainer)
+
+
+def _shown_table(table: PaperTable, series: Mapping[str, str]) -> Table:
     """Show a table as papers print it, with a rule above each group of rows."""
     lines: list[Line] = []
     kind = "rainy"
@@ -227,7 +234,7 @@ def _shown_table(table: PaperTable) -> Table:
                 [line.name],
                 list(map(_paper_cell, line.cells)),
                 {"published": None} if line.kind == "published" else {},
-                key=line.kind,
+                key=line.kind if line.kind == "published" else series.get(line.name, line.kind),
                 style="rule" if line.kind != kind else "",
             )
         )
@@ -252,8 +259,9 @@ def _gain_table(rows: Sequence[TableRow], title: str, measures: Sequence[Measure
     """Show the scores of each set, and their changes with intervals."""
     with_scenes = any(row.scenes is not None for row in rows)
     groups: dict[str, list[Line]] = {}
+    series = _series(rows)
     for row in rows:
-        line = _gain_line(row, measures, with_scenes=with_scenes)
+        line = _gain_line(row, measures, series, with_scenes=with_scenes)
         groups.setdefault(row.set, []).append(line)
     titles = [text for m in measures for text in (m.heading, f"Δ {m.title} [95 %]")]
     return Table(
@@ -264,7 +272,9 @@ def _gain_table(rows: Sequence[TableRow], title: str, measures: Sequence[Measure
     )
 
 
-def _gain_line(row: TableRow, measures: Sequence[Measure], *, with_scenes: bool) -> Line:
+def _gain_line(
+    row: TableRow, measures: Sequence[Measure], series: Mapping[str, str], *, with_scenes: bool
+) -> Line:
     cells = []
     tags: dict[str, Effect | None] = {}
     is_control = row.derainer in CONTROLS
@@ -281,7 +291,7 @@ def _gain_line(row: TableRow, measures: Sequence[Measure], *, with_scenes: bool)
     if with_scenes:
         cells.append(Cell(format_count(row.scenes)))
     cells.append(Cell(format_timing(row.timing)))
-    key = f"{row.input} control" if is_control else row.input
+    key = series.get(row.derainer, RAINY) + (" control" if is_control else "")
     return Line([row.derainer or RAINY], cells, tags, key=key)
 
 
@@ -345,21 +355,22 @@ def image_scatter(rows: Sequence[RowResult], key: str) -> Figure | None:
         The figure, with a colour for each method and a marker for each set; None without points.
     """
     rainy = {row.image_set.label: row for row in rows if row.method is None}
-    series = [
+    shown = [
         (row.name, row.image_set.label, points)
         for row in rows
         if row.method is not None and (points := gain_points(rainy[row.image_set.label], row, key))
     ]
-    if not series:
+    if not shown:
         return None
-    names = list(dict.fromkeys(name for name, _, _ in series))
-    sets = list(dict.fromkeys(label for _, label, _ in series))
+    names = dict.fromkeys(name for name, _, _ in shown)
+    sets = list(dict.fromkeys(label for _, label, _ in shown))
+    colors = series_of(row.name for row in rows if row.method is not None)
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for name, label, points in series:
+    for name, label, points in shown:
         axes.plot(
             *zip(*points, strict=True),
-            color=color_of(names.index(name)),
+            color=color_in(colors[name]),
             marker=marker_of(sets.index(label)),
             markersize=4.5,
             linestyle="none",
@@ -371,5 +382,7 @@ def image_scatter(rows: Sequence[RowResult], key: str) -> Figure | None:
     left, right = axes.get_xlim()
     ruled(axes)
     axes.set_xlim(left, right)  # `ruled` widened it to 0 dB, where no image is
-    figure.legend(handles=legend(names, sets), loc="outside right upper")
+    figure.legend(
+        handles=legend({name: colors[name] for name in names}, sets), loc="outside right upper"
+    )
     return figure
