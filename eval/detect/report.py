@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 from eval.detect import figures as plots
@@ -44,7 +45,7 @@ from eval.detect.verdicts import (
     rain_sentence,
 )
 from eval.report.facts import RunFacts
-from eval.report.figures import to_svg
+from eval.report.figures import draw_chart
 from eval.report.page import render_page
 from eval.report.parts import (
     Banner,
@@ -423,17 +424,14 @@ def _bars(rows: Sequence[TableRow], titles: Mapping[str, str]) -> Chart | None:
     """Draw the mAP of every row; None without rows."""
     if not rows:
         return None
-    svg = to_svg(plots.score_bars(rows, titles), "bars", "Bars of mAP for every row of the table")
-    return Chart(svg, _BARS_CAPTION)
+    alt = "Bars of mAP for every row of the table"
+    return draw_chart(partial(plots.score_bars, rows, titles), "bars", alt, _BARS_CAPTION)
 
 
 def _scatter(rows: Sequence[TableRow]) -> Chart | None:
     """Draw gains of PSNR and SSIM against gains of mAP; None without such gains."""
-    figure = plots.gain_scatter(rows)
-    if figure is None:
-        return None
     alt = "Gain of PSNR and SSIM against gain of mAP, one point per derainer and condition"
-    return Chart(to_svg(figure, "scatter", alt), _SCATTER_CAPTION)
+    return draw_chart(partial(plots.gain_scatter, rows), "scatter", alt, _SCATTER_CAPTION)
 
 
 def _strip_groups(strips: Sequence[Strip]) -> list[StripGroup]:

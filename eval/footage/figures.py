@@ -80,10 +80,10 @@ def timeline_of(study: Study, points: int = _POINTS) -> Timeline:
 
 
 @styled
-def timeline_figure(timeline: Timeline, *, stills: bool) -> Figure:
+def timeline_figure(timeline: Timeline, width: float = WIDTH, *, stills: bool) -> Figure:
     """Draw detections, gains and losses, and the values of the meter, above each other."""
     heights = [2.0, 1.3, *[1.0] * len(timeline.meter)]
-    figure = Figure(figsize=(WIDTH, sum(heights) + 0.5), layout="constrained")
+    figure = Figure(figsize=(width, sum(heights) + 0.5), layout="constrained")
     axes = figure.subplots(
         len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
     )[:, 0]
@@ -93,7 +93,8 @@ def timeline_figure(timeline: Timeline, *, stills: bool) -> Figure:
         axes[0].plot(timeline.times_s, values, color=color, linewidth=1.3, label=label)
     axes[0].set_ylabel("detections a frame")
     axes[0].set_ylim(bottom=0)
-    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(timeline.detections))
+    columns = len(timeline.detections) if width >= WIDTH else 2
+    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
     _draw_changes(axes[1], timeline)
     for own, (name, values) in zip(axes[2:], timeline.meter.items(), strict=True):
         own.plot(timeline.times_s, values, color=color_in("rainy"), linewidth=1.2)

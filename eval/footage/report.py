@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from eval.footage.figures import timeline_figure, timeline_of
 from eval.footage.measures import MEASURES, Measure
@@ -11,7 +12,7 @@ from eval.footage.study import Row, Study
 from eval.footage.verdicts import UNKNOWN, Verdict, headline
 from eval.report.colors import series_of
 from eval.report.facts import RunFacts
-from eval.report.figures import to_svg
+from eval.report.figures import draw_chart
 from eval.report.page import render_page
 from eval.report.parts import Banner, Cell, Chart, Group, Head, Line, Table, Tile, effect_of
 from eval.report.strips import COLORS, Strip, StripGroup
@@ -85,13 +86,13 @@ def render_footage(
     )
 
 
-def _timeline_chart(study: Study) -> Chart:
+def _timeline_chart(study: Study) -> Chart | None:
     timeline = timeline_of(study)
-    figure = timeline_figure(timeline, stills=study.rules.stills)
+    draw = partial(timeline_figure, timeline, stills=study.rules.stills)
     caption = _TIMELINE_CAPTION.format(
         derainer=timeline.derainer, meter=_METER_CAPTION if timeline.meter else ""
     )
-    return Chart(to_svg(figure, "timeline", "Detections over time"), caption)
+    return draw_chart(draw, "timeline", "Detections over time", caption)
 
 
 def _head(

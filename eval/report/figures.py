@@ -7,25 +7,38 @@ well on light and on dark.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from xml.etree import ElementTree
 
 from markupsafe import Markup
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from eval.report.colors import color_in, on_page
+from eval.report.parts import Chart
 from eval.report.tables import shorten
 from rainmer.figures import INK, draw_grid, marker_of, styled
 
-__all__ = ["WIDTH", "legend", "name_bars", "ruled", "short", "to_svg"]
+__all__ = [
+    "NARROW",
+    "WIDTH",
+    "beside",
+    "draw_chart",
+    "legend",
+    "name_bars",
+    "ruled",
+    "short",
+    "spread_legend",
+    "to_svg",
+]
 
-WIDTH = 9.2
-"""Width of a figure in inches."""
+WIDTH, NARROW = 9.2, 4.1
+"""Widths of a figure in inches, on a page and on that of a phone."""
 
-_LONGEST_NAME = 34
+_LONGEST_NAME, _LONGEST_NARROW = 34, 20
 _PAGE_FONT = "var(--font)"
 _UNPRINTABLE = dict.fromkeys(
     [*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF], "\N{REPLACEMENT CHARACTER}"
@@ -33,9 +46,42 @@ _UNPRINTABLE = dict.fromkeys(
 """Characters that names may hold, but XML may not."""
 
 
-def short(name: str) -> str:
-    """Cut a long name to what fits beside an axis, on one line."""
-    return shorten(" ".join(name.split()), _LONGEST_NAME)
+def draw_chart(
+    draw: Callable[[float], Figure | None], name: str, alt: str, caption: str, title: str = ""
+) -> Chart | None:
+    """Draw a figure twice, for a page and for that of a phone; None if there is none.
+
+    Args:
+        draw: Draws it at a width in inches.
+        name: See `to_svg`.
+        alt: See `to_svg`.
+        caption: See `eval.report.parts.Chart`.
+        title: See `eval.report.parts.Chart`.
+    """
+    figures = draw(WIDTH), draw(NARROW)
+    if figures[0] is None or figures[1] is None:
+        return None
+    wide, narrow = to_svg(figures[0], name, alt), to_svg(figures[1], f"{name}-narrow", alt)
+    return Chart(wide, caption, title, narrow)
+
+
+def beside(figure: Figure, count: int, width: float) -> list[Axes]:
+    """Add axes beside each other, or below each other in a narrow figure."""
+    shape = (1, count) if width >= WIDTH else (count, 1)
+    return list(figure.subplots(*shape, squeeze=False).ravel())
+
+
+def spread_legend(
+    figure: Figure, entries: Sequence[Artist], width: float, columns: int, place: str = "upper"
+) -> None:
+    """Add a legend above (or below, by `place`) everything, in fewer columns if it is narrow."""
+    columns = columns if width >= WIDTH else max(1, columns // 2)
+    figure.legend(handles=list(entries), loc=f"outside {place} center", ncols=columns)
+
+
+def short(name: str, width: float = WIDTH) -> str:
+    """Cut a long name to what fits beside an axis of a figure, on one line."""
+    return shorten(" ".join(name.split()), _LONGEST_NAME if width >= WIDTH else _LONGEST_NARROW)
 
 
 def name_bars(axes: Axes, names: Sequence[str]) -> None:

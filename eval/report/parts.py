@@ -115,11 +115,13 @@ class Chart:
         svg: From `eval.report.figures.to_svg`.
         caption: What it shows.
         title: Heading above it, where a page has several of a kind.
+        narrow: The same for the page of a phone; empty: the page scrolls `svg` in its box.
     """
 
     svg: Markup
     caption: str
     title: str = ""
+    narrow: Markup = field(default_factory=Markup)
 
 
 @dataclass(frozen=True)

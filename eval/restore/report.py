@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from eval.report.colors import color_in, series_of
 from eval.report.facts import RunFacts
-from eval.report.figures import WIDTH, legend, ruled, to_svg
+from eval.report.figures import WIDTH, draw_chart, legend, ruled, spread_legend
 from eval.report.page import render_page
 from eval.report.parts import (
     Cell,
@@ -321,11 +322,9 @@ def _scene_table(scenes: Sequence[SceneRow], measures: Sequence[Measure]) -> Tab
 
 
 def _scatter(rows: Sequence[RowResult], convention: Convention) -> Chart | None:
-    figure = image_scatter(rows, key_of("psnr", convention))
-    if figure is None:
-        return None
     alt = "Gain of PSNR of each image against the PSNR of the rainy image"
-    return Chart(to_svg(figure, "scatter", alt), _SCATTER_CAPTION)
+    draw = partial(image_scatter, rows, key_of("psnr", convention))
+    return draw_chart(draw, "scatter", alt, _SCATTER_CAPTION)
 
 
 def gain_points(rainy: RowResult, row: RowResult, key: str) -> list[tuple[float, float]]:
@@ -344,12 +343,13 @@ def gain_points(rainy: RowResult, row: RowResult, key: str) -> list[tuple[float,
 
 
 @styled
-def image_scatter(rows: Sequence[RowResult], key: str) -> Figure | None:
+def image_scatter(rows: Sequence[RowResult], key: str, width: float = WIDTH) -> Figure | None:
     """Draw the PSNR gain of each image against its PSNR in the rain.
 
     Args:
         rows: Rows of a comparison by set, rainy images first.
         key: Name of the PSNR measure.
+        width: Of the figure in inches.
 
     Returns:
         The figure, with a colour for each method and a marker for each set; None without points.
@@ -365,7 +365,7 @@ def image_scatter(rows: Sequence[RowResult], key: str) -> Figure | None:
     names = dict.fromkeys(name for name, _, _ in shown)
     sets = list(dict.fromkeys(label for _, label, _ in shown))
     colors = series_of(row.name for row in rows if row.method is not None)
-    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    figure = Figure(figsize=(width, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for name, label, points in shown:
         axes.plot(
@@ -382,7 +382,9 @@ def image_scatter(rows: Sequence[RowResult], key: str) -> Figure | None:
     left, right = axes.get_xlim()
     ruled(axes)
     axes.set_xlim(left, right)  # `ruled` widened it to 0 dB, where no image is
-    figure.legend(
-        handles=legend({name: colors[name] for name in names}, sets), loc="outside right upper"
-    )
+    handles = legend({name: colors[name] for name in names}, sets)
+    if width < WIDTH:
+        spread_legend(figure, handles, width, 4)
+    else:
+        figure.legend(handles=handles, loc="outside right upper")
     return figure

@@ -285,7 +285,9 @@ def test_ids_are_unique_and_references_resolve():
     assert len(ids) == len(set(ids))
     referred = re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text)
     assert {one or other for one, other in referred} <= set(ids)
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 6, "each chart once for a page and once for a phone"
+    widths = [float(width) for width in re.findall(r'viewBox="0 0 ([\d.]+)', text)]
+    assert sorted(width < 300 for width in widths) == [False] * 3 + [True] * 3
 
 
 def test_page_is_accessible(whole):

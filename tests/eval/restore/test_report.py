@@ -185,4 +185,4 @@ def test_scenes_are_on_the_page(tmp_path):
     text = render_report(report)
     check_self_contained(text)
     assert "gtrain: b" in Page(text).text
-    assert text.count("<svg") == 1
+    assert text.count("<svg") == 2
