@@ -59,7 +59,7 @@ from eval.report.parts import (
     Tile,
     flat_table,
 )
-from eval.report.strips import COLORS, Strip, StripGroup
+from eval.report.strips import Strip, StripGroup
 from eval.report.tables import (
     UNDEFINED,
     format_count,
@@ -177,7 +177,7 @@ class Report:
 
 
 def render_report(report: Report) -> str:
-    """Render a report as one self-contained HTML page: no other file, no network, no script.
+    """Render a report as one self-contained HTML page: no other file, no network.
 
     Args:
         report: What to show. Names may hold any characters; they are escaped.
@@ -233,7 +233,6 @@ def render_report(report: Report) -> str:
         costs=costs,
         strips=strips,
         tallies=report.tallies,
-        colors=COLORS,
         facts=report.facts,
     )
 

@@ -15,7 +15,7 @@ from eval.report.facts import RunFacts
 from eval.report.figures import draw_chart
 from eval.report.page import render_page
 from eval.report.parts import Banner, Cell, Chart, Group, Head, Line, Table, Tile, effect_of
-from eval.report.strips import COLORS, Strip, StripGroup
+from eval.report.strips import Strip, StripGroup
 from eval.report.tables import (
     CONTROLS,
     UNDEFINED,
@@ -48,7 +48,7 @@ def render_footage(
     strips: Sequence[Strip],
     files: dict[str, str],
 ) -> str:
-    """Render the report as one self-contained HTML page: no other file, no network, no script.
+    """Render the report as one self-contained HTML page: no other file, no network.
 
     Args:
         study: The numbers of the run.
@@ -77,7 +77,6 @@ def render_footage(
         conf=f"{study.rules.conf:g}",
         teaching=_teacher_table(study),
         strips=pictures,
-        colors=COLORS,
         costs=_cost_table(study),
         cost_sentence=_cost_sentence(study, facts.timed_on),
         files=files,

@@ -84,7 +84,7 @@ class Report:
 
 
 def render_report(report: Report) -> str:
-    """Render a report as one self-contained HTML page: no other file, no network, no script.
+    """Render a report as one self-contained HTML page: no other file, no network.
 
     Args:
         report: What to show. Names may hold any characters; they are escaped.

@@ -42,6 +42,7 @@ def test_a_run_leaves_every_file_and_prints_a_table(tmp_path, detector, capsys):
     assert "report.html" in printed
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["schema"] == 1
+    assert (out / "report.html").stat().st_size < 5_000_000
     assert {"environment", "config", "rows", "elapsed_s", "notes"} <= metrics.keys()
     wanted = {
         "set", "condition", "input", "derainer", "mAP", "mAP50", "AR", "delta_mAP", "ci_low",

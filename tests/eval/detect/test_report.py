@@ -323,6 +323,17 @@ def test_gains_come_before_losses(whole):
 HOSTILE = '<script>alert("x")</script>&$a_b$'
 
 
+def test_boxes_lie_on_layers_that_can_be_switched_off(whole):
+    page = Page(whole)
+    layers = {attrs["id"] for attrs in page.all("input") if attrs["type"] == "checkbox"}
+    assert layers == {"show-found", "show-missed", "show-false"}
+    assert {attrs["for"] for attrs in page.all("label")} == layers
+    boxes = [attrs for attrs in page.all("i") if attrs["class"].startswith("box")]
+    assert {box["class"] for box in boxes} == {"box found", "box missed"}
+    assert boxes[0]["style"].startswith("left:6.25%;top:8.33%;width:43.75%")
+    assert page.all("img")[0]["width"] == "80", "in full resolution"
+
+
 def test_hostile_names_are_escaped():
     frame = np.zeros((20, 20, 3), np.uint8)
     strip = Strip(HOSTILE, HOSTILE, HOSTILE, 1, [Panel(HOSTILE, frame)], unit=HOSTILE)
@@ -343,7 +354,7 @@ def test_hostile_names_are_escaped():
     )
     text = render_report(report)
     page = Page(text)
-    assert "<script" not in text
+    assert text.count("<script") == 1
     assert page.text.count(HOSTILE) >= 10
 
 
