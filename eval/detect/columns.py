@@ -172,8 +172,12 @@ COLUMNS: tuple[Column, ...] = (
         10,
     ),
     number_column(
+        "share_derained", "derained", format_share, lambda row: row.share_derained,
+        rank=1, about="share of the images that the gate derained; all others passed as they are",
+    ),
+    number_column(
         "ms_derain", "ms derain", format_ms, lambda row: row.ms_derain,
-        rank=3, about="derainer's time per image",
+        rank=3, about="derainer's time per image, of a gate over all images with its meter",
     ),
     number_column(
         "ms_detect", "ms detect", format_ms, lambda row: row.ms_detect,

@@ -101,7 +101,9 @@ class TableRow(Row):
             infinite. `_official`: by the convention of the paper's code.
         tp, fp, fn: Detections found and false and objects missed, at a fixed confidence.
         precision, recall: Of these counts, 0..1.
-        ms_derain, ms_detect, ms_per_image: Time per image, the last of both together.
+        share_derained: Share of the images that the derainer's gate derained; None without a gate.
+        ms_derain, ms_detect, ms_per_image: Time per image, the last of both together; with a gate
+            over all images, the meter included.
         images, boxes: Numbers of images and of objects.
     """
 
@@ -134,6 +136,7 @@ class TableRow(Row):
     fn: int | None = None
     precision: float | None = None
     recall: float | None = None
+    share_derained: float | None = None
     ms_derain: float | None = None
     ms_detect: float | None = None
     ms_per_image: float | None = None
@@ -190,6 +193,7 @@ class TableRow(Row):
             "fn": self.fn,
             "precision": self.precision,
             "recall": self.recall,
+            "share_derained": self.share_derained,
             "ms_derain": self.ms_derain,
             "ms_detect": self.ms_detect,
             "ms_per_image": self.ms_per_image,

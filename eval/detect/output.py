@@ -96,4 +96,5 @@ def _image_rows(comparison: Comparison) -> Iterable[dict[str, object]]:
                 **result.scores,
                 "ms_derain": result.derain_ms,
                 "ms_detect": result.detect_ms,
+                "derained": None if result.derained is None else int(result.derained),
             }

@@ -42,6 +42,7 @@ from eval.detect.verdicts import (
     judge,
     rain_sentence,
 )
+from eval.detect.where_report import WhereSection
 from eval.report.facts import RunFacts
 from eval.report.figures import to_svg
 from eval.report.page import render_page
@@ -77,7 +78,7 @@ __all__ = ["Report", "render_report"]
 
 _MAIN_COLUMNS = frozenset({
     "mAP", "delta_mAP", "delta_frame", "recovered", "mAP50", "mAP75", "mAP_small", "AR", "psnr",
-    "ssim",
+    "ssim", "share_derained",
 })  # fmt: skip
 _RESTORATION = (
     number_column("psnr", "PSNR", format_db, lambda row: row.psnr),
@@ -150,6 +151,7 @@ class Report:
             are then agreement with it, not accuracy.
         breakdown: The section on errors by kind; None leaves it out.
         operating: Operating points of the rows.
+        where: The section on when to derain; None leaves it out.
         total: Images of the set; 0: as many as were measured.
     """
 
@@ -164,6 +166,7 @@ class Report:
     pseudo_labels: bool = False
     breakdown: BreakdownSection | None = None
     operating: Sequence[OperatingRow] = ()
+    where: WhereSection | None = None
     total: int = 0
 
     @property
@@ -212,6 +215,7 @@ def render_report(report: Report) -> str:
         "verdicts": ("Findings", verdicts),
         "scores": ("Scores", True),
         "operating": ("Operating point", operating),
+        "where": ("Where it helps", report.where),
         "classes": ("Classes", charts or classes),
         "errors": ("Errors", report.breakdown),
         "restoration": ("Restoration", scatter or restoration),
@@ -229,6 +233,7 @@ def render_report(report: Report) -> str:
         verdicts=_group_verdicts(verdicts),
         titles=report.titles,
         operating=operating,
+        where=report.where,
         **_LIMITS,
         scores=_score_table(rows, columns, report.titles),
         columns=columns,
@@ -312,6 +317,7 @@ def _operating_words(
     for name in conditions(rows):
         loss = "" if name == main or name in small else f1_falls(rows, name, best)
         more += [f"On {name}, {loss}."] if loss else []
+    more += [report.where.advice] if report.where else []
     return f1_falls(rows, main, best), " ".join(filter(None, more))
 
 

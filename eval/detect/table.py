@@ -118,6 +118,7 @@ def _condition_rows(
             fn=counts.fn,
             precision=counts.precision,
             recall=counts.recall,
+            share_derained=_share_derained(row, image_ids),
             ms_derain=times.derain,
             ms_detect=times.detect,
             ms_per_image=times.both,
@@ -159,6 +160,12 @@ def _recovered(spec: RowSpec, maps: Mapping[RowSpec, float | None]) -> float | N
 def _mean_score(row: RowResult, name: str, image_ids: Iterable[int]) -> float | None:
     """Return the mean of a restoration score over images; infinite for equal images."""
     return _mean([s[name] for i in image_ids if name in (s := row.images[i].scores)])
+
+
+def _share_derained(row: RowResult, image_ids: Iterable[int]) -> float | None:
+    """Return the share of the images that a gate derained; None without a gate."""
+    chosen = [row.images[i].derained for i in image_ids]
+    return _mean([float(derained) for derained in chosen if derained is not None])
 
 
 class _Times(NamedTuple):

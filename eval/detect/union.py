@@ -75,5 +75,6 @@ def unite_runs(
             derain_ms=second.derain_ms,
             detect_ms=None if None in times else sum(ms for ms in times if ms is not None),
             error=first.error or second.error,
+            derained=second.derained,
         )
     return united

@@ -84,6 +84,7 @@ class ImageResult:
     `boxes` are (left, top, width, height, score, label); coordinates rounded to 1/1000 pixel and
     scores to 5 decimals, as ultralytics writes them, so that the numbers follow from the files.
     `scores` lacks what cannot be measured, such as the SSIM of an image smaller than its window.
+    `derained` says whether the derainer's gate derained it; None: there is no gate.
     An image that could not be read has `error`.
     """
 
@@ -93,6 +94,7 @@ class ImageResult:
     detect_ms: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    derained: bool | None = None
 
 
 def run_row(
@@ -211,6 +213,7 @@ def _run_batch(
             derain_ms=derained.elapsed_ms,
             detect_ms=elapsed_ms / len(usable),
             scores=score,
+            derained=derained.derained,
         )
         for item, in_image, derained, score in zip(usable, detections, shown, scores, strict=True)
     ]
@@ -290,6 +293,7 @@ def _has_valid_values(result: ImageResult) -> bool:
         and isinstance(result.scores, dict)
         and _are_floats([*result.scores.values(), *times])
         and isinstance(result.error, str | None)
+        and isinstance(result.derained, bool | None)
     )
 
 
