@@ -7,7 +7,9 @@ from eval.rows.cache import CachedDerainer
 from rainmer import Derainer
 from rainmer.errors import OutputError
 from rainmer.frames.images import write_image
+from rainmer.stage.gate import Gate
 from tests.eval.trees import scene
+from tests.rainmer.meter.fakes import LevelMeter
 
 FRAMES = [scene(seed)[0] for seed in range(3)]
 NAMES = ["a.png", "b.png", "c.png"]
@@ -84,6 +86,41 @@ def test_damaged_times_are_not_known(tmp_path, line):
     recalled = CachedDerainer(Derainer("median", device="cpu"), tmp_path)(FRAMES[:2], NAMES[:2])
     assert recalled[0].elapsed_ms == made[0].elapsed_ms
     assert recalled[1].elapsed_ms is None
+
+
+def behind_a_gate(folder):
+    derainer = Derainer("median", device="cpu")
+    derainer.gate = Gate(0.5, meter=LevelMeter())
+    return CachedDerainer(derainer, folder)
+
+
+def test_what_a_gate_derained_is_known_from_the_cache_too(tmp_path):
+    frames = [FRAMES[0], 255 - FRAMES[1], FRAMES[2]]  # dark, bright, dark
+    first = behind_a_gate(tmp_path)
+    made = first(frames, NAMES)
+    assert [item.derained for item in made] == [False, True, False]
+    np.testing.assert_array_equal(made[0].frame, frames[0])
+    np.testing.assert_array_equal(made[1].frame, Derainer("median", device="cpu")(frames[1]))
+    # All share the meter's time; the filter's is that of the frame that it was for.
+    assert made[1].elapsed_ms > made[0].elapsed_ms == made[2].elapsed_ms > 0
+    assert sum(item.elapsed_ms for item in made) == pytest.approx(1000 * first.busy_s)
+    second = behind_a_gate(tmp_path)
+    recalled = second(frames, NAMES)
+    assert second.calls == 0
+    assert [(i.derained, i.elapsed_ms) for i in recalled] == [
+        (i.derained, i.elapsed_ms) for i in made
+    ]
+
+
+def test_a_frame_of_which_the_decision_is_not_known_is_made_again(tmp_path):
+    behind_a_gate(tmp_path)(FRAMES, NAMES)
+    (times,) = tmp_path.rglob("timings.jsonl")
+    lines = [json.loads(line) for line in times.read_text().splitlines()]
+    del lines[1]["derained"]
+    times.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    again = behind_a_gate(tmp_path)
+    assert [item.derained for item in again(FRAMES, NAMES)] == [False] * 3
+    assert again.calls == 1
 
 
 class Fickle:
