@@ -13,13 +13,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 from rainmer.errors import ImageError
 from rainmer.files import append_line, read_lines, safe_file_name, write_bytes
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import decode_image, encode_image
-from rainmer.stage.gate import Gate
 
 __all__ = ["CachedDerainer", "Derained", "RowDerainer"]
 
@@ -55,8 +54,7 @@ class Derained:
 
     Attributes:
         frame: What became of it.
-        elapsed_ms: The milliseconds that deraining took, those of a gate's meter included; None:
-            unknown.
+        elapsed_ms: The milliseconds that deraining took, a gate's meter included; None: unknown.
         derained: Whether the gate derained it; None: there is no gate.
     """
 
@@ -66,7 +64,7 @@ class Derained:
 
 
 class RowDerainer(Protocol):
-    """What derains the images of a row: a `CachedDerainer`, or precomputed results.
+    """What derains the images of a row: a `CachedDerainer`, a `GatedRow`, precomputed results.
 
     Attributes:
         name: What it is called in tables.
@@ -80,7 +78,10 @@ class RowDerainer(Protocol):
     fingerprint: str
     batch: int
     precomputed: bool
-    busy_s: float
+
+    @property
+    def busy_s(self) -> float:
+        """See above."""
 
     def __call__(self, frames: Sequence[Frame], keys: Sequence[str]) -> list[Derained]:
         """Derain frames (H, W, 3), uint8, RGB, whose images have these keys in their set."""
@@ -108,8 +109,6 @@ class CachedDerainer:
         self, derainer: NamedDerainer, folder: Path | None, name: str | None = None
     ) -> None:
         self._derainer = derainer
-        gate = getattr(derainer, "gate", None)
-        self._gate = gate if isinstance(gate, Gate) else None
         self.name = name or derainer.name
         self.fingerprint = derainer.fingerprint
         self.batch = derainer.batch
@@ -118,7 +117,8 @@ class CachedDerainer:
             if folder is not None and derainer.cacheable
             else None
         )
-        self._notes = _read_notes(self._folder / _TIMINGS) if self._folder else {}
+        self._timings: dict[str, float] = {}
+        self._timings_size = -1  # of the file when it was read
         self.busy_s = 0.0
         self.calls = 0
 
@@ -136,65 +136,54 @@ class CachedDerainer:
         derained = [self._recall(*pair) for pair in zip(digests, frames, strict=True)]
         missing = [i for i, known in enumerate(derained) if known is None]
         if missing:
-            results = self._derain([frames[i] for i in missing])
-            for i, result in zip(missing, results, strict=True):
-                derained[i] = result
-                self._remember(digests[i], result)
+            results, elapsed_ms = self._derain([frames[i] for i in missing])
+            for i, frame in zip(missing, results, strict=True):
+                derained[i] = Derained(frame, elapsed_ms)
+                self._remember(digests[i], frame, elapsed_ms)
         return [item for item in derained if item is not None]
 
-    def _derain(self, frames: list[Frame]) -> list[Derained]:
-        """Derain frames, those that a gate chooses: all share the meter's time, these the rest."""
-        started = decided = time.perf_counter()
-        if self._gate is None:
-            chosen: list[bool | None] = [None] * len(frames)
-            derained = self._derainer(frames)
-        else:
-            decisions = self._gate.decide(frames)
-            decided = time.perf_counter()
-            chosen = [decision.derain for decision in decisions]
-            derained = cast(Any, self._derainer)(frames, decisions=decisions)
-        ended = time.perf_counter()
-        self.busy_s += ended - started
+    def _derain(self, frames: list[Frame]) -> tuple[list[Frame], float]:
+        started = time.perf_counter()
+        derained = self._derainer(frames)
+        elapsed = time.perf_counter() - started
+        self.busy_s += elapsed
         self.calls += len(frames)
-        meter_ms = 1000.0 * (decided - started) / len(frames)
-        worked = [choice is not False for choice in chosen]
-        worked = worked if any(worked) else [True] * len(frames)
-        rest_ms = 1000.0 * (ended - decided) / sum(worked)
-        return [
-            Derained(frame, meter_ms + rest_ms * works, choice)
-            for frame, works, choice in zip(derained, worked, chosen, strict=True)
-        ]
+        return derained, 1000.0 * elapsed / len(frames)
 
     def _recall(self, key: str, rainy: Frame) -> Derained | None:
         if self._folder is None:
             return None
         path = self._folder / f"{key}.png"
-        elapsed_ms, chosen = self._notes.get(key, (None, None))
-        if self._gate is not None and chosen is None:
-            return None
         # A damaged file counts as missing.
         with contextlib.suppress(OSError, ImageError):
             frame = decode_image(path.read_bytes(), str(path))
             if frame.shape == rainy.shape:
-                return Derained(frame, elapsed_ms, chosen)
+                return Derained(frame, self._time_of(key))
         return None
 
-    def _remember(self, key: str, made: Derained) -> None:
+    def _time_of(self, key: str) -> float | None:
+        """Return a frame's time; another row of the run may have written it by now."""
+        if key not in self._timings and self._folder is not None:
+            file = self._folder / _TIMINGS
+            size = file.stat().st_size if file.is_file() else 0
+            if size != self._timings_size:
+                self._timings.update(_read_timings(file))
+                self._timings_size = size
+        return self._timings.get(key)
+
+    def _remember(self, key: str, frame: Frame, elapsed_ms: float) -> None:
         if self._folder is None:
             return
-        write_bytes(self._folder / f"{key}.png", encode_image(made.frame))
-        self._notes[key] = (made.elapsed_ms, made.derained)
-        note = {"key": key, "ms": made.elapsed_ms}
-        note |= {} if made.derained is None else {"derained": made.derained}
-        append_line(self._folder / _TIMINGS, note)
+        write_bytes(self._folder / f"{key}.png", encode_image(frame))
+        self._timings[key] = elapsed_ms
+        append_line(self._folder / _TIMINGS, {"key": key, "ms": elapsed_ms})
 
 
-def _read_notes(path: Path) -> dict[str, tuple[float | None, bool | None]]:
-    """Return of each frame the milliseconds and whether a gate derained it, as far as known."""
-    notes = ((r.get("key"), r.get("ms"), r.get("derained")) for r in read_lines(path))
+def _read_timings(path: Path) -> dict[str, float]:
+    times = ((record.get("key"), record.get("ms")) for record in read_lines(path))
     return {
-        key: (ms, derained if isinstance(derained, bool) else None)
-        for key, ms, derained in notes
+        key: ms
+        for key, ms in times
         if isinstance(key, str) and isinstance(ms, float) and math.isfinite(ms)
     }
 

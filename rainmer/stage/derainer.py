@@ -201,6 +201,12 @@ class Derainer:
         parts += (self.gate.fingerprint,) if self.gate else ()
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
+    def without_gate(self) -> Derainer:
+        """Return the same derainer, its network shared, that derains every frame."""
+        ungated = object.__new__(type(self))
+        ungated.__dict__.update({**self.__dict__, "gate": None})
+        return ungated
+
     def warm_up(self, height: int, width: int, batch: int | None = None) -> None:
         """Derain black frames, so that kernels are loaded, compiled and recorded beforehand.
 
