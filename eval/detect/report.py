@@ -106,6 +106,7 @@ _OUTCOMES = (
     number_column("fn", "missed", format_count, lambda row: row.fn),
 )
 _MEANS_CAPTION = "Other means of the same detections in percent, with their changes in points"
+_QUALITY_CAPTION = "PSNR in dB and SSIM against the clean images"
 _OUTCOMES_CAPTION = "Detections at a fixed confidence; precision and recall in percent"
 _BARS_CAPTION = (
     "mAP of every row, with its change in parentheses. Dashed: what the rows below are compared "
@@ -206,9 +207,7 @@ def render_report(report: Report) -> str:
     classes = class_table(report.per_class, main)
     operating = operating_section(report.operating, report.titles, _small(rows).__contains__)
     scatter = _scatter(rows)
-    restoration = _number_table(
-        "PSNR in dB and SSIM against the clean images", rows, _RESTORATION, ("rainy", "derained")
-    )
+    restoration = _number_table(_QUALITY_CAPTION, rows, _RESTORATION, ("rainy", "derained"))
     costs = _costs(rows, main)
     strips = _strip_groups(report.strips)
     sections = {

@@ -137,21 +137,21 @@ def _effect(row: WhereRow) -> str:
 
 
 def _facts(below: WhereRow, above: WhereRow, threshold: float) -> str:
-    """Say what changes from the threshold on, and below it."""
+    """Say what is gained from the threshold on, and below it."""
     texts = []
-    below_it = "below it" if below.input == "derained" else "below it, on clean images,"
+    below_it = "below it" if below.input == "derained" else "below it on clean images"
     for row, side in ((above, f"from {threshold:.3g} on"), (below, below_it)):
         images = "1 image" if row.images == 1 else f"{row.images} images"
         if row.is_small:
-            texts.append(f"{side} are {_TOO_FEW} ({row.images})")
+            texts.append(f"an unknown number {side} ({images}, too few to tell)")
         elif row.found == row.lost == 0:
-            texts.append(f"{side} nothing changes ({images})")
+            texts.append(f"none {side} ({images})")
         else:
-            text = f"{side} an image changes by {_signed(row.gain)} objects found ({images})"
+            text = f"{_signed(row.gain)} {side} ({images})"
             if effect_of(row.false, lower_is_better=True) == "harms":
-                text += f" and {_signed(row.false)} false detections"
+                text += f" with {_signed(row.false)} false detections"
             texts.append(text)
-    return ", ".join(texts)
+    return f"objects gained per image are {texts[0]}, {texts[1]}"
 
 
 def _signed(change: Score) -> str:
@@ -163,6 +163,8 @@ def _gates(table: Sequence[TableRow], main: str) -> Iterator[str]:
     for row in table:
         if row.condition != main or row.input != "derained" or row.share_derained is None:
             continue
+        if row.derainer.startswith("union-"):
+            continue  # it has the gate of the row that it unites
         clean = find_row(table, main, "derained_clean", row.derainer)
         dry = "" if clean is None else f" and {format_share(clean.share_derained)} of the clean"
         yield f"{row.derainer} derains {format_share(row.share_derained)} of the rainy{dry} images"

@@ -163,7 +163,7 @@ def test_no_pair_of_sides_is_without_words(above, below):
 def test_dry_frames_stand_in_for_rainy_ones_below_the_threshold():
     dry = side("unclear", 0.0, THRESHOLD, "derained_clean", found=0, lost=0)
     text = when_to_derain(sides("helps", "few", dry), "x")
-    assert text.endswith("below it, on clean images, nothing changes (40 images).")
+    assert text.endswith("none below it on clean images (40 images).")
     assert when_to_derain(sides("helps", "few"), "y") == ""
 
 
@@ -171,7 +171,7 @@ def test_more_false_detections_are_told():
     worse = side("helps", THRESHOLD, None, false=Score(2.0, 1.0, 3.0))
     rows = [side("unclear", 0.0, THRESHOLD), worse]
     text = when_to_derain(WhereHelps(THRESHOLD, {}, rows), "x")
-    assert "+1.00 [0.50, 1.50] objects found (40 images) and +2.00 [1.00, 3.00] false" in text
+    assert "+1.00 [0.50, 1.50] from 0.4 on (40 images) with +2.00 [1.00, 3.00] false" in text
 
 
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
