@@ -97,7 +97,8 @@ def _advised(table: Sequence[TableRow], main: str) -> str:
     """Return the best derainer that derains every image, else the best one."""
     names = [verdict.derainer for verdict in judge(table) if verdict.condition == main]
     gated = {row.derainer for row in table if row.share_derained is not None}
-    free = [name for name in names if name not in gated and not is_control(name)]
+    other = {name for name in names if is_control(name) or name.startswith("union-")}
+    free = [name for name in names if name not in gated | other]
     return next(iter(free or names), "")
 
 
