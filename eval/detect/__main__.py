@@ -93,7 +93,11 @@ def _parse(argv: Sequence[str] | None) -> DetectOptions:
         help="where to derain: frame, at native size, before the letterbox; network, behind it, at "
         "the detector's resolution (cheaper); both compares them",
     )
-    parser.add_argument("--no-breakdown", action="store_true", help="leave errors by kind out")
+    parser.add_argument(
+        "--no-breakdown",
+        action="store_true",
+        help="leave out errors by kind, and where deraining helps",
+    )
     add_run_options(parser, out="runs/detect/SET-DETECTOR", limit="images")
     add_stage_options(parser, precision="fp32")
     return parse_options(parser, DetectOptions, argv)

@@ -173,10 +173,14 @@ COLUMNS: tuple[Column, ...] = (
         _format_outcomes,
         10,
     ),
+    number_column(
+        "share_derained", "derained", format_share, lambda row: row.share_derained,
+        rank=1, about="share of the images that the gate derained; all others passed as they are",
+    ),
     Column(
         "ms_derain_median",
         "ms derain",
-        "derainer's median time for an image",
+        "derainer's median time for an image; of a gate the mean over all, with its meter",
         lambda row: (row.cost.derain.ms,),
         lambda row: format_timing(row.cost.derain),
         3,

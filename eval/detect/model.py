@@ -138,6 +138,7 @@ class TableRow(Row):
             infinite. `_official`: by the convention of the paper's code.
         tp, fp, fn: Detections found and false and objects missed, at a fixed confidence.
         precision, recall: Of these counts, 0..1.
+        share_derained: Share of the images that the derainer's gate derained; None without a gate.
         cost: The medians that tables and reports show.
         ms_derain, ms_detect, ms_per_image: Mean time per image, the last of both together; frames
             of the cache count with their earlier times.
@@ -173,6 +174,7 @@ class TableRow(Row):
     fn: int | None = None
     precision: float | None = None
     recall: float | None = None
+    share_derained: float | None = None
     ms_derain: float | None = None
     ms_detect: float | None = None
     ms_per_image: float | None = None
@@ -230,6 +232,7 @@ class TableRow(Row):
             "fn": self.fn,
             "precision": self.precision,
             "recall": self.recall,
+            "share_derained": self.share_derained,
             "ms_derain": self.ms_derain,
             "ms_detect": self.ms_detect,
             "ms_per_image": self.ms_per_image,

@@ -99,4 +99,5 @@ def _image_rows(comparison: Comparison) -> Iterable[dict[str, object]]:
                 "ms_detect": result.detect_ms,
                 "derain_earlier": result.derain_earlier,
                 "detect_earlier": result.detect_earlier,
+                "derained": None if result.derained is None else int(result.derained),
             }

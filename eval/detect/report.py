@@ -44,6 +44,7 @@ from eval.detect.verdicts import (
     judge,
     rain_sentence,
 )
+from eval.detect.where_report import WhereSection
 from eval.report.facts import RunFacts
 from eval.report.figures import draw_chart
 from eval.report.page import render_page
@@ -79,7 +80,7 @@ __all__ = ["Report", "render_report"]
 
 _MAIN_COLUMNS = frozenset({
     "mAP", "delta_mAP", "delta_frame", "recovered", "mAP50", "mAP75", "mAP_small", "AR", "psnr",
-    "ssim",
+    "ssim", "share_derained",
 })  # fmt: skip
 _RESTORATION = (
     number_column("psnr", "PSNR", format_db, lambda row: row.psnr),
@@ -107,6 +108,7 @@ _OUTCOMES = (
     number_column("fn", "missed", format_count, lambda row: row.fn),
 )
 _MEANS_CAPTION = "Other means of the same detections in percent, with their changes in points"
+_QUALITY_CAPTION = "PSNR in dB and SSIM against the clean images"
 _OUTCOMES_CAPTION = "Detections at a fixed confidence; precision and recall in percent"
 _BARS_CAPTION = (
     "mAP of every row, with its change in parentheses. Dashed: what the rows below are compared "
@@ -152,6 +154,7 @@ class Report:
             are then agreement with it, not accuracy.
         breakdown: The section on errors by kind; None leaves it out.
         operating: Operating points of the rows.
+        where: The section on when to derain; None leaves it out.
         total: Images of the set; 0: as many as were measured.
     """
 
@@ -166,6 +169,7 @@ class Report:
     pseudo_labels: bool = False
     breakdown: BreakdownSection | None = None
     operating: Sequence[OperatingRow] = ()
+    where: WhereSection | None = None
     total: int = 0
 
     @property
@@ -192,15 +196,14 @@ def render_report(report: Report) -> str:
     classes = class_table(report.per_class, main)
     operating = operating_section(report.operating, report.titles, _small(rows).__contains__)
     scatter = _scatter(rows)
-    restoration = _number_table(
-        "PSNR in dB and SSIM against the clean images", rows, _RESTORATION, ("rainy", "derained")
-    )
+    restoration = _number_table(_QUALITY_CAPTION, rows, _RESTORATION, ("rainy", "derained"))
     costs = cost_section(rows, main, report.facts.timed_on)
     strips = _strip_groups(report.strips)
     sections = {
         "verdicts": ("Findings", verdicts),
         "scores": ("Scores", True),
         "operating": ("Operating point", operating),
+        "where": ("Where it helps", report.where),
         "classes": ("Classes", charts or classes),
         "errors": ("Errors", report.breakdown),
         "restoration": ("Restoration", scatter or restoration),
@@ -218,6 +221,7 @@ def render_report(report: Report) -> str:
         verdicts=_group_verdicts(verdicts),
         titles=report.titles,
         operating=operating,
+        where=report.where,
         **_LIMITS,
         scores=_score_table(rows, columns, report.titles),
         columns=columns,
@@ -300,6 +304,7 @@ def _operating_words(
     for name in conditions(rows):
         loss = "" if name == main or name in small else f1_falls(rows, name, best)
         more += [f"On {name}, {loss}."] if loss else []
+    more += [report.where.advice] if report.where else []
     return f1_falls(rows, main, best), " ".join(filter(None, more))
 
 

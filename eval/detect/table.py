@@ -12,7 +12,7 @@ from eval.detect.measures import Measures, measure
 from eval.detect.model import ClassRow, Cost, TableRow, is_control
 from eval.rows.run import ImageResult, RowSpec
 from eval.scores.coco import Evaluation, GroundTruth
-from eval.scores.timing import Timing, timing_of
+from eval.scores.timing import Timing, mean_timing, timing_of
 from eval.sets import DetectionSet
 
 __all__ = ["SCORES", "RowResult", "Settings", "table_rows"]
@@ -121,6 +121,7 @@ def _condition_rows(
             fn=counts.fn,
             precision=counts.precision,
             recall=counts.recall,
+            share_derained=_share_derained(row, image_ids),
             ms_derain=times.derain,
             ms_detect=times.detect,
             ms_per_image=times.both,
@@ -165,6 +166,12 @@ def _mean_score(row: RowResult, name: str, image_ids: Iterable[int]) -> float | 
     return _mean([s[name] for i in image_ids if name in (s := row.images[i].scores)])
 
 
+def _share_derained(row: RowResult, image_ids: Iterable[int]) -> float | None:
+    """Return the share of the images that a gate derained; None without a gate."""
+    chosen = [row.images[i].derained for i in image_ids]
+    return _mean([float(derained) for derained in chosen if derained is not None])
+
+
 class _Times(NamedTuple):
     """Milliseconds per image; None where unknown."""
 
@@ -201,7 +208,9 @@ def _cost(row: RowResult, image_ids: Iterable[int], detect: Timing) -> Cost:
     if row.spec.derainer is None:
         return Cost(detect=detect)
     results = [row.images[i] for i in image_ids]
-    derain = timing_of((result.derain_ms, result.derain_earlier) for result in results)
+    times = [(result.derain_ms, result.derain_earlier) for result in results]
+    gated = any(result.derained is not None for result in results)
+    derain = mean_timing(times) if gated else timing_of(times)
     return Cost(derain=derain, detect=detect, precision=row.spec.derainer.precision)
 
 

@@ -77,5 +77,6 @@ def unite_runs(
             error=first.error or second.error,
             derain_earlier=second.derain_earlier,
             detect_earlier=first.detect_earlier or second.detect_earlier,
+            derained=second.derained,
         )
     return united

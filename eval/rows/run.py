@@ -87,6 +87,7 @@ class ImageResult:
     `derain_earlier` and `detect_earlier` say of a time that an earlier run took it: the frame comes
     from the cache, or the whole result from an interrupted run. An image that could not be read has
     `error`.
+    `derained` says whether the derainer's gate derained it; None: there is no gate.
     """
 
     image_id: int
@@ -97,6 +98,7 @@ class ImageResult:
     error: str | None = None
     derain_earlier: bool = False
     detect_earlier: bool = False
+    derained: bool | None = None
 
 
 def run_row(
@@ -219,6 +221,7 @@ def _run_batch(
             detect_ms=elapsed_ms / len(usable),
             scores=score,
             derain_earlier=derained.earlier,
+            derained=derained.derained,
         )
         for item, in_image, derained, score in zip(usable, detections, shown, scores, strict=True)
     ]
@@ -300,6 +303,7 @@ def _has_valid_values(result: ImageResult) -> bool:
         and isinstance(result.error, str | None)
         and isinstance(result.derain_earlier, bool)
         and isinstance(result.detect_earlier, bool)
+        and isinstance(result.derained, bool | None)
     )
 
 
