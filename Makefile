@@ -22,7 +22,7 @@ install: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 
 demo: install
-	$(BIN)/python -m eval.detect --derain $(ARGS)
+	$(BIN)/python -m eval.detect --derain gate:rainmer-s rainmer-s $(ARGS)
 
 # The types are checked beside the tests: both run to the end, and either may fail.
 test: install

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -15,17 +15,10 @@ from detection.types import Detections
 from rainmer.fonts import drawable, render
 from rainmer.frames.arrays import Frame
 
-if TYPE_CHECKING:
-    from PIL.ImageDraw import ImageDraw
-
 __all__ = [
-    "PixelBox",
     "class_color",
-    "do_overlap",
     "draw_detections",
     "draw_note",
-    "label_places",
-    "outline_box",
     "side_by_side",
 ]
 
@@ -33,13 +26,9 @@ _GOLDEN_RATIO = 0.618034
 _LONGEST_NAME = 40
 _DARK = (16, 16, 16)
 _WHITE = (255, 255, 255)
-_HALO = (0, 0, 0, 110)
 
 Color: TypeAlias = tuple[int, int, int]
 """Red, green, blue, each 0..255."""
-
-PixelBox: TypeAlias = tuple[int, int, int, int]
-"""First and last pixels of a box: left, top, right, bottom."""
 
 
 def class_color(label: int) -> Color:
@@ -122,73 +111,6 @@ def side_by_side(frames: Sequence[Frame], captions: Sequence[str]) -> Frame:
         _write(bar[:, left : left + frame.shape[1]], mask, (size // 3, size // 3), _WHITE)
         left += frame.shape[1] + gap.shape[1]
     return cast(Frame, np.vstack([bar, np.hstack(panels)]))
-
-
-def outline_box(
-    draw: ImageDraw, box: PixelBox, color: Color, line: int, dash: tuple[int, int] | None = None
-) -> None:
-    """Draw the outline of a box inside its edges, with a dark halo against bright streaks.
-
-    Args:
-        draw: A Pillow drawing in mode `RGBA`, so that the halo is translucent.
-        box: The box.
-        color: Colour of the lines.
-        line: Width of the lines in pixels.
-        dash: Length in pixels of dashes and of gaps; None draws solid lines.
-    """
-    left, top, right, bottom = box
-    draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_HALO)
-    inner = (left + line, top + line, right - line, bottom - line)
-    if inner[0] < inner[2] and inner[1] < inner[3]:
-        draw.rectangle(inner, outline=_HALO)
-    for start, end in _dashes(left, right, dash):
-        draw.rectangle((start, top, end, min(top + line - 1, bottom)), fill=color)
-        draw.rectangle((start, max(bottom - line + 1, top), end, bottom), fill=color)
-    for start, end in _dashes(top, bottom, dash):
-        draw.rectangle((left, start, min(left + line - 1, right), end), fill=color)
-        draw.rectangle((max(right - line + 1, left), start, right, end), fill=color)
-
-
-def _dashes(start: int, end: int, dash: tuple[int, int] | None) -> Iterator[tuple[int, int]]:
-    """Yield first and last pixel of each dash between two pixels, both included."""
-    length, gap = dash or (end - start + 1, 0)
-    for first in range(start, end + 1, length + gap):
-        yield first, min(first + length - 1, end)
-
-
-def label_places(
-    box: PixelBox, size_wh: tuple[int, int], picture_wh: tuple[int, int]
-) -> Iterator[PixelBox]:
-    """Yield the possible places of a label: above, below, then inside its box.
-
-    Args:
-        box: The box.
-        size_wh: Width and height of the label in pixels.
-        picture_wh: Width and height of the picture; places outside it are left out.
-    """
-    left, top, right, bottom = box
-    wide, high = size_wh
-    corners = (
-        (left, top - high),
-        (left, bottom + 1),
-        (left, top),
-        (right - wide, top),
-        (left, bottom - high + 1),
-    )
-    for x, y in corners:
-        shifted = max(0, min(x, picture_wh[0] - wide))
-        if y >= 0 and y + high <= picture_wh[1]:
-            yield shifted, y, shifted + wide - 1, y + high - 1
-
-
-def do_overlap(first: PixelBox, second: PixelBox) -> bool:
-    """Return whether two boxes share a pixel."""
-    return (
-        first[0] <= second[2]
-        and second[0] <= first[2]
-        and first[1] <= second[3]
-        and second[1] <= first[3]
-    )
 
 
 def _put_label(picture: Frame, texts: Sequence[str], left: int, bottom: int, color: Color) -> None:

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from detection.held import HeldBatch
 from detection.timing import Stopwatch
 from detection.types import (
     DerainCallable,
@@ -25,8 +26,9 @@ from detection.types import (
 from rainmer import Derainer
 from rainmer.background import End, interleave
 from rainmer.errors import RainmerError
-from rainmer.frames.arrays import Download, Frame, download, upload
+from rainmer.frames.arrays import Frame, download, stack_in_order, upload
 from rainmer.frames.video import DeviceFrame, VideoFrame
+from rainmer.meter.meter import place
 from rainmer.stage.gate import Decision, GateState
 
 __all__ = ["STAGES", "Pipeline", "Processed", "StreamError"]
@@ -172,12 +174,21 @@ class Pipeline:
         names = list(names) if names is not None else [str(i) for i in range(len(frames))]
         with torch.inference_mode():
             with Stopwatch() as deciding:
-                decisions = decide(self.derainer, frames, states)
-            processed = self._process_all(frames, names, decisions, download)
+                placed = self._placed(frames)
+                decisions = decide(self.derainer, placed, states)
+            processed = self._process_all(placed, names, decisions, download)
         if decisions is None:
             return processed
         share_ms = deciding.elapsed_ms / len(frames)
-        return [_decided(*pair, share_ms) for pair in zip(processed, decisions, strict=True)]
+        trios = zip(processed, frames, decisions, strict=True)
+        return [_decided(*trio, share_ms) for trio in trios]
+
+    def _placed(self, frames: Sequence[Picture]) -> Sequence[Picture]:
+        """Upload the frames before a gate reads them, if they are to stay on the device."""
+        derainer = self.derainer
+        if not (self._stays_on_device and isinstance(derainer, Derainer) and derainer.gate):
+            return frames
+        return [place(frame, derainer.device) for frame in frames]
 
     def _process_all(
         self,
@@ -344,7 +355,7 @@ class Pipeline:
             rainy = _on_device(frames, derainer.device)
         with Stopwatch(derainer.device) as deraining:
             derained = call_derainer(derainer, rainy, names, decisions)
-        held, decoded = _HeldBatch(derained), _HeldBatch(rainy)
+        held, decoded = HeldBatch(derained), HeldBatch(rainy)
         if download:
             held.start_download()
         with Stopwatch(derainer.device) as detecting:
@@ -430,7 +441,8 @@ def _on_device(frames: list[Picture], device: torch.device) -> Tensor:
     """Stack frames of one kind and size as (B, 3, H, W) on a device."""
     tensors = [frame for frame in frames if isinstance(frame, Tensor)]
     if tensors:
-        return torch.stack(tensors).to(device)
+        in_order = torch.stack if tensors[0].is_contiguous() else stack_in_order
+        return in_order(tensors).to(device)
     return upload([frame for frame in frames if not isinstance(frame, Tensor)], device)
 
 
@@ -461,35 +473,16 @@ def _shares(
     return dict(zip(STAGES, (upload_ms, derain_ms + inner_ms, letterbox_ms, rest_ms), strict=True))
 
 
-def _decided(processed: Processed, decision: Decision, share_ms: float) -> Processed:
+def _decided(
+    processed: Processed, frame: Picture, decision: Decision, share_ms: float
+) -> Processed:
     """Add a decision to a frame, and the time that it took to the time of deraining."""
-    derain_ms = processed.stage_ms["derain"] + share_ms
-    stage_ms = {**processed.stage_ms, "derain": derain_ms}
-    return replace(processed, decision=decision, stage_ms=stage_ms)
+    stage_ms = {**processed.stage_ms, "derain": processed.stage_ms["derain"] + share_ms}
+    # The frame as given, and nothing that stays on a device.
+    rainy = processed._rainy if isinstance(frame, Tensor) else functools.partial(_same, frame)
+    decision = replace(decision, frame=None)
+    return replace(processed, decision=decision, stage_ms=stage_ms, _rainy=rainy)
 
 
 def _same(frame: Frame) -> Frame:
     return frame
-
-
-class _HeldBatch:
-    """A derained batch that stays on its device until one of its frames is read."""
-
-    def __init__(self, batch: Tensor) -> None:
-        self._batch: Tensor | None = batch
-        self._download: Download | None = None
-        self._frames: list[Frame] | None = None
-        self._lock = threading.Lock()
-
-    def start_download(self) -> None:
-        """Start downloading the frames, in parallel with further work on the device."""
-        if self._batch is not None:
-            self._download, self._batch = Download(self._batch), None
-
-    def frame(self, index: int) -> Frame:
-        """Return one of the frames; the first call waits for the download of all."""
-        with self._lock:
-            self.start_download()
-            if self._frames is None and self._download is not None:
-                self._frames, self._download = self._download.frames(), None
-            return cast("list[Frame]", self._frames)[index]

@@ -28,18 +28,16 @@ INK = "#16212c"
 """Colour of text, axes and grids."""
 
 COLORS = (
-    "#16a085",
-    "#d9603b",
-    "#5a8dd6",
-    "#c9991f",
-    "#a86cc4",
-    "#7d9a3c",
-    "#d4679f",
-    "#94714f",
-    "#37a3c2",
-    "#8a8f98",
+    "#1a73e0",
+    "#46a06a",
+    "#8c1d0f",
+    "#6a1257",
+    "#3f9dca",
+    "#6a3da8",
+    "#7d8a22",
+    "#b0806c",
 )
-"""Colours of series: mid-tones, which read well on light and on dark pages."""
+"""Colours of series. The first six differ for readers with deutan and protan colour vision too."""
 
 _MARKERS = "osD^vPX*"
 _STYLE = {

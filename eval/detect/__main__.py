@@ -44,12 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder, lines, data = run.folder, run.lines, run.data
     else:
         (bench,) = benches.values()
-        comparison = measure_bench(bench, command, started).comparison
-        folder, lines, data = (
-            bench.folder,
-            list(result_lines(comparison, bench.total)),
-            comparison.data,
-        )
+        measured = measure_bench(bench, command, started)
+        folder, lines = bench.folder, list(result_lines(measured, bench.total))
+        data = measured.comparison.data
     print(result_text(folder, lines, as_json=options.json))
     end_with_defects(data, folder)
 
@@ -98,7 +95,11 @@ def _parse(argv: Sequence[str] | None) -> DetectOptions:
         help="where to derain: frame, at native size, before the letterbox; network, behind it, at "
         "the detector's resolution (cheaper); both compares them",
     )
-    parser.add_argument("--no-breakdown", action="store_true", help="leave errors by kind out")
+    parser.add_argument(
+        "--no-breakdown",
+        action="store_true",
+        help="leave out errors by kind, and where deraining helps",
+    )
     add_run_options(parser, out="runs/detect/SET-DETECTOR", limit="images")
     add_stage_options(parser, precision="fp32")
     return parse_options(parser, DetectOptions, argv)

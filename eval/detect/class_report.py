@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from eval.detect import figures as plots
 from eval.detect.model import ClassRow, sort_rows
 from eval.detect.verdicts import Verdict
-from eval.report.figures import to_svg
+from eval.report.figures import draw_chart
 from eval.report.parts import Cell, Chart, Group, Line, Table, effect_of
 from eval.report.tables import UNDEFINED, format_count, format_percent, number
 from eval.scores.means import FEW_BOXES
@@ -48,6 +49,7 @@ def class_charts(
 ) -> list[Chart]:
     """Draw the changes per class of each derainer in a condition, the best one first."""
     charts: list[Chart] = []
+    series = plots.derainer_series(per_class)
     for verdict in verdicts:
         chosen = [
             row
@@ -55,11 +57,16 @@ def class_charts(
             if row.condition == condition == verdict.condition
             and (row.input, row.derainer) == ("derained", verdict.derainer)
         ]
-        figure = plots.class_changes(chosen)
-        if figure is not None:
-            alt = f"Change of AP per class with {verdict.derainer}, in points"
-            svg = to_svg(figure, f"classes-{len(charts)}", alt)
-            charts.append(Chart(svg, _caption_changes(chosen), verdict.derainer))
+        if not chosen:
+            continue
+        chart = draw_chart(
+            partial(plots.class_changes, chosen, plots.color_of_row(chosen[0], series)),
+            f"classes-{len(charts)}",
+            f"Change of AP per class with {verdict.derainer}, in points",
+            _caption_changes(chosen),
+            verdict.derainer,
+        )
+        charts += [chart] if chart else []
     return charts
 
 

@@ -14,7 +14,6 @@ from eval.report.tables import (
     align_table,
     format_count,
     format_db,
-    format_ms,
     format_percent,
     format_share,
     format_ssim,
@@ -22,13 +21,16 @@ from eval.report.tables import (
     number,
     shorten,
 )
+from eval.report.timing import EARLIER, TimedOn, format_rate, format_timing
 from eval.scores.score import Score
+from eval.scores.timing import Timing
 from eval.sets import ALL
 
 __all__ = [
     "COLUMNS",
     "Column",
     "change_column",
+    "cost_lines",
     "format_change",
     "format_table",
     "number_column",
@@ -172,12 +174,24 @@ COLUMNS: tuple[Column, ...] = (
         10,
     ),
     number_column(
-        "ms_derain", "ms derain", format_ms, lambda row: row.ms_derain,
-        rank=3, about="derainer's time per image",
+        "share_derained", "derained", format_share, lambda row: row.share_derained,
+        rank=1, about="share of the images that the gate derained; all others passed as they are",
     ),
-    number_column(
-        "ms_detect", "ms detect", format_ms, lambda row: row.ms_detect,
-        rank=4, about="detector's time per image",
+    Column(
+        "ms_derain_median",
+        "ms derain",
+        "derainer's median time for an image; of a gate the mean over all, with its meter",
+        lambda row: (row.cost.derain.ms,),
+        lambda row: format_timing(row.cost.derain),
+        3,
+    ),
+    Column(
+        "images_per_s",
+        "images/s",
+        "images a second, derainer and detector one after the other",
+        lambda row: (row.cost.of(row.derainer).rate,),
+        lambda row: format_rate(row.cost.of(row.derainer)),
+        4,
     ),
 )  # fmt: skip
 """All columns, from left to right."""
@@ -220,6 +234,21 @@ def format_table(rows: Sequence[TableRow], width: int = 120) -> str:
             break
         text = _layout(ordered, columns, longest)
     return "\n".join([text, *_footnotes(ordered)])
+
+
+def cost_lines(rows: Sequence[TableRow], timed_on: TimedOn | None) -> list[str]:
+    """Say what the times of a table hold for, and the detector's; empty without any."""
+    rainy = next((row.cost.detect for row in rows if row.input == "rainy"), Timing())
+    lines = []
+    if rainy.ms is not None:
+        place = f" on {timed_on.text}" if timed_on else ""
+        lines.append(
+            f"medians for an image{place}; the detector takes {format_timing(rainy)} ms in every "
+            f"row: {format_rate(rainy)} images/s without a derainer"
+        )
+    if any(row.cost.of(row.derainer).earlier for row in rows):
+        lines.append(EARLIER)
+    return lines
 
 
 def _layout(rows: Sequence[TableRow], columns: Sequence[Column], longest: int) -> str:

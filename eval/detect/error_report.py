@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eval.detect.diagnosis import Diagnosis
 from eval.detect.model import ChangeRow, ErrorRow, condition_title, conditions, sort_rows
-from eval.report.figures import WIDTH, name_bars, short, to_svg
+from eval.report.figures import WIDTH, draw_chart, name_bars, short, spread_legend
 from eval.report.parts import Cell, Chart, Group, Line, Table, flat_table
 from eval.report.tables import format_count, format_points
 from eval.scores.coco import AREAS
@@ -20,12 +21,12 @@ from rainmer.figures import styled
 __all__ = ["BreakdownSection", "breakdown_section", "error_bars"]
 
 _COLORS: dict[ErrorKind, str] = {
-    "classification": "#5a8dd6",
-    "localisation": "#a86cc4",
-    "both": "#8a8f98",
-    "duplicate": "#37a3c2",
-    "background": "#d9603b",
-    "missed": "#d3a027",
+    "classification": "#9db8ff",
+    "localisation": "#8578f5",
+    "both": "#c4cad1",
+    "duplicate": "#63d37d",
+    "background": "#c87f2e",
+    "missed": "#cb79ac",
 }
 _ROW_HEIGHT = 0.34
 _ON_COLOR = "#10181f"  # stays dark on a dark page, for the segments keep their colours
@@ -72,10 +73,16 @@ def breakdown_section(diagnosis: Diagnosis, part: str = "") -> BreakdownSection 
         f"{size} objects": [row for row in _of_condition(rows, main) if row.size == size]
         for size in AREAS[1:]
     }
-    svg = to_svg(error_bars(rows, main), "errors", "Number of errors of each kind, row by row")
+    chart = draw_chart(
+        partial(error_bars, rows, main),
+        "errors",
+        "Number of errors of each kind, row by row",
+        "False detections and missed objects of every row, and their sum.",
+    )
+    assert chart is not None
     return BreakdownSection(
         main=main,
-        chart=Chart(svg, "False detections and missed objects of every row, and their sum."),
+        chart=chart,
         costs=_kind_table(
             "What AP50 gains if all errors of one kind are corrected, in points",
             by_condition,
@@ -138,38 +145,41 @@ def _change_table(rows: Sequence[ChangeRow]) -> Table | None:
 
 
 @styled
-def error_bars(rows: Sequence[ErrorRow], condition: str) -> Figure:
+def error_bars(rows: Sequence[ErrorRow], condition: str, width: float = WIDTH) -> Figure:
     """Draw the number of errors of each row of a condition as bars, stacked by kind.
 
     Args:
         rows: `errors` of a diagnosis, at least one of the condition.
         condition: Which images.
+        width: Of the figure in inches.
     """
     counts: dict[str, dict[ErrorKind, int]] = {}
     for row in sort_rows(_of_condition(rows, condition)):
         if row.class_name == row.size == EVERY:
             counts.setdefault(row.label, {})[row.kind] = row.count
-    figure = Figure(figsize=(WIDTH, _ROW_HEIGHT * len(counts) + 1.1), layout="constrained")
+    figure = Figure(figsize=(width, _ROW_HEIGHT * len(counts) + 1.1), layout="constrained")
     axes = figure.add_subplot()
     longest = max((sum(by_kind.values()) for by_kind in counts.values()), default=0) or 1
     for position, by_kind in enumerate(counts.values()):
-        _stack(axes, position, by_kind, longest)
-    axes.set_xlim(0, 1.08 * longest)
+        _stack(axes, position, by_kind, longest, _READABLE * WIDTH / width)
+    axes.set_xlim(0, (1 + 0.08 * WIDTH / width) * longest)
     axes.set_xlabel("errors at the confidence of the counts")
-    name_bars(axes, list(map(short, counts)))
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(KINDS))
+    name_bars(axes, [short(label, width) for label in counts])
+    handles, _ = axes.get_legend_handles_labels()
+    spread_legend(figure, handles, width, len(KINDS))
     return figure
 
 
-def _stack(axes: Axes, position: int, by_kind: Mapping[ErrorKind, int], longest: float) -> None:
+def _stack(
+    axes: Axes, position: int, by_kind: Mapping[ErrorKind, int], longest: float, readable: float
+) -> None:
     """Draw one bar: its segments in the order of the kinds, and its total at the end."""
     left = 0
     for kind in KINDS:
         wide = by_kind[kind]
         label = kind if position == 0 else None
         axes.barh(position, wide, 0.68, left=left, color=_COLORS[kind], label=label)
-        if wide >= _READABLE * longest:
+        if wide >= readable * longest:
             axes.text(
                 left + wide / 2, position, f"{wide:.0f}", ha="center", va="center", color=_ON_COLOR
             )

@@ -8,8 +8,9 @@ from typing import TypeAlias
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eval.detect.model import AnyRow, ClassRow, TableRow, conditions, find_row, sort_rows
-from eval.report.figures import WIDTH, legend, name_bars, ruled, short
+from eval.detect.model import AnyRow, ClassRow, Row, TableRow, conditions, find_row, sort_rows
+from eval.report.colors import color_in, series_of
+from eval.report.figures import WIDTH, beside, legend, name_bars, ruled, short, spread_legend
 from eval.report.tables import (
     format_count,
     format_percent,
@@ -18,35 +19,27 @@ from eval.report.tables import (
     typographic,
 )
 from eval.rows.run import RowInput
-from rainmer.figures import INK, color_of, marker_of, styled
+from rainmer.figures import COLORS, INK, marker_of, styled
 
 __all__ = [
-    "INPUT_COLORS",
     "class_changes",
+    "color_of_row",
     "count_shown",
-    "derainer_colors",
+    "derainer_series",
     "gain_scatter",
+    "key_of_row",
     "score_bars",
 ]
 
 _FADED = 0.45
-INPUT_COLORS: dict[RowInput, str] = {
-    "rainy": "#7489a6",
-    "derained": "#16a085",
-    "clean": "#d3a027",
-    "derained_clean": "#9477c9",
-}
-"""Colour of each input."""
-
-_LOSS = "#d9603b"
 _ROW_HEIGHT = 0.3
 _CLASSES = 12
 
 _Measure: TypeAlias = Callable[[TableRow], float | None]
 
 
-def derainer_colors(rows: Sequence[AnyRow]) -> dict[str, str]:
-    """Return the colour of each derainer, the same in all figures.
+def derainer_series(rows: Sequence[AnyRow]) -> dict[str, str]:
+    """Return the name of each derainer's colour, the same in all figures and tables.
 
     Controls come behind what they are compared with, and what has no frames of its own comes last.
     """
@@ -55,12 +48,31 @@ def derainer_colors(rows: Sequence[AnyRow]) -> dict[str, str]:
         derained,
         key=lambda row: (row.derainer.startswith(("union-", "network-")), row.is_control),
     )
-    names = dict.fromkeys(row.derainer for row in ordered)
-    return {name: color_of(index) for index, name in enumerate(names)}
+    return series_of(row.derainer for row in ordered)
+
+
+def series_of_row(row: Row, series: Mapping[str, str]) -> str:
+    """Return the name of a row's colour: that of its derainer, or of its input."""
+    return series.get(row.derainer, row.input)
+
+
+def color_of_row(row: Row, series: Mapping[str, str]) -> str:
+    """Return the colour of a row."""
+    return color_in(series_of_row(row, series))
+
+
+def key_of_row(row: Row, series: Mapping[str, str]) -> str:
+    """Return what the square before a row's name in tables looks like; see `Line.key`."""
+    words = [series_of_row(row, series)]
+    words += ["control"] if row.is_control else []
+    words += ["on-clean"] if row.input == "derained_clean" else []
+    return " ".join(words)
 
 
 @styled
-def score_bars(rows: Sequence[TableRow], titles: Mapping[str, str] | None = None) -> Figure:
+def score_bars(
+    rows: Sequence[TableRow], titles: Mapping[str, str] | None = None, width: float = WIDTH
+) -> Figure:
     """Draw the mAP of every row as bars, one block per condition.
 
     A whisker is the 95 % interval of the difference to a reference, drawn from the reference's
@@ -70,20 +82,26 @@ def score_bars(rows: Sequence[TableRow], titles: Mapping[str, str] | None = None
     Args:
         rows: Rows of the table of scores, at least one.
         titles: What conditions are called; default: their names.
+        width: Of the figure in inches.
     """
     ordered = sort_rows(rows)
     blocks = [[row for row in ordered if row.condition == name] for name in conditions(ordered)]
     height = sum(_ROW_HEIGHT * len(block) + 0.3 for block in blocks) + 0.5
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.add_gridspec(len(blocks), 1, height_ratios=[len(block) + 0.6 for block in blocks])
-    limit = 1.22 * max(_reach(row, block) for block in blocks for row in block) or 1.0
+    series = derainer_series(rows)
+    limit = (1 + 0.22 * WIDTH / width) * max(
+        _reach(row, block) for block in blocks for row in block
+    ) or 1.0
     for index, block in enumerate(blocks):
         axes = figure.add_subplot(grid[index])
-        _draw_block(axes, block)
-        axes.set_xlim(0, min(limit, 118))
+        _draw_block(axes, block, series)
+        name_bars(axes, [short(row.label, width) for row in block])
+        axes.set_xlim(0, min(limit, 100 + 18 * WIDTH / width))
         if len(blocks) > 1:
             name = block[0].condition
-            axes.set_title(short((titles or {}).get(name, name)), loc="left", fontweight="bold")
+            title = short((titles or {}).get(name, name))
+            axes.set_title(title, loc="left", fontweight="bold")
         if index < len(blocks) - 1:
             axes.tick_params(labelbottom=False)
         else:
@@ -115,12 +133,19 @@ def _reach(row: TableRow, block: Sequence[TableRow]) -> float:
     return max(100 * value, base, *(_whisker(row, block) or (0.0,)))
 
 
-def _draw_block(axes: Axes, block: Sequence[TableRow]) -> None:
-    """Draw the bars of one condition, from top to bottom."""
+def _draw_block(axes: Axes, block: Sequence[TableRow], series: Mapping[str, str]) -> None:
+    """Draw the bars of one condition, from top to bottom: faint of controls, hatched on clean."""
     for position, row in enumerate(block):
         value = number(row.mean_ap)
-        alpha = _FADED if row.is_control else 1.0
-        axes.barh(position, 100 * (value or 0.0), 0.62, color=INPUT_COLORS[row.input], alpha=alpha)
+        color, on_clean = color_of_row(row, series), row.input == "derained_clean"
+        axes.barh(
+            position,
+            100 * (value or 0.0),
+            0.62,
+            facecolor="none" if on_clean else (color, _FADED if row.is_control else 1.0),
+            edgecolor=color,
+            hatch="//////" if on_clean else None,
+        )
         whisker = _whisker(row, block)
         if whisker:
             axes.plot(whisker, (position, position), color=INK, linewidth=1.3, marker="|")
@@ -132,7 +157,6 @@ def _draw_block(axes: Axes, block: Sequence[TableRow]) -> None:
             va="center",
         )
     _draw_references(axes, block)
-    name_bars(axes, [short(row.label) for row in block])
 
 
 def _bar_label(row: TableRow) -> str:
@@ -162,7 +186,9 @@ def _draw_references(axes: Axes, block: Sequence[TableRow]) -> None:
 
 
 @styled
-def class_changes(classes: Sequence[ClassRow]) -> Figure | None:
+def class_changes(
+    classes: Sequence[ClassRow], color: str = COLORS[0], width: float = WIDTH
+) -> Figure | None:
     """Draw what deraining changes per class: the largest gains and losses of AP, sorted.
 
     Classes with few boxes are faint: their AP moves by chance. Thin lines are the 95 % intervals of
@@ -170,6 +196,8 @@ def class_changes(classes: Sequence[ClassRow]) -> Figure | None:
 
     Args:
         classes: Per-class rows of one condition and one derainer, with `input` derained.
+        color: The derainer's.
+        width: Of the figure in inches.
 
     Returns:
         The figure, or None when no class has a change.
@@ -177,11 +205,11 @@ def class_changes(classes: Sequence[ClassRow]) -> Figure | None:
     shown = _select_changes(classes)
     if not shown:
         return None
-    figure = Figure(figsize=(WIDTH, 0.24 * len(shown) + 0.75), layout="constrained")
+    figure = Figure(figsize=(width, 0.24 * len(shown) + 0.75), layout="constrained")
     axes = figure.add_subplot()
     for position, row in enumerate(shown):
-        _draw_change(axes, position, row)
-    _frame_changes(axes, shown)
+        _draw_change(axes, position, row, color)
+    _frame_changes(axes, shown, width)
     return figure
 
 
@@ -212,9 +240,8 @@ def _ends(row: ClassRow) -> tuple[float, float]:
     return min(*ends, _change(row)), max(*ends, _change(row))
 
 
-def _draw_change(axes: Axes, position: int, row: ClassRow) -> None:
+def _draw_change(axes: Axes, position: int, row: ClassRow, color: str) -> None:
     change = _change(row)
-    color = INPUT_COLORS["derained"] if change >= 0 else _LOSS
     axes.barh(position, change, 0.66, color=color, alpha=_FADED if row.is_rare else 1.0)
     low, high = number(row.change.low), number(row.change.high)
     if low is not None and high is not None:
@@ -229,24 +256,27 @@ def _draw_change(axes: Axes, position: int, row: ClassRow) -> None:
     )
 
 
-def _frame_changes(axes: Axes, shown: Sequence[ClassRow]) -> None:
+def _frame_changes(axes: Axes, shown: Sequence[ClassRow], width: float) -> None:
     ends = [_ends(row) for row in shown]
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    room = 0.11 * max(high - low, 1.0)
+    room = 0.11 * WIDTH / width * max(high - low, 1.0)
     axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0.1 * room))
     axes.set_xlabel("change of AP against rainy (points)")
     axes.axvline(0, color=INK, linewidth=1)
-    name_bars(axes, [f"{short(row.class_name)} ({format_count(row.boxes)})" for row in shown])
+    name_bars(
+        axes, [f"{short(row.class_name, width)} ({format_count(row.boxes)})" for row in shown]
+    )
 
 
 @styled
-def gain_scatter(rows: Sequence[TableRow]) -> Figure | None:
+def gain_scatter(rows: Sequence[TableRow], width: float = WIDTH) -> Figure | None:
     """Draw gain of PSNR, and of SSIM, against gain of mAP: one point per derainer and condition.
 
     Whiskers are the 95 % intervals of the gain of mAP.
 
     Args:
         rows: Rows of the table of scores. Conditions without PSNR and SSIM are left out.
+        width: Of the figure in inches.
 
     Returns:
         The figure, or None when there is no point.
@@ -259,17 +289,22 @@ def gain_scatter(rows: Sequence[TableRow]) -> Figure | None:
     if not panels:
         return None
     shown = {row.derainer for _, points in panels for row, _ in points}
-    names = [name for name in derainer_colors(rows) if name in shown]
+    series = {name: own for name, own in derainer_series(rows).items() if name in shown}
     places = list(dict.fromkeys(row.condition for _, ps in panels for row, _ in ps))
-    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
-    for index, (title, points) in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), index + 1)
+    height = 3.5 if width >= WIDTH else 2.7 * len(panels) + 0.2 * len(series) + 0.2
+    figure = Figure(figsize=(width, height), layout="constrained")
+    grid = beside(figure, len(panels), width)
+    for axes, (title, points) in zip(grid, panels, strict=True):
         for row, gain in points:
-            color = color_of(names.index(row.derainer))
+            color = color_of_row(row, series)
             marker = marker_of(places.index(row.condition))
             _draw_point(axes, row, gain, color, marker)
-        _frame_scatter(axes, title, labelled=index == 0)
-    figure.legend(handles=legend(names, places), loc="outside right upper")
+        _frame_scatter(axes, title, labelled=axes is grid[0] or width < WIDTH)
+    entries = legend(series, places)
+    if width < WIDTH:
+        spread_legend(figure, entries, width, 4)
+    else:
+        figure.legend(handles=entries, loc="outside right upper")
     return figure
 
 

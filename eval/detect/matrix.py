@@ -32,14 +32,15 @@ from eval.report.parts import Effect, effect_of
 from eval.report.tables import (
     UNDEFINED,
     align_table,
-    format_ms,
     format_percent,
     number,
 )
+from eval.report.timing import format_timing
 from eval.rows.run import RowSpec
 from eval.scores.bootstrap import class_precisions
 from eval.scores.means import are_few, mean_over_classes
 from eval.scores.score import Score
+from eval.scores.timing import Timing
 from eval.sets import DetectionSet
 from rainmer.errors import DatasetError
 
@@ -69,7 +70,8 @@ class MatrixCell(Row):
         mean_ap: mAP over the classes that all detectors know, a fraction.
         change: `mean_ap` minus that of the first detector on the same images without a derainer: on
             rainy ones, or on clean ones, where it is the harm when it is dry.
-        ms_per_image: Time of derainer and detector per image.
+        ms_per_image: Mean time of derainer and detector per image.
+        timing: The same by medians, which is what is shown.
         images, boxes: Numbers of images, and of objects of these classes.
     """
 
@@ -78,6 +80,7 @@ class MatrixCell(Row):
     mean_ap: float | None = None
     change: Score = field(default_factory=Score)
     ms_per_image: float | None = None
+    timing: Timing = field(default_factory=Timing)
     images: int = 0
     boxes: int = 0
 
@@ -99,6 +102,8 @@ class MatrixCell(Row):
             "ci_low": self.change.low,
             "ci_high": self.change.high,
             "ms_per_image": self.ms_per_image,
+            "ms_median": self.timing.ms,
+            "timed": self.timing.when,
             "images": self.images,
             "boxes": self.boxes,
         }
@@ -309,6 +314,7 @@ def _cells(
                 mean_ap=measure.values[key],
                 change=measure.change(key, None if key == reference else reference),
                 ms_per_image=row.ms_per_image if row else None,
+                timing=row.cost.of(row.derainer) if row else Timing(),
                 images=images,
                 boxes=boxes,
             ),
@@ -405,9 +411,9 @@ def _list(title: str, cells: Sequence[MatrixCell]) -> str:
 
 def _costs(cells: Sequence[MatrixCell]) -> str:
     parts = [
-        f"{cell.way} {format_ms(cell.ms_per_image)} ms"
+        f"{cell.way} {format_timing(cell.timing)} ms"
         for cell in cells
-        if number(cell.ms_per_image) is not None
+        if cell.timing.ms is not None
     ]
     return f"Time per image: {', '.join(parts)}." if parts else ""
 
@@ -448,7 +454,7 @@ def _cell_text(cell: MatrixCell | None) -> str:
     parts = [
         format_percent(cell.mean_ap),
         cell_change(cell),
-        f"{format_ms(cell.ms_per_image)} ms",
+        f"{format_timing(cell.timing)} ms",
     ]
     return "  ".join(part for part in parts if part)
 

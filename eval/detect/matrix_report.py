@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,12 +13,12 @@ from matplotlib.figure import Figure
 
 from eval.detect.matrix import Matrix, MatrixCell, cell_change
 from eval.detect.model import condition_title
+from eval.report.colors import series_of
 from eval.report.facts import RunFacts
-from eval.report.figures import WIDTH, legend, name_bars, short, to_svg
+from eval.report.figures import WIDTH, draw_chart, legend, name_bars, short, spread_legend
 from eval.report.page import render_page
 from eval.report.parts import (
     Cell,
-    Chart,
     Group,
     Head,
     Line,
@@ -29,12 +30,12 @@ from eval.report.tables import (
     UNDEFINED,
     format_count,
     format_interval,
-    format_ms,
     format_percent,
     format_points,
     number,
     typographic,
 )
+from eval.report.timing import format_timing
 from rainmer.figures import INK, color_of, styled
 
 __all__ = ["render_matrix"]
@@ -89,7 +90,7 @@ def render_matrix(
             (condition_title(v.condition, matrix.part), v.effect, v) for v in matrix.verdicts
         ],
         table=_table(matrix),
-        bars=Chart(to_svg(_bars(matrix), "matrix", alt), _CAPTION),
+        bars=draw_chart(partial(_bars, matrix), "matrix", alt, _CAPTION),
         reports={name: quote(path.as_posix()) for name, path in reports.items()},
         facts=facts,
     )
@@ -103,7 +104,7 @@ def _tiles(matrix: Matrix) -> list[Tile]:
         if number(cell.change.value) is not None:
             interval = format_interval(cell.change.low, cell.change.high)
             about += f", {format_points(cell.change.value)} points {interval}".rstrip()
-        kind = "derained" if cell.derainer else "rainy"
+        kind = series_of(matrix.detectors)[cell.detector]
         tiles.append(Tile(f"{format_percent(cell.mean_ap)} %", about, kind))
     return tiles
 
@@ -140,19 +141,19 @@ def _table_cell(cell: MatrixCell | None) -> Cell:
     if change:
         text += Markup("<br><small>{}</small>").format(change)
     text += Markup('<br><small class="soft">{}\N{NO-BREAK SPACE}ms</small>').format(
-        format_ms(cell.ms_per_image)
+        format_timing(cell.timing)
     )
     has_change = number(cell.change.value) is not None
     return Cell(text, effect_of(cell.change) if has_change else None)
 
 
 @styled
-def _bars(matrix: Matrix) -> Figure:
+def _bars(matrix: Matrix, width: float) -> Figure:
     """Draw a block per condition, in it a group of bars per input: one for each detector."""
     inputs, detectors = matrix.inputs, matrix.detectors
     blocks = matrix.conditions
     block_height = _BAR * (len(detectors) + 1) * len(inputs) + 0.35
-    figure = Figure(figsize=(WIDTH, block_height * len(blocks) + 0.6), layout="constrained")
+    figure = Figure(figsize=(width, block_height * len(blocks) + 0.6), layout="constrained")
     reach = max([_reach(cell, matrix) for cell in matrix.cells], default=0.0)
     for index, condition in enumerate(blocks):
         axes = figure.add_subplot(len(blocks), 1, index + 1)
@@ -160,14 +161,15 @@ def _bars(matrix: Matrix) -> Figure:
             for group, cell in enumerate(matrix.row(condition, name)):
                 if cell is not None:
                     _draw_bar(axes, cell, matrix, group, place)
-        name_bars(axes, list(map(short, inputs)))
-        axes.set_xlim(0, min(1.15 * reach or 1.0, 118))
+        name_bars(axes, [short(name, width) for name in inputs])
+        room = 0.15 * WIDTH / width
+        axes.set_xlim(0, min((1 + room) * reach or 1.0, 100 * (1 + room)))
         if len(blocks) > 1:
             axes.set_title(
                 short(condition_title(condition, matrix.part)), loc="left", fontweight="bold"
             )
     axes.set_xlabel("mAP (%)")
-    figure.legend(handles=legend(detectors, ()), loc="outside right upper")
+    spread_legend(figure, legend(series_of(detectors), ()), width, 4)
     return figure
 
 

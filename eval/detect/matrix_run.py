@@ -11,10 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from eval.detect.columns import format_table
+from eval.detect.columns import cost_lines, format_table
+from eval.detect.harm import harm_sentences
 from eval.detect.matrix import Matrix, build_matrix, format_matrix
 from eval.detect.matrix_report import render_matrix
-from eval.detect.model import part_of
+from eval.detect.model import conditions, part_of
 from eval.detect.run import Bench, Measured, measure_bench
 from eval.report.facts import RunFacts
 from eval.report.files import now, write_metrics, write_table
@@ -115,7 +116,7 @@ def _write(
         "environment": dict(facts.environment),
     }
     rows = (
-        {"detector": name, **row.flat()}
+        {"detector": name, **row.flat(), **run.facts.timed_on_columns}
         for name, run in runs.items()
         for row in run.comparison.table
     )
@@ -132,6 +133,8 @@ def _lines(
     for name, run in runs.items():
         yield f"detector {name}"
         yield format_table(run.comparison.table, width)
+        yield from cost_lines(run.comparison.table, run.facts.timed_on)
+        yield from harm_sentences(run.where.harm, conditions(run.comparison.table)[0])
         yield ""
     yield format_matrix(matrix, width)
     yield from (f"note: {note}" for note in facts.notes)

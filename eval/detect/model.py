@@ -16,6 +16,7 @@ from eval.rows.run import RowInput
 from eval.scores.errors import ErrorKind
 from eval.scores.means import FEW_BOXES, are_few
 from eval.scores.score import Score
+from eval.scores.timing import Timing, together
 from eval.sets import ALL
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Cell",
     "ChangeRow",
     "ClassRow",
+    "Cost",
     "ErrorRow",
     "ImageChangeRow",
     "Row",
@@ -78,6 +80,41 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What an image of a row costs.
+
+    Attributes:
+        derain: The derainer's time; unknown where there is none.
+        detect: The detector's: one median over all rows, as what it sees has one size in all of
+            them. Twice that in a union.
+        precision: In what the derainer computes; empty: unknown, or there is none.
+    """
+
+    derain: Timing = field(default_factory=Timing)
+    detect: Timing = field(default_factory=Timing)
+    precision: str = ""
+
+    def of(self, derainer: str) -> Timing:
+        """Return the time of an image, with the derainer before the detector if there is one."""
+        return together([self.derain, self.detect] if derainer else [self.detect])
+
+    def flat(self, derainer: str) -> dict[str, Cell]:
+        """Return the cost as columns of metrics.json and metrics.csv."""
+        total = self.of(derainer)
+        return {
+            "ms_derain_median": self.derain.ms,
+            "ms_derain_p90": self.derain.high,
+            "ms_derain_timed": self.derain.when,
+            "ms_derain_images": self.derain.images,
+            "ms_detect_median": self.detect.ms,
+            "ms_detect_timed": self.detect.when,
+            "ms_median": total.ms,
+            "images_per_s": total.rate,
+            "precision": self.precision,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableRow(Row):
     """A row of metrics.json.
 
@@ -101,7 +138,10 @@ class TableRow(Row):
             infinite. `_official`: by the convention of the paper's code.
         tp, fp, fn: Detections found and false and objects missed, at a fixed confidence.
         precision, recall: Of these counts, 0..1.
-        ms_derain, ms_detect, ms_per_image: Time per image, the last of both together.
+        share_derained: Share of the images that the derainer's gate derained; None without a gate.
+        cost: The medians that tables and reports show.
+        ms_derain, ms_detect, ms_per_image: Mean time per image, the last of both together; frames
+            of the cache count with their earlier times.
         images, boxes: Numbers of images and of objects.
     """
 
@@ -134,9 +174,11 @@ class TableRow(Row):
     fn: int | None = None
     precision: float | None = None
     recall: float | None = None
+    share_derained: float | None = None
     ms_derain: float | None = None
     ms_detect: float | None = None
     ms_per_image: float | None = None
+    cost: Cost = field(default_factory=Cost)
     images: int = 0
     boxes: int = 0
 
@@ -190,6 +232,7 @@ class TableRow(Row):
             "fn": self.fn,
             "precision": self.precision,
             "recall": self.recall,
+            "share_derained": self.share_derained,
             "ms_derain": self.ms_derain,
             "ms_detect": self.ms_detect,
             "ms_per_image": self.ms_per_image,
@@ -199,6 +242,7 @@ class TableRow(Row):
             **_with_ends("control", self.control_change),
             "rival": self.rival,
             **_with_ends("rival", self.rival_change),
+            **self.cost.flat(self.derainer),
         }
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from eval.detect.figures import INPUT_COLORS, derainer_colors
+from eval.detect.figures import color_of_row, derainer_series, key_of_row
 from eval.detect.model import conditions, find_row, sort_rows
 from eval.detect.operating import OperatingRow
-from eval.report.figures import WIDTH, short, to_svg
+from eval.report.figures import WIDTH, beside, draw_chart, short, spread_legend
 from eval.report.parts import Cell, Chart, Effect, Group, Line, Table, effect_of
 from eval.report.tables import UNDEFINED, format_count, format_fixed, format_with_interval, number
 from eval.scores.operating import Point
@@ -33,8 +34,8 @@ _POINT = ("from", "found", "false", "F1")
 _CHANGES = ("F1 [95 %]", "recall at equal false alarms [95 %]", "best F1 [95 %]")
 _CAPTION = (
     "All classes together at IoU 0.5. Dots: the confidence of the counts ({conf}). Rings: the "
-    "highest F1. Left: each step to the right finds more and lowers the confidence. Right: a curve "
-    "that is higher elsewhere than at the dashed line asks for another threshold."
+    "highest F1. First chart: each step to the right finds more and lowers the confidence. Second: "
+    "a curve that is higher elsewhere than at the dashed line asks for another threshold."
 )
 
 
@@ -78,12 +79,12 @@ def operating_section(
     if not rows:
         return None
     rows = sort_rows(rows)
-    groups, changes = [], []
+    groups, changes, series = [], [], derainer_series(rows)
     for condition in conditions(rows):
         members = [row for row in rows if row.condition == condition]
         groups.append(Group(_lines(members, is_small(condition)), titles[condition]))
         lines = [
-            Line([row.label], _change_cells(row, is_small(condition)), key=_key(row))
+            Line([row.label], _change_cells(row, is_small(condition)), key=key_of_row(row, series))
             for row in members
             if row.points.change_f1.value is not None
         ]
@@ -128,6 +129,7 @@ def _table(groups: Sequence[Group], conf: float) -> Table:
 
 
 def _lines(rows: Sequence[OperatingRow], small: bool) -> list[Line]:
+    series = derainer_series(rows)
     return [
         Line(
             [row.label],
@@ -137,14 +139,10 @@ def _lines(rows: Sequence[OperatingRow], small: bool) -> list[Line]:
                 *_point_cells(row, row.points.best, row.points.change_best_f1, small),
             ],
             {"control": None} if row.is_control and row.input == "derained" else {},
-            key=_key(row),
+            key=key_of_row(row, series),
         )
         for row in rows
     ]
-
-
-def _key(row: OperatingRow) -> str:
-    return f"{row.input} control" if row.is_control else row.input
 
 
 def _point_cells(row: OperatingRow, point: Point | None, change: Score, small: bool) -> list[Cell]:
@@ -244,7 +242,7 @@ def _f1_words(before: Point, after: Point, effect: Effect) -> str:
 
 def operating_charts(rows: Sequence[OperatingRow], titles: Mapping[str, str]) -> list[Chart]:
     """Draw each condition's curves: precision against recall, and F1 against confidence."""
-    colors = derainer_colors(rows)
+    series = derainer_series(rows)
     charts: list[Chart] = []
     for condition in conditions(rows):
         shown = [
@@ -253,31 +251,35 @@ def operating_charts(rows: Sequence[OperatingRow], titles: Mapping[str, str]) ->
         if not any(row.points.curve.objects for row in shown):
             continue
         alt = f"Precision against recall, and F1 against confidence: {titles[condition]}"
-        svg = to_svg(operating_curves(shown, colors), f"operating-{len(charts)}", alt)
-        conf = format_conf(shown[0].points.at.conf)
-        charts.append(Chart(svg, _CAPTION.format(conf=conf), titles[condition]))
+        caption = _CAPTION.format(conf=format_conf(shown[0].points.at.conf))
+        draw, name = partial(operating_curves, shown, series), f"operating-{len(charts)}"
+        chart = draw_chart(draw, name, alt, caption, titles[condition])
+        charts += [chart] if chart else []
     return charts
 
 
 @styled
-def operating_curves(rows: Sequence[OperatingRow], colors: Mapping[str, str]) -> Figure:
+def operating_curves(
+    rows: Sequence[OperatingRow], series: Mapping[str, str], width: float = WIDTH
+) -> Figure:
     """Draw precision against recall, and F1 against confidence: a line for each row.
 
     Args:
         rows: Rows of one condition, at least one of them with objects.
-        colors: Colour of each derainer.
+        series: Colour of each derainer, from `derainer_series`.
+        width: Of the figure in inches.
     """
-    figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(width, 3.7 if width >= WIDTH else 5.6), layout="constrained")
+    left, right = beside(figure, 2, width)
     entries = []
     for row in rows:
-        color = colors.get(row.derainer, INPUT_COLORS[row.input])
+        color = color_of_row(row, series)
         style = (0, (4, 2)) if row.is_control else "solid"
         curve = row.points.curve
         left.plot(100 * curve.recall, 100 * curve.precision, color=color, ls=style, lw=1.7)
         right.plot(curve.confs, curve.f1, color=color, ls=style, lw=1.7)
         _mark(left, right, row, color)
-        entries.append(Line2D([], [], color=color, ls=style, lw=1.7, label=short(row.label)))
+        entries.append(Line2D([], [], color=color, ls=style, lw=1.7, label=short(row.label, width)))
     right.axvline(rows[0].points.at.conf, color=INK, lw=1, ls=(0, (4, 3)), alpha=0.75)
     for axes, across, up in (
         (left, "recall (%)", "precision (%)"),
@@ -290,7 +292,7 @@ def operating_curves(rows: Sequence[OperatingRow], colors: Mapping[str, str]) ->
     left.set_ylim(0, 102)
     right.set_xlim(0, 1)
     right.set_ylim(0, None)
-    figure.legend(handles=entries, loc="outside upper center", ncols=5)
+    spread_legend(figure, entries, width, 5)
     return figure
 
 

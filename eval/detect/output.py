@@ -41,7 +41,8 @@ def write_comparison(
         "config": dict(facts.config),
         "environment": dict(facts.environment),
     }
-    write_metrics(folder, (row.flat() for row in comparison.table), head)
+    rows = ({**row.flat(), **facts.timed_on_columns} for row in comparison.table)
+    write_metrics(folder, rows, head)
     write_table(folder / "per_class.csv", (row.flat() for row in comparison.per_class))
     write_table(folder / "images.csv", _image_rows(comparison))
     write_text(folder / "config.yaml", yaml.safe_dump(dict(facts.config), sort_keys=False))
@@ -96,4 +97,7 @@ def _image_rows(comparison: Comparison) -> Iterable[dict[str, object]]:
                 **result.scores,
                 "ms_derain": result.derain_ms,
                 "ms_detect": result.detect_ms,
+                "derain_earlier": result.derain_earlier,
+                "detect_earlier": result.detect_earlier,
+                "derained": None if result.derained is None else int(result.derained),
             }

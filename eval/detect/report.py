@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 from eval.detect import figures as plots
@@ -16,6 +17,7 @@ from eval.detect.columns import (
     number_column,
     used_columns,
 )
+from eval.detect.cost_report import cost_section, cost_tile
 from eval.detect.error_report import BreakdownSection
 from eval.detect.model import (
     ClassRow,
@@ -42,8 +44,9 @@ from eval.detect.verdicts import (
     judge,
     rain_sentence,
 )
+from eval.detect.where_report import WhereSection
 from eval.report.facts import RunFacts
-from eval.report.figures import to_svg
+from eval.report.figures import draw_chart
 from eval.report.page import render_page
 from eval.report.parts import (
     Banner,
@@ -57,18 +60,18 @@ from eval.report.parts import (
     Tile,
     flat_table,
 )
-from eval.report.strips import COLORS, Strip, StripGroup
+from eval.report.strips import Strip, StripGroup
 from eval.report.tables import (
     UNDEFINED,
     format_count,
     format_db,
     format_interval,
-    format_ms,
     format_percent,
     format_points,
     format_share,
     format_ssim,
 )
+from eval.report.timing import TimedOn
 from eval.rows.run import RowInput
 from eval.scores.means import FEW_BOXES, FEWEST_BOXES, FEWEST_IMAGES
 from eval.sets import ALL
@@ -77,7 +80,7 @@ __all__ = ["Report", "render_report"]
 
 _MAIN_COLUMNS = frozenset({
     "mAP", "delta_mAP", "delta_frame", "recovered", "mAP50", "mAP75", "mAP_small", "AR", "psnr",
-    "ssim",
+    "ssim", "share_derained",
 })  # fmt: skip
 _RESTORATION = (
     number_column("psnr", "PSNR", format_db, lambda row: row.psnr),
@@ -105,6 +108,7 @@ _OUTCOMES = (
     number_column("fn", "missed", format_count, lambda row: row.fn),
 )
 _MEANS_CAPTION = "Other means of the same detections in percent, with their changes in points"
+_QUALITY_CAPTION = "PSNR in dB and SSIM against the clean images"
 _OUTCOMES_CAPTION = "Detections at a fixed confidence; precision and recall in percent"
 _BARS_CAPTION = (
     "mAP of every row, with its change in parentheses. Dashed: what the rows below are compared "
@@ -150,6 +154,7 @@ class Report:
             are then agreement with it, not accuracy.
         breakdown: The section on errors by kind; None leaves it out.
         operating: Operating points of the rows.
+        where: The section on when to derain; None leaves it out.
         total: Images of the set; 0: as many as were measured.
     """
 
@@ -164,6 +169,7 @@ class Report:
     pseudo_labels: bool = False
     breakdown: BreakdownSection | None = None
     operating: Sequence[OperatingRow] = ()
+    where: WhereSection | None = None
     total: int = 0
 
     @property
@@ -174,21 +180,8 @@ class Report:
         return {name: condition_title(name, part) for name in [ALL, *conditions(self.rows)]}
 
 
-@dataclass(frozen=True)
-class _Cost:
-    """Time per image of a row as text, and the widths of its bars in percent of the longest."""
-
-    label: str
-    derain: str
-    detect: str
-    total: str
-    rate: str
-    derain_share: float
-    detect_share: float
-
-
 def render_report(report: Report) -> str:
-    """Render a report as one self-contained HTML page: no other file, no network, no script.
+    """Render a report as one self-contained HTML page: no other file, no network.
 
     Args:
         report: What to show. Names may hold any characters; they are escaped.
@@ -203,15 +196,14 @@ def render_report(report: Report) -> str:
     classes = class_table(report.per_class, main)
     operating = operating_section(report.operating, report.titles, _small(rows).__contains__)
     scatter = _scatter(rows)
-    restoration = _number_table(
-        "PSNR in dB and SSIM against the clean images", rows, _RESTORATION, ("rainy", "derained")
-    )
-    costs = _costs(rows, main)
+    restoration = _number_table(_QUALITY_CAPTION, rows, _RESTORATION, ("rainy", "derained"))
+    costs = cost_section(rows, main, report.facts.timed_on)
     strips = _strip_groups(report.strips)
     sections = {
         "verdicts": ("Findings", verdicts),
         "scores": ("Scores", True),
         "operating": ("Operating point", operating),
+        "where": ("Where it helps", report.where),
         "classes": ("Classes", charts or classes),
         "errors": ("Errors", report.breakdown),
         "restoration": ("Restoration", scatter or restoration),
@@ -229,6 +221,7 @@ def render_report(report: Report) -> str:
         verdicts=_group_verdicts(verdicts),
         titles=report.titles,
         operating=operating,
+        where=report.where,
         **_LIMITS,
         scores=_score_table(rows, columns, report.titles),
         columns=columns,
@@ -244,7 +237,6 @@ def render_report(report: Report) -> str:
         costs=costs,
         strips=strips,
         tallies=report.tallies,
-        colors=COLORS,
         facts=report.facts,
     )
 
@@ -287,7 +279,7 @@ def _head(
         subjects=subjects,
         date=report.facts.date,
         banners=banners,
-        tiles=[] if main in small else _tiles(rows, verdicts),
+        tiles=[] if main in small else _tiles(rows, verdicts, report.facts.timed_on),
         sections={anchor: name for anchor, (name, content) in sections.items() if content},
     )
 
@@ -312,21 +304,25 @@ def _operating_words(
     for name in conditions(rows):
         loss = "" if name == main or name in small else f1_falls(rows, name, best)
         more += [f"On {name}, {loss}."] if loss else []
+    more += [report.where.advice] if report.where else []
     return f1_falls(rows, main, best), " ".join(filter(None, more))
 
 
-def _tiles(rows: Sequence[TableRow], verdicts: Sequence[Verdict]) -> list[Tile]:
+def _tiles(
+    rows: Sequence[TableRow], verdicts: Sequence[Verdict], timed_on: TimedOn | None
+) -> list[Tile]:
     """Return the large numbers at the top: of the best derainer in the first condition."""
     if not verdicts:
         return []
     name, condition = verdicts[0].derainer, verdicts[0].condition
+    own = plots.derainer_series(rows)[name]
     tiles = []
     if rainy := find_row(rows, condition, "rainy"):
         tiles.append(Tile(_percent(rainy.mean_ap), "mAP on rainy images", "rainy"))
     derained = find_row(rows, condition, "derained", name)
     if derained:
         about = f"mAP derained: {format_change(derained.change)}"
-        tiles.append(Tile(_percent(derained.mean_ap), about, "derained"))
+        tiles.append(Tile(_percent(derained.mean_ap), about, own))
     if clean := find_row(rows, condition, "clean"):
         tiles.append(Tile(_percent(clean.mean_ap), "mAP on clean images, the ceiling", "clean"))
     if derained:
@@ -334,9 +330,9 @@ def _tiles(rows: Sequence[TableRow], verdicts: Sequence[Verdict]) -> list[Tile]:
         tiles.append(Tile(share, "of what the rain took is recovered"))
     if harm := find_row(rows, condition, "derained_clean", name):
         about = f"points on clean images {format_interval(harm.change.low, harm.change.high)}"
-        tiles.append(Tile(format_points(harm.change.value), about, "harm"))
+        tiles.append(Tile(format_points(harm.change.value), about, f"{own} on-clean"))
     if derained:
-        tiles.append(Tile(_unit(format_ms(derained.ms_derain), "ms"), "to derain an image"))
+        tiles.append(cost_tile(rows, derained, timed_on))
     return [tile for tile in tiles if tile.value != UNDEFINED]
 
 
@@ -360,10 +356,10 @@ def _score_table(
     rows: Sequence[TableRow], columns: Sequence[Column], titles: Mapping[str, str]
 ) -> Table:
     """Show all rows by condition, in the main columns."""
-    groups = []
+    groups, series = [], plots.derainer_series(rows)
     for name in conditions(rows):
         members = [row for row in rows if row.condition == name]
-        lines = [_score_line(row, columns) for row in members]
+        lines = [_score_line(row, columns, series) for row in members]
         first = members[0]
         facts = f"{format_count(first.images)} images, {format_count(first.boxes)} boxes"
         groups.append(Group(lines, titles[name], facts))
@@ -375,7 +371,7 @@ def _score_table(
     )
 
 
-def _score_line(row: TableRow, columns: Sequence[Column]) -> Line:
+def _score_line(row: TableRow, columns: Sequence[Column], series: Mapping[str, str]) -> Line:
     tags: dict[str, Effect | None] = {}
     if row.is_control and row.input == "derained":
         tags["control"] = None
@@ -385,7 +381,7 @@ def _score_line(row: TableRow, columns: Sequence[Column]) -> Line:
         [row.label],
         [_score_cell(row, column) for column in columns],
         tags,
-        key=f"{row.input} control" if row.is_control else row.input,
+        key=plots.key_of_row(row, series),
         style="best" if is_best else "",
     )
 
@@ -428,45 +424,18 @@ def _number_table(
     return flat_table(caption, ["condition", "input"], [column.title for column in used], lines)
 
 
-def _costs(rows: Sequence[TableRow], condition: str) -> list[_Cost]:
-    """Return time per image of the rainy and derained rows of a condition."""
-    shown = [
-        row
-        for row in rows
-        if row.condition == condition
-        and row.input in ("rainy", "derained")
-        and (row.ms_derain or row.ms_detect)
-    ]
-    totals = [(row.ms_derain or 0.0) + (row.ms_detect or 0.0) for row in shown]
-    return [
-        _Cost(
-            label=row.label,
-            derain=format_ms(row.ms_derain),
-            detect=format_ms(row.ms_detect),
-            total=format_ms(total),
-            rate=f"{1000 / total:.1f}",
-            derain_share=100 * (row.ms_derain or 0.0) / max(totals),
-            detect_share=100 * (row.ms_detect or 0.0) / max(totals),
-        )
-        for row, total in zip(shown, totals, strict=True)
-    ]
-
-
 def _bars(rows: Sequence[TableRow], titles: Mapping[str, str]) -> Chart | None:
     """Draw the mAP of every row; None without rows."""
     if not rows:
         return None
-    svg = to_svg(plots.score_bars(rows, titles), "bars", "Bars of mAP for every row of the table")
-    return Chart(svg, _BARS_CAPTION)
+    alt = "Bars of mAP for every row of the table"
+    return draw_chart(partial(plots.score_bars, rows, titles), "bars", alt, _BARS_CAPTION)
 
 
 def _scatter(rows: Sequence[TableRow]) -> Chart | None:
     """Draw gains of PSNR and SSIM against gains of mAP; None without such gains."""
-    figure = plots.gain_scatter(rows)
-    if figure is None:
-        return None
     alt = "Gain of PSNR and SSIM against gain of mAP, one point per derainer and condition"
-    return Chart(to_svg(figure, "scatter", alt), _SCATTER_CAPTION)
+    return draw_chart(partial(plots.gain_scatter, rows), "scatter", alt, _SCATTER_CAPTION)
 
 
 def _strip_groups(strips: Sequence[Strip]) -> list[StripGroup]:

@@ -22,22 +22,26 @@ from eval.cli import (
     progress_bar,
 )
 from eval.detect.alone import padded_by_others, seen_alone
-from eval.detect.columns import format_table
+from eval.detect.columns import cost_lines, format_table
 from eval.detect.comparison import Comparison, compare, row_specs
 from eval.detect.diagnosis import Diagnosis, diagnose, write_diagnosis
 from eval.detect.error_report import breakdown_section
-from eval.detect.model import part_of
+from eval.detect.harm import harm_sentences
+from eval.detect.model import conditions, part_of
 from eval.detect.operating import OperatingRow, cut_results, operating_rows, write_curves
 from eval.detect.output import write_comparison, write_cut
 from eval.detect.report import Report, render_report
 from eval.detect.strips import Seen, count_changes, select_strips, shown_rows
 from eval.detect.table import Settings
 from eval.detect.truth import common_categories, match_categories, set_truth
+from eval.detect.where import Readings, WhereHelps, find_where, write_where
+from eval.detect.where_report import where_section
 from eval.report.facts import RunFacts
 from eval.report.files import describe_environment, now
+from eval.report.timing import TimedOn
 from eval.rows.derainers import CONTROL, Derainers
 from eval.rows.names import Named, distinct_names, split_label
-from eval.rows.run import RowSpec
+from eval.rows.run import RowInput, RowSpec
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_file
 from eval.street.embedded import INPUT_SIZE, street_set
@@ -92,6 +96,7 @@ class Bench:
         settings: What turns detections into numbers.
         folder: The run's folder.
         total: Images of the set before a limit.
+        readings: Reads images with the rain meter.
     """
 
     options: DetectOptions
@@ -104,14 +109,16 @@ class Bench:
     settings: Settings
     folder: Path
     total: int
+    readings: Readings
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A finished comparison, and how its numbers came about."""
+    """A finished comparison, how its numbers came about, and where deraining helps."""
 
     comparison: Comparison
     facts: RunFacts
+    where: WhereHelps
 
 
 def set_up(options: DetectOptions) -> dict[str, Bench]:
@@ -151,6 +158,7 @@ def set_up(options: DetectOptions) -> dict[str, Bench]:
     specs = row_specs(data, derainers.for_set(data.name), union=options.union, where=where)
     folder = options.out or Path("runs", "detect", safe_file_name("-".join([data.name, *weights])))
     folders = _folders(folder, list(weights))
+    readings = Readings(device)
     return {
         name: Bench(
             options,
@@ -163,6 +171,7 @@ def set_up(options: DetectOptions) -> dict[str, Bench]:
             _settings(options, detector),
             make_folder(folders[name]),
             total,
+            readings,
         )
         for name, detector in detectors.items()
     }
@@ -248,10 +257,12 @@ def measure_bench(bench: Bench, command: str, started: float) -> Measured:
     seen = _seen(bench, comparison)
     operating = operating_rows(comparison, bench.settings)
     diagnosis = Diagnosis() if bench.options.no_breakdown else diagnose(comparison, conf)
+    environment = describe_environment(resolve_device(bench.options.device))
+    where = _where(bench, comparison, diagnosis)
     facts = RunFacts(
         command=command,
         date=now(),
-        environment=describe_environment(resolve_device(bench.options.device)),
+        environment=environment,
         config=_resolved(bench),
         elapsed_s={
             "derain": _derained_s(bench) - derained_s,
@@ -262,9 +273,14 @@ def measure_bench(bench: Bench, command: str, started: float) -> Measured:
         notes=comparison.notes,
         defects={comparison.data.name: comparison.data.defects},
         protocol=_protocol(bench.detector, bench.settings),
+        timed_on=TimedOn.of(
+            environment,
+            (spec.derainer.precision for spec in bench.specs if spec.derainer is not None),
+            (sample.size_hw for sample in comparison.data.samples),
+        ),
     )
-    _write(bench, comparison, operating, diagnosis, seen, facts)
-    return Measured(comparison, facts)
+    _write(bench, Measured(comparison, facts, where), operating, diagnosis, seen)
+    return Measured(comparison, facts, where)
 
 
 def _compare(bench: Bench, times: StageTimes) -> Comparison:
@@ -291,6 +307,30 @@ def _seen(bench: Bench, comparison: Comparison) -> Seen:
             comparison, rows, inputs, bench.detector, functools.partial(advance, bar)
         )
     return Seen(comparison, rows, evaluations, bench.options.conf)
+
+
+def _where(bench: Bench, comparison: Comparison, diagnosis: Diagnosis) -> WhereHelps:
+    """Find where deraining helps, with a bar over the images that the meter reads."""
+    derained = {change.input for change in diagnosis.images} & {"derained", "derained_clean"}
+    if not derained:
+        return WhereHelps()
+    samples = comparison.data.samples
+    files: dict[RowInput, dict[str, Path]] = {
+        "derained": {sample.name: sample.rainy for sample in samples}
+    }
+    if "derained_clean" in derained:
+        files["derained_clean"] = {s.name: s.clean for s in samples if s.clean is not None}
+    total = sum(map(len, files.values()))
+    with progress_bar(total, quiet=bench.options.quiet, name="rain meter") as bar:
+        readings = {shown: bench.readings(paths, bar.update) for shown, paths in files.items()}
+    return find_where(
+        comparison,
+        diagnosis.images,
+        bench.readings.meter.threshold,
+        readings,
+        resamples=bench.settings.resamples,
+        seed=bench.settings.seed,
+    )
 
 
 def _derained_s(bench: Bench) -> float:
@@ -326,20 +366,25 @@ def _protocol(detector: ValidationHarness, settings: Settings) -> dict[str, obje
 
 def _write(
     bench: Bench,
-    comparison: Comparison,
+    measured: Measured,
     operating: Sequence[OperatingRow],
     diagnosis: Diagnosis,
     seen: Seen,
-    facts: RunFacts,
 ) -> None:
     """Write every file of the run."""
-    more = {"images_total": bench.total, "operating": [row.flat() for row in operating]}
+    comparison, facts, where = measured.comparison, measured.facts, measured.where
+    more = {
+        "images_total": bench.total,
+        "operating": [row.flat() for row in operating],
+        **where.flat(),
+    }
     write_comparison(bench.folder, comparison, facts, more)
     write_curves(bench.folder, operating)
     cut = cut_results(comparison, operating) if bench.options.equal_false_alarms else {}
     write_cut(bench.folder, cut)
     part = part_of(len(comparison.data.samples), bench.total)
     write_diagnosis(bench.folder, diagnosis)
+    write_where(bench.folder, where)
     report = Report(
         set_name=bench.data.name,
         detector=Path(bench.weights).name,
@@ -352,14 +397,18 @@ def _write(
         pseudo_labels=comparison.pseudo_labels,
         breakdown=breakdown_section(diagnosis, part),
         operating=operating,
+        where=where_section(where, comparison.table, conditions(comparison.table)[0]),
         total=bench.total,
     )
     write_text(bench.folder / "report.html", render_report(report))
 
 
-def result_lines(comparison: Comparison, total: int) -> Iterator[str]:
+def result_lines(measured: Measured, total: int) -> Iterator[str]:
     """Yield what is printed after a run; `total` is the number of images before a limit."""
+    comparison = measured.comparison
     yield format_table(comparison.table, shutil.get_terminal_size((120, 24)).columns)
+    yield from cost_lines(comparison.table, measured.facts.timed_on)
+    yield from harm_sentences(measured.where.harm, conditions(comparison.table)[0])
     part = part_of(len(comparison.data.samples), total)
     yield from (f"note: {note}" for note in [part, *comparison.notes] if note)
     yield from (f"repaired: {line}" for line in comparison.data.defects.repair_lines())

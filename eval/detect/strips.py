@@ -160,7 +160,6 @@ def _marks(seen: Seen, row: RowResult, sample: Sample) -> list[Mark]:
             kind,
             seen.comparison.truth.categories[box["category_id"]],
             box.get("score") if kind != "missed" else None,
-            box["category_id"],
         )
         for kind, boxes in outcomes
         for box in boxes

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eval.detect.measures import Measures, measure
-from eval.detect.model import ClassRow, TableRow, is_control
+from eval.detect.model import ClassRow, Cost, TableRow, is_control
 from eval.rows.run import ImageResult, RowSpec
 from eval.scores.coco import Evaluation, GroundTruth
+from eval.scores.timing import Timing, mean_timing, timing_of
 from eval.sets import DetectionSet
 
 __all__ = ["SCORES", "RowResult", "Settings", "table_rows"]
@@ -54,6 +55,7 @@ def table_rows(
 ) -> tuple[list[TableRow], list[ClassRow]]:
     """Return the tables of scores and of classes: each input, condition by condition."""
     evaluations = {row.spec: row.evaluation for row in rows}
+    detect = _detect_timing(rows)
     table: list[TableRow] = []
     classes: list[ClassRow] = []
     for condition, image_ids in data.conditions.items():
@@ -65,7 +67,7 @@ def table_rows(
             images=len(image_ids),
             boxes=sum(a["image_id"] in image_ids for a in truth.annotations),
         )
-        table += _condition_rows(blank, rows, image_ids, settings, measures)
+        table += _condition_rows(blank, rows, image_ids, settings, measures, detect)
         classes += _class_rows(condition, rows, image_ids, measures)
     return table, classes
 
@@ -76,6 +78,7 @@ def _condition_rows(
     image_ids: frozenset[int],
     settings: Settings,
     measures: Measures,
+    detect: Timing,
 ) -> Iterator[TableRow]:
     """Yield the rows of one condition; `blank` holds the fields that they share."""
     for row in rows:
@@ -118,9 +121,11 @@ def _condition_rows(
             fn=counts.fn,
             precision=counts.precision,
             recall=counts.recall,
+            share_derained=_share_derained(row, image_ids),
             ms_derain=times.derain,
             ms_detect=times.detect,
             ms_per_image=times.both,
+            cost=_cost(row, image_ids, detect),
         )
 
 
@@ -161,6 +166,12 @@ def _mean_score(row: RowResult, name: str, image_ids: Iterable[int]) -> float | 
     return _mean([s[name] for i in image_ids if name in (s := row.images[i].scores)])
 
 
+def _share_derained(row: RowResult, image_ids: Iterable[int]) -> float | None:
+    """Return the share of the images that a gate derained; None without a gate."""
+    chosen = [row.images[i].derained for i in image_ids]
+    return _mean([float(derained) for derained in chosen if derained is not None])
+
+
 class _Times(NamedTuple):
     """Milliseconds per image; None where unknown."""
 
@@ -176,6 +187,31 @@ def _times(row: RowResult, image_ids: Iterable[int]) -> _Times:
     if detect is None or (row.spec.derainer is not None and derain is None):
         return _Times(derain, detect, None)
     return _Times(derain, detect, detect + (derain or 0.0))
+
+
+def _detect_timing(rows: Sequence[RowResult]) -> Timing:
+    """Return the detector's time for an image: one number, as its input has one size in all rows.
+
+    A median for each row would show nothing but how busy the machine was meanwhile.
+    """
+    return timing_of(
+        (result.detect_ms, result.detect_earlier)
+        for row in rows
+        if not row.spec.union
+        for result in row.images.values()
+    )
+
+
+def _cost(row: RowResult, image_ids: Iterable[int], detect: Timing) -> Cost:
+    if row.spec.union and detect.ms is not None and detect.high is not None:
+        detect = replace(detect, ms=2 * detect.ms, high=2 * detect.high)
+    if row.spec.derainer is None:
+        return Cost(detect=detect)
+    results = [row.images[i] for i in image_ids]
+    times = [(result.derain_ms, result.derain_earlier) for result in results]
+    gated = any(result.derained is not None for result in results)
+    derain = mean_timing(times) if gated else timing_of(times)
+    return Cost(derain=derain, detect=detect, precision=row.spec.derainer.precision)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -75,5 +75,8 @@ def unite_runs(
             derain_ms=second.derain_ms,
             detect_ms=None if None in times else sum(ms for ms in times if ms is not None),
             error=first.error or second.error,
+            derain_earlier=second.derain_earlier,
+            detect_earlier=first.detect_earlier or second.detect_earlier,
+            derained=second.derained,
         )
     return united

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from eval.footage.records import RAINY
 from eval.footage.study import Study
+from eval.report.colors import color_in
 from eval.report.figures import WIDTH, short
 from rainmer.figures import INK, color_of, draw_grid, styled
 
@@ -21,7 +22,6 @@ FloatArray = npt.NDArray[np.float64]
 
 _POINTS = 240
 _DERAINERS = 3
-_RAINY, _LOSS = "#7489a6", "#d9603b"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,23 +80,24 @@ def timeline_of(study: Study, points: int = _POINTS) -> Timeline:
 
 
 @styled
-def timeline_figure(timeline: Timeline, *, stills: bool) -> Figure:
+def timeline_figure(timeline: Timeline, width: float = WIDTH, *, stills: bool) -> Figure:
     """Draw detections, gains and losses, and the values of the meter, above each other."""
     heights = [2.0, 1.3, *[1.0] * len(timeline.meter)]
-    figure = Figure(figsize=(WIDTH, sum(heights) + 0.5), layout="constrained")
+    figure = Figure(figsize=(width, sum(heights) + 0.5), layout="constrained")
     axes = figure.subplots(
         len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
     )[:, 0]
     for n, (name, values) in enumerate(timeline.detections.items()):
-        color = color_of(n - 1) if n else _RAINY
+        color = color_of(n - 1) if n else color_in("rainy")
         label = short(name) if n else "rainy"
         axes[0].plot(timeline.times_s, values, color=color, linewidth=1.3, label=label)
     axes[0].set_ylabel("detections a frame")
     axes[0].set_ylim(bottom=0)
-    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(timeline.detections))
+    columns = len(timeline.detections) if width >= WIDTH else 2
+    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
     _draw_changes(axes[1], timeline)
     for own, (name, values) in zip(axes[2:], timeline.meter.items(), strict=True):
-        own.plot(timeline.times_s, values, color=color_of(2), linewidth=1.2)
+        own.plot(timeline.times_s, values, color=color_in("rainy"), linewidth=1.2)
         own.set_ylabel(short(name))
     for own in axes:
         draw_grid(own)
@@ -109,7 +110,7 @@ def timeline_figure(timeline: Timeline, *, stills: bool) -> Figure:
 def _draw_changes(axes: Axes, timeline: Timeline) -> None:
     for values, color, word in (
         (timeline.gained, color_of(0), "gained"),
-        (-timeline.lost, _LOSS, "lost"),
+        (-timeline.lost, color_in("loss"), "lost"),
     ):
         axes.fill_between(timeline.times_s, 0, values, color=color, alpha=0.7, linewidth=0)
         axes.plot(timeline.times_s, values, color=color, linewidth=0.8, label=word)

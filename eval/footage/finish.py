@@ -18,6 +18,7 @@ from eval.report.facts import RunFacts
 from eval.report.files import describe_environment, now
 from eval.report.parts import Banner
 from eval.report.tables import align_table, format_count, format_fixed, format_with_interval, number
+from eval.report.timing import EARLIER, TimedOn, format_timing
 from eval.street.detector import EMBEDDED
 from rainmer.device import resolve_device
 from rainmer.files import write_text
@@ -58,9 +59,9 @@ def finish(bench: Bench, frames: Sequence[FrameResult], command: str) -> list[st
     failures = list(bench.footage.failures)
     plan = choose(study, clip_s=options.clip, label_next=options.label_next)
     notes = _notes(bench, study, len(plan.labels))
-    write_study(bench.folder, study, verdicts, _facts(bench, command, notes), failures)
+    write_study(bench.folder, study, verdicts, _facts(bench, study, notes, command), failures)
     strips = take_second_look(bench, study, plan)
-    facts = _facts(bench, command, notes)
+    facts = _facts(bench, study, notes, command)
     files = {}
     if plan.clip:
         files[CLIP] = f"{len(plan.clip)} frames side by side, where most changes"
@@ -76,12 +77,19 @@ def finish(bench: Bench, frames: Sequence[FrameResult], command: str) -> list[st
         files=files,
     )
     write_text(bench.folder / "report.html", page)
-    return [_table(study), headline(verdicts), verdicts[0].sentence, f"not known: {UNKNOWN[0]}",
-            *(f"note: {note}" for note in notes)]  # fmt: skip
+    return [
+        _table(study),
+        _time_note(study, facts.timed_on),
+        headline(verdicts),
+        verdicts[0].sentence,
+        f"not known: {UNKNOWN[0]}",
+        *(f"note: {note}" for note in notes),
+    ]
 
 
-def _facts(bench: Bench, command: str, notes: Sequence[str]) -> RunFacts:
+def _facts(bench: Bench, study: Study, notes: Sequence[str], command: str) -> RunFacts:
     options = bench.options
+    environment = describe_environment(resolve_device(options.device))
     stages = {name: bench.times.total_ms(name) / 1e3 for name in ("decode", "derain", "detect")}
     protocol: dict[str, object] = {
         "confidence": f"{options.conf:g}", "detector input": f"{options.imgsz} pixels",
@@ -92,7 +100,7 @@ def _facts(bench: Bench, command: str, notes: Sequence[str]) -> RunFacts:
     return RunFacts(
         command=command,
         date=now(),
-        environment=describe_environment(resolve_device(options.device)),
+        environment=environment,
         config={
             **chosen_options(options),
             "detector_fingerprint": bench.detector_fingerprint,
@@ -101,6 +109,11 @@ def _facts(bench: Bench, command: str, notes: Sequence[str]) -> RunFacts:
         elapsed_s={**stages, "wall": time.perf_counter() - bench.started},
         notes=notes,
         protocol=protocol,
+        timed_on=TimedOn.of(
+            environment,
+            (derainer.precision for derainer in bench.derainers.values()),
+            (frame.size_hw for frame in study.frames),
+        ),
     )
 
 
@@ -139,6 +152,13 @@ def _banners(bench: Bench, study: Study, failures: Sequence[str]) -> list[Banner
     return banners
 
 
+def _time_note(study: Study, timed_on: TimedOn | None) -> str:
+    """Say what the times of the table hold for."""
+    note = f"ms: medians for a frame{f' on {timed_on.text}' if timed_on else ''}"
+    earlier = any(study.row(name).timing.earlier for name in study.inputs)
+    return f"{note}; {EARLIER}" if earlier else note
+
+
 def _table(study: Study) -> str:
     """Return the main numbers for a terminal."""
     head = ["input", "frames", "gained", "lost", *(measure.title for measure in MEASURES), "ms"]
@@ -153,6 +173,5 @@ def _table(study: Study) -> str:
             if change.value is not None:
                 text += f" ({format_with_interval(change, 2, sign='+')})"
             cells.append(text)
-        times = [ms for ms in (row.ms_derain, row.ms_detect) if ms is not None]
-        lines.append([*cells, f"{sum(times):.1f}"])
+        lines.append([*cells, format_timing(row.timing)])
     return align_table(head, lines, 1)

@@ -54,6 +54,7 @@ def write_study(
         "elapsed_s": dict(facts.elapsed_s),
         "config": dict(facts.config),
         "environment": dict(facts.environment),
+        "timed_on": facts.timed_on_columns,
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     write_table(folder / "metrics.csv", _frame_rows(study))

@@ -150,7 +150,6 @@ def _marks(
             kind,
             names.get(int(detections.labels[i]), str(detections.labels[i])),
             float(detections.scores[i]),
-            int(detections.labels[i]),
         )
         for i in chosen
     ]

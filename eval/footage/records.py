@@ -30,6 +30,7 @@ class FrameRecord:
         boxes: What the detector finds, weak detections too.
         detect_ms: Its share of the time of the detector.
         derain_ms: Its share of the time of the derainer; None: unknown, or there is none.
+        derain_earlier, detect_earlier: Whether an earlier run took that time.
         labels: What the teacher finds; empty without one.
         meter: Values of the rain meter by name, in the record of the rainy input.
     """
@@ -39,6 +40,8 @@ class FrameRecord:
     boxes: Boxes
     detect_ms: float
     derain_ms: float | None = None
+    derain_earlier: bool = False
+    detect_earlier: bool = False
     labels: Boxes = field(default_factory=list)
     meter: dict[str, float] = field(default_factory=dict)
 
@@ -101,6 +104,8 @@ def is_valid(record: FrameRecord) -> bool:
         and _are_boxes(record.boxes)
         and _are_boxes(record.labels)
         and isinstance(record.meter, dict)
+        and isinstance(record.derain_earlier, bool)
+        and isinstance(record.detect_earlier, bool)
         and _are_finite([*times, *record.meter.values()])
     )
 

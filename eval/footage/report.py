@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from eval.footage.figures import timeline_figure, timeline_of
 from eval.footage.measures import MEASURES, Measure
 from eval.footage.records import RAINY
 from eval.footage.study import Row, Study
 from eval.footage.verdicts import UNKNOWN, Verdict, headline
+from eval.report.colors import series_of
 from eval.report.facts import RunFacts
-from eval.report.figures import to_svg
+from eval.report.figures import draw_chart
 from eval.report.page import render_page
 from eval.report.parts import Banner, Cell, Chart, Group, Head, Line, Table, Tile, effect_of
-from eval.report.strips import COLORS, Strip, StripGroup
+from eval.report.strips import Strip, StripGroup
 from eval.report.tables import (
     CONTROLS,
     UNDEFINED,
@@ -24,6 +26,7 @@ from eval.report.tables import (
     format_with_interval,
     number,
 )
+from eval.report.timing import EARLIER, TimedOn, format_rate, format_timing
 from eval.scores.score import Score
 
 __all__ = ["render_footage"]
@@ -45,7 +48,7 @@ def render_footage(
     strips: Sequence[Strip],
     files: dict[str, str],
 ) -> str:
-    """Render the report as one self-contained HTML page: no other file, no network, no script.
+    """Render the report as one self-contained HTML page: no other file, no network.
 
     Args:
         study: The numbers of the run.
@@ -74,22 +77,21 @@ def render_footage(
         conf=f"{study.rules.conf:g}",
         teaching=_teacher_table(study),
         strips=pictures,
-        colors=COLORS,
         costs=_cost_table(study),
-        cost_sentence=_cost_sentence(study),
+        cost_sentence=_cost_sentence(study, facts.timed_on),
         files=files,
         rules=study.rules,
         facts=facts,
     )
 
 
-def _timeline_chart(study: Study) -> Chart:
+def _timeline_chart(study: Study) -> Chart | None:
     timeline = timeline_of(study)
-    figure = timeline_figure(timeline, stills=study.rules.stills)
+    draw = partial(timeline_figure, timeline, stills=study.rules.stills)
     caption = _TIMELINE_CAPTION.format(
         derainer=timeline.derainer, meter=_METER_CAPTION if timeline.meter else ""
     )
-    return Chart(to_svg(figure, "timeline", "Detections over time"), caption)
+    return draw_chart(draw, "timeline", "Detections over time", caption)
 
 
 def _head(
@@ -122,7 +124,7 @@ def _head(
         subjects=[("", footage), ("detector", detector)],
         date=facts.date,
         banners=banners,
-        tiles=_tiles(study, verdicts[0].derainer),
+        tiles=_tiles(study, verdicts[0].derainer, facts.timed_on),
         sections={anchor: name for anchor, (name, content) in sections.items() if content},
     )
 
@@ -139,12 +141,13 @@ def _lead(study: Study) -> str:
     return f"{text}. Without labels this is evidence, not accuracy: see what it cannot know."
 
 
-def _tiles(study: Study, derainer: str) -> list[Tile]:
+def _tiles(study: Study, derainer: str, timed_on: TimedOn | None) -> list[Tile]:
     """Return the large numbers at the top, of one derainer."""
     before, after = study.row(RAINY), study.row(derainer)
+    own = series_of(study.derainers)[derainer]
     tiles = [
         Tile(_level(before, "per_frame"), "detections a frame, rainy", "rainy"),
-        Tile(_level(after, "per_frame"), f"detections a frame, {derainer}", "derained"),
+        Tile(_level(after, "per_frame"), f"detections a frame, {derainer}", own),
     ]
     for key, about in (
         ("steady_per_frame", "more steady detections a frame"),
@@ -158,7 +161,9 @@ def _tiles(study: Study, derainer: str) -> list[Tile]:
             tiles.append(Tile(format_fixed(abs(value), 2), words))
     agreement = format_percent(after.agreement)
     tiles.append(Tile(f"{agreement} %", "of what either shows is shown by both"))
-    tiles.append(Tile(f"{format_ms(after.ms_derain)} ms", "to derain a frame"))
+    words = f"to derain a frame{', timed earlier' if after.derain_earlier else ''}"
+    about = f"{words} ({timed_on.short})" if timed_on else words
+    tiles.append(Tile(f"{format_ms(after.ms_derain)} ms", about))
     return [tile for tile in tiles if not tile.value.startswith(UNDEFINED)]
 
 
@@ -179,9 +184,9 @@ def _label(derainer: str) -> str:
     return derainer or "rainy"
 
 
-def _line(derainer: str, cells: Sequence[Cell]) -> Line:
+def _line(study: Study, derainer: str, cells: Sequence[Cell]) -> Line:
     is_control = derainer in CONTROLS
-    key = "derained" if derainer else "rainy"
+    key = series_of(study.derainers).get(derainer, "rainy")
     tags = {"control": None} if is_control else {}
     return Line([_label(derainer)], cells, tags, key=f"{key} control" if is_control else key)
 
@@ -193,6 +198,7 @@ def _number_table(study: Study) -> Table:
         rows = [study.row(name) for name in study.inputs]
         lines = [
             _line(
+                study,
                 row.derainer,
                 [
                     Cell(_level(row, measure.key, measure.digits)),
@@ -202,7 +208,7 @@ def _number_table(study: Study) -> Table:
             for row in rows
         ]
         groups.append(Group(lines, measure.title, measure.help))
-    lines = [_line(name, [Cell(format_count(study.row(name).tracks)), Cell("")])
+    lines = [_line(study, name, [Cell(format_count(study.row(name).tracks)), Cell("")])
              for name in study.inputs]  # fmt: skip
     groups.append(Group(lines, "tracks", "things that were followed through two frames or more"))
     return Table(
@@ -223,6 +229,7 @@ def _shot_table(study: Study) -> Table | None:
         rows = [study.row(name, shot.name) for name in study.derainers]
         lines = [
             _line(
+                study,
                 row.derainer,
                 [
                     Cell(format_count(row.gained)),
@@ -256,7 +263,7 @@ def _union_table(study: Study) -> Table:
         ]
         counts = [row.united, row.kept, row.gained, row.lost]
         cells = [*map(format_count, counts), *map(format_percent, shares)]
-        lines.append(_line(name, list(map(Cell, cells))))
+        lines.append(_line(study, name, list(map(Cell, cells))))
     return Table(
         about="What both versions of the frames show",
         texts=["derainer"],
@@ -305,6 +312,7 @@ def _teacher_table(study: Study) -> Table | None:
         rows = [row for row in study.teaching if row.labelled == labelled]
         lines = [
             _line(
+                study,
                 row.derainer,
                 [
                     Cell(format_percent(row.recall)),
@@ -333,9 +341,9 @@ def _cost_table(study: Study) -> Table:
     lines = []
     for name in study.inputs:
         row = study.row(name)
-        rate = UNDEFINED if row.frames_per_s is None else f"{row.frames_per_s:.1f}"
-        cells = [format_ms(row.ms_derain), format_ms(row.ms_detect), rate]
-        lines.append(_line(name, [Cell(cells[0] if name else ""), *map(Cell, cells[1:])]))
+        derain, detect = map(format_timing, row.timings)
+        cells = [derain if name else "", detect, format_rate(row.timing)]
+        lines.append(_line(study, name, list(map(Cell, cells))))
     return Table(
         about="Time per frame",
         texts=["input"],
@@ -344,13 +352,17 @@ def _cost_table(study: Study) -> Table:
     )
 
 
-def _cost_sentence(study: Study) -> str:
-    before, after = study.row(RAINY).frames_per_s, study.row(study.derainers[0]).frames_per_s
-    if before is None or after is None:
+def _cost_sentence(study: Study, timed_on: TimedOn | None) -> str:
+    before, after = study.row(RAINY).timing, study.row(study.derainers[0]).timing
+    if before.rate is None or after.rate is None:
         return "Times are unknown."
+    place = f", on {timed_on.text}" if timed_on else ""
+    earlier = any(study.row(name).timing.earlier for name in study.inputs)
     return (
-        f"{before:.1f} frames a second without deraining, {after:.1f} with {study.derainers[0]}: "
-        "medians, derainer and detector one after the other."
+        f"{format_rate(before)} frames a second without deraining, {format_rate(after)} with "
+        f"{study.derainers[0]}: medians, derainer and detector one after the other{place}. The "
+        "detector's time is one median over all inputs, as they have one size."
+        f"{f' {EARLIER}.' if earlier else ''}"
     )
 
 

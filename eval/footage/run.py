@@ -183,7 +183,10 @@ def look_at_frames(bench: Bench) -> list[FrameResult]:
         OutputError: The results cannot be written.
     """
     files = {label: _record_file(bench, label) for label in bench.inputs}
-    known = {label: {r.key: r for r in file.read()} for label, file in files.items()}
+    known = {
+        label: {r.key: replace(r, derain_earlier=True, detect_earlier=True) for r in file.read()}
+        for label, file in files.items()
+    }
     results: list[FrameResult] = []
     frames = bench.times.of_items("decode", bench.footage)
     count = bench.footage.count
@@ -231,18 +234,22 @@ def _records(bench: Bench, label: str, frames: Sequence[FootageFrame]) -> list[F
     """Run one input of some frames."""
     images = [frame.image for frame in frames]
     derain_ms: list[float | None] = [None] * len(frames)
+    earlier = [False] * len(frames)
     if label != RAINY:
         with bench.times.measuring("derain"):
             derained = bench.derainers[label](images, [frame.key.name for frame in frames])
         images, derain_ms = [d.frame for d in derained], [d.elapsed_ms for d in derained]
+        earlier = [d.earlier for d in derained]
     with Stopwatch() as watch:
         found = bench.detector(images)
     bench.times.add("detect", watch.elapsed_ms)
     detect_ms = watch.elapsed_ms / len(frames)
     labels = [Detections()] * len(frames) if bench.teacher is None else bench.teacher(images)
     records = [
-        FrameRecord(*frame.key, as_boxes(boxes), detect_ms, ms, as_boxes(own))
-        for frame, boxes, ms, own in zip(frames, found, derain_ms, labels, strict=True)
+        FrameRecord(*frame.key, as_boxes(boxes), detect_ms, ms, was_earlier, labels=as_boxes(own))
+        for frame, boxes, ms, was_earlier, own in zip(
+            frames, found, derain_ms, earlier, labels, strict=True
+        )
     ]
     if label == RAINY:
         records = [

@@ -16,6 +16,7 @@ from eval.footage.records import RAINY, FrameResult, as_detections
 from eval.footage.teaching import TeacherRow, compare_with_teacher
 from eval.footage.tracks import Steadiness, collect_tracks, measure_steadiness
 from eval.scores.score import Score
+from eval.scores.timing import Timing, timing_of, together
 
 __all__ = ["ALL", "Row", "Shot", "Study", "cut_shots", "study_frames"]
 
@@ -52,7 +53,9 @@ class Row:
         values: The measures by key; see `eval.footage.measures.MEASURES`.
         changes: Their differences to the rainy input.
         kept, gained, lost, raised, lowered: Totals of `FrameChange`.
-        ms_derain, ms_detect: Medians per frame, in ms; None: unknown.
+        ms_derain, ms_detect: Medians per frame, in ms; None: unknown. The detector's is one number
+            for all inputs, as they have one size.
+        derain_earlier, detect_earlier: Whether an earlier run measured them.
     """
 
     shot: str
@@ -70,6 +73,8 @@ class Row:
     lowered: int
     ms_derain: float | None
     ms_detect: float | None
+    derain_earlier: bool = False
+    detect_earlier: bool = False
 
     @property
     def united(self) -> int:
@@ -82,10 +87,22 @@ class Row:
         return self.kept / self.united if self.united else None
 
     @property
+    def timings(self) -> tuple[Timing, Timing]:
+        """The times of derainer and detector."""
+        return (
+            Timing(self.ms_derain, earlier=self.derain_earlier),
+            Timing(self.ms_detect, earlier=self.detect_earlier),
+        )
+
+    @property
+    def timing(self) -> Timing:
+        """The time of derainer and detector, one after the other."""
+        return together(self.timings if self.derainer else self.timings[1:])
+
+    @property
     def frames_per_s(self) -> float | None:
         """Frames per second of derainer and detector, one after the other."""
-        known = [ms for ms in (self.ms_derain, self.ms_detect) if ms is not None]
-        return 1000 / sum(known) if sum(known) else None
+        return self.timing.rate
 
     def flat(self) -> dict[str, object]:
         """Return the row as plain data."""
@@ -272,13 +289,18 @@ def _rows(
     """Yield the rows of some frames, one for each input."""
     blocks = _blocks(frames, shots, chosen, rules.block_s)
     rainy = series[RAINY].select(chosen)
+    detect = timing_of(
+        (record.detect_ms, record.detect_earlier)
+        for i in chosen
+        for record in frames[i].inputs.values()
+    )
     for name, whole in series.items():
         own = rainy if name == RAINY else whole.select(chosen)
         values, differences = compare_series(rainy, own, blocks, rules)
         here = [changes[name][i] for i in chosen] if name != RAINY else []
         gained = sum(len(change.gained) for change in here)
         records = [frames[i].inputs[name] for i in chosen]
-        derain_ms = [r.derain_ms for r in records if r.derain_ms is not None]
+        derain = timing_of((record.derain_ms, record.derain_earlier) for record in records)
         yield Row(
             shot=place,
             derainer=name,
@@ -293,6 +315,8 @@ def _rows(
             lost=sum(len(change.lost) for change in here),
             raised=sum(len(change.raised) for change in here),
             lowered=sum(len(change.lowered) for change in here),
-            ms_derain=float(np.median(derain_ms)) if derain_ms else None,
-            ms_detect=float(np.median([record.detect_ms for record in records])),
+            ms_derain=derain.ms,
+            ms_detect=detect.ms,
+            derain_earlier=derain.earlier,
+            detect_earlier=detect.earlier,
         )

@@ -6,22 +6,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import beta
 from torch import Tensor
 
 from eval.gate.measure import DRY, UNMEASURED, Trial
+from eval.scores.binomial import upper_bound
 from rainmer.errors import DatasetError
 from rainmer.meter.benefit import Benefit
 from rainmer.meter.head import QUANTITIES, MeterHead
 
-__all__ = ["Choice", "choose_threshold", "fit_benefit", "harm_bound", "table"]
+__all__ = ["Choice", "choose_threshold", "fit_benefit", "table"]
 
 _INPUTS = ("rate_mm_h", "coverage", "transmission", "drops", "night", "rain")
 _IDLE = 0.3  # weight of a frame that deraining does not change, in frames of one object
 _MOST = 5.0  # largest weight of a frame
 _DECAY = 0.02
 _STEPS = 200
-_CONFIDENCE = 0.95
 _FEWEST = 30
 
 
@@ -134,17 +133,8 @@ def _judge(trials: Sequence[Trial], scores: Tensor, threshold: float) -> Choice:
         dry_passed=sum(dry) / len(dry) if dry else float("nan"),
         kept=sum(trial.net for trial in chosen) / total if total else float("nan"),
         harmed=harmed / measured,
-        bound=harm_bound(harmed, measured),
+        bound=upper_bound(harmed, measured),
     )
-
-
-def harm_bound(harmed: int, frames: int) -> float:
-    """Return the upper end of the one-sided exact binomial interval of 95 % for a share.
-
-    >>> round(harm_bound(0, 100), 4)
-    0.0295
-    """
-    return 1.0 if harmed >= frames else float(beta.ppf(_CONFIDENCE, harmed + 1, frames - harmed))
 
 
 def table(trials: Sequence[Trial], scores: Tensor, threshold: float) -> list[str]:

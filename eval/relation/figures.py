@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from eval.relation.gains import GainRow
 from eval.relation.words import MEASURES
-from eval.report.figures import WIDTH, ruled
+from eval.report.figures import WIDTH, ruled, spread_legend
 from eval.report.tables import shorten
 from rainmer.figures import INK, color_of, draw_grid, marker_of, styled
 
@@ -35,15 +35,17 @@ def order_derainers(rows: Sequence[GainRow]) -> list[str]:
 
 
 @styled
-def relation_figure(rows: Sequence[GainRow]) -> Figure:
+def relation_figure(rows: Sequence[GainRow], width: float = WIDTH) -> Figure:
     """Draw gains per derainer (PSNR, mAP), and the mAP gain against the PSNR and SSIM gains.
 
     Args:
         rows: Rows of one condition, at least one.
+        width: Of the figure in inches.
     """
     names, sets = order_derainers(rows), _sets(rows)
-    figure = Figure(figsize=(WIDTH, 7.4), layout="constrained")
-    grid = figure.subplots(2, 2)
+    shape, height = ((2, 2), 7.4) if width >= WIDTH else ((4, 1), 13.0)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    grid = figure.subplots(*shape).reshape(2, 2)
     titles = (
         "Restoration gain of each derainer",
         "Detection gain of each derainer",
@@ -56,22 +58,25 @@ def relation_figure(rows: Sequence[GainRow]) -> Figure:
         _draw_lines(axes, rows, gain, names, sets)
     for axes, gain in zip(grid[1], ("delta_psnr", "delta_ssim"), strict=True):
         _draw_scatter(axes, rows, gain, names, sets)
-    figure.legend(handles=_legend(rows, sets), loc="outside lower center", ncols=4)
+    spread_legend(figure, _legend(rows, sets), width, 4, "lower")
     return figure
 
 
 @styled
-def condition_scatters(groups: Sequence[tuple[str, Sequence[GainRow]]]) -> Figure:
+def condition_scatters(
+    groups: Sequence[tuple[str, Sequence[GainRow]]], width: float = WIDTH
+) -> Figure:
     """Draw the mAP gain against the PSNR gain, conditions side by side on equal axes.
 
     Args:
         groups: Name and rows of each condition, at least one.
+        width: Of the figure in inches.
     """
     every = [row for _, rows in groups for row in rows]
     names, sets = order_derainers(every), _sets(every)
-    columns = min(3, max(2, len(groups)))
+    columns = min(3, max(2, len(groups))) if width >= WIDTH else 1
     lines = -(-len(groups) // columns)
-    figure = Figure(figsize=(WIDTH, 3.4 * lines + 0.5), layout="constrained")
+    figure = Figure(figsize=(width, 3.4 * lines + 0.5), layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, (name, rows) in zip(grid, groups, strict=False):
         _draw_scatter(axes, rows, "delta_psnr", names, sets)
@@ -79,7 +84,7 @@ def condition_scatters(groups: Sequence[tuple[str, Sequence[GainRow]]]) -> Figur
         axes.label_outer()
     for axes in grid[len(groups) :]:
         axes.set_axis_off()
-    figure.legend(handles=_legend(every, sets), loc="outside lower center", ncols=4)
+    spread_legend(figure, _legend(every, sets), width, 4, "lower")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from eval.detect.model import condition_title
 from eval.relation.coefficients import KINDS, Kind
@@ -22,7 +23,7 @@ from eval.relation.words import (
     is_enough,
     main_correlation,
 )
-from eval.report.figures import to_svg
+from eval.report.figures import draw_chart
 from eval.report.page import render_page
 from eval.report.parts import Banner, Cell, Chart, Group, Head, Line, Table, Tile, effect_of
 from eval.report.tables import UNDEFINED, format_count
@@ -136,13 +137,13 @@ def _charts(rows: Sequence[GainRow], conditions: Sequence[str]) -> list[Chart]:
     """Draw the main figure, and a figure of the conditions if there are any."""
     by_condition = [(name, [row for row in rows if row.condition == name]) for name in conditions]
     alt = "Gains of restoration and of detection per derainer, and one against the other"
-    main = to_svg(relation_figure(by_condition[0][1]), "relation", alt)
-    charts = [Chart(main, _MAIN_CAPTION)]
+    draw = partial(relation_figure, by_condition[0][1])
+    charts = [draw_chart(draw, "relation", alt, _MAIN_CAPTION)]
     if by_condition[1:]:
         alt = "Gain of mAP against gain of PSNR in each condition"
-        side_by_side = to_svg(condition_scatters(by_condition[1:]), "conditions", alt)
-        charts.append(Chart(side_by_side, _CONDITIONS_CAPTION))
-    return charts
+        draw = partial(condition_scatters, by_condition[1:])
+        charts.append(draw_chart(draw, "conditions", alt, _CONDITIONS_CAPTION))
+    return [chart for chart in charts if chart]
 
 
 def _correlation_table(

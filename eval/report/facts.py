@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from eval.report.parts import Cell, Line, Table, flat_table
 from eval.report.tables import format_count
+from eval.report.timing import TimedOn
 from rainmer.data.defects import Defects, examples
 
 __all__ = ["RunFacts"]
@@ -25,6 +26,7 @@ class RunFacts:
         notes: What a reader must know about the data.
         defects: What was wrong with the labels of each set, by its name.
         protocol: Settings of the measurement, such as input size and confidence: name to value.
+        timed_on: What the times hold for; None where nothing was timed.
     """
 
     command: str
@@ -35,6 +37,12 @@ class RunFacts:
     notes: Sequence[str] = ()
     defects: Mapping[str, Defects] = field(default_factory=dict)
     protocol: Mapping[str, object] = field(default_factory=dict)
+    timed_on: TimedOn | None = None
+
+    @property
+    def timed_on_columns(self) -> dict[str, object]:
+        """What the times hold for, as columns of every row."""
+        return self.timed_on.flat() if self.timed_on else {}
 
     @property
     def repairs(self) -> Table | None:

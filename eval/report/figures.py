@@ -1,30 +1,44 @@
 """Figures of reports: the elements that they share, and their conversion to SVG for a page.
 
-Figures carry no background, and their ink becomes the page's text colour, so one figure reads well
-on light and on dark. Bars and points are mid-tones for the same reason.
+Figures carry no background, and their ink and colours become those of the page, so one figure reads
+well on light and on dark.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from xml.etree import ElementTree
 
 from markupsafe import Markup
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from eval.report.colors import color_in, on_page
+from eval.report.parts import Chart
 from eval.report.tables import shorten
-from rainmer.figures import INK, color_of, draw_grid, marker_of, styled
+from rainmer.figures import INK, draw_grid, marker_of, styled
 
-__all__ = ["WIDTH", "legend", "name_bars", "ruled", "short", "to_svg"]
+__all__ = [
+    "NARROW",
+    "WIDTH",
+    "beside",
+    "draw_chart",
+    "legend",
+    "name_bars",
+    "ruled",
+    "short",
+    "spread_legend",
+    "to_svg",
+]
 
-WIDTH = 9.2
-"""Width of a figure in inches."""
+WIDTH, NARROW = 9.2, 4.1
+"""Widths of a figure in inches, on a page and on that of a phone."""
 
-_LONGEST_NAME = 34
+_LONGEST_NAME, _LONGEST_NARROW = 34, 20
 _PAGE_FONT = "var(--font)"
 _UNPRINTABLE = dict.fromkeys(
     [*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF], "\N{REPLACEMENT CHARACTER}"
@@ -32,9 +46,42 @@ _UNPRINTABLE = dict.fromkeys(
 """Characters that names may hold, but XML may not."""
 
 
-def short(name: str) -> str:
-    """Cut a long name to what fits beside an axis, on one line."""
-    return shorten(" ".join(name.split()), _LONGEST_NAME)
+def draw_chart(
+    draw: Callable[[float], Figure | None], name: str, alt: str, caption: str, title: str = ""
+) -> Chart | None:
+    """Draw a figure twice, for a page and for that of a phone; None if there is none.
+
+    Args:
+        draw: Draws it at a width in inches.
+        name: See `to_svg`.
+        alt: See `to_svg`.
+        caption: See `eval.report.parts.Chart`.
+        title: See `eval.report.parts.Chart`.
+    """
+    figures = draw(WIDTH), draw(NARROW)
+    if figures[0] is None or figures[1] is None:
+        return None
+    wide, narrow = to_svg(figures[0], name, alt), to_svg(figures[1], f"{name}-narrow", alt)
+    return Chart(wide, caption, title, narrow)
+
+
+def beside(figure: Figure, count: int, width: float) -> list[Axes]:
+    """Add axes beside each other, or below each other in a narrow figure."""
+    shape = (1, count) if width >= WIDTH else (count, 1)
+    return list(figure.subplots(*shape, squeeze=False).ravel())
+
+
+def spread_legend(
+    figure: Figure, entries: Sequence[Artist], width: float, columns: int, place: str = "upper"
+) -> None:
+    """Add a legend above (or below, by `place`) everything, in fewer columns if it is narrow."""
+    columns = columns if width >= WIDTH else max(1, columns // 2)
+    figure.legend(handles=list(entries), loc=f"outside {place} center", ncols=columns)
+
+
+def short(name: str, width: float = WIDTH) -> str:
+    """Cut a long name to what fits beside an axis of a figure, on one line."""
+    return shorten(" ".join(name.split()), _LONGEST_NAME if width >= WIDTH else _LONGEST_NARROW)
 
 
 def name_bars(axes: Axes, names: Sequence[str]) -> None:
@@ -53,11 +100,16 @@ def ruled(axes: Axes) -> None:
     draw_grid(axes)
 
 
-def legend(names: Sequence[str], places: Sequence[str]) -> list[Line2D]:
-    """Return a legend's entries: a colour per name, and a marker per place if there are several."""
+def legend(series: Mapping[str, str], places: Sequence[str]) -> list[Line2D]:
+    """Return a legend's entries: a colour per name, and a marker per place if there are several.
+
+    Args:
+        series: Name to colour, from `eval.report.colors.series_of`.
+        places: What markers stand for.
+    """
     entries = [
-        Line2D([], [], color=color_of(i), marker="o", ls="none", label=short(name))
-        for i, name in enumerate(names)
+        Line2D([], [], color=color_in(own), marker="o", ls="none", label=short(name))
+        for name, own in series.items()
     ]
     if len(places) > 1:
         entries += [
@@ -77,7 +129,7 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
         alt: What the figure shows, for readers who do not see it.
 
     Returns:
-        The element without XML header. Ink is `currentColor`; text has the page's font.
+        The element without XML header. Ink, colours and font are those of the page.
     """
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -113,7 +165,7 @@ def _for_page(key: str, value: str, name: str) -> str:
         return value.replace("#", f"#{name}-", 1) if value.startswith("#") else value
     if key == "style":
         value = "; ".join(map(_with_page_font, value.split("; ")))
-    return value.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
+    return on_page(value.replace("url(#", f"url(#{name}-"))
 
 
 def _with_page_font(declaration: str) -> str:

@@ -1,6 +1,7 @@
 """From a template to the text of a page.
 
-A page needs nothing beside itself: figures are inline SVG, pictures inline JPEG, no script runs.
+A page needs nothing beside itself: figures are inline SVG, pictures inline JPEG. A few lines of
+script sort tables and compare pictures; without them a page can be read all the same.
 """
 
 from __future__ import annotations
@@ -12,9 +13,14 @@ from collections.abc import Mapping
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from eval.report.colors import PALETTE
+from eval.report.strips import COLORS, DETAILS
 from eval.report.tables import typographic
 
-__all__ = ["render_page"]
+__all__ = ["LIMIT", "render_page"]
+
+LIMIT = 4_900_000
+"""Most characters of a page with pictures; nearly all of them are ASCII."""
 
 
 def render_page(template: str, **values: object) -> str:
@@ -22,7 +28,8 @@ def render_page(template: str, **values: object) -> str:
 
     Args:
         template: The template's file name.
-        values: What the template shows. Texts may hold any characters; they are escaped.
+        values: What the template shows. Texts may hold any characters; they are escaped. Pictures
+            of `strips` are made smaller until the page is not longer than `LIMIT`.
 
     Returns:
         The page's text, to be written as UTF-8.
@@ -37,7 +44,13 @@ def render_page(template: str, **values: object) -> str:
     environment.filters["as_text"] = _as_text
     environment.filters["minus"] = _with_minus_signs
     environment.filters["intervals"] = _set_intervals
-    return environment.get_template(template).render(**values)
+    page = environment.get_template(template)
+    text = ""
+    for detail in DETAILS:
+        text = page.render(palette=PALETTE, colors=COLORS, detail=detail, **values)
+        if len(text) <= LIMIT or not values.get("strips"):
+            break
+    return text
 
 
 def _as_text(mapping: Mapping[str, object]) -> str:

@@ -53,7 +53,7 @@ class Tile:
     Attributes:
         value: The number, with its unit.
         about: What the number is, with its interval.
-        kind: Its colour: `rainy`, `derained`, `clean`, `harm`, or empty for none.
+        kind: Its colour, a name of `eval.report.colors.PALETTE`, or empty for none.
     """
 
     value: str
@@ -115,11 +115,13 @@ class Chart:
         svg: From `eval.report.figures.to_svg`.
         caption: What it shows.
         title: Heading above it, where a page has several of a kind.
+        narrow: The same for the page of a phone; empty: the page scrolls `svg` in its box.
     """
 
     svg: Markup
     caption: str
     title: str = ""
+    narrow: Markup = field(default_factory=Markup)
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,8 @@ class Line:
         cells: Numbers.
         tags: Words in small boxes behind the name, each with the effect that colours it.
         note: Last cell, in tables where any line has a note.
-        key: What the coloured square before the name stands for: `rainy`, `derained`, `clean` or
-            `derained_clean`, and `control` after it for a faint one; empty: no square.
+        key: The colour of the square before the name, a name of `eval.report.colors.PALETTE`, and
+            behind it `control` for a hollow and `on-clean` for a striped one; empty: no square.
         style: `best` for bold, `rule` for a rule above the line.
     """
 

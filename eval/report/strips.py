@@ -1,7 +1,8 @@
 """Picture strips: one image rainy, derained and clean side by side, with its detections.
 
-Boxes are drawn after scaling, so lines and letters stay crisp at the size at which they are seen.
-Every outcome has its colour and its line style, so that strips can be read without colour vision.
+Boxes are no part of the pictures: the page lays them over, so that their lines and letters stay
+crisp at every size, and each outcome can be switched off. Every outcome has its colour and its line
+style, so that strips can be read without colour vision.
 """
 
 from __future__ import annotations
@@ -10,52 +11,49 @@ import base64
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
 
-from detection.draw import PixelBox, do_overlap, label_places, outline_box
 from eval.report.tables import shorten
-from rainmer.fonts import drawable, render
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import encode_image
 
 __all__ = [
     "COLORS",
+    "DETAILS",
+    "Detail",
     "Mark",
     "Outcome",
     "Panel",
     "Strip",
     "StripGroup",
     "count_outcomes",
-    "draw_panel",
-    "encode_panel",
-    "panel_height",
 ]
 
 Outcome: TypeAlias = Literal["found", "missed", "false"]
 
 COLORS: dict[Outcome, tuple[int, int, int]] = {
-    "found": (40, 226, 160),
-    "missed": (255, 196, 0),
-    "false": (255, 64, 72),
+    "found": (46, 230, 166),
+    "missed": (250, 170, 255),
+    "false": (245, 72, 24),
 }
 """RGB of each outcome; they differ in brightness too."""
 
-# Lengths in pixels of a line's dashes and gaps; None is a solid line.
-_DASHES: dict[Outcome, tuple[int, int] | None] = {
-    "found": None,
-    "missed": (11, 7),
-    "false": (4, 4),
-}
-_LINE: dict[Outcome, int] = {"found": 3, "missed": 3, "false": 4}
-_FONT_SIZE = 15
+
+class Detail(NamedTuple):
+    """How much of the pictures a page shows: the scale of their sides, and the JPEG quality."""
+
+    scale: float
+    quality: int
+
+
+DETAILS = (Detail(1.0, 85), *(Detail(2 ** (-step / 3), 75) for step in range(13)))
+"""From all of it down to a sixteenth of the sides: a page takes the first with which it fits."""
+
 _LONGEST_LABEL = 22
-_CROWD = 8  # with more boxes than that, small ones get no label: it would hide the picture
-_PANEL_WIDTH = 512
-_PANEL_HEIGHT = 384
+_SMALLEST_SIDE = 96  # pixels of the long side, below which no picture is scaled down
 
 
 @dataclass(frozen=True)
@@ -68,19 +66,18 @@ class Mark:
             a detection without a true box.
         label: The class's name.
         score: The detection's confidence 0..1; None for what is missed.
-        number: The class's number, which is drawn where no font has its name.
     """
 
     xyxy: tuple[float, float, float, float]
     kind: Outcome
     label: str
     score: float | None = None
-    number: int | None = None
 
     @property
-    def shown(self) -> str:
-        """What pictures show for the class."""
-        return drawable(self.label, "?" if self.number is None else str(self.number))
+    def text(self) -> str:
+        """The class, cut if it is long, and the confidence."""
+        name = shorten(self.label, _LONGEST_LABEL)
+        return name if self.score is None else f"{name} {self.score:.2f}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +102,30 @@ class Panel:
         return count_outcomes(self.marks) if self.caption is None else self.caption
 
     @property
-    def source(self) -> str:
-        """The picture with its boxes as a data URL of a JPEG."""
-        return f"data:image/jpeg;base64,{base64.b64encode(encode_panel(self)).decode('ascii')}"
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the picture in pixels."""
+        height, width = self.frame.shape[:2]
+        return int(width), int(height)
+
+    @property
+    def boxes(self) -> list[tuple[Mark, str]]:
+        """The marks in the order in which they lie on each other, with their places as CSS.
+
+        Rare and telling outcomes lie on top of the common one. Parts outside of the picture are cut
+        off.
+        """
+        ordered = sorted(self.marks, key=lambda mark: list(COLORS).index(mark.kind))
+        return [(mark, _place(mark, self.size_wh)) for mark in ordered]
+
+    def source(self, detail: Detail = DETAILS[0]) -> str:
+        """Return the picture without its boxes as a data URL of a JPEG."""
+        picture = self.frame
+        scale = max(detail.scale, min(1.0, _SMALLEST_SIDE / max(self.size_wh)))
+        if scale < 1:
+            size = tuple(max(1, round(side * scale)) for side in self.size_wh)
+            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        content = encode_image(picture, ".jpg", quality=detail.quality)
+        return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,13 +158,6 @@ class Strip:
         unit = self.unit.removesuffix("s") if abs(self.gain) == 1 else self.unit
         return f"{self.gain:+.4g} {unit}"
 
-    @property
-    def numbered(self) -> dict[str, str]:
-        """The classes whose numbers the pictures show, as no font has their names: to the name."""
-        marks = [mark for panel in self.panels for mark in panel.marks]
-        numbers = {mark.shown: mark.label for mark in marks if mark.shown == str(mark.number)}
-        return {number: name for number, name in sorted(numbers.items()) if name != number}
-
 
 @dataclass(frozen=True)
 class StripGroup:
@@ -169,70 +180,11 @@ def count_outcomes(marks: Sequence[Mark]) -> str:
     return ", ".join(f"{counts[kind]} {kind}" for kind in COLORS if counts[kind]) or "no boxes"
 
 
-def panel_height(frame: Frame) -> int:
-    """Return the height in pixels at which a frame fits into a report's panel."""
-    height, width = map(int, frame.shape[:2])
-    return max(1, min(_PANEL_HEIGHT, round(_PANEL_WIDTH * height / width)))
-
-
-def draw_panel(frame: Frame, marks: Sequence[Mark], height: int) -> Frame:
-    """Scale a frame and draw its marks on it.
-
-    Args:
-        frame: Picture (H, W, 3), uint8, RGB; stays as it is.
-        marks: Boxes in pixels of `frame`. Parts outside of it are cut off.
-        height: Height of the result in pixels; the width follows.
-
-    Returns:
-        A new array (height, width, 3), uint8, RGB.
-    """
-    scale = height / frame.shape[0]
-    width = max(1, round(frame.shape[1] * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    canvas = Image.fromarray(cv2.resize(frame, (width, height), interpolation=method))
-    # Rare and telling outcomes lie on top of the common one.
-    ordered = sorted(marks, key=lambda mark: list(COLORS).index(mark.kind))
-    boxes = [_scaled_box(mark, scale, canvas.size) for mark in ordered]
-    draw = ImageDraw.Draw(canvas, "RGBA")
-    for mark, box in zip(ordered, boxes, strict=True):
-        outline_box(draw, box, COLORS[mark.kind], _LINE[mark.kind], _DASHES[mark.kind])
-    taken: list[PixelBox] = []
-    crowded = len(marks) > _CROWD
-    for mark, box in zip(reversed(ordered), reversed(boxes), strict=True):
-        _draw_label(draw, mark, box, taken, crowded=crowded)
-    return np.array(canvas)
-
-
-def _scaled_box(mark: Mark, scale: float, size: tuple[int, int]) -> PixelBox:
-    """Return a mark's box in pixels of the scaled picture, both ends inside of it."""
-    left, top, right, bottom = (round(value * scale) for value in mark.xyxy)
-    width, height = size
-    left, right = (min(max(x, 0), width - 1) for x in (left, right))
-    top, bottom = (min(max(y, 0), height - 1) for y in (top, bottom))
-    return left, top, max(left, right), max(top, bottom)
-
-
-def _draw_label(
-    draw: ImageDraw.ImageDraw, mark: Mark, box: PixelBox, taken: list[PixelBox], *, crowded: bool
-) -> None:
-    """Write a mark's label beside its box, unless every place beside it is taken."""
-    score = "" if mark.score is None else f" {mark.score:.2f}"
-    masks = [render(text, _FONT_SIZE) for text in (shorten(mark.shown, _LONGEST_LABEL), score)]
-    size = sum(mask.shape[1] for mask in masks) + 6, masks[0].shape[0]
-    if crowded and size[0] * size[1] > (box[2] - box[0]) * (box[3] - box[1]):
-        return
-    for place in label_places(box, size, draw.im.size):
-        if not any(do_overlap(place, other) for other in taken):
-            taken.append(place)
-            draw.rectangle(place, fill=COLORS[mark.kind])
-            left = place[0] + 3
-            for mask in masks:
-                draw.bitmap((left, place[1]), Image.fromarray(mask), fill=(10, 16, 20))
-                left += mask.shape[1]
-            return
-
-
-def encode_panel(panel: Panel) -> bytes:
-    """Draw a panel at a report's size and encode it as JPEG, small enough to be embedded."""
-    picture = draw_panel(panel.frame, panel.marks, panel_height(panel.frame))
-    return encode_image(picture, ".jpg", quality=85)
+def _place(mark: Mark, size_wh: tuple[int, int]) -> str:
+    """Return a mark's place within its picture, in percent."""
+    (left, right), (top, bottom) = (
+        sorted(100 * min(max(end / side, 0.0), 1.0) for end in ends)
+        for ends, side in zip((mark.xyxy[::2], mark.xyxy[1::2]), size_wh, strict=True)
+    )
+    lengths = {"left": left, "top": top, "width": right - left, "height": bottom - top}
+    return ";".join(f"{name}:{value:.2f}%" for name, value in lengths.items())

@@ -25,6 +25,7 @@ from eval.cli import (
 )
 from eval.report.facts import RunFacts
 from eval.report.files import describe_environment, now
+from eval.report.timing import TimedOn
 from eval.restore.comparison import Comparison, RowResult, Settings, compare_sets
 from eval.restore.methods import Method, build_methods
 from eval.restore.metrics import EXTRA, METRICS, load_metrics
@@ -49,6 +50,7 @@ from rainmer.errors import DatasetError
 from rainmer.files import make_folder, safe_file_name, write_text
 from rainmer.frames.arrays import Frame
 from rainmer.metrics import Convention
+from rainmer.stage import Derainer
 from rainmer.stage.specs import SPEC_HELP
 
 __all__ = ["main"]
@@ -103,22 +105,38 @@ def main(argv: Sequence[str] | None = None) -> None:
         logging.getLogger().setLevel(logging.WARNING)
     bench = _set_up(options)
     comparison, strips = _measure(bench, quiet=options.quiet)
-    facts = RunFacts(
-        command=command_line("eval.restore", argv),
+    facts = _facts(options, bench, comparison, command_line("eval.restore", argv), started)
+    write_comparison(bench.folder, comparison, bench.settings, facts)
+    report = Report(comparison=comparison, settings=bench.settings, facts=facts, strips=strips)
+    write_text(bench.folder / "report.html", render_report(report))
+    settings = bench.settings
+    main, timed_on = settings.conventions[0], facts.timed_on
+    table = format_text(comparison.table, main, settings.metrics, timed_on)
+    notes = (f"note: {note}" for note in comparison.notes)
+    print(result_text(bench.folder, [table, *notes], as_json=options.json))
+    _refuse_incomplete(comparison, bench.folder)
+
+
+def _facts(
+    options: _Options, bench: _Bench, comparison: Comparison, command: str, started: float
+) -> RunFacts:
+    environment = describe_environment(bench.runner.device)
+    derainers = [d for method in bench.methods for d in method.derainers.values()]
+    scores = [score for row in comparison.rows for score in row.scores.values() if score.size]
+    return RunFacts(
+        command=command,
         date=now(),
-        environment=describe_environment(bench.runner.device),
+        environment=environment,
         config=_resolved(options, bench),
         elapsed_s={"derain": bench.runner.derain_s, "wall": time.perf_counter() - started},
         notes=comparison.notes,
         protocol=_protocol(options, bench),
+        timed_on=TimedOn.of(
+            environment,
+            (derainer.precision for derainer in derainers if isinstance(derainer, Derainer)),
+            ((score.size[0], score.size[1]) for score in scores),
+        ),
     )
-    write_comparison(bench.folder, comparison, bench.settings, facts)
-    report = Report(comparison=comparison, settings=bench.settings, facts=facts, strips=strips)
-    write_text(bench.folder / "report.html", render_report(report))
-    table = format_text(comparison.table, bench.settings.conventions[0], bench.settings.metrics)
-    notes = (f"note: {note}" for note in comparison.notes)
-    print(result_text(bench.folder, [table, *notes], as_json=options.json))
-    _refuse_incomplete(comparison, bench.folder)
 
 
 def _parse(argv: Sequence[str] | None) -> _Options:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -23,6 +23,7 @@ from eval.restore.scores import (
 )
 from eval.restore.sets import RestorationSet
 from eval.scores.score import Score
+from eval.scores.timing import Timing, timing_of
 from rainmer.data.layouts import Pair
 from rainmer.metrics import WINDOW, Convention
 
@@ -116,6 +117,7 @@ class TableRow:
         derainer: Name of the method; empty for the rainy images.
         scores: Scores by name of the measure; all rows of a run have the same measures.
         ms_per_image: Mean time of the derainer in milliseconds; None where it is unknown.
+        timing: The median, which is what is shown.
         images: Number of images that count.
         set_images: Number of images of the set in this run.
         scenes: Number of scenes; None for a set without scenes.
@@ -132,6 +134,7 @@ class TableRow:
     set_images: int
     scenes: int | None
     has_reference: bool
+    timing: Timing = field(default_factory=Timing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +241,10 @@ def _without_unreadable(rows: Sequence[RowResult]) -> list[RowResult]:
 
 def _table_row(row: RowResult, rainy: RowResult, settings: Settings) -> TableRow:
     usable = row.usable
-    times = [ms for image in usable if (ms := row.scores[image.name].elapsed_ms) is not None]
+    timed = [
+        (row.scores[image.name].elapsed_ms, row.scores[image.name].earlier) for image in usable
+    ]
+    times = [ms for ms, _ in timed if ms is not None]
     keys = [measure.key for measure in settings.measures]
     return TableRow(
         set=row.image_set.label,
@@ -247,6 +253,7 @@ def _table_row(row: RowResult, rainy: RowResult, settings: Settings) -> TableRow
         derainer=row.name,
         scores={key: _mean_score(row, rainy, key, settings) for key in keys},
         ms_per_image=float(np.mean(times)) if times else None,
+        timing=timing_of(timed),
         images=len(usable),
         set_images=len(row.image_set.images),
         scenes=len({image.scene for image in usable}) if row.image_set.has_scenes else None,

@@ -40,7 +40,8 @@ def write_comparison(
         "config": dict(facts.config),
         "environment": dict(facts.environment),
     }
-    write_metrics(folder, [flat_row(row, settings) for row in comparison.table], content)
+    rows = [flat_row(row, settings) | facts.timed_on_columns for row in comparison.table]
+    write_metrics(folder, rows, content)
     write_table(folder / "images.csv", _image_rows(comparison.rows))
     if comparison.scenes:
         write_table(folder / "scenes.csv", map(_flat_scene, comparison.scenes))
@@ -71,6 +72,10 @@ def flat_row(row: TableRow, settings: Settings) -> dict[str, object]:
         "derainer": row.derainer,
         **scores,
         "ms_per_image": row.ms_per_image,
+        "ms_median": row.timing.ms,
+        "ms_p90": row.timing.high,
+        "ms_timed": row.timing.when,
+        "ms_images": row.timing.images,
         "images": row.images,
         "set_images": row.set_images,
         "scenes": row.scenes,
@@ -123,5 +128,6 @@ def _image_rows(rows: Sequence[RowResult]) -> Iterable[Mapping[str, object]]:
                     "derainer": row.name,
                     **score.scores,
                     "ms_per_image": score.elapsed_ms,
+                    "ms_earlier": score.earlier,
                     "error": score.error,
                 }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from eval.report.colors import color_in, series_of
 from eval.report.facts import RunFacts
-from eval.report.figures import WIDTH, legend, ruled, to_svg
+from eval.report.figures import WIDTH, draw_chart, legend, ruled, spread_legend
 from eval.report.page import render_page
 from eval.report.parts import (
     Cell,
@@ -26,6 +28,7 @@ from eval.report.parts import (
 )
 from eval.report.strips import StripGroup
 from eval.report.tables import CONTROLS, UNDEFINED, format_count, format_ms, number
+from eval.report.timing import TimedOn, format_timing
 from eval.restore.comparison import Comparison, RowResult, SceneRow, Settings, TableRow
 from eval.restore.metrics import Metric
 from eval.restore.scores import MeanScore, Measure, key_of, measures_of
@@ -38,8 +41,9 @@ from eval.restore.tables import (
     format_images,
     format_score,
     paper_tables,
+    time_note,
 )
-from rainmer.figures import color_of, marker_of, styled
+from rainmer.figures import marker_of, styled
 from rainmer.metrics import Convention
 
 __all__ = ["MOST_POINTS", "Report", "gain_points", "headline", "image_scatter", "render_report"]
@@ -80,7 +84,7 @@ class Report:
 
 
 def render_report(report: Report) -> str:
-    """Render a report as one self-contained HTML page: no other file, no network, no script.
+    """Render a report as one self-contained HTML page: no other file, no network.
 
     Args:
         report: What to show. Names may hold any characters; they are escaped.
@@ -112,7 +116,7 @@ def render_report(report: Report) -> str:
         headline=headline(rows, main, settings.metrics),
         subjects=[("", sets), ("numbers above and below in convention", main)],
         date=report.facts.date,
-        tiles=_tiles(rows, main),
+        tiles=_tiles(rows, main, report.facts.timed_on),
         sections={anchor: name for anchor, (name, content) in sections.items() if content},
     )
     return render_page(
@@ -120,10 +124,11 @@ def render_report(report: Report) -> str:
         head=head,
         facts=report.facts,
         metrics=settings.metrics,
-        tables=[(_shown_table(table), table.footnotes) for table in tables],
+        tables=[(_shown_table(table, _series(rows)), table.footnotes) for table in tables],
         gains=[_gain_table(rows, f"Convention {c}", measures_of(c)) for c in settings.conventions],
         others=_gain_table(rows, _OTHERS, settings.metrics) if settings.metrics else None,
         scenes=_scene_table(report.comparison.scenes, settings.main_measures),
+        time_note=report.facts.timed_on and time_note(rows, report.facts.timed_on),
         scatter=scatter,
         strips=strips,
     )
@@ -184,13 +189,21 @@ def _mean_change(rows: Sequence[TableRow], key: str) -> float:
     return sum(row.scores[key].change.value or 0.0 for row in rows) / len(rows)
 
 
-def _tiles(rows: Sequence[TableRow], convention: Convention) -> list[Tile]:
+def _time_words(row: TableRow, timed_on: TimedOn | None) -> str:
+    words = f"ms to derain an image{', timed earlier' if row.timing.earlier else ''}"
+    return f"{words} ({timed_on.short})" if timed_on else words
+
+
+def _tiles(
+    rows: Sequence[TableRow], convention: Convention, timed_on: TimedOn | None
+) -> list[Tile]:
     """Return the large numbers: the best method's on the first of its sets."""
     psnr, ssim = measures_of(convention)
     best = _best_rows(rows, psnr.key)
     if not best:
         return []
     row = best[0]
+    own = _series(rows)[row.derainer]
     rainy = next(other for other in rows if other.set == row.set and not other.derainer)
     change = format_change(row.scores[psnr.key].change, psnr.digits)
     before, after = (
@@ -199,15 +212,20 @@ def _tiles(rows: Sequence[TableRow], convention: Convention) -> list[Tile]:
     )
     tiles = [
         Tile(before[0], f"dB of the rainy images of {row.set}", "rainy"),
-        Tile(after[0], f"dB with {row.derainer}: {change}", "derained"),
+        Tile(after[0], f"dB with {row.derainer}: {change}", own),
         Tile(before[1], "SSIM of the rainy images", "rainy"),
-        Tile(after[1], "SSIM derained", "derained"),
-        Tile(format_ms(row.ms_per_image), "ms to derain an image"),
+        Tile(after[1], "SSIM derained", own),
+        Tile(format_ms(row.timing.ms), _time_words(row, timed_on)),
     ]
     return [tile for tile in tiles if tile.value != UNDEFINED]
 
 
-def _shown_table(table: PaperTable) -> Table:
+def _series(rows: Sequence[TableRow]) -> dict[str, str]:
+    """Return the name of each derainer's colour."""
+    return series_of(row.derainer for row in rows if row.derainer)
+
+
+def _shown_table(table: PaperTable, series: Mapping[str, str]) -> Table:
     """Show a table as papers print it, with a rule above each group of rows."""
     lines: list[Line] = []
     kind = "rainy"
@@ -217,7 +235,7 @@ def _shown_table(table: PaperTable) -> Table:
                 [line.name],
                 list(map(_paper_cell, line.cells)),
                 {"published": None} if line.kind == "published" else {},
-                key=line.kind,
+                key=line.kind if line.kind == "published" else series.get(line.name, line.kind),
                 style="rule" if line.kind != kind else "",
             )
         )
@@ -242,8 +260,9 @@ def _gain_table(rows: Sequence[TableRow], title: str, measures: Sequence[Measure
     """Show the scores of each set, and their changes with intervals."""
     with_scenes = any(row.scenes is not None for row in rows)
     groups: dict[str, list[Line]] = {}
+    series = _series(rows)
     for row in rows:
-        line = _gain_line(row, measures, with_scenes=with_scenes)
+        line = _gain_line(row, measures, series, with_scenes=with_scenes)
         groups.setdefault(row.set, []).append(line)
     titles = [text for m in measures for text in (m.heading, f"Δ {m.title} [95 %]")]
     return Table(
@@ -254,7 +273,9 @@ def _gain_table(rows: Sequence[TableRow], title: str, measures: Sequence[Measure
     )
 
 
-def _gain_line(row: TableRow, measures: Sequence[Measure], *, with_scenes: bool) -> Line:
+def _gain_line(
+    row: TableRow, measures: Sequence[Measure], series: Mapping[str, str], *, with_scenes: bool
+) -> Line:
     cells = []
     tags: dict[str, Effect | None] = {}
     is_control = row.derainer in CONTROLS
@@ -270,8 +291,8 @@ def _gain_line(row: TableRow, measures: Sequence[Measure], *, with_scenes: bool)
     cells.append(Cell(format_images(row)))
     if with_scenes:
         cells.append(Cell(format_count(row.scenes)))
-    cells.append(Cell(format_ms(row.ms_per_image)))
-    key = f"{row.input} control" if is_control else row.input
+    cells.append(Cell(format_timing(row.timing)))
+    key = series.get(row.derainer, RAINY) + (" control" if is_control else "")
     return Line([row.derainer or RAINY], cells, tags, key=key)
 
 
@@ -301,11 +322,9 @@ def _scene_table(scenes: Sequence[SceneRow], measures: Sequence[Measure]) -> Tab
 
 
 def _scatter(rows: Sequence[RowResult], convention: Convention) -> Chart | None:
-    figure = image_scatter(rows, key_of("psnr", convention))
-    if figure is None:
-        return None
     alt = "Gain of PSNR of each image against the PSNR of the rainy image"
-    return Chart(to_svg(figure, "scatter", alt), _SCATTER_CAPTION)
+    draw = partial(image_scatter, rows, key_of("psnr", convention))
+    return draw_chart(draw, "scatter", alt, _SCATTER_CAPTION)
 
 
 def gain_points(rainy: RowResult, row: RowResult, key: str) -> list[tuple[float, float]]:
@@ -324,32 +343,34 @@ def gain_points(rainy: RowResult, row: RowResult, key: str) -> list[tuple[float,
 
 
 @styled
-def image_scatter(rows: Sequence[RowResult], key: str) -> Figure | None:
+def image_scatter(rows: Sequence[RowResult], key: str, width: float = WIDTH) -> Figure | None:
     """Draw the PSNR gain of each image against its PSNR in the rain.
 
     Args:
         rows: Rows of a comparison by set, rainy images first.
         key: Name of the PSNR measure.
+        width: Of the figure in inches.
 
     Returns:
         The figure, with a colour for each method and a marker for each set; None without points.
     """
     rainy = {row.image_set.label: row for row in rows if row.method is None}
-    series = [
+    shown = [
         (row.name, row.image_set.label, points)
         for row in rows
         if row.method is not None and (points := gain_points(rainy[row.image_set.label], row, key))
     ]
-    if not series:
+    if not shown:
         return None
-    names = list(dict.fromkeys(name for name, _, _ in series))
-    sets = list(dict.fromkeys(label for _, label, _ in series))
-    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    names = dict.fromkeys(name for name, _, _ in shown)
+    sets = list(dict.fromkeys(label for _, label, _ in shown))
+    colors = series_of(row.name for row in rows if row.method is not None)
+    figure = Figure(figsize=(width, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for name, label, points in series:
+    for name, label, points in shown:
         axes.plot(
             *zip(*points, strict=True),
-            color=color_of(names.index(name)),
+            color=color_in(colors[name]),
             marker=marker_of(sets.index(label)),
             markersize=4.5,
             linestyle="none",
@@ -361,5 +382,9 @@ def image_scatter(rows: Sequence[RowResult], key: str) -> Figure | None:
     left, right = axes.get_xlim()
     ruled(axes)
     axes.set_xlim(left, right)  # `ruled` widened it to 0 dB, where no image is
-    figure.legend(handles=legend(names, sets), loc="outside right upper")
+    handles = legend({name: colors[name] for name in names}, sets)
+    if width < WIDTH:
+        spread_legend(figure, handles, width, 4)
+    else:
+        figure.legend(handles=handles, loc="outside right upper")
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,8 @@ class ImageScore:
         scores: Scores by name of the measure; without a clean image, only no-reference ones.
         elapsed_ms: Time of the derainer in milliseconds; None if nothing was derained, or the time
             is unknown.
+        earlier: Whether an earlier run took that time.
+        size: Height and width of the image in pixels.
         error: Why the image could not be read or restored; None on success.
     """
 
@@ -49,14 +51,20 @@ class ImageScore:
     fingerprint: str
     scores: dict[str, float] = field(default_factory=dict)
     elapsed_ms: float | None = None
+    earlier: bool = False
+    size: list[int] = field(default_factory=list)
     error: str | None = None
 
 
 class Restored(NamedTuple):
-    """A restored image, uint8 or float32 of 0..1, and the milliseconds it took, if known."""
+    """A restored image, uint8 or float32 of 0..1, and the milliseconds it took, if known.
+
+    `earlier` says that an earlier run took them.
+    """
 
     image: npt.NDArray[Any]
     elapsed_ms: float | None
+    earlier: bool = False
 
 
 @dataclass
@@ -111,7 +119,7 @@ class RowRunner:
         fingerprints = {image.name: image.fingerprint for image in wanted}
         records = self._records(image_set, "rainy" if method is None else method.name, derainer)
         scores = {
-            record.name: record
+            record.name: replace(record, earlier=True)
             for record in records.read()
             if fingerprints.get(record.name) == record.fingerprint
         }
@@ -189,7 +197,8 @@ class RowRunner:
             scores = score_image(restored.image, item.clean, self.conventions, self.device)
         if self.metrics is not None:
             scores |= self.metrics(restored.image, item.clean, self.device)
-        return ImageScore(name, fingerprint, scores, restored.elapsed_ms)
+        size = list(restored.image.shape[:2])
+        return ImageScore(name, fingerprint, scores, restored.elapsed_ms, restored.earlier, size)
 
 
 def restore_frames(
@@ -203,7 +212,7 @@ def restore_frames(
     if not frames:
         return []
     if not unrounded:
-        return [Restored(result.frame, result.elapsed_ms) for result in cached(frames)]
+        return [Restored(r.frame, r.elapsed_ms, r.earlier) for r in cached(frames)]
     started = time.perf_counter()
     floats = [frame.astype(np.float32) / np.float32(255.0) for frame in frames]
     restored = derainer(floats)
@@ -247,5 +256,8 @@ def _is_complete(record: ImageScore) -> bool:
         and isinstance(record.scores, dict)
         and all(isinstance(v, float) and not math.isnan(v) for v in record.scores.values())
         and (record.elapsed_ms is None or is_finite_number(record.elapsed_ms))
+        and isinstance(record.earlier, bool)
+        and isinstance(record.size, list)
+        and all(type(side) is int for side in record.size)
         and record.error is None
     )

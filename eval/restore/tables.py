@@ -16,11 +16,11 @@ from eval.report.tables import (
     UNDEFINED,
     align_table,
     format_count,
-    format_ms,
     format_with_interval,
     number,
     shorten,
 )
+from eval.report.timing import EARLIER, TimedOn, format_timing
 from eval.restore.comparison import TableRow
 from eval.restore.published import Published, published_for
 from eval.restore.scores import Measure, measures_of
@@ -406,7 +406,10 @@ def _ascii(sign: str) -> str:
 
 
 def format_text(
-    rows: Sequence[TableRow], convention: Convention, metrics: Sequence[Measure] = ()
+    rows: Sequence[TableRow],
+    convention: Convention,
+    metrics: Sequence[Measure] = (),
+    timed_on: TimedOn | None = None,
 ) -> str:
     """Format rows as a plain text table for a terminal, in a single convention.
 
@@ -414,6 +417,7 @@ def format_text(
         rows: The rows of a comparison.
         convention: Convention of the scores to show.
         metrics: Other metrics to show.
+        timed_on: What the times hold for.
     """
     measures = [*measures_of(convention), *metrics]
     titles = [measure.heading for measure in measures]
@@ -429,10 +433,17 @@ def format_text(
                 *(format_score(score.mean, digits) for score, digits in scores),
                 *(format_change(score.change, digits) for score, digits in scores),
                 format_images(row),
-                format_ms(row.ms_per_image),
+                format_timing(row.timing),
             ]
         )
     note = f"PSNR in dB, convention {convention}; Δ against the rainy input"
     if any(measure.lower_is_better for measure in measures):
         note += "; ↓ lower is better"
-    return f"{align_table(head, lines, texts=2)}\n{note}"
+    notes = [note, *([f"ms: {time_note(rows, timed_on)}"] if timed_on else [])]
+    return "\n".join([align_table(head, lines, texts=2), *notes])
+
+
+def time_note(rows: Sequence[TableRow], timed_on: TimedOn) -> str:
+    """Say what the times of a table hold for."""
+    note = f"median for an image on {timed_on.text}"
+    return f"{note}; {EARLIER}" if any(row.timing.earlier for row in rows) else note

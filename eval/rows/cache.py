@@ -50,19 +50,29 @@ class NamedDerainer(Protocol):
 
 @dataclass(frozen=True)
 class Derained:
-    """A derained frame, and the milliseconds that deraining took (None: unknown)."""
+    """A derained frame.
+
+    Attributes:
+        frame: What became of it.
+        elapsed_ms: The milliseconds that deraining took, a gate's meter included; None: unknown.
+        earlier: Whether the frame comes from the cache, where an earlier run has put it.
+        derained: Whether the gate derained it; None: there is no gate.
+    """
 
     frame: Frame
     elapsed_ms: float | None
+    earlier: bool = False
+    derained: bool | None = None
 
 
 class RowDerainer(Protocol):
-    """What derains the images of a row: a `CachedDerainer`, or precomputed results.
+    """What derains the images of a row: a `CachedDerainer`, a `GatedRow`, precomputed results.
 
     Attributes:
         name: What it is called in tables.
         fingerprint: Changes whenever the output may.
         batch: How many frames it takes at once.
+        precision: In what it computes; empty: unknown.
         precomputed: Whether there are results of the rainy images only, at their native size.
         busy_s: Seconds spent deraining, or reading results, so far.
     """
@@ -70,8 +80,12 @@ class RowDerainer(Protocol):
     name: str
     fingerprint: str
     batch: int
+    precision: str
     precomputed: bool
-    busy_s: float
+
+    @property
+    def busy_s(self) -> float:
+        """See above."""
 
     def __call__(self, frames: Sequence[Frame], keys: Sequence[str]) -> list[Derained]:
         """Derain frames (H, W, 3), uint8, RGB, whose images have these keys in their set."""
@@ -89,6 +103,7 @@ class CachedDerainer:
         name: What it is called in tables.
         fingerprint: The derainer's fingerprint.
         batch: How many frames the derainer takes at once.
+        precision: In what it computes; empty: unknown.
         busy_s: Seconds spent inside the derainer so far.
         calls: Frames derained so far, those from the cache not counted.
     """
@@ -102,12 +117,15 @@ class CachedDerainer:
         self.name = name or derainer.name
         self.fingerprint = derainer.fingerprint
         self.batch = derainer.batch
+        self.precision = str(getattr(derainer, "precision", ""))
         self._folder = (
             folder / f"{safe_file_name(derainer.name)}-{derainer.fingerprint[:16]}"
             if folder is not None and derainer.cacheable
             else None
         )
-        self._timings = _read_timings(self._folder / _TIMINGS) if self._folder else {}
+        self._timings: dict[str, float] = {}
+        self._timings_size = -1  # of the file when it was read
+        self._own: set[str] = set()  # what this run has put into the cache
         self.busy_s = 0.0
         self.calls = 0
 
@@ -147,14 +165,25 @@ class CachedDerainer:
         with contextlib.suppress(OSError, ImageError):
             frame = decode_image(path.read_bytes(), str(path))
             if frame.shape == rainy.shape:
-                return Derained(frame, self._timings.get(key))
+                return Derained(frame, self._time_of(key), key not in self._own)
         return None
+
+    def _time_of(self, key: str) -> float | None:
+        """Return a frame's time; another row of the run may have written it by now."""
+        if key not in self._timings and self._folder is not None:
+            file = self._folder / _TIMINGS
+            size = file.stat().st_size if file.is_file() else 0
+            if size != self._timings_size:
+                self._timings.update(_read_timings(file))
+                self._timings_size = size
+        return self._timings.get(key)
 
     def _remember(self, key: str, frame: Frame, elapsed_ms: float) -> None:
         if self._folder is None:
             return
         write_bytes(self._folder / f"{key}.png", encode_image(frame))
         self._timings[key] = elapsed_ms
+        self._own.add(key)
         append_line(self._folder / _TIMINGS, {"key": key, "ms": elapsed_ms})
 
 

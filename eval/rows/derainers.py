@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 from eval.rows.cache import CachedDerainer, Derained, RowDerainer
+from eval.rows.gated import GatedRow
 from eval.rows.names import PLACEHOLDER, Named, distinct_names, split_label
 from eval.sets import DetectionSet
 from rainmer.errors import SpecError
@@ -42,6 +43,7 @@ class PrecomputedRow:
     """
 
     precomputed = True
+    precision = ""
 
     def __init__(self, results: PrecomputedResults, name: str) -> None:
         self._results = results
@@ -169,7 +171,8 @@ class Derainers:
 def _as_row(derainer: _Built, name: str, cache: Path | None) -> RowDerainer:
     if isinstance(derainer, PrecomputedResults):
         return PrecomputedRow(derainer, name)
-    return CachedDerainer(derainer, cache, name)
+    row = CachedDerainer if derainer.gate is None else GatedRow
+    return row(derainer, cache, name)
 
 
 def name_of_template(spec: str) -> str:

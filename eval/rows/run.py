@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -84,7 +84,10 @@ class ImageResult:
     `boxes` are (left, top, width, height, score, label); coordinates rounded to 1/1000 pixel and
     scores to 5 decimals, as ultralytics writes them, so that the numbers follow from the files.
     `scores` lacks what cannot be measured, such as the SSIM of an image smaller than its window.
-    An image that could not be read has `error`.
+    `derain_earlier` and `detect_earlier` say of a time that an earlier run took it: the frame comes
+    from the cache, or the whole result from an interrupted run. An image that could not be read has
+    `error`.
+    `derained` says whether the derainer's gate derained it; None: there is no gate.
     """
 
     image_id: int
@@ -93,6 +96,9 @@ class ImageResult:
     detect_ms: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    derain_earlier: bool = False
+    detect_earlier: bool = False
+    derained: bool | None = None
 
 
 def run_row(
@@ -126,7 +132,10 @@ def run_row(
     file = RecordFile(
         folder, spec.label, _key_parts(spec, data, detector), ImageResult, _has_valid_values
     )
-    results = {result.image_id: result for result in file.read()}
+    results = {
+        result.image_id: replace(result, derain_earlier=True, detect_earlier=True)
+        for result in file.read()
+    }
     pending = []
     for batch in detector.plan([sample.size_hw for sample in data.samples]):
         samples = [data.samples[i] for i in batch.indices]
@@ -211,6 +220,8 @@ def _run_batch(
             derain_ms=derained.elapsed_ms,
             detect_ms=elapsed_ms / len(usable),
             scores=score,
+            derain_earlier=derained.earlier,
+            derained=derained.derained,
         )
         for item, in_image, derained, score in zip(usable, detections, shown, scores, strict=True)
     ]
@@ -290,6 +301,9 @@ def _has_valid_values(result: ImageResult) -> bool:
         and isinstance(result.scores, dict)
         and _are_floats([*result.scores.values(), *times])
         and isinstance(result.error, str | None)
+        and isinstance(result.derain_earlier, bool)
+        and isinstance(result.detect_earlier, bool)
+        and isinstance(result.derained, bool | None)
     )
 
 

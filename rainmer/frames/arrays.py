@@ -25,6 +25,7 @@ __all__ = [
     "download",
     "quantize",
     "reverse_channels",
+    "stack_in_order",
     "to_batch",
     "to_frames",
     "unit_range",
@@ -76,6 +77,15 @@ def upload(frames: Sequence[npt.NDArray[Any]], device: torch.device | str = "cpu
     pinned = torch.empty((len(frames), *frames[0].shape), dtype=dtype, pin_memory=True)
     np.stack(frames, out=pinned.numpy())
     return pinned.to(device, non_blocking=True).permute(0, 3, 1, 2)
+
+
+def stack_in_order(frames: Sequence[Tensor]) -> Tensor:
+    """Stack uploaded frames (C, H, W) of one size as `upload` stacks arrays, channels last.
+
+    A single one is not copied and keeps its memory order.
+    """
+    rows = [frame.permute(1, 2, 0) for frame in frames]
+    return (rows[0][None] if len(rows) == 1 else torch.stack(rows)).permute(0, 3, 1, 2)
 
 
 def download(batch: Tensor) -> list[npt.NDArray[Any]]:

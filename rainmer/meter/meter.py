@@ -13,13 +13,13 @@ from torch import Tensor
 from rainmer import models
 from rainmer.device import resolve_device
 from rainmer.errors import ImageError, WeightsError
-from rainmer.frames.arrays import Frame, upload
+from rainmer.frames.arrays import Frame, stack_in_order, upload
 from rainmer.meter.benefit import Benefit
 from rainmer.meter.features import encoder_fingerprint, encoder_of, meter_query, view_statistics
 from rainmer.meter.head import QUANTITIES, SHIPPED, MeterHead, MeterWeights
 from rainmer.models import Network
 
-__all__ = ["RainMeter", "Reading"]
+__all__ = ["RainMeter", "Reading", "place"]
 
 Frames = Sequence[Frame] | Sequence[Tensor] | Tensor
 """Arrays (H, W, 3) or tensors (3, H, W) of any sizes, or (B, 3, H, W): RGB, uint8 or 0..1."""
@@ -128,7 +128,8 @@ class RainMeter:
         """
         if not len(frames):
             return torch.empty(0, len(QUANTITIES))
-        queries = [meter_query(self._batch_of(frame)) for frame in frames]
+        # Their memory order stays: averages of another one round differently.
+        queries = [meter_query(stack_in_order([place(f, self.device)])) for f in frames]
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             parts = [
                 self._head(view_statistics(self.encoder, part))
@@ -143,14 +144,6 @@ class RainMeter:
         errors = self.weights.errors
         return [_reading(row, benefit, errors) for row, benefit in zip(rows, benefits, strict=True)]
 
-    def _batch_of(self, frame: Frame | Tensor) -> Tensor:
-        is_tensor = isinstance(frame, Tensor)
-        if frame.ndim != 3 or frame.shape[0 if is_tensor else 2] != 3 or 0 in frame.shape:
-            raise ImageError(f"expected an RGB frame, but got the shape {tuple(frame.shape)}")
-        if isinstance(frame, Tensor):
-            return frame[None].to(self.device)
-        return upload([frame], self.device)
-
     @property
     def threshold(self) -> float:
         """The benefit from which deraining does more good than harm.
@@ -163,6 +156,18 @@ class RainMeter:
                 "this rain meter knows no threshold for a gate: python -m eval.gate fits it"
             )
         return self.benefit.threshold
+
+
+def place(frame: Frame | Tensor, device: torch.device) -> Tensor:
+    """Return a frame as a tensor (3, H, W) on a device; an array is uploaded.
+
+    Raises:
+        ImageError: It has another shape.
+    """
+    is_tensor = isinstance(frame, Tensor)
+    if frame.ndim != 3 or frame.shape[0 if is_tensor else 2] != 3 or 0 in frame.shape:
+        raise ImageError(f"expected an RGB frame, but got the shape {tuple(frame.shape)}")
+    return frame.to(device) if isinstance(frame, Tensor) else upload([frame], device)[0]
 
 
 def _reading(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rainmer.device import has_native_bf16, resolve_device, survive_forks
 from rainmer.errors import ImageError, RainmerError, SpecError, WeightsError
-from rainmer.frames.arrays import download, quantize, upload
+from rainmer.frames.arrays import download, quantize, stack_in_order, upload
 from rainmer.frames.tiling import Blend
 from rainmer.stage.gate import Decision, Gate, Threshold, check_threshold
 from rainmer.stage.graphs import CudaEngine, Graphs
@@ -201,6 +201,12 @@ class Derainer:
         parts += (self.gate.fingerprint,) if self.gate else ()
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
+    def without_gate(self) -> Derainer:
+        """Return the same derainer, its network shared, that derains every frame."""
+        ungated = object.__new__(type(self))
+        ungated.__dict__.update({**self.__dict__, "gate": None})
+        return ungated
+
     def warm_up(self, height: int, width: int, batch: int | None = None) -> None:
         """Derain black frames, so that kernels are loaded, compiled and recorded beforehand.
 
@@ -294,15 +300,21 @@ class Derainer:
         _groups(frames)  # which refuses what no frame is
         return self.gate.split(frames, decisions, self._derain_mixed)
 
-    def _derain_mixed(self, frames: list[Any]) -> list[Any]:
-        """Derain frames of any kinds and sizes, those of one size together."""
+    def _derain_mixed(self, frames: list[Any], placed: Sequence[Tensor | None] = ()) -> list[Any]:
+        """Derain frames of any kinds and sizes, those of one size together.
+
+        Args:
+            frames: The frames.
+            placed: What of each frame a gate has uploaded already, if anything.
+        """
         if self.device.type == "cpu":
             survive_forks()
         restored: list[Any] = [None] * len(frames)
         for group in _groups(frames):
             for start in range(0, len(group), self.batch):
                 chosen = group[start : start + self.batch]
-                batch = self._upload([frames[i] for i in chosen])
+                there = [placed[i] for i in chosen] if placed else []
+                batch = self._upload([frames[i] for i in chosen], there)
                 result, finite = self._runner.restore(self._restorer, batch, self._finish)
                 self._check_finite(finite, frames[chosen[0]])
                 for i, frame in zip(chosen, _download(result, frames[chosen[0]]), strict=True):
@@ -324,8 +336,11 @@ class Derainer:
         before = getattr(self._unchecked, "finite", None)
         self._unchecked.finite = finite if before is None else before & finite
 
-    def _upload(self, frames: list[Any]) -> Tensor:
+    def _upload(self, frames: list[Any], placed: Sequence[Tensor | None]) -> Tensor:
         """Stack frames of one kind and size as (B, 3, H, W) on the device, in their own type."""
+        there = [frame for frame in placed if frame is not None]
+        if len(there) == len(frames):
+            return stack_in_order(there).to(self.device)
         if isinstance(frames[0], Tensor):
             return torch.stack(frames).to(self.device)
         return upload(frames, self.device)

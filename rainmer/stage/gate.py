@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rainmer.errors import RainmerError
 from rainmer.meter import RainMeter, Reading
+from rainmer.meter.meter import place
 from rainmer.stage.restorers import digest
 
 __all__ = ["Decision", "Gate", "GateState", "Threshold", "check_threshold"]
@@ -26,6 +27,7 @@ __all__ = ["Decision", "Gate", "GateState", "Threshold", "check_threshold"]
 Threshold = Literal["auto"] | float
 """`auto`: what was fitted to the benefit for a detector; or a benefit, 0..1."""
 
+_AT_ONCE = 32  # frames that are decided for, and then derained
 _STAYS = 0.5  # share of the threshold down to which a stream that is derained stays so
 
 
@@ -36,10 +38,13 @@ class Decision:
     Attributes:
         derain: Whether to derain it.
         reading: What the meter read in it.
+        frame: An array that is to be derained as the meter had it, (3, H, W) on the meter's device,
+            so that deraining does not upload it again. Keep decisions no longer than needed.
     """
 
     derain: bool
     reading: Reading
+    frame: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass
@@ -89,14 +94,18 @@ class Gate:
     ) -> list[Decision]:
         """Decide for frames, and count them. On a GPU this waits for the meter.
 
+        Arrays are uploaded once: decisions to derain hold what is on the device.
+
         Args:
             frames: Arrays (H, W, 3) or tensors (3, H, W), RGB, uint8 or 0..1, in order.
             states: The state of each frame's stream; None: a frame of its own.
         """
         decisions = []
-        readings = self.meter(frames)
+        placed = [place(frame, self.meter.device) for frame in frames]
+        readings = self.meter(placed)
         with self._lock:
-            for reading, state in zip(readings, states or [None] * len(readings), strict=True):
+            states = states or [None] * len(readings)
+            for given, frame, reading, state in zip(frames, placed, readings, states, strict=True):
                 held = state is not None and state.is_open
                 least = self.threshold * (_STAYS if held else 1.0)
                 derain = (reading.benefit or 0.0) >= least
@@ -104,30 +113,35 @@ class Gate:
                     state.is_open = derain
                 self.derained += derain
                 self.passed += not derain
-                decisions.append(Decision(derain, reading))
+                kept = frame if derain and not isinstance(given, Tensor) else None
+                decisions.append(Decision(derain, reading, kept))
         return decisions
 
     def split(
         self,
         frames: Sequence[Any],
         decisions: Sequence[Decision] | None,
-        derain: Callable[[list[Any]], list[Any]],
+        derain: Callable[[list[Any], list[Tensor | None]], list[Any]],
     ) -> list[Any]:
         """Derain the frames that should be, and return copies of all others.
 
         Args:
             frames: As in `decide`.
             decisions: Of `decide`; None: decide here, each frame on its own.
-            derain: Derains a list of frames.
+            derain: Derains a list of frames, given those that are on the device already.
 
         Raises:
             RainmerError: There are more or fewer decisions than frames.
         """
+        if decisions is None and len(frames) > _AT_ONCE:  # not more of them on the device
+            parts = (frames[i : i + _AT_ONCE] for i in range(0, len(frames), _AT_ONCE))
+            return [result for part in parts for result in self.split(part, None, derain)]
         decisions = self.decide(frames) if decisions is None else decisions
         if len(decisions) != len(frames):
             raise RainmerError(f"got {len(decisions)} decisions for {len(frames)} frames")
         chosen = [i for i, decision in enumerate(decisions) if decision.derain]
-        results = dict(zip(chosen, derain([frames[i] for i in chosen]), strict=True))
+        placed = [decisions[i].frame for i in chosen]
+        results = dict(zip(chosen, derain([frames[i] for i in chosen], placed), strict=True))
         return [results[i] if i in results else _copy(frame) for i, frame in enumerate(frames)]
 
     def summary(self) -> str:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from detection import Detections, Pipeline
 from detection.__main__ import main
@@ -54,6 +55,50 @@ def test_streams_have_hysteresis_of_their_own_and_images_none(pipeline):
     # Another run begins anew.
     again = [processed.decision.derain for processed in pipeline.run(clip([100]))]
     assert again == [False]
+
+
+class Forgets(LevelMeter):
+    """Wipes out the arrays once it has read the frames: whoever uploads them again gets nothing."""
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+
+    def __call__(self, frames):
+        readings = super().__call__(frames)
+        for array in self.arrays:
+            array[:] = 0
+        return readings
+
+
+class KeepsLevels:
+    """A detector on a device, which keeps the highest level of each frame that it is shown."""
+
+    device = torch.device("cpu")
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, frames):
+        self.seen += [int(frame.max()) for frame in frames]
+        return finds_nothing(frames)
+
+    def detect_batch(self, batch):
+        return self(batch)
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_frames_are_uploaded_once_for_gate_and_network(pipeline, on_device):
+    wet, dry = (np.full((8, 10, 3), level, np.uint8) for level in (200, 20))
+    detector = KeepsLevels()
+    pipeline = Pipeline(pipeline.derainer, detector, on_device=on_device)
+    pipeline.derainer.gate = Gate(0.6, meter=Forgets([wet, dry]))
+    processed = pipeline.process([wet, dry])
+    assert [item.decision.derain for item in processed] == [True, False]
+    assert detector.seen[0] == 55
+    # A frame that passes is not needed on the device where the detector takes arrays.
+    assert detector.seen[1] == (20 if on_device else 0)
+    assert [item.decision.frame for item in processed] == [None, None]
+    assert processed[0].frame is wet
 
 
 def test_the_command_writes_readings_and_counts(tmp_path, capsys):

@@ -26,8 +26,8 @@ def test_the_style_ends_with_the_drawing():
 
 
 def test_series_repeat_colors_and_markers():
-    assert len({color_of(i) for i in range(20)}) == 10
-    assert color_of(10) == color_of(0)
+    assert len({color_of(i) for i in range(20)}) == 8
+    assert color_of(8) == color_of(0)
     assert marker_of(8) == marker_of(0) != marker_of(1)
 
 

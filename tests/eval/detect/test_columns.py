@@ -5,9 +5,10 @@ import math
 import pytest
 
 from eval.detect.columns import format_change, format_table
-from eval.detect.model import TableRow, conditions, sort_rows
+from eval.detect.model import Cost, TableRow, conditions, sort_rows
 from eval.report.tables import UNDEFINED
 from eval.scores.score import Score
+from eval.scores.timing import Timing
 
 
 def row(kind, derainer="", condition="all", **values):
@@ -32,8 +33,7 @@ def full(kind, derainer="", condition="all", mean_ap=0.2, delta=None):
         tp=10,
         fp=2,
         fn=30,
-        ms_derain=12.0,
-        ms_detect=3.0,
+        cost=Cost(derain=Timing(12.0, 13.0, 9), detect=Timing(3.0, 4.0, 9)),
         **sizes,
     )
 

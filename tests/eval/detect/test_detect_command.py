@@ -42,6 +42,7 @@ def test_a_run_leaves_every_file_and_prints_a_table(tmp_path, detector, capsys):
     assert "report.html" in printed
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["schema"] == 1
+    assert (out / "report.html").stat().st_size < 5_000_000
     assert {"environment", "config", "rows", "elapsed_s", "notes"} <= metrics.keys()
     wanted = {
         "set", "condition", "input", "derainer", "mAP", "mAP50", "AR", "delta_mAP", "ci_low",
@@ -348,10 +349,51 @@ def test_errors_by_kind_and_unions_are_rows(tmp_path, detector):
         assert own[own["kind"] != "missed"]["count"].sum() == row["fp"]
     assert set(pd.read_csv(out / "changes.csv")["input"]) == {"clean", "derained", "derained_clean"}
     assert pd.read_csv(out / "image_changes.csv")["rank"].max() == 4
+    assert set(pd.read_csv(out / "where.csv")["derainer"]) == names
     assert 'id="errors"' in (out / "report.html").read_text()
+    assert 'id="where"' in (out / "report.html").read_text()
     main(arguments(file, detector, out, "--no-breakdown"))
-    assert not (out / "breakdown.csv").exists()
+    for name in ("breakdown.csv", "where.csv", "harm.csv", "readings.csv"):
+        assert not (out / name).exists()
     assert 'id="errors"' not in (out / "report.html").read_text()
+    assert 'id="where"' not in (out / "report.html").read_text()
+
+
+def test_gates_say_which_share_they_derained_also_from_the_cache(tmp_path, detector, capsys):
+    file = write_tree(tmp_path / "set", images=4)
+    fixed = ["--no-control", "--derain", "gate:0:median", "gate:1:median", "median"]
+    shares = {"gate-0-median": 1.0, "gate-1-median": 0.0, "median": None, "": None}
+    runs = []
+    for name in ("first", "second"):
+        options = arguments(file, detector, tmp_path / name, *fixed)
+        options[options.index("--no-cache")] = f"--cache={tmp_path / 'cache'}"
+        main(options)
+        printed = capsys.readouterr().out
+        assert "gate-0-median: at most " in printed
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        runs.append(metrics["rows"])
+        for row in metrics["rows"]:
+            assert row["share_derained"] == shares[row["derainer"]]
+        images = pd.read_csv(tmp_path / name / "images.csv")
+        assert images[images["derainer"] == "gate-1-median"]["derained"].eq(0).all()
+        assert images[images["derainer"] == "median"]["derained"].isna().all()
+        assert 0 < metrics["gate_threshold"] < 1
+        assert {row["derainer"] for row in metrics["harm"]} == shares.keys() - {""}
+        assert len(pd.read_csv(tmp_path / name / "readings.csv")) == 8
+    times = [
+        {(r["input"], r["condition"]): r["ms_derain"] for r in rows if r["derainer"] == "median"}
+        for rows in runs
+    ]
+    assert times[0] == times[1]
+    # Time behind a gate is the meter's, with that of what was derained, cached or not.
+    assert all(
+        row["ms_derain"] > times[0][row["input"], row["condition"]]
+        for rows in runs
+        for row in rows
+        if row["derainer"] == "gate-0-median"
+    )
+    passed = [row for row in runs[0] if row["derainer"] == "gate-1-median"]
+    assert all(row["delta_mAP"] in (0.0, None) and row["ms_derain"] > 0 for row in passed)
 
 
 def test_repairs_of_labels_are_in_print_report_and_numbers(tmp_path, detector, capsys):

@@ -206,7 +206,7 @@ def test_section_has_a_chart_for_each_condition_and_marks_its_points(rows):
     }
     assert effects <= {None, "unclear", "undefined"}
     assert first_points([], "all", small=False) is None
-    left, right = operating_curves(MADE, {"prenet": "#16a085"}).axes
+    left, right = operating_curves(MADE, {"prenet": "s0"}).axes
     dots = [line.get_xdata()[0] for line in right.lines if line.get_marker() == "o"]
     assert dots == [0.25, 0.23, 0.25, 0.49]
     assert len(left.lines) == 6

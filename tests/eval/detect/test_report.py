@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from eval.detect.figures import class_changes, gain_scatter, score_bars
-from eval.detect.model import ClassRow, TableRow
+from eval.detect.model import ClassRow, Cost, TableRow
 from eval.detect.report import Report, render_report
 from eval.detect.verdicts import control_warning, headline, judge, rain_sentence
 from eval.report.facts import RunFacts
 from eval.report.figures import to_svg
 from eval.report.strips import Mark, Panel, Strip
 from eval.scores.score import Score
+from eval.scores.timing import Timing
 from rainmer.figures import save_figure
 from rainmer.frames.images import read_image
 from tests.eval.pages import Page, check_self_contained
@@ -30,10 +31,18 @@ def full_rows(name="prenet", condition="all"):
     """Return the rows of a run with everything: 20.2 rainy, 38.9 derained, 55.6 clean."""
     quality = {"psnr": 13.7, "ssim": 0.37, "psnr_official": 13.7, "ssim_official": 0.38}
     better = {"psnr": 22.8, "ssim": 0.71, "psnr_official": 22.8, "ssim_official": 0.72}
-    cost = {"ms_derain": 12.0, "ms_detect": 4.0}
+    detect = Timing(4.0, 4.4, 20)
+    cost = {"cost": Cost(derain=Timing(12.0, 13.0, 20, earlier=True), detect=detect)}
     counts = {"precision": 0.6, "recall": 0.4, "tp": 30, "fp": 20, "fn": 50}
     return [
-        row("rainy", condition=condition, mean_ap=0.202, ms_detect=4.0, **quality, **counts),
+        row(
+            "rainy",
+            condition=condition,
+            mean_ap=0.202,
+            cost=Cost(detect=detect),
+            **quality,
+            **counts,
+        ),
         row(
             "derained",
             name,
@@ -276,7 +285,9 @@ def test_ids_are_unique_and_references_resolve():
     assert len(ids) == len(set(ids))
     referred = re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text)
     assert {one or other for one, other in referred} <= set(ids)
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 6, "each chart once for a page and once for a phone"
+    widths = [float(width) for width in re.findall(r'viewBox="0 0 ([\d.]+)', text)]
+    assert sorted(width < 300 for width in widths) == [False] * 3 + [True] * 3
 
 
 def test_page_is_accessible(whole):
@@ -312,6 +323,17 @@ def test_gains_come_before_losses(whole):
 HOSTILE = '<script>alert("x")</script>&$a_b$'
 
 
+def test_boxes_lie_on_layers_that_can_be_switched_off(whole):
+    page = Page(whole)
+    layers = {attrs["id"] for attrs in page.all("input") if attrs["type"] == "checkbox"}
+    assert layers == {"show-found", "show-missed", "show-false"}
+    assert {attrs["for"] for attrs in page.all("label")} == layers
+    boxes = [attrs for attrs in page.all("i") if attrs["class"].startswith("box")]
+    assert {box["class"] for box in boxes} == {"box found", "box missed"}
+    assert boxes[0]["style"].startswith("left:6.25%;top:8.33%;width:43.75%")
+    assert page.all("img")[0]["width"] == "80", "in full resolution"
+
+
 def test_hostile_names_are_escaped():
     frame = np.zeros((20, 20, 3), np.uint8)
     strip = Strip(HOSTILE, HOSTILE, HOSTILE, 1, [Panel(HOSTILE, frame)], unit=HOSTILE)
@@ -332,7 +354,7 @@ def test_hostile_names_are_escaped():
     )
     text = render_report(report)
     page = Page(text)
-    assert "<script" not in text
+    assert text.count("<script") == 1
     assert page.text.count(HOSTILE) >= 10
 
 

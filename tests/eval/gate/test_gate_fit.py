@@ -9,8 +9,9 @@ import torch
 
 from detection import Detections
 from eval.gate.__main__ import main
-from eval.gate.fit import choose_threshold, fit_benefit, harm_bound, table
+from eval.gate.fit import choose_threshold, fit_benefit, table
 from eval.gate.measure import Trial, find_scenes, matched
+from eval.scores.binomial import upper_bound
 from rainmer.errors import DatasetError
 from rainmer.frames.images import write_image
 from rainmer.meter.benefit import Benefit
@@ -54,7 +55,7 @@ def test_the_fit_tells_wet_from_dry_and_the_threshold_keeps_the_gain():
     assert choice.kept == 1.0
     assert choice.dry_passed == 1.0
     assert choice.derained == 0.5
-    assert choice.bound == harm_bound(0, len(made)) < 0.05
+    assert choice.bound == upper_bound(0, len(made)) < 0.05
     assert "| all | 60 | 540 |" in "\n".join(table(made, scores, choice.threshold))
     assert Benefit.from_mapping(json.loads(json.dumps(benefit.to_mapping()))).bias == benefit.bias
 

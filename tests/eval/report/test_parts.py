@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from markupsafe import Markup
 
 from eval.report.facts import RunFacts
 from eval.report.page import render_page
 from eval.report.parts import Banner, Cell, Group, Head, Line, Table, Tile, effect_of, flat_table
+from eval.report.strips import Panel, Strip, StripGroup
 from eval.scores.score import Score
 from rainmer.data.defects import Defects
 from tests.eval.pages import Page, check_self_contained
@@ -40,6 +42,29 @@ def page_with(table, facts=FACTS, **head):
     )
     check_self_contained(text)
     return Page(text)
+
+
+def gallery(strips):
+    return render_page(
+        "restoration.html",
+        head=Head(title="A title", question="A question?", headline="It gains"),
+        facts=FACTS,
+        strips=strips and [StripGroup("The worst", strips)],
+        **dict.fromkeys(("metrics", "tables", "gains"), ()),
+        **dict.fromkeys(("others", "scenes", "scatter", "time_note")),
+    )
+
+
+def test_pictures_shrink_until_the_page_fits(monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    strips = [Strip("a.jpg", "all", "prenet", 1, [Panel("rainy", noise)] * 3)] * 2
+    empty, whole = len(gallery([])), len(gallery(strips))
+    for share in (0.4, 0.1):
+        limit = empty + (whole - empty) * share
+        monkeypatch.setattr("eval.report.page.LIMIT", limit)
+        text = gallery(strips)
+        assert limit / 2 < len(text) <= limit
+        check_self_contained(text)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from eval.rows.cache import CachedDerainer
+from eval.rows.gated import GatedRow
 from rainmer import Derainer
 from rainmer.errors import OutputError
 from rainmer.frames.images import write_image
+from rainmer.stage.gate import Gate
 from tests.eval.trees import scene
+from tests.rainmer.meter.fakes import LevelMeter
 
 FRAMES = [scene(seed)[0] for seed in range(3)]
 NAMES = ["a.png", "b.png", "c.png"]
@@ -22,6 +25,8 @@ def test_a_second_run_derains_nothing_and_gives_the_same(tmp_path):
     for one, two in zip(made, recalled, strict=True):
         np.testing.assert_array_equal(one.frame, two.frame)
         assert one.elapsed_ms == two.elapsed_ms is not None
+        assert (one.earlier, two.earlier) == (False, True)
+    assert not any(item.earlier for item in first(FRAMES, NAMES)), "this run has timed them"
 
 
 def test_only_what_is_missing_is_derained_and_order_is_kept(tmp_path):
@@ -84,6 +89,40 @@ def test_damaged_times_are_not_known(tmp_path, line):
     recalled = CachedDerainer(Derainer("median", device="cpu"), tmp_path)(FRAMES[:2], NAMES[:2])
     assert recalled[0].elapsed_ms == made[0].elapsed_ms
     assert recalled[1].elapsed_ms is None
+
+
+def behind_a_gate(folder):
+    derainer = Derainer("median", device="cpu")
+    derainer.gate = Gate(0.5, meter=LevelMeter())
+    return GatedRow(derainer, folder)
+
+
+def test_what_a_gate_derained_is_known_from_the_cache_too(tmp_path):
+    frames = [FRAMES[0], 255 - FRAMES[1], FRAMES[2]]  # dark, bright, dark
+    first = behind_a_gate(tmp_path)
+    made = first(frames, NAMES)
+    assert [item.derained for item in made] == [False, True, False]
+    np.testing.assert_array_equal(made[0].frame, frames[0])
+    np.testing.assert_array_equal(made[1].frame, Derainer("median", device="cpu")(frames[1]))
+    # All share the meter's time; the filter's is that of the frame that it was for.
+    assert made[1].elapsed_ms > made[0].elapsed_ms == made[2].elapsed_ms > 0
+    assert sum(item.elapsed_ms for item in made) == pytest.approx(1000 * first.busy_s)
+    second = behind_a_gate(tmp_path)
+    recalled = second(frames, NAMES)
+    assert (first.calls, second.calls) == (1, 0)
+    assert [item.derained for item in recalled] == [False, True, False]
+    assert recalled[1].elapsed_ms - recalled[0].elapsed_ms == pytest.approx(
+        made[1].elapsed_ms - made[0].elapsed_ms
+    )
+
+
+def test_a_gate_shares_the_cache_of_its_derainer(tmp_path):
+    ungated = CachedDerainer(Derainer("median", device="cpu"), tmp_path)
+    ungated([255 - frame for frame in FRAMES], NAMES)
+    gated = behind_a_gate(tmp_path)
+    assert all(item.derained for item in gated([255 - frame for frame in FRAMES], NAMES))
+    assert gated.calls == 0
+    assert gated.fingerprint != ungated.fingerprint
 
 
 class Fickle:

@@ -119,7 +119,11 @@ def run(file, folder, detector, **more):
 
 def timeless(comparison):
     return [
-        {key: value for key, value in row.flat().items() if not key.startswith("ms_")}
+        {
+            key: value
+            for key, value in row.flat().items()
+            if not key.startswith("ms_") and key != "images_per_s"
+        }
         for row in comparison.table
     ]
 

@@ -28,6 +28,7 @@ def random_weights(benefit=BENEFIT, seed=0):
 class LevelMeter:
     """Reads how bright a frame is, and nothing else."""
 
+    device = torch.device("cpu")
     threshold = 0.6
     fingerprint = "level"
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rainmer import Derainer
 from rainmer.errors import RainmerError, SpecError
+from rainmer.frames.arrays import stack_in_order, upload
 from rainmer.stage.gate import Decision, Gate, GateState
 from rainmer.stage.results import make_derainer
 from rainmer.stage.specs import resolve, split_gate
@@ -106,6 +107,40 @@ def test_given_decisions_are_followed():
     assert [int(result[0, 0, 0]) for result in results] == [245, 20]
     with pytest.raises(RainmerError, match="1 decisions for 2 frames"):
         derainer(frames, decisions=decisions[:1])
+
+
+def test_what_the_gate_read_is_not_uploaded_again():
+    """What happens to the arrays after the decision makes no difference: nothing reads them."""
+    derainer = gated(Inverts())
+    frames = [frame(250), frame(10), frame(240), frame(245, (3, 5))]
+    decisions = derainer.gate.decide(frames)
+    for array in frames:
+        array[:] = 0
+    results = derainer(frames, decisions=decisions)
+    assert [int(result[0, 0, 0]) for result in results] == [5, 0, 15, 10]
+    assert [decision.frame is None for decision in decisions] == [False, True, False, False]
+    (on_device,) = derainer.gate.decide([torch.ones(3, 4, 6)])
+    assert on_device.frame is None
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5))
+def test_uploaded_frames_are_stacked_as_arrays_are(count, height, width):
+    arrays = list(np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8))
+    whole = upload(arrays)
+    stacked = stack_in_order([upload([array])[0] for array in arrays])
+    assert torch.equal(stacked, whole)
+    assert stacked.stride() == whole.stride()
+
+
+def test_many_frames_are_decided_for_in_parts():
+    levels = np.random.default_rng(0).integers(0, 256, 70)
+    function = Inverts()
+    results = gated(function)([frame(level) for level in levels])
+    wet = levels / 255 >= 0.5
+    assert [int(result[0, 0, 0]) for result in results] == np.where(
+        wet, 255 - levels, levels
+    ).tolist()
+    assert function.seen == wet.sum()
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), "often", None])
