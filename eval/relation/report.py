@@ -33,7 +33,7 @@ __all__ = ["render_relation"]
 
 _SHOWN_GAINS = ("delta_psnr", "delta_ssim", "delta_mAP")
 _ALL_GAINS = (*RESTORATION, "delta_mAP", "relative_mAP", "recovered")
-_TILES: tuple[tuple[str, str, Kind, str], ...] = (
+_TILES: tuple[tuple[str, Kind, str], ...] = (
     ("delta_psnr", "spearman", "Spearman of PSNR and mAP"),
     ("delta_psnr", "kendall", "Kendall of PSNR and mAP"),
     ("delta_psnr", "pearson", "Pearson of PSNR and mAP"),
