@@ -33,11 +33,11 @@ __all__ = ["render_relation"]
 
 _SHOWN_GAINS = ("delta_psnr", "delta_ssim", "delta_mAP")
 _ALL_GAINS = (*RESTORATION, "delta_mAP", "relative_mAP", "recovered")
-_TILES: tuple[tuple[str, str, Kind, str], ...] = (
-    ("derained", "delta_psnr", "spearman", "Spearman of PSNR and mAP"),
-    ("derained", "delta_psnr", "kendall", "Kendall of PSNR and mAP"),
-    ("derained", "delta_psnr", "pearson", "Pearson of PSNR and mAP"),
-    ("rainy", "delta_ssim", "spearman", "Spearman of SSIM and mAP"),
+_TILES: tuple[tuple[str, Kind, str], ...] = (
+    ("delta_psnr", "spearman", "Spearman of PSNR and mAP"),
+    ("delta_psnr", "kendall", "Kendall of PSNR and mAP"),
+    ("delta_psnr", "pearson", "Pearson of PSNR and mAP"),
+    ("delta_ssim", "spearman", "Spearman of SSIM and mAP"),
 )
 _MAIN_CAPTION = (
     "Above: what each derainer gains in PSNR and in mAP, one line per set, derainers in order of "
@@ -120,11 +120,11 @@ def _tiles(correlations: Sequence[Correlation]) -> list[Tile]:
     if main is None or not is_enough(main):
         return []
     tiles = []
-    for kind, restoration, coefficient, about in _TILES:
+    for restoration, coefficient, about in _TILES:
         correlation = main_correlation(correlations, restoration)
         value, _, interval = format_coefficient(correlation, coefficient).partition(" ")
         if value != UNDEFINED:
-            tiles.append(Tile(value, f"{about} {interval}".rstrip(), kind))
+            tiles.append(Tile(value, f"{about} {interval}".rstrip()))
     points = "derainers on sets" if main.scope == "pooled" else "derainers"
     tiles.append(Tile(str(main.count), f"points: {points}, controls apart"))
     if main.p_value is not None:

@@ -296,6 +296,7 @@ def test_page_is_accessible(whole):
     assert all(svg.get("aria-label") for svg in page.all("svg"))
     assert all(head.get("scope") for head in page.all("th"))
     assert page.all("html")[0]["lang"] == "en"
+    assert not re.search(r"<th[^>]*>\s*</th>", whole), "a heading without words"
 
 
 def test_page_tells_verdict_table_notes_and_method(whole):

@@ -16,7 +16,7 @@ from eval.sets import load_set
 from rainmer import Derainer
 from rainmer.errors import DatasetError, OutputError, SpecError
 from rainmer.frames.images import read_image, write_image
-from tests.eval.detect.test_report import Page
+from tests.eval.pages import Page, check_self_contained
 from tests.eval.relation.conftest import FILTERS, RectangleHarness, run, write_set
 from tests.eval.trees import RectangleDetector
 
@@ -162,7 +162,8 @@ def test_the_identity_gains_nothing(finished):
 def test_the_report_is_one_page(finished):
     text = (finished / "report.html").read_text()
     page = Page(text)
-    assert not [a for tag in ("script", "link", "img") for a in page.all(tag)]
+    check_self_contained(text)
+    assert not page.all("img")
     assert "http" not in text.replace("http://www.w3.org", "")
     for words in (
         "Does better restoration mean better detection?", "Conditions side by side", "night",
@@ -171,7 +172,7 @@ def test_the_report_is_one_page(finished):
     ):  # fmt: skip
         assert words in page.text
     assert "Agreement" not in page.text
-    assert len(page.all("svg")) == 2
+    assert len(page.all("svg")) == 4
 
 
 def test_the_terminal_shows_gains_and_correlations(sets, tmp_path, capsys):

@@ -136,12 +136,12 @@ def test_a_line_shows_its_key_its_style_and_marks():
         ["prenet"],
         [Cell(Markup("<b>30.0</b>"), mark="c")],
         {"best": "helps"},
-        key="derained control",
+        key="s1 control",
         style="best",
     )
     page = page_with(Table(about="x", texts=["input"], numbers=["mAP"], groups=[Group([line])]))
     classes = [attrs.get("class") for _, attrs in page.tags]
-    assert {"best", "dotted", "key derained control", "tag helps"} <= set(classes)
+    assert {"best", "dotted", "key s1 control", "tag helps"} <= set(classes)
     assert page.all("b")
     assert page.all("sup")
     assert "30.0 c" in page.text
