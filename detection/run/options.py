@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from detection.run.live import LiveOptions
 from rainmer.cli import (
     StageOptions,
     add_gate_option,
@@ -22,9 +21,9 @@ from rainmer.cli import (
 )
 from rainmer.frames.levels import Stretch, add_stretch_option
 from rainmer.frames.video.options import VideoOptions, add_video_options
-from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
+from rainmer.stage.names import DEFAULT_DERAINER, SPEC_HELP
 
-__all__ = ["DetectionOptions", "parse"]
+__all__ = ["DetectionOptions", "LiveOptions", "parse"]
 
 _EXAMPLE = """\
   python -m detection rainy/ --derain median --detector yolo11n.pt --save --side-by-side
@@ -32,6 +31,26 @@ _EXAMPLE = """\
   python -m detection left.mp4 right.mp4 --detector yolo11n.pt --save
   python -m detection 0 --derain median --detector yolo11n.pt --limit 500
   python -m detection rtsp://user:password@10.0.0.7/stream1 --detector yolo11n.pt --timeout 5"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveOptions:
+    """How live sources are read.
+
+    Attributes:
+        max_latency: Frames that have waited longer are dropped if a newer one is there, in s.
+        timeout: How long a connection may take, and how long no picture may come, in s.
+        reconnect: How many attempts in a row may bring no picture.
+        frozen: How long the picture may stay the same before a new connection is made, in s; 0:
+            for ever.
+        first_pause: Pause before the first attempt, in s; each further one doubles it, up to 30 s.
+    """
+
+    max_latency: float = 1.0
+    timeout: float = 10.0
+    reconnect: int = 10
+    frozen: float = 60.0
+    first_pause: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from rainmer.errors import ConfigError, ImageError
 from rainmer.frames.images import list_images, read_image
 from rainmer.meter.fit import score_table
 from rainmer.meter.meter import RainMeter, Reading
-from rainmer.meter.options import SampleOptions, add_sample_options, samples_of
+from rainmer.meter.options import SampleOptions, add_sample_options
+from rainmer.meter.samples import samples_of
 
 __all__ = ["main"]
 

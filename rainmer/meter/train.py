@@ -18,7 +18,8 @@ from rainmer.errors import OutputError
 from rainmer.meter.features import encoder_fingerprint
 from rainmer.meter.fit import fit_head, held_out_errors, score_table
 from rainmer.meter.head import MeterWeights
-from rainmer.meter.options import SampleOptions, add_sample_options, samples_of
+from rainmer.meter.options import SampleOptions, add_sample_options
+from rainmer.meter.samples import samples_of
 
 __all__ = ["main"]
 

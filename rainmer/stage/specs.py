@@ -22,11 +22,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
+import sys
 from pathlib import Path
 
 from rainmer import models
 from rainmer.errors import SpecError
 from rainmer.stage.exported import EXPORTED
+from rainmer.stage.names import DEFAULT_DERAINER, SPEC_HELP
 from rainmer.stage.restorers import (
     BlendRestorer,
     CallableRestorer,
@@ -38,14 +41,6 @@ from rainmer.stage.restorers import (
 )
 
 __all__ = ["DEFAULT_DERAINER", "SPEC_HELP", "resolve", "split_blend", "split_gate"]
-
-DEFAULT_DERAINER = "rainmer-s"
-"""The derainer that commands use if none is named."""
-
-SPEC_HELP = (
-    "rainmer-s, none, median, NETWORK:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
-    "results:FOLDER, python:module:callable, blend:A:SPEC, gate:SPEC"
-)
 
 
 def resolve(spec: str) -> Restorer:
@@ -130,6 +125,8 @@ def _python_callable(target: str) -> CallableRestorer:
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute or module_name.startswith("."):
         raise SpecError(f"python:{target}: expected python:module:callable")
+    if os.getcwd() not in sys.path:  # as for an installed command; its own packages come first
+        sys.path.append(os.getcwd())
     try:
         function = getattr(importlib.import_module(module_name), attribute)
         if isinstance(function, type):
