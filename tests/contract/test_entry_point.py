@@ -1,5 +1,6 @@
 """`rainmer VERB`: fast to answer, and no file of the working folder gets in its way."""
 
+import contextlib
 import importlib
 import subprocess
 import sys
@@ -7,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from rainmer.__main__ import VERBS, main
+from rainmer.commands import VERBS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"cv2", "matplotlib", "pandas", "pycocotools", "scipy", "torch", "torchvision"}
 HEAVY |= {"ultralytics", "jinja2", "skimage"}
 # What pip installs: its folder, not the working folder, is where Python looks first.
-SCRIPT = "from rainmer.__main__ import main\nmain()\n"
+SCRIPT = "from rainmer.commands import main\nmain()\n"
 HELP_OF_ALL = f"""
 import contextlib, io, sys
-from rainmer.__main__ import VERBS, _run
+from rainmer.commands import VERBS, dispatch
 for verb in VERBS:
     for option in ("--help", "--no-such-option"):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             with contextlib.suppress(SystemExit):
-                _run([verb, option])
+                dispatch([verb, option])
         assert f"rainmer {{verb}}" in printed.getvalue(), printed.getvalue()
     print(verb, *sorted({HEAVY} & set(sys.modules)))
 """
@@ -63,7 +64,7 @@ def test_files_of_the_working_folder_do_no_harm(run):
 
 def test_the_entry_point_is_declared_and_each_verb_has_a_module():
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert '[project.scripts]\nrainmer = "rainmer.__main__:main"\n' in project
+    assert '[project.scripts]\nrainmer = "rainmer.commands:main"\n' in project
     for module, about in VERBS.values():
         assert callable(importlib.import_module(f"{module}.__main__").main)
         assert len(about) < 66
@@ -80,8 +81,7 @@ def test_the_entry_point_is_declared_and_each_verb_has_a_module():
 )
 def test_what_is_no_verb(words, code, printed, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["rainmer", *words])
-    try:
+    with pytest.raises(SystemExit) if code else contextlib.nullcontext() as end:
         main()
-    except SystemExit as end:
-        assert end.code == code
+    assert end is None or end.value.code == code
     assert printed in "".join(capsys.readouterr())
