@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import threading
 
 import cv2
@@ -28,7 +29,7 @@ _LARGE_FRAME = 640 * 360  # pixels
 
 
 def resolve_device(name: str | torch.device | None) -> torch.device:
-    """Turn an option into a device; None chooses cuda, then mps, then cpu.
+    """Turn an option into a device; None chooses cuda, then mps, then cpu. `gpu` means cuda.
 
     Raises:
         RainmerError: The device does not exist on this machine.
@@ -38,7 +39,8 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(f"cuda:{name}" if str(name).isdecimal() else name)
+        text = re.sub(r"^gpu\b", "cuda", str(name))
+        device = torch.device(f"cuda:{text}" if text.isdecimal() else text)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]

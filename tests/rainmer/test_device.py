@@ -6,7 +6,7 @@ import torch
 
 from rainmer import device
 from rainmer.cli import add_threads_option, make_parser, parse_options
-from rainmer.device import frames_at_once, usable_cpus, use_threads
+from rainmer.device import frames_at_once, resolve_device, usable_cpus, use_threads
 
 
 @pytest.fixture
@@ -93,6 +93,13 @@ def test_the_option_sets_the_threads_and_is_not_stored():
     assert torch.get_num_threads() == cv2.getNumThreads() == 2
     with pytest.raises(SystemExit):
         parser.parse_args(["--threads", "0"])
+
+
+def test_gpu_means_cuda(monkeypatch):
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)  # which would ask for a driver
+    assert [str(resolve_device(name)) for name in ("gpu", "gpu:1", "1", "cpu")] == [
+        *("cuda", "cuda:1", "cuda:1", "cpu")
+    ]
 
 
 def test_large_frames_go_alone_on_the_cpu():
