@@ -12,7 +12,7 @@ __all__ = ["FOLDER", "TrainOptions", "parse"]
 
 FOLDER = Path("runs") / "tune"
 _EXAMPLE = """\
-  python -m detection.tune --config configs/tune/rainmer-s.yaml detector.weights=yolo11n.pt \\
+  python -m detection.tune --config rainmer-s detector.weights=yolo11n.pt \\
       data.rendered.photos.images=photos"""
 
 

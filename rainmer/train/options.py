@@ -12,10 +12,10 @@ from rainmer.cli import add_threads_option, make_parser, parse_options, positive
 __all__ = ["TrainOptions", "add_train_options", "parse"]
 
 _EXAMPLE = """\
-  python -m rainmer.train --config configs/train/own-photos.yaml data.rendered.photos.images=photos
-  python -m rainmer.train --config configs/train/own-photos.yaml --minutes 60
-  python -m rainmer.train --config configs/train/rainmer.yaml --out runs/train/paper
-  torchrun --nproc-per-node 4 -m rainmer.train --config configs/train/rainmer.yaml"""
+  python -m rainmer.train --config own-photos data.rendered.photos.images=photos
+  python -m rainmer.train --config own-photos --minutes 60
+  python -m rainmer.train --config rainmer --out runs/train/paper
+  torchrun --nproc-per-node 4 -m rainmer.train --config rainmer"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,13 @@ class TrainOptions:
 
 def add_train_options(parser: argparse.ArgumentParser, folder: str) -> None:
     """Add the options; `folder` is where runs lie without `--out`."""
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML file")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="NAME",
+        help="a configuration of the package, such as rainmer-s, or a YAML file",
+    )
     parser.add_argument(
         "changes", nargs="*", metavar="key=value", help="changes, such as optimiser.lr=1e-4"
     )

@@ -99,6 +99,8 @@ def test_failures_are_counted_and_the_first_named():
 
 
 def test_an_address_is_sent_to_the_command_that_reads_it_without_its_password():
-    with pytest.raises(ImageError, match=r"^rtsp://\.\.\. is an address.*python -m detection") as told:
+    with pytest.raises(
+        ImageError, match=r"^rtsp://\.\.\. is an address.*python -m detection"
+    ) as told:
         find_inputs("rtsp://user:secret@10.0.0.7/stream1")
     assert "secret" not in str(told.value)
