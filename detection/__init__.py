@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from detection.pipeline import Pipeline, Processed, StreamError
     from detection.types import Detections, Detector, DeviceDetector
     from detection.yolo.adapter import YoloDetector, load_yolo
+    from detection.yolo.augment import RainTrainer as RainTrainer  # the sixteenth name
     from detection.yolo.hooks import DerainPredictor, DerainValidator, attach, attached, detach
 
 __all__ = [
@@ -42,6 +43,7 @@ __getattr__ = lazy_names(
         "detection.pipeline": "Pipeline Processed StreamError",
         "detection.types": "Detections Detector DeviceDetector",
         "detection.yolo.adapter": "YoloDetector load_yolo",
+        "detection.yolo.augment": "RainTrainer",
         "detection.yolo.hooks": "DerainPredictor DerainValidator attach attached detach",
     },
 )

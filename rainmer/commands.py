@@ -45,6 +45,7 @@ VERBS = {
     "meter": Verb("rainmer.meter", "measure rain in images and videos"),
     "gate": Verb("eval.gate", "fit when deraining helps, for --gate"),
     "weights": Verb("rainmer.weights", "show and convert weights files"),
+    "cache": Verb("rainmer.cache", "show and clear what is kept between runs"),
     "street": Verb("eval.street", "draw synthetic street scenes"),
 }
 """All commands by their verbs."""
