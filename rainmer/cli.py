@@ -8,6 +8,7 @@ import difflib
 import errno
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -29,12 +30,14 @@ __all__ = [
     "positive_int",
     "progress_bar",
     "run_command",
+    "set_threads",
     "stage_options",
 ]
 
 _Options = TypeVar("_Options")
 
-_THREADS = "cpu_threads"  # where `--threads` is kept between parsing and use
+_THREADS = "cpu_threads"  # the destination of `--threads`
+_threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -180,8 +183,7 @@ def parse_options(
 ) -> _Options:
     """Parse a command line into a dataclass with one field for each option.
 
-    torch and OpenCV then get as many threads as `--threads` says, by default as the process may
-    use CPUs.
+    `set_threads` then knows what `--threads` says.
 
     Args:
         parser: The command's parser.
@@ -195,12 +197,19 @@ def parse_options(
     """
     parse = parser.parse_intermixed_args if intermixed else parser.parse_args
     values = vars(parse(argv))
-    threads = values.pop(_THREADS, None)
-    parsed = options(**values)
-    from rainmer.device import use_threads  # loads torch, which a wrong command line does not need
+    _threads.set(values.pop(_THREADS, None))
+    return options(**values)
 
-    use_threads(threads)
-    return parsed
+
+def set_threads() -> None:
+    """Give torch and OpenCV the CPU threads that `parse_options` was told of, or all usable ones.
+
+    Commands call it when everything is imported: parsing needs no torch, and ultralytics, when it
+    is imported, takes OpenCV's threads away.
+    """
+    from rainmer.device import use_threads
+
+    use_threads(_threads.get())
 
 
 def fraction(text: str) -> float:

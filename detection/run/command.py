@@ -21,6 +21,7 @@ from detection.run.streams import Streams
 from detection.types import DerainCallable
 from detection.yolo import YoloDetector, attach
 from detection.yolo.letterbox import PAD_VALUE
+from detection.yolo.tracking import lowest_score
 from rainmer.cli import stage_options
 from rainmer.device import resolve_device
 from rainmer.errors import RainmerError
@@ -83,7 +84,7 @@ def _make_detector(options: DetectionOptions, derainer: DerainCallable) -> YoloD
     detector = YoloDetector(
         options.detector,
         device=str(resolve_device(options.device)),
-        conf=options.conf,
+        conf=lowest_score(options.conf) if options.track else options.conf,
         iou=options.iou,
         imgsz=options.imgsz,
         max_det=options.max_det,
@@ -119,7 +120,16 @@ def _default_folder(*parts: str) -> Path:
 def _settings(options: DetectionOptions, derainer: Derainer | PrecomputedResults) -> dict[str, Any]:
     """Return the options that results depend on: not the batch, the device or the output."""
     left_out = {
-        *("allow_download", "batch", "device", "hardware_decoding", "out", "quiet", "streams"),
+        *(
+            "allow_download",
+            "batch",
+            "device",
+            "hardware_decoding",
+            "out",
+            "quiet",
+            "show",
+            "streams",
+        ),
         *(item.name for item in fields(LiveOptions)),  # no live source resumes
     }
     settings = {key: value for key, value in vars(options).items() if key not in left_out}

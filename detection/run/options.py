@@ -64,6 +64,8 @@ class DetectionOptions(StageOptions, VideoOptions, LiveOptions):
     allow_download: bool
     out: Path | None
     save: bool
+    show: bool
+    track: bool
     side_by_side: bool
     conf: float
     iou: float
@@ -100,13 +102,7 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
         help="ultralytics weights or export; a .pt runs code when it is loaded: trust its origin",
     )
     parser.add_argument("--allow-download", action="store_true", help="fetch missing weights")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/detection/<name>")
-    parser.add_argument("--save", action="store_true", help="write annotated images or videos")
-    parser.add_argument(
-        "--side-by-side",
-        action="store_true",
-        help="with --save: rainy and derained, each with what the detector finds in it",
-    )
+    _add_result_options(parser)
     parser.add_argument("--conf", type=fraction, default=0.25, help="lowest score, 0..1")
     parser.add_argument("--iou", type=fraction, default=0.7, help="overlap of boxes, 0..1")
     parser.add_argument("--imgsz", type=positive_int, default=640, metavar="PX")
@@ -132,11 +128,29 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
     add_video_options(parser)
     add_stage_options(parser)
     options = parse_options(parser, DetectionOptions, argv)
-    if options.side_by_side and not options.save:
-        parser.error("--side-by-side needs --save")
+    if options.side_by_side and not (options.save or options.show):
+        parser.error("--side-by-side needs --save or --show")
     if options.side_by_side and options.where == "network":
         parser.error("--side-by-side needs --where frame: no derained frame of native size exists")
     return options
+
+
+def _add_result_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/detection/<name>")
+    parser.add_argument("--save", action="store_true", help="write annotated images or videos")
+    parser.add_argument(
+        "--show", action="store_true", help="show annotated frames in a window; q ends the run"
+    )
+    parser.add_argument(
+        "--track",
+        action="store_true",
+        help="number the objects of videos and streams (ByteTrack); needs the extra track",
+    )
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="with --save or --show: rainy and derained, each with what the detector finds in it",
+    )
 
 
 def _add_live_options(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from eval.cli import command_line
 from eval.relation.options import parse
-from rainmer.cli import run_command
+from rainmer.cli import run_command, set_threads
 
 __all__ = ["main"]
 
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run,  # after the options: it needs torch, help and mistakes do not
     )
 
+    set_threads()
     run(options, command_line("eval.relation", argv))
 
 

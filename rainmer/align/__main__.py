@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rainmer.align.options import parse
-from rainmer.cli import run_command
+from rainmer.cli import run_command, set_threads
 
 __all__ = ["main"]
 
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run,  # after the options: it needs torch, help and mistakes do not
     )
 
+    set_threads()
     run(options)
 
 

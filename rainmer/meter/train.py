@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rainmer import models
-from rainmer.cli import make_parser, parse_options, run_command
+from rainmer.cli import make_parser, parse_options, run_command, set_threads
 from rainmer.errors import OutputError
 from rainmer.meter.features import encoder_fingerprint
 from rainmer.meter.fit import fit_head, held_out_errors, score_table
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         OutputError: The result cannot be written.
     """
     options = _parse(argv)
+    set_threads()
     samples = samples_of(options)
     head = fit_head(samples, seed=options.seed)
     facts = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rainmer.cli import run_command
+from rainmer.cli import run_command, set_threads
 from rainmer.train.options import parse
 
 __all__ = ["main"]
@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run,  # after the options: it needs torch, help and mistakes do not
     )
 
+    set_threads()
     run(options)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rainmer.cli import run_command
+from rainmer.cli import run_command, set_threads
 from rainmer.views.options import parse
 
 __all__ = ["main"]
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run,  # after the options: it needs torch, help and mistakes do not
     )
 
+    set_threads()
     run(options)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rainmer import device
-from rainmer.cli import add_threads_option, make_parser, parse_options
+from rainmer.cli import add_threads_option, make_parser, parse_options, set_threads
 from rainmer.device import frames_at_once, resolve_device, usable_cpus, use_threads
 
 
@@ -90,6 +90,7 @@ def test_the_option_sets_the_threads_and_is_not_stored():
     parser = make_parser("command", "Does something.", "  command")
     add_threads_option(parser)
     assert parse_options(parser, dict, ["--threads", "2"]) == {}
+    set_threads()
     assert torch.get_num_threads() == cv2.getNumThreads() == 2
     with pytest.raises(SystemExit):
         parser.parse_args(["--threads", "0"])
