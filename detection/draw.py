@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.types import Detections
+from detection.types import Detections, IntArray
 from rainmer.fonts import drawable, render
 from rainmer.frames.arrays import Frame
 
@@ -38,7 +38,12 @@ def class_color(label: int) -> Color:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def draw_detections(frame: Frame, detections: Detections, names: Mapping[int, str]) -> Frame:
+def draw_detections(
+    frame: Frame,
+    detections: Detections,
+    names: Mapping[int, str],
+    tracks: IntArray | None = None,
+) -> Frame:
     """Draw boxes, class names and scores on a copy of a frame.
 
     Lines and text scale with the frame. Labels are above all boxes, the highest score on top.
@@ -48,6 +53,7 @@ def draw_detections(frame: Frame, detections: Detections, names: Mapping[int, st
         detections: Boxes in pixels of this frame.
         names: Class names by label, in any script; a label without name, or whose name no font
             of this machine has, shows its number.
+        tracks: (N,) numbers of the objects, written behind the class; below 0: none.
 
     Returns:
         (H, W, 3), uint8, RGB.
@@ -63,7 +69,8 @@ def draw_detections(frame: Frame, detections: Detections, names: Mapping[int, st
     for i in order:
         label = int(detections.labels[i])
         name = _shown_name(names.get(label, ""), label)
-        texts = (name, f" {detections.scores[i]:.2f}")
+        number = f" #{tracks[i]}" if tracks is not None and tracks[i] >= 0 else ""
+        texts = (name, f"{number} {detections.scores[i]:.2f}")
         left, top = int(corners[i, 0]) - thickness // 2, int(corners[i, 1])
         _put_label(picture, texts, left, top, colors[i])
     return picture

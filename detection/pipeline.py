@@ -19,6 +19,7 @@ from detection.types import (
     Detections,
     Detector,
     DeviceDetector,
+    IntArray,
     SourceFrame,
     call_derainer,
     decide,
@@ -66,6 +67,7 @@ class Processed:
             letterboxing time, `detect` includes it.
         number, time_s, duration_s, captured: Those of the source; see `SourceFrame`.
         decision: Of the derainer's gate, if it has one: whether the frame was derained, and why.
+        tracks: (N,) numbers of the detections' objects, below 0: none; None: nothing is followed.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Processed:
     duration_s: float | None = None
     captured: float | None = None
     decision: Decision | None = None
+    tracks: IntArray | None = None
 
     @property
     def frame(self) -> Frame:

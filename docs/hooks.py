@@ -7,7 +7,6 @@ reference from the docstrings. Links of a repository lead to the same thing on t
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import posixpath
@@ -119,12 +118,12 @@ def _configurations() -> Iterator[str]:
 
 def _commands() -> Iterator[str]:
     """Yield the lines of the command reference: what each command prints for `--help`."""
-    from rainmer.commands import VERBS
+    from rainmer.commands import VERBS, dispatch
 
     yield "# Commands"
     os.environ["COLUMNS"] = "100"
-    for verb, module in VERBS.items():
+    for verb in VERBS:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            importlib.import_module(module).main(["--help"])
+            dispatch([verb, "--help"])
         yield f"\n## rainmer {verb}\n\n```text\n{printed.getvalue().strip()}\n```"

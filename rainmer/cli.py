@@ -8,6 +8,7 @@ import difflib
 import errno
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -15,7 +16,6 @@ from tqdm import tqdm
 
 from rainmer import console
 from rainmer.console import Terminated
-from rainmer.device import use_threads
 from rainmer.errors import RainmerError
 
 __all__ = [
@@ -30,10 +30,14 @@ __all__ = [
     "positive_int",
     "progress_bar",
     "run_command",
+    "set_threads",
     "stage_options",
 ]
 
 _Options = TypeVar("_Options")
+
+_THREADS = "cpu_threads"  # the destination of `--threads`
+_threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -82,11 +86,18 @@ class _OneLineParser(argparse.ArgumentParser):
 
 
 def make_parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
-    """Create the parser of a command, its help ending with an example."""
+    """Create the parser of a command, its help ending with an example.
+
+    Args:
+        prog: How the command is called as a module; as `rainmer VERB`, it is called that.
+        description: What it does.
+        example: Command lines that begin with `prog`.
+    """
+    called = sys.argv[0] if sys.argv[0].startswith("rainmer ") else prog
     return _OneLineParser(
-        prog=prog,
+        prog=called,
         description=description,
-        epilog=f"example:\n{example}",
+        epilog=f"example:\n{example.replace(prog, called)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
@@ -148,30 +159,14 @@ def _gate_threshold(text: str) -> str | float:
 
 
 def add_threads_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add `--threads`, which takes effect as it is parsed and is no part of the options."""
+    """Add `--threads`, which `parse_options` takes out again: results do not depend on it."""
     parser.add_argument(
         "--threads",
-        action=_UseThreads,
+        dest=_THREADS,
         type=positive_int,
         metavar="N",
         help="CPU threads that compute; default: the CPUs that the process may use",
     )
-
-
-class _UseThreads(argparse.Action):
-    """Sets the number of threads, and stores nothing: results do not depend on it."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:  # noqa: ANN401
-        super().__init__(option_strings, argparse.SUPPRESS, **settings)
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,  # noqa: ANN401 (argparse's own type)
-        option_string: str | None = None,
-    ) -> None:
-        use_threads(values)
 
 
 def stage_options(options: StageOptions) -> dict[str, Any]:
@@ -181,16 +176,19 @@ def stage_options(options: StageOptions) -> dict[str, Any]:
 
 def parse_options(
     parser: argparse.ArgumentParser,
-    options: type[_Options],
+    options: Callable[..., _Options],
     argv: Sequence[str] | None,
     *,
     intermixed: bool = False,
 ) -> _Options:
     """Parse a command line into a dataclass with one field for each option.
 
+    `set_threads` then knows what `--threads` says.
+
     Args:
         parser: The command's parser.
-        options: A dataclass; its fields have the names of the parser's options.
+        options: A dataclass, whose fields have the names of the parser's options, or a function of
+            these names.
         argv: The command line without the program; None: that of the process.
         intermixed: Positional arguments may stand between options.
 
@@ -198,7 +196,20 @@ def parse_options(
         SystemExit: The command line is wrong (code 2), or asks for help (code 0).
     """
     parse = parser.parse_intermixed_args if intermixed else parser.parse_args
-    return options(**vars(parse(argv)))
+    values = vars(parse(argv))
+    _threads.set(values.pop(_THREADS, None))
+    return options(**values)
+
+
+def set_threads() -> None:
+    """Give torch and OpenCV the CPU threads that `parse_options` was told of, or all usable ones.
+
+    Commands call it when everything is imported: parsing needs no torch, and ultralytics, when it
+    is imported, takes OpenCV's threads away.
+    """
+    from rainmer.device import use_threads
+
+    use_threads(_threads.get())
 
 
 def fraction(text: str) -> float:
@@ -228,14 +239,12 @@ def _whole_number(text: str, least: int) -> int:
 def run_command(command: Callable[[Sequence[str] | None], None]) -> None:
     """Run a command's `main` and end the process with its exit code.
 
-    torch and OpenCV get as many threads as the process may use CPUs. A `RainmerError`, a full
-    disk, a missing permission or an impossible path becomes one line on stderr and exit code 2. An
-    interruption keeps what is written so far and ends with 130, `kill` with 143. What the encoding
-    of stdout lacks is printed as escapes; see `rainmer.console`.
+    A `RainmerError`, a full disk, a missing permission or an impossible path becomes one line on
+    stderr and exit code 2. An interruption keeps what is written so far and ends with 130, `kill`
+    with 143. What the encoding of stdout lacks is printed as escapes; see `rainmer.console`.
     """
     try:
         with console.streams(), console.terminable():
-            use_threads()
             command(None)
             sys.stdout.flush()
     except RainmerError as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import torch
 
+from rainmer.cpus import cpus_by_affinity, usable_cpus
 from rainmer.errors import RainmerError
 
 __all__ = [
@@ -23,15 +23,13 @@ __all__ = [
 ]
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
-_CGROUPS = Path("/sys/fs/cgroup")
-_PROCESS_CGROUPS = Path("/proc/self/cgroup")
 _NARROW_CPUS = ("NO AVX", "DEFAULT", "AVX2")  # or told to be, by ATEN_CPU_CAPABILITY
 _PARALLEL_SIZE = 1 << 20  # elements from which torch uses all threads
 _LARGE_FRAME = 640 * 360  # pixels
 
 
 def resolve_device(name: str | torch.device | None) -> torch.device:
-    """Turn an option into a device; None chooses cuda, then mps, then cpu.
+    """Turn an option into a device; None chooses cuda, then mps, then cpu. `gpu` means cuda.
 
     Raises:
         RainmerError: The device does not exist on this machine.
@@ -41,7 +39,8 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(f"cuda:{name}" if str(name).isdecimal() else name)
+        text = re.sub(r"^gpu\b", "cuda", str(name))
+        device = torch.device(f"cuda:{text}" if text.isdecimal() else text)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
@@ -112,54 +111,6 @@ def survive_forks() -> None:
         os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
-def usable_cpus(cgroups: Path = _CGROUPS, process_cgroups: Path = _PROCESS_CGROUPS) -> int:
-    """Return how many CPUs this process may use, by its affinity and the quotas of its cgroups.
-
-    Args:
-        cgroups: Where cgroups (version 1 or 2) are mounted.
-        process_cgroups: The file that lists the cgroups of this process.
-    """
-    cpus = _cpus_by_affinity()
-    return max(1, int(min([cpus, *_quotas(cgroups, process_cgroups)])))
-
-
-def _cpus_by_affinity() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _quotas(cgroups: Path, process_cgroups: Path) -> Iterator[float]:
-    """Yield the CPU quotas of the cgroups of a process and of those above them, in CPUs."""
-    try:
-        lines = process_cgroups.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = cgroups / "cpu" if controllers else cgroups
-        folder = root / path.lstrip("/")
-        # Inside a container, the path may be one of the host, and the root is the container's.
-        for level in (folder, *folder.parents):
-            if level.is_relative_to(root) and (quota := _quota(level)):
-                yield quota
-
-
-def _quota(folder: Path) -> float | None:
-    """Return the quota of one cgroup in CPUs; None if it has none."""
-    try:
-        if (folder / "cpu.max").is_file():  # version 2: "200000 100000" or "max 100000"
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota = (folder / "cpu.cfs_quota_us").read_text()
-            period = (folder / "cpu.cfs_period_us").read_text()
-        return int(quota) / int(period) if int(quota) > 0 else None
-    except (OSError, ValueError):
-        return None
-
-
 @functools.cache
 def _let_idle_threads_sleep() -> None:
     """Keep an idle team of more threads than there are CPUs, in a thread that does nothing else.
@@ -174,7 +125,7 @@ def _let_idle_threads_sleep() -> None:
 
     def hold() -> None:
         try:
-            torch.set_num_threads(_cpus_by_affinity() + 1)
+            torch.set_num_threads(cpus_by_affinity() + 1)
             torch.zeros(_PARALLEL_SIZE).add_(1.0)
         finally:
             ready.set()

@@ -6,8 +6,6 @@ import pickle
 import re
 import struct
 
-import torch
-
 __all__ = [
     "LOAD_ERRORS",
     "ConfigError",
@@ -52,6 +50,8 @@ class OutputError(RainmerError, OSError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether torch, Python or another runtime ran out of memory."""
+    import torch  # here: most of those who import this module want names only
+
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     # torch's CPU allocator, TorchScript and onnxruntime raise errors of other kinds.

@@ -36,7 +36,13 @@ COMMANDS = (
 )
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__, *(f"{name}.__main__" for name in COMMANDS)])
+_CONTEXT.set_forkserver_preload(
+    [
+        __name__,
+        *(f"{name}.__main__" for name in COMMANDS),
+        *(f"{'detection.run' if name == 'detection' else name}.command" for name in COMMANDS),
+    ]
+)
 _PATIENCE_S = 60.0
 
 

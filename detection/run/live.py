@@ -19,12 +19,13 @@ import numpy as np
 from av.container import InputContainer
 
 from detection.run.addresses import connect, is_finite, name_of, reason, shown_address
+from detection.run.options import LiveOptions
 from detection.types import SourceFrame
 from rainmer.errors import ImageError
 from rainmer.frames.decoding import to_rgb
 from rainmer.frames.video import DEFAULT_FPS
 
-__all__ = ["Live", "LiveCounts", "LiveOptions"]
+__all__ = ["Live", "LiveCounts"]
 
 _LONGEST_PAUSE_S = 30.0
 _MOST_WAITING = 16  # frames, 50 MB of 1080p
@@ -49,26 +50,6 @@ _PERMANENT = (
 )
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LiveOptions:
-    """How live sources are read.
-
-    Attributes:
-        max_latency: Frames that have waited longer are dropped if a newer one is there, in s.
-        timeout: How long a connection may take, and how long no picture may come, in s.
-        reconnect: How many attempts in a row may bring no picture.
-        frozen: How long the picture may stay the same before a new connection is made, in s; 0:
-            for ever.
-        first_pause: Pause before the first attempt, in s; each further one doubles it, up to 30 s.
-    """
-
-    max_latency: float = 1.0
-    timeout: float = 10.0
-    reconnect: int = 10
-    frozen: float = 60.0
-    first_pause: float = 0.5
 
 
 @dataclass

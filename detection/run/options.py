@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from detection.run.live import LiveOptions
 from rainmer.cli import (
     StageOptions,
     add_gate_option,
@@ -22,9 +21,9 @@ from rainmer.cli import (
 )
 from rainmer.frames.levels import Stretch, add_stretch_option
 from rainmer.frames.video.options import VideoOptions, add_video_options
-from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
+from rainmer.stage.names import DEFAULT_DERAINER, SPEC_HELP
 
-__all__ = ["DetectionOptions", "parse"]
+__all__ = ["DetectionOptions", "LiveOptions", "parse"]
 
 _EXAMPLE = """\
   python -m detection rainy/ --derain median --detector yolo11n.pt --save --side-by-side
@@ -32,6 +31,26 @@ _EXAMPLE = """\
   python -m detection left.mp4 right.mp4 --detector yolo11n.pt --save
   python -m detection 0 --derain median --detector yolo11n.pt --limit 500
   python -m detection rtsp://user:password@10.0.0.7/stream1 --detector yolo11n.pt --timeout 5"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveOptions:
+    """How live sources are read.
+
+    Attributes:
+        max_latency: Frames that have waited longer are dropped if a newer one is there, in s.
+        timeout: How long a connection may take, and how long no picture may come, in s.
+        reconnect: How many attempts in a row may bring no picture.
+        frozen: How long the picture may stay the same before a new connection is made, in s; 0:
+            for ever.
+        first_pause: Pause before the first attempt, in s; each further one doubles it, up to 30 s.
+    """
+
+    max_latency: float = 1.0
+    timeout: float = 10.0
+    reconnect: int = 10
+    frozen: float = 60.0
+    first_pause: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +64,8 @@ class DetectionOptions(StageOptions, VideoOptions, LiveOptions):
     allow_download: bool
     out: Path | None
     save: bool
+    show: bool
+    track: bool
     side_by_side: bool
     conf: float
     iou: float
@@ -81,13 +102,7 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
         help="ultralytics weights or export; a .pt runs code when it is loaded: trust its origin",
     )
     parser.add_argument("--allow-download", action="store_true", help="fetch missing weights")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/detection/<name>")
-    parser.add_argument("--save", action="store_true", help="write annotated images or videos")
-    parser.add_argument(
-        "--side-by-side",
-        action="store_true",
-        help="with --save: rainy and derained, each with what the detector finds in it",
-    )
+    _add_result_options(parser)
     parser.add_argument("--conf", type=fraction, default=0.25, help="lowest score, 0..1")
     parser.add_argument("--iou", type=fraction, default=0.7, help="overlap of boxes, 0..1")
     parser.add_argument("--imgsz", type=positive_int, default=640, metavar="PX")
@@ -113,11 +128,29 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
     add_video_options(parser)
     add_stage_options(parser)
     options = parse_options(parser, DetectionOptions, argv)
-    if options.side_by_side and not options.save:
-        parser.error("--side-by-side needs --save")
+    if options.side_by_side and not (options.save or options.show):
+        parser.error("--side-by-side needs --save or --show")
     if options.side_by_side and options.where == "network":
         parser.error("--side-by-side needs --where frame: no derained frame of native size exists")
     return options
+
+
+def _add_result_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/detection/<name>")
+    parser.add_argument("--save", action="store_true", help="write annotated images or videos")
+    parser.add_argument(
+        "--show", action="store_true", help="show annotated frames in a window; q ends the run"
+    )
+    parser.add_argument(
+        "--track",
+        action="store_true",
+        help="number the objects of videos and streams (ByteTrack); needs the extra track",
+    )
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="with --save or --show: rainy and derained, each with what the detector finds in it",
+    )
 
 
 def _add_live_options(parser: argparse.ArgumentParser) -> None:

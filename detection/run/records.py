@@ -27,8 +27,9 @@ class RunFolder:
     `detections.jsonl` holds one record per frame: `source`, `name`, `width`, `height`,
     `derain_ms`, `detect_ms` and `boxes`, each with `xyxy` in pixels, `score`, `label` and `class`.
     Frames of videos and streams also have their number, `frame`, and `time_s`, in seconds from the
-    start; those of cameras `captured`, in seconds of Unix time. Behind a gate they have `derained`,
-    whether the frame was, and `meter`, the readings that decided it.
+    start; those of cameras `captured`, in seconds of Unix time. With `--track` boxes have `track`,
+    the number of their object, if it is followed. Behind a gate frames have `derained`, whether
+    they were, and `meter`, the readings that decided it.
     `run.json` holds the settings and, once the run is complete, the summary and a line for each
     file that could not be read to its end. The summary's `timing` covers the last run only. An
     interrupted run continues where it stopped if it is started again with the same settings.
@@ -132,16 +133,17 @@ class RunFolder:
             self._total_ms[key] += record[key]
 
     def _boxes(self, processed: Processed) -> list[dict[str, Any]]:
-        detections = processed.detections
+        detections, tracks = processed.detections, processed.tracks
         return [
             {
                 "xyxy": [round(float(v), 2) for v in box],
                 "score": round(float(score), 5),
                 "label": int(label),
                 "class": self.names.get(int(label), str(int(label))),
+                **({} if tracks is None or tracks[i] < 0 else {"track": int(tracks[i])}),
             }
-            for box, score, label in zip(
-                detections.boxes_xyxy, detections.scores, detections.labels, strict=True
+            for i, (box, score, label) in enumerate(
+                zip(detections.boxes_xyxy, detections.scores, detections.labels, strict=True)
             )
         ]
 

@@ -25,7 +25,7 @@ from rainmer.frames.video import VideoWriter
 from rainmer.frames.video.options import VideoOptions
 from rainmer.stage.gate import Decision
 
-__all__ = ["Saver", "count_boxes", "note", "refuse_clashes"]
+__all__ = ["Saver", "annotated", "count_boxes", "note", "refuse_clashes"]
 
 
 def refuse_clashes(sources: Sequence[Source], folder: Path) -> None:
@@ -105,7 +105,7 @@ class Saver(contextlib.ExitStack):
 
     def save(self, processed: Processed, in_rainy: Detections | None) -> None:
         """Draw and write a frame, beside the rainy frame if detections in that are given."""
-        picture = self._compose(processed, in_rainy)
+        picture = annotated(processed, in_rainy, self._names, self._derainer)
         if self._source.fps is None:
             write_image(_saved_file(self._source, processed.name, self._folder), picture)
             return
@@ -125,20 +125,28 @@ class Saver(contextlib.ExitStack):
         picture = _fitted(picture, self._video.size_hw)
         self._video.write(picture, processed.time_s, processed.duration_s)
 
-    def _compose(self, processed: Processed, in_rainy: Detections | None) -> Frame:
-        names = self._names
-        annotated = draw_detections(processed.derained, processed.detections, names)
-        if processed.decision is not None:
-            annotated = draw_note(annotated, note(processed.decision))
-        if in_rainy is None:
-            return annotated
-        captions = [
-            f"rainy: {count_boxes(len(in_rainy))}",
-            f"{self._derainer}: {count_boxes(len(processed.detections))}",
-        ]
-        return side_by_side(
-            [draw_detections(processed.frame, in_rainy, names), annotated], captions
-        )
+
+def annotated(
+    processed: Processed, in_rainy: Detections | None, names: dict[int, str], derainer: str
+) -> Frame:
+    """Draw a frame's detections, beside the rainy frame if detections in that are given.
+
+    Args:
+        processed: The frame.
+        in_rainy: Detections in the rainy frame, or None.
+        names: Class names by label.
+        derainer: Name of the derainer, for captions.
+    """
+    picture = draw_detections(processed.derained, processed.detections, names, processed.tracks)
+    if processed.decision is not None:
+        picture = draw_note(picture, note(processed.decision))
+    if in_rainy is None:
+        return picture
+    captions = [
+        f"rainy: {count_boxes(len(in_rainy))}",
+        f"{derainer}: {count_boxes(len(processed.detections))}",
+    ]
+    return side_by_side([draw_detections(processed.frame, in_rainy, names), picture], captions)
 
 
 def note(decision: Decision) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from detection.run.addresses import is_live
-from detection.run.live import Live, LiveOptions
+from detection.run.live import Live
+from detection.run.options import LiveOptions
 from detection.types import SourceFrame
 from rainmer.errors import ImageError
 from rainmer.frames.images import read_image

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +16,17 @@ from tqdm import tqdm
 from detection.pipeline import STAGES, Pipeline, Processed
 from detection.run.options import DetectionOptions
 from detection.run.records import RunFolder
-from detection.run.saving import Saver
+from detection.run.saving import Saver, annotated
 from detection.run.sources import Images, Live, Source, Video
+from detection.run.window import Window
 from detection.timing import StageTimes
 from detection.types import Detections
 from detection.yolo import YoloDetector
+from detection.yolo.tracking import Tracker
 from rainmer.background import consume
 from rainmer.cli import progress_bar
 from rainmer.device import frames_at_once, resolve_device
-from rainmer.errors import ImageError
+from rainmer.errors import ImageError, RainmerError
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import image_size_hw
 from rainmer.stage import Derainer
@@ -68,6 +70,8 @@ class Streams:
         self._detector = detector
         # At network size the attached derainer runs inside the detector.
         self._pipeline = Pipeline(_unchanged if options.where == "network" else derainer, detector)
+        self._window = Window(list(self._sources)) if options.show else None
+        self._trackers = _trackers(self._sources, options) if options.track else {}
         self._times = StageTimes()
         self._frames = 0
         self._wall_s = 0.0
@@ -181,7 +185,7 @@ class Streams:
             self._batch(),
             at_once=max(len(self._lives), self._options.streams),
             live=bool(self._lives),
-            download=self._options.save,
+            download=self._options.save or self._options.show,
             admit=lambda stream, frame: (
                 stream not in self._lives or self._lives[stream].admit(frame)
             ),
@@ -189,10 +193,35 @@ class Streams:
         )
         with contextlib.closing(streams):
             for name, processed in streams:
-                in_rainy = None
-                if self._options.side_by_side and processed is not None:
-                    (in_rainy,) = self._detector([processed.frame])
-                yield StreamResult(name, processed, in_rainy)
+                yield self._result(name, processed)
+
+    def _result(self, name: str, processed: Processed | None) -> StreamResult:
+        """Add what the options ask for: numbers of objects, and detections in the rainy frame."""
+        if processed is None:
+            return StreamResult(name, None, None)
+        in_rainy, conf = None, self._options.conf
+        if self._options.side_by_side:
+            (in_rainy,) = self._detector([processed.frame])
+            in_rainy = in_rainy.select(in_rainy.scores >= conf)
+        if name in self._trackers:
+            found = processed.detections
+            tracks = self._trackers[name](found, processed.size_hw)
+            keep = (tracks >= 0) | (found.scores >= conf)
+            processed = dataclasses.replace(
+                processed, detections=found.select(keep), tracks=tracks[keep]
+            )
+        if self._window is not None:
+            names = self._detector.names
+            self._window.show(name, annotated(processed, in_rainy, names, self._derainer.name))
+        return StreamResult(name, processed, in_rainy)
+
+
+def _trackers(sources: Mapping[str, Source], options: DetectionOptions) -> dict[str, Tracker]:
+    """Make a tracker for each source. Raises RainmerError for images, which follow no order."""
+    for source in sources.values():
+        if isinstance(source, Images):
+            raise RainmerError(f"--track needs videos or streams, but {source.name} are images")
+    return {name: Tracker(options.conf) for name in sources}
 
 
 def _size_hw(source: Source) -> tuple[int, int]:

@@ -59,7 +59,7 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> tuple[TrainConfig, D
         ConfigError: A file is missing or no YAML, a key or value is wrong, or there is no section
             `detector`.
     """
-    mapping = read_mapping(path, changes)
+    mapping = read_mapping(path, changes, "tune")
     section = mapping.pop(_SECTION, None)
     if not isinstance(section, dict):
         raise ConfigError(

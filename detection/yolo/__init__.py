@@ -5,8 +5,9 @@ ultralytics is AGPL-3.0; the rest of the toolkit does without it.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from rainmer.lazy import lazy_names
 
 if TYPE_CHECKING:
     from detection.yolo.adapter import YoloDetector, load_yolo
@@ -30,19 +31,11 @@ __all__ = [
     "load_yolo",
 ]
 
-_MODULES = {
-    "DerainPredictor": "hooks",
-    "DerainValidator": "hooks",
-    "RainTrainer": "augment",
-    "YoloDetector": "adapter",
-    "attach": "hooks",
-    "attached": "hooks",
-    "detach": "hooks",
-    "load_yolo": "adapter",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "detection.yolo.adapter": "YoloDetector load_yolo",
+        "detection.yolo.augment": "RainTrainer",
+        "detection.yolo.hooks": "DerainPredictor DerainValidator attach attached detach",
+    },
+)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from ultralytics.engine.results import Boxes
@@ -13,7 +12,7 @@ from ultralytics.utils.checks import check_yaml
 from detection.types import Detections, IntArray
 from rainmer.extras import import_extra
 
-__all__ = ["NO_TRACK", "track_detections"]
+__all__ = ["NO_TRACK", "Tracker", "lowest_score", "track_detections"]
 
 NO_TRACK = -1
 """The number of what belongs to no track."""
@@ -21,14 +20,62 @@ NO_TRACK = -1
 _LOWEST = 0.1
 
 
+class Tracker:
+    """Follows objects through the frames of one video or stream.
+
+    The settings are ultralytics' own, but tracks begin at `conf`; a track goes on with weaker
+    detections, from `lowest_score(conf)`. As in ultralytics, classes do not matter. Objects are
+    numbered from 1.
+
+    Args:
+        conf: Score from which a detection begins a track, 0..1.
+
+    Raises:
+        SpecError: The package that ByteTrack needs is not installed.
+    """
+
+    def __init__(self, conf: float) -> None:
+        # ultralytics would install it at run time.
+        import_extra("lap", "track", "following objects through frames")
+        from ultralytics.trackers.byte_tracker import BYTETracker
+
+        settings = YAML.load(check_yaml("bytetrack.yaml")) | {
+            "track_high_thresh": conf,
+            "new_track_thresh": conf,
+            "track_low_thresh": lowest_score(conf),
+        }
+        self._tracker = BYTETracker(IterableSimpleNamespace(**settings))
+
+    def __call__(self, detections: Detections, size_hw: tuple[int, int]) -> IntArray:
+        """Take the next frame's detections, weak ones too, and return their objects' numbers.
+
+        Args:
+            detections: N of them.
+            size_hw: (height, width) of the frame in pixels.
+
+        Returns:
+            (N,) int64; `NO_TRACK` where a detection belongs to no track.
+        """
+        columns = (detections.boxes_xyxy, detections.scores[:, None], detections.labels[:, None])
+        table = np.concatenate(columns, axis=1, dtype=np.float32, casting="unsafe")
+        self._tracker.update(Boxes(table, size_hw))
+        numbers = np.full(len(detections), NO_TRACK, np.int64)
+        # What it returns lacks tracks in their first frame, before a second one confirms them.
+        for track in self._tracker.tracked_stracks:
+            if track.frame_id == self._tracker.frame_id:
+                numbers[int(track.idx)] = track.track_id
+        return numbers
+
+
+def lowest_score(conf: float) -> float:
+    """Return the score down to which a track goes on that began at `conf`."""
+    return min(_LOWEST, conf / 2)
+
+
 def track_detections(
     frames: Sequence[Detections], size_hw: tuple[int, int], *, conf: float
 ) -> list[IntArray]:
-    """Follow objects through consecutive frames of one size.
-
-    The settings are ultralytics' own, but tracks begin at `conf`; a track goes on with weaker
-    detections from a score of 0.1 (or half of `conf`, if that is lower). As in ultralytics, classes
-    do not matter.
+    """Follow objects through consecutive frames of one size; see `Tracker`.
 
     Args:
         frames: The detections in each frame, in order, weak ones too.
@@ -42,31 +89,5 @@ def track_detections(
     Raises:
         SpecError: The package that ByteTrack needs is not installed.
     """
-    # ultralytics would install it at run time.
-    import_extra("lap", "track", "following objects through frames")
-    from ultralytics.trackers.byte_tracker import BYTETracker
-
-    settings = YAML.load(check_yaml("bytetrack.yaml")) | {
-        "track_high_thresh": conf,
-        "new_track_thresh": conf,
-        "track_low_thresh": min(_LOWEST, conf / 2),
-    }
-    tracker = BYTETracker(IterableSimpleNamespace(**settings))
-    return [_step(tracker, detections, size_hw) for detections in frames]
-
-
-def _step(
-    tracker: Any,  # noqa: ANN401 (ultralytics is untyped)
-    detections: Detections,
-    size_hw: tuple[int, int],
-) -> IntArray:
-    """Give a tracker its next frame and return the number of each detection's track."""
-    columns = (detections.boxes_xyxy, detections.scores[:, None], detections.labels[:, None])
-    table = np.concatenate(columns, axis=1, dtype=np.float32, casting="unsafe")
-    tracker.update(Boxes(table, size_hw))
-    numbers = np.full(len(detections), NO_TRACK, np.int64)
-    # What it returns lacks tracks in their first frame, before a second one confirms them.
-    for track in tracker.tracked_stracks:
-        if track.frame_id == tracker.frame_id:
-            numbers[int(track.idx)] = track.track_id
-    return numbers
+    tracker = Tracker(conf)
+    return [tracker(detections, size_hw) for detections in frames]

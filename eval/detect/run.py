@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detection.timing import StageTimes
-from detection.types import Where
 from detection.yolo.harness import ValidationHarness
 from eval.cli import (
-    DetectorOptions,
-    RunOptions,
     advance,
     cache_folder,
     chosen_options,
@@ -29,6 +26,7 @@ from eval.detect.error_report import breakdown_section
 from eval.detect.harm import harm_sentences
 from eval.detect.model import conditions, part_of
 from eval.detect.operating import OperatingRow, cut_results, operating_rows, write_curves
+from eval.detect.options import DetectOptions
 from eval.detect.output import write_comparison, write_cut
 from eval.detect.report import Report, render_report
 from eval.detect.strips import Seen, count_changes, select_strips, shown_rows
@@ -45,7 +43,7 @@ from eval.rows.run import RowInput, RowSpec
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_file
 from eval.street.embedded import INPUT_SIZE, street_set
-from rainmer.cli import StageOptions, stage_options
+from rainmer.cli import stage_options
 from rainmer.device import resolve_device, usable_cpus
 from rainmer.errors import DatasetError
 from rainmer.files import make_folder, safe_file_name, write_text
@@ -53,7 +51,6 @@ from rainmer.stage.specs import DEFAULT_DERAINER
 
 __all__ = [
     "Bench",
-    "DetectOptions",
     "Measured",
     "end_with_defects",
     "measure_bench",
@@ -64,21 +61,6 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 EMBEDDED_LIMIT = 96  # images of the embedded set, to keep a first run short
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectOptions(DetectorOptions, RunOptions, StageOptions):
-    """The options of the command; see its help."""
-
-    derain: list[str] | None
-    data: str | None
-    detector: list[str] | None
-    conf: float
-    equal_false_alarms: bool
-    no_control: bool
-    union: bool
-    where: list[Where]
-    no_breakdown: bool
 
 
 @dataclass(frozen=True)

@@ -5,147 +5,24 @@ python -m eval.footage drive.mp4 --derain rainmer-s --detector yolo11n.pt
 
 from __future__ import annotations
 
-import argparse
-import logging
-import math
 from collections.abc import Sequence
 
-from eval.cli import add_run_options, command_line, result_text
-from eval.footage.finish import finish
-from eval.footage.run import FootageOptions, look_at_frames, raise_unreadable, set_up
-from rainmer.cli import (
-    add_stage_options,
-    fraction,
-    make_parser,
-    non_negative_int,
-    parse_options,
-    positive_int,
-    run_command,
-)
-from rainmer.frames.levels import add_stretch_option
-from rainmer.frames.video import DEFAULT_FPS
-from rainmer.stage.specs import DEFAULT_DERAINER, SPEC_HELP
+from eval.cli import command_line
+from eval.footage.options import parse
+from rainmer.cli import run_command, set_threads
 
 __all__ = ["main"]
 
-_EXAMPLE = """\
-  python -m eval.footage drive.mp4 --derain rainmer-s --detector yolo11n.pt
-  python -m eval.footage frames/ --fps 10 --derain rainmer-s median --detector yolo11n.pt
-  python -m eval.footage drive.mp4 --detector yolo11n.pt --teacher yolo11x.pt --label-next 50"""
-
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command.
+    """Run the command; `eval.footage.command` says what it raises."""
+    options = parse(argv)
+    from eval.footage.command import (
+        run,  # after the options: it needs torch, help and mistakes do not
+    )
 
-    Raises:
-        RainmerError: A mistake in the options, or no frame can be read. At the end also when files
-            could not be read in full; the results of all others are kept.
-    """
-    options = parse_options(_parser(), FootageOptions, argv)
-    if options.quiet:
-        logging.getLogger().setLevel(logging.WARNING)
-    bench = set_up(options)
-    frames = look_at_frames(bench)
-    lines = finish(bench, frames, command_line("eval.footage", argv))
-    print(result_text(bench.folder, lines, as_json=options.json))
-    raise_unreadable(bench.footage)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = make_parser(
-        "python -m eval.footage",
-        "Say what can be said about deraining on footage that has no labels and no clean frames.",
-        _EXAMPLE,
-    )
-    parser.add_argument("source", nargs="+", help="videos, folders of frames, images, globs")
-    parser.add_argument(
-        "--derain",
-        nargs="*",
-        metavar="SPEC",
-        help=f"derainers to compare: {SPEC_HELP}; LABEL=SPEC names one; default: "
-        f"{DEFAULT_DERAINER}. Clip and frames to label are about the first",
-    )
-    parser.add_argument(
-        "--detector",
-        metavar="WEIGHTS",
-        default="street",
-        help="whatever ultralytics loads; its .pt files run code when loaded, so trust them; "
-        "street and street-rain are the embedded ones, which know drawn streets; default: street",
-    )
-    parser.add_argument(
-        "--allow-download", action="store_true", help="fetch published detector weights by name"
-    )
-    parser.add_argument("--imgsz", type=positive_int, default=640, metavar="PX")
-    parser.add_argument(
-        "--conf", type=_confidence, default=0.25, help="lowest confidence that counts, above 0"
-    )
-    parser.add_argument(
-        "--teacher", metavar="WEIGHTS", help="a larger detector whose detections serve as labels"
-    )
-    parser.add_argument(
-        "--teacher-conf", type=fraction, default=0.5, help="lowest confidence of these labels"
-    )
-    _add_footage_options(parser)
-    add_run_options(
-        parser, out="runs/footage/NAME-DETECTOR", limit="frames of each video, and of all images",
-        printed="metrics.json",
-    )  # fmt: skip
-    add_stage_options(parser, precision="fp32")
-    return parser
-
-
-def _add_footage_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--every", type=positive_int, default=1, metavar="N", help="only each N-th frame"
-    )
-    parser.add_argument(
-        "--fps",
-        type=_positive,
-        default=DEFAULT_FPS,
-        help="frames per second of folders of frames; default: %(default)g",
-    )
-    parser.add_argument(
-        "--stills",
-        action="store_true",
-        help="images are no frames of a video: follow nothing from one to the next",
-    )
-    parser.add_argument(
-        "--block",
-        type=_positive,
-        default=1.0,
-        metavar="S",
-        help="seconds of frames that the bootstrap draws together; default: %(default)g",
-    )
-    parser.add_argument(
-        "--clip",
-        type=lambda text: 0.0 if text == "0" else _positive(text),
-        default=4.0,
-        metavar="S",
-        help="seconds of the side-by-side clip; 0: none; default: %(default)g",
-    )
-    parser.add_argument(
-        "--label-next",
-        type=non_negative_int,
-        default=0,
-        metavar="N",
-        help="write the N most informative frames to label, with proposals",
-    )
-    add_stretch_option(parser)
-
-
-def _positive(text: str) -> float:
-    """Parse a number above 0."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
-
-
-def _confidence(text: str) -> float:
-    """Parse a confidence above 0."""
-    if fraction(text) == 0:
-        raise argparse.ArgumentTypeError("0 would count everything; give a number above 0")
-    return fraction(text)
+    set_threads()
+    run(options, command_line("eval.footage", argv))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import numpy as np
 from detection.timing import StageTimes, Stopwatch
 from detection.types import Detections, Detector
 from detection.yolo import YoloDetector
-from eval.cli import RunOptions, advance, cache_folder, progress_bar
+from eval.cli import advance, cache_folder, progress_bar
 from eval.footage.frames import Footage, FootageFrame, FrameKey, find_footage
+from eval.footage.options import FootageOptions
 from eval.footage.records import RAINY, FrameRecord, FrameResult, as_boxes, is_valid
 from eval.footage.teacher import Teacher
 from eval.rows.cache import RowDerainer
@@ -24,40 +25,18 @@ from eval.rows.records import RecordFile
 from eval.street.detector import detector_file
 from eval.street.embedded import INPUT_SIZE
 from rainmer.background import prefetch
-from rainmer.cli import StageOptions, stage_options
+from rainmer.cli import stage_options
 from rainmer.device import frames_at_once, resolve_device
 from rainmer.errors import ImageError
 from rainmer.extras import import_extra
 from rainmer.files import file_sha256, make_folder, safe_file_name
 from rainmer.frames.inputs import raise_failures
-from rainmer.frames.levels import Stretch
 from rainmer.meter import RainMeter, Reading
 from rainmer.stage.specs import DEFAULT_DERAINER
 
-__all__ = ["Bench", "FootageOptions", "look_at_frames", "raise_unreadable", "set_up"]
+__all__ = ["Bench", "look_at_frames", "raise_unreadable", "set_up"]
 
 _GREY = np.full((64, 64, 3), 114, np.uint8)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FootageOptions(RunOptions, StageOptions):
-    """The options of the command; see its help."""
-
-    source: list[str]
-    derain: list[str] | None
-    detector: str
-    allow_download: bool
-    imgsz: int
-    conf: float
-    teacher: str | None
-    teacher_conf: float
-    every: int
-    fps: float
-    stills: bool
-    block: float
-    clip: float
-    label_next: int
-    stretch: Stretch | None
 
 
 @dataclass

@@ -13,8 +13,6 @@ from tqdm import tqdm
 from detection.timing import StageTimes
 from detection.yolo.harness import ValidationHarness
 from eval.cli import (
-    DetectorOptions,
-    RunOptions,
     advance,
     cache_folder,
     chosen_options,
@@ -25,6 +23,7 @@ from eval.detect.table import Settings
 from eval.relation.correlations import Correlation, correlate
 from eval.relation.gains import measure_gains
 from eval.relation.labels import label_set
+from eval.relation.options import RelationOptions
 from eval.relation.output import MeasuredSet, Relation
 from eval.report.facts import RunFacts
 from eval.report.files import describe_environment, now
@@ -35,27 +34,15 @@ from eval.rows.run import RowSpec
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_file
 from eval.street.embedded import INPUT_SIZE, street_set
-from rainmer.cli import StageOptions, stage_options
+from rainmer.cli import stage_options
 from rainmer.device import resolve_device, usable_cpus
 from rainmer.errors import DatasetError, OutputError, RainmerError
 from rainmer.files import make_folder, safe_file_name
 from rainmer.stage.specs import DEFAULT_DERAINER
 
-__all__ = ["Bench", "RelationOptions", "measure_sets", "relate", "set_up"]
+__all__ = ["Bench", "measure_sets", "relate", "set_up"]
 
 _LONGEST_NAME = 80
-
-
-@dataclass(frozen=True, kw_only=True)
-class RelationOptions(StageOptions, DetectorOptions, RunOptions):
-    """The options of the command."""
-
-    derain: list[str] | None
-    detector: str | None
-    sets: list[str] | None
-    labeller: str | None
-    conf: float
-    no_control: bool
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,6 @@ from rainmer.frames.arrays import upload
 from rainmer.metrics import Convention, psnr, ssim
 
 __all__ = [
-    "CONVENTIONS",
     "MeanScore",
     "Measure",
     "compare_scores",
@@ -26,8 +24,6 @@ __all__ = [
     "measures_of",
     "score_image",
 ]
-
-CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """A cache of derained frames by content: no frame is derained twice.
 
 The key is the frame's pixels and the derainer's fingerprint (weights, precision, tiles), so the
-cache serves other detectors, other sets that share images, and interrupted runs.
+cache serves other detectors, other sets that share images, and interrupted runs. Its size has a
+limit, see `rainmer.cache.frames`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from rainmer.cache.frames import keeper
 from rainmer.errors import ImageError
 from rainmer.files import append_line, read_lines, safe_file_name, write_bytes
 from rainmer.frames.arrays import Frame
@@ -126,6 +129,7 @@ class CachedDerainer:
         self._timings: dict[str, float] = {}
         self._timings_size = -1  # of the file when it was read
         self._own: set[str] = set()  # what this run has put into the cache
+        self._keeper = keeper(folder) if folder and self._folder else None
         self.busy_s = 0.0
         self.calls = 0
 
@@ -165,6 +169,8 @@ class CachedDerainer:
         with contextlib.suppress(OSError, ImageError):
             frame = decode_image(path.read_bytes(), str(path))
             if frame.shape == rainy.shape:
+                with contextlib.suppress(OSError):  # of another user, perhaps
+                    os.utime(path)  # the least recently used go first
                 return Derained(frame, self._time_of(key), key not in self._own)
         return None
 
@@ -181,7 +187,10 @@ class CachedDerainer:
     def _remember(self, key: str, frame: Frame, elapsed_ms: float) -> None:
         if self._folder is None:
             return
-        write_bytes(self._folder / f"{key}.png", encode_image(frame))
+        content = encode_image(frame)
+        write_bytes(self._folder / f"{key}.png", content)
+        if self._keeper is not None:
+            self._keeper.wrote(len(content))
         self._timings[key] = elapsed_ms
         self._own.add(key)
         append_line(self._folder / _TIMINGS, {"key": key, "ms": elapsed_ms})

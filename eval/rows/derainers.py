@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from eval.rows.cache import CachedDerainer, Derained, RowDerainer
 from eval.rows.gated import GatedRow
-from eval.rows.names import PLACEHOLDER, Named, distinct_names, split_label
+from eval.rows.names import CONTROL, PLACEHOLDER, Named, distinct_names, split_label
 from eval.sets import DetectionSet
 from rainmer.errors import SpecError
 from rainmer.files import match_key
@@ -23,9 +23,6 @@ from rainmer.stage import Derainer
 from rainmer.stage.results import PrecomputedResults, make_derainer
 
 __all__ = ["CONTROL", "PLACEHOLDER", "Derainers", "PrecomputedRow", "name_of_template"]
-
-CONTROL = "median"
-"""The filter that every real derainer has to beat."""
 
 
 _Built: TypeAlias = Derainer | PrecomputedResults

@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 from rainmer.errors import SpecError
 
-__all__ = ["PLACEHOLDER", "Named", "distinct_names", "split_label"]
+__all__ = ["CONTROL", "PLACEHOLDER", "Named", "distinct_names", "split_label"]
+
+CONTROL = "median"
+"""The filter that every real derainer has to beat."""
 
 PLACEHOLDER = "{set}"
 """Stands for the set's name in a spec."""

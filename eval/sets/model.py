@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval.sets.options import AdapterOptions
 from rainmer.config import nearest
 from rainmer.data.annotations.records import Annotation
 from rainmer.data.defects import Defects
@@ -116,36 +117,6 @@ class DetectionSet:
             samples=tuple(samples),
             annotations=annotations,
             conditions={ALL: ids} | {n: c & ids for n, c in conditions.items() if c & ids},
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterOptions:
-    """Options of reading a folder. An adapter takes some of these, see `Adapter`."""
-
-    images: Path | None = None
-    """Folder of the rainy images, where they are not in the expected place."""
-    clean: Path | None = None
-    """Folder of the clean images."""
-    annotations: Path | None = None
-    """File or folder of the boxes."""
-    split: str | None = None
-    """Only this split, such as `val`; default: every split that is there."""
-    weather: tuple[str, ...] = ()
-    """Weathers to keep, in the words of the set; default: rain, see `Adapter.weather`."""
-    allow_list: Path | None = None
-    """Text file with one image name a line: only these are kept."""
-    turns: Path | None = None
-    """Text file with `name degrees` lines: clockwise turns from the labels to the image."""
-    names: tuple[str, ...] = ()
-    """Class names of YOLO labels, in the order of their numbers."""
-
-    def given(self) -> frozenset[str]:
-        """Return the names of the options that differ from their default."""
-        return frozenset(
-            field.name
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != field.default
         )
 
 

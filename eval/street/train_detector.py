@@ -38,6 +38,7 @@ from rainmer.cli import (
     parse_options,
     positive_int,
     run_command,
+    set_threads,
 )
 from rainmer.errors import RainmerError
 from rainmer.files import make_folder
@@ -435,6 +436,7 @@ def _parse(argv: Sequence[str] | None) -> _Options:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises RainmerError for invalid input."""
     options = _parse(argv)
+    set_threads()
     os.environ.setdefault("YOLO_AUTOINSTALL", "False")
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())
     recipe = Recipe(

@@ -12,13 +12,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from rainmer.align.crop import CLEAN, RAINY
 from rainmer.align.measure import (
-    DEFAULT_EDGES,
     HISTOGRAM_WIDTH,
     Densities,
     Indices,
@@ -30,6 +28,7 @@ from rainmer.align.measure import (
     read_measured,
     read_summary,
 )
+from rainmer.align.options import DEFAULT_EDGES, Keep
 from rainmer.align.published import PUBLISHED_SUMMARIES
 from rainmer.errors import DatasetError, OutputError
 from rainmer.files import atomic_write, write_csv
@@ -37,7 +36,6 @@ from rainmer.folders import list_files
 
 __all__ = [
     "BalancePlan",
-    "Keep",
     "checked_edges",
     "copy_selected",
     "draw",
@@ -49,10 +47,6 @@ __all__ = [
     "target_shares",
     "write_selection",
 ]
-
-
-Keep = Literal["heaviest", "scarcest"]
-"""Which bin is kept whole: the densest rain, as published, or the bin with the fewest pairs."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rainmer.align.measure import HISTOGRAM_WIDTH, SetSummary
+from rainmer.align.options import Entropy
 from rainmer.figures import INK, color_of, draw_grid, marker_of, styled
 
 if TYPE_CHECKING:
@@ -17,14 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "Entropy",
     "density_figure",
     "radar_figure",
     "radar_values",
 ]
-
-Entropy = Literal["sum", "mean"]
-"""Which entropy of a set: the sum, as published, which grows with the set, or the mean."""
 
 _SPOKES = (
     ("clean_entropy", "clean entropy", "bits"),

@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from rainmer.align.options import HASH_BITS
 from rainmer.data.layouts.pairing import ImageSet
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import read_image
 
 __all__ = [
-    "HASH_BITS",
     "Fingerprint",
     "Leak",
     "compared_images",
@@ -33,8 +33,6 @@ __all__ = [
     "perceptual_hash",
     "read_fingerprint",
 ]
-
-HASH_BITS = 64
 
 _SIDE = 32
 _FLAT_LEVELS = 1.0  # standard deviation, 0..255, up to which a thumbnail counts as flat

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rainmer.align.options import DEFAULT_EDGES
 from rainmer.background import ordered_map
 from rainmer.config import from_mapping, to_mapping
 from rainmer.data.layouts.pairing import ImageSet, Pair
@@ -29,7 +30,6 @@ from rainmer.files import make_folder, write_bytes, write_text
 from rainmer.frames.images import read_image
 
 __all__ = [
-    "DEFAULT_EDGES",
     "HISTOGRAM_WIDTH",
     "Densities",
     "Indices",
@@ -48,9 +48,6 @@ __all__ = [
 
 Densities = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
-
-DEFAULT_EDGES = (0.04, 0.08)
-"""Upper edges of all bins of rain density but the last, which has none: A, B and C as published."""
 
 HISTOGRAM_WIDTH = 0.04
 _HISTOGRAM_BINS = 10

@@ -6,25 +6,37 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from rainmer.align.balance import Keep
-from rainmer.align.figures import Entropy
-from rainmer.align.leaks import HASH_BITS
-from rainmer.align.measure import DEFAULT_EDGES
-from rainmer.cli import make_parser, non_negative_int, positive_int
-from rainmer.data.layouts.sets import PairingRule
-from rainmer.device import usable_cpus
+from rainmer.cli import make_parser, non_negative_int, parse_options, positive_int
+from rainmer.cpus import usable_cpus
+from rainmer.data.layouts.rules import PairingRule
 
 __all__ = [
+    "DEFAULT_EDGES",
+    "HASH_BITS",
     "AlignOptions",
     "BalanceOptions",
     "CropOptions",
+    "Entropy",
+    "Keep",
     "LeaksOptions",
     "MeasureOptions",
     "PlotOptions",
     "parse",
 ]
+
+Keep = Literal["heaviest", "scarcest"]
+"""Which bin is kept whole: the densest rain, as published, or the bin with the fewest pairs."""
+
+Entropy = Literal["sum", "mean"]
+"""Which entropy of a set: the sum, as published, which grows with the set, or the mean."""
+
+DEFAULT_EDGES = (0.04, 0.08)
+"""Upper edges of all bins of rain density but the last, which has none: A, B and C as published."""
+
+HASH_BITS = 64
+"""Of the fingerprints of images that `leaks` compares."""
 
 _OUT = Path("runs/align")
 _MOST_THREADS = 8
@@ -133,9 +145,11 @@ def parse(argv: Sequence[str] | None) -> AlignOptions:
     _add_balance(commands.add_parser("balance", help="draw pairs by the rain density of others"))
     _add_plot(commands.add_parser("plot", help="radar of properties, histogram of rain density"))
     _add_leaks(commands.add_parser("leaks", help="images that are in two sets, or twice in one"))
-    values = vars(parser.parse_args(argv))
-    options: type[AlignOptions] = _OPTIONS[values.pop("command")]
-    return options(**values)
+    return parse_options(parser, _align_options, argv)
+
+
+def _align_options(command: str, **values: Any) -> AlignOptions:  # noqa: ANN401 (argparse's)
+    return _OPTIONS[command](**values)
 
 
 def _add_crop(parser: argparse.ArgumentParser) -> None:

@@ -66,6 +66,11 @@ def find_inputs(text: str, out: Path | None = None) -> list[Input]:
     elif has_magic(text) and "\0" not in text:
         root = Path(*itertools.takewhile(lambda part: not has_magic(part), path.parts))
         inputs = _inputs_below(_outermost(find_matches(text)), root, out)
+    elif "://" in text:  # which may hold a password
+        raise ImageError(
+            f"{text.partition('://')[0]}://... is an address, not a file: cameras and streams are "
+            "read by `python -m detection`; download videos and images first"
+        )
     else:
         raise ImageError(f"no file or folder {text}")
     if not inputs:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from rainmer.errors import ImageError
-from rainmer.frames.arrays import Frame
+
+if TYPE_CHECKING:
+    from rainmer.frames.arrays import Frame
 
 __all__ = ["Stretch", "add_stretch_option", "note_once", "parse_stretch", "to_eight_bits"]
 
@@ -56,7 +58,7 @@ def to_eight_bits(deep: npt.NDArray[Any], source: str, stretch: Stretch | None =
                 "depth",
                 f"16 bits of {low}..{high} become {levels} levels of 8 bits; --stretch keeps more",
             )
-        return cast(Frame, np.right_shift(deep, 8).astype(np.uint8))
+        return cast("Frame", np.right_shift(deep, 8).astype(np.uint8))
     outside = np.count_nonzero((values < 0) | (values > 1))
     if deep.dtype.kind != "f" or outside > values.size / 2:
         raise ImageError(
@@ -71,7 +73,7 @@ def to_eight_bits(deep: npt.NDArray[Any], source: str, stretch: Stretch | None =
 def _scaled(deep: npt.NDArray[Any], low: float, high: float) -> Frame:
     unit = (deep.astype(np.float64) - low) / max(high - low, np.finfo(np.float64).tiny)
     levels = np.rint(np.nan_to_num(unit, nan=0.0).clip(0.0, 1.0) * 255.0)
-    return cast(Frame, levels.astype(np.uint8))
+    return cast("Frame", levels.astype(np.uint8))
 
 
 def note_once(source: str, kind: str, text: str) -> None:

@@ -3,6 +3,20 @@
 `RainMeter` reads frames; `python -m rainmer.meter` prints and plots; `rainmer.meter.train` trains.
 """
 
-from rainmer.meter.meter import RainMeter, Reading
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rainmer.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from rainmer.meter.meter import RainMeter, Reading
 
 __all__ = ["RainMeter", "Reading"]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "rainmer.meter.meter": "RainMeter Reading",
+    },
+)

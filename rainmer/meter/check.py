@@ -11,12 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rainmer.cli import make_parser, parse_options, positive_int, progress_bar, run_command
+from rainmer.cli import (
+    make_parser,
+    parse_options,
+    positive_int,
+    progress_bar,
+    run_command,
+    set_threads,
+)
 from rainmer.errors import ConfigError, ImageError
 from rainmer.frames.images import list_images, read_image
 from rainmer.meter.fit import score_table
 from rainmer.meter.meter import RainMeter, Reading
-from rainmer.meter.options import SampleOptions, add_sample_options, samples_of
+from rainmer.meter.options import SampleOptions, add_sample_options
+from rainmer.meter.samples import samples_of
 
 __all__ = ["main"]
 
@@ -42,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         RainmerError: A picture or the weights cannot be read, or nothing is given.
     """
     options = _parse(argv)
+    set_threads()
     meter = RainMeter(options.weights, device=options.device)
     if options.photos or options.day or options.night or options.rainy:
         head = meter.weights.head

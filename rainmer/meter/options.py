@@ -1,21 +1,26 @@
-"""Options that training and checking the meter share."""
+"""The options of `python -m rainmer.meter`, and those that training and checking share."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from rainmer import models
-from rainmer.cli import add_threads_option, non_negative_int, positive_int, progress_bar
-from rainmer.meter.features import encoder_fingerprint, encoder_of
-from rainmer.meter.samples import Folders, Samples, collect_samples
+from rainmer.cli import (
+    add_threads_option,
+    make_parser,
+    non_negative_int,
+    parse_options,
+    positive_int,
+)
 
-__all__ = ["SampleOptions", "add_sample_options", "samples_of"]
+__all__ = ["MeterOptions", "SampleOptions", "add_sample_options", "parse"]
 
-_ENCODER = "rainmer-s"
+_EXAMPLE = """\
+  python -m rainmer.meter frames/ drive.mp4
+  python -m rainmer.meter drive.mp4 --every 25 --out meter --figure svg"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,20 +57,39 @@ def add_sample_options(parser: argparse.ArgumentParser) -> None:
     add_threads_option(parser)
 
 
-def samples_of(options: SampleOptions) -> Samples:
-    """Render and encode what the options name; see `collect_samples`."""
-    network = models.load(_ENCODER)
+@dataclass(frozen=True, kw_only=True)
+class MeterOptions:
+    """The command line, option by option; `--help` explains them."""
 
-    def progress(files: Sequence[Any]) -> Iterator[Any]:
-        return iter(progress_bar(len(files), quiet=options.quiet, items=files))
+    input: list[str]
+    out: Path | None
+    figure: Literal["png", "svg"]
+    every: int
+    limit: int | None
+    weights: Path | None
+    device: str | None
+    json: bool
+    quiet: bool
 
-    wrap: Callable[[Sequence[Any]], Iterator[Any]] = progress
-    return collect_samples(
-        Folders(photos=options.photos, day=options.day, night=options.night, rainy=options.rainy),
-        encoder_of(network),
-        encoder_fingerprint(network),
-        renderings=options.renderings,
-        seed=options.seed,
-        cache=options.cache,
-        progress=wrap,
+
+def parse(argv: Sequence[str] | None) -> MeterOptions:
+    """Parse a command line; see `rainmer.cli.parse_options`."""
+    parser = make_parser(
+        "python -m rainmer.meter",
+        "Measure rain in images and videos: rate, share of the picture under streaks and under "
+        "drops, transmission of the veil, and the probabilities of night and of rain.",
+        _EXAMPLE,
     )
+    parser.add_argument("input", nargs="+", metavar="FRAMES", help="image, video, folder or glob")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write plots and CSV files")
+    parser.add_argument("--figure", choices=("png", "svg"), default="png", help="kind of plots")
+    parser.add_argument(
+        "--every", type=positive_int, default=1, metavar="N", help="each Nth frame of videos"
+    )
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N files")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of rainmer.meter.train")
+    parser.add_argument("--device", help="cpu, cuda, ...; default: the best")
+    parser.add_argument("--json", action="store_true", help="print every frame as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_threads_option(parser)
+    return parse_options(parser, MeterOptions, argv)

@@ -21,18 +21,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rainmer import models
+from rainmer.cli import progress_bar
 from rainmer.errors import ImageError
 from rainmer.frames.arrays import to_batch
 from rainmer.frames.images import list_images, read_image
-from rainmer.meter.features import LONGER_SIDE, meter_query, view_statistics
+from rainmer.meter.features import (
+    LONGER_SIDE,
+    encoder_fingerprint,
+    encoder_of,
+    meter_query,
+    view_statistics,
+)
+from rainmer.meter.options import SampleOptions
 from rainmer.models.rainmer import ViewEncoder
 from rainmer.models.weights import write_tensors
 from rainmer.rain import RainRenderer, Rendering, rain_config
 from rainmer.rain.night import is_day
 
-__all__ = ["KINDS", "SPLITS", "Folders", "Samples", "collect_samples", "render_kind", "split_of"]
+__all__ = [
+    "KINDS",
+    "SPLITS",
+    "Folders",
+    "Samples",
+    "collect_samples",
+    "render_kind",
+    "samples_of",
+    "split_of",
+]
 
 SPLITS = ("train", "errors", "test")
+_ENCODER = "rainmer-s"
 _VERSION = 2
 _UNKNOWN = float("nan")
 _SEEN_STREAKS, _SEEN_DROPS = 0.01, 0.005  # shares of the picture from which rain can be seen
@@ -271,3 +290,22 @@ def _write(cache: Path, key: str, samples: Samples) -> None:
     lists = json.dumps([samples.kinds, samples.splits, samples.groups])
     tensors = {"statistics": samples.statistics, "truth": samples.truth}
     write_tensors(cache, tensors, {"key": key, "lists": lists})
+
+
+def samples_of(options: SampleOptions) -> Samples:
+    """Render and encode what the options name; see `collect_samples`."""
+    network = models.load(_ENCODER)
+
+    def progress(files: Sequence[Any]) -> Iterator[Any]:
+        return iter(progress_bar(len(files), quiet=options.quiet, items=files))
+
+    wrap: Callable[[Sequence[Any]], Iterator[Any]] = progress
+    return collect_samples(
+        Folders(photos=options.photos, day=options.day, night=options.night, rainy=options.rainy),
+        encoder_of(network),
+        encoder_fingerprint(network),
+        renderings=options.renderings,
+        seed=options.seed,
+        cache=options.cache,
+        progress=wrap,
+    )

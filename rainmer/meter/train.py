@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rainmer import models
-from rainmer.cli import make_parser, parse_options, run_command
+from rainmer.cli import make_parser, parse_options, run_command, set_threads
 from rainmer.errors import OutputError
 from rainmer.meter.features import encoder_fingerprint
 from rainmer.meter.fit import fit_head, held_out_errors, score_table
 from rainmer.meter.head import MeterWeights
-from rainmer.meter.options import SampleOptions, add_sample_options, samples_of
+from rainmer.meter.options import SampleOptions, add_sample_options
+from rainmer.meter.samples import samples_of
 
 __all__ = ["main"]
 
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         OutputError: The result cannot be written.
     """
     options = _parse(argv)
+    set_threads()
     samples = samples_of(options)
     head = fit_head(samples, seed=options.seed)
     facts = {

@@ -22,6 +22,7 @@ from rainmer.cli import (
     parse_options,
     positive_int,
     run_command,
+    set_threads,
 )
 from rainmer.data.properties import PUBLISHED, Band, PairProperties, measure_pair
 from rainmer.device import resolve_device
@@ -76,6 +77,7 @@ class CalibrateOptions:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises RainmerError if photos cannot be read or results not written."""
     options = _parse(argv)
+    set_threads()
     paths = list_images(options.images)
     if not paths:
         raise ImageError(f"{options.images} holds no image")

@@ -10,12 +10,14 @@ from typing import Any, Literal
 
 from rainmer.config import from_mapping, nearest
 from rainmer.errors import ConfigError
-from rainmer.rain.layers import MAX_LAYERS
 
 __all__ = ["MAX_RATE_MM_H", "PRESETS", "RainConfig", "Range", "rain_config"]
 
 Range = float | tuple[float, float]
 """A number, or (smallest, largest): each image then gets a uniform random value between them."""
+
+MAX_LAYERS = 8
+"""Most layers of one image, see `rainmer.rain.layers`."""
 
 MAX_RATE_MM_H = 300.0
 """Largest rain rate. Cloudbursts reach 100 to 200 mm/h, as far as the drop-size law is known."""

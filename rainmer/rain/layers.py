@@ -17,10 +17,7 @@ from torch import Tensor
 
 from rainmer.rain.randomness import uniform
 
-__all__ = ["MAX_LAYERS", "noise_layers"]
-
-MAX_LAYERS = 8
-"""Most layers of one image."""
+__all__ = ["noise_layers"]
 
 _PEAK = 0.995  # the quantile of a layer that its strength stands for
 _BRIGHTEST = 1.6  # of a layer, relative to that quantile

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from rainmer.cli import make_parser, parse_options, positive_int, run_command
+from rainmer.cli import make_parser, parse_options, positive_int, run_command, set_threads
 from rainmer.errors import ImageError
 from rainmer.frames.arrays import Frame
 from rainmer.frames.images import list_images, read_image
@@ -90,6 +90,7 @@ def measure_looks(frame: Frame) -> Looks:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises RainmerError if pictures cannot be read."""
     options = _parse(argv)
+    set_threads()
     print("| folder | pictures | " + " | ".join(_LABELS.values()) + " |")
     print("| --- | ---: |" + " ---: |" * len(_LABELS))
     for folder in options.folders:

@@ -21,12 +21,16 @@ of any kind and size.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
+import os
+import sys
 from pathlib import Path
 
 from rainmer import models
 from rainmer.errors import SpecError
 from rainmer.stage.exported import EXPORTED
+from rainmer.stage.names import DEFAULT_DERAINER, SPEC_HELP
 from rainmer.stage.restorers import (
     BlendRestorer,
     CallableRestorer,
@@ -39,13 +43,15 @@ from rainmer.stage.restorers import (
 
 __all__ = ["DEFAULT_DERAINER", "SPEC_HELP", "resolve", "split_blend", "split_gate"]
 
-DEFAULT_DERAINER = "rainmer-s"
-"""The derainer that commands use if none is named."""
-
-SPEC_HELP = (
-    "rainmer-s, none, median, NETWORK:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
-    "results:FOLDER, python:module:callable, blend:A:SPEC, gate:SPEC"
-)
+# Suffixes of weights, with the prefix for their files; empty: the network's.
+_PREFIXES = {
+    ".ckpt": "",
+    ".onnx": "onnx",
+    ".pt": "",
+    ".pth": "",
+    ".safetensors": "",
+    ".ts": "torchscript",
+}
 
 
 def resolve(spec: str) -> Restorer:
@@ -82,7 +88,32 @@ def resolve(spec: str) -> Restorer:
         return EXPORTED[kind](Path(rest))
     if rest and kind in models.network_names():
         return NetworkRestorer(models.load(spec), _network_name(kind, Path(rest)))
-    raise SpecError(f"unknown derainer {spec!r}: expected one of {SPEC_HELP}")
+    raise _unknown(spec)
+
+
+def _unknown(spec: str) -> SpecError:
+    """Make the error for a spec of no known form: what was probably meant, and what there is."""
+    kind, colon, _ = spec.partition(":")
+    networks = models.network_names()
+    kinds = [*networks, *EXPORTED, "results", "python", "blend", "gate"]
+    names = ["none", "median", *models.shipped_names()]
+    near = difflib.get_close_matches(kind, kinds if colon else names, n=1)
+    file = Path(spec)
+    meant = ""
+    if file.suffix.lower() in _PREFIXES and not (colon and near):
+        network = next((name for name in networks if name in file.stem.lower()), "rainmer")
+        prefix = _PREFIXES[file.suffix.lower()] or network
+        meant = f"say what the file holds, as in {prefix}:{spec}; "
+    elif near and near[0] != kind:
+        meant = f"did you mean {near[0]}{colon}? "
+    elif spec in networks:
+        meant = f"it needs its weights, {spec}:FILE; "
+    elif spec and os.path.isdir(spec):
+        meant = f"for images that are derained already say results:{spec}; "
+    return SpecError(
+        f"unknown derainer {spec!r}: {meant}expected one of {SPEC_HELP}; "
+        f"NETWORK is one of {', '.join(networks)}"
+    )
 
 
 def _network_name(kind: str, weights: Path) -> str:
@@ -130,6 +161,8 @@ def _python_callable(target: str) -> CallableRestorer:
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute or module_name.startswith("."):
         raise SpecError(f"python:{target}: expected python:module:callable")
+    if os.getcwd() not in sys.path:  # as for an installed command; its own packages come first
+        sys.path.append(os.getcwd())
     try:
         function = getattr(importlib.import_module(module_name), attribute)
         if isinstance(function, type):

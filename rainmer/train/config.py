@@ -10,8 +10,9 @@ from typing import Any, Literal
 import yaml
 
 from rainmer import models
-from rainmer.config import from_mapping, read_yaml, to_mapping
+from rainmer.config import from_mapping, nearest, read_yaml, to_mapping
 from rainmer.errors import ConfigError
+from rainmer.folders import list_files
 from rainmer.train.losses import PixelLossName
 from rainmer.train.schedule import Cycle
 from rainmer.train.sources import PairsConfig, RenderedConfig
@@ -22,11 +23,15 @@ __all__ = [
     "Stage",
     "TrainConfig",
     "ValidationConfig",
+    "find_config",
     "read_config",
     "read_mapping",
 ]
 
 _BASE_KEY = "base"
+_PACKAGE = Path(__file__).resolve().parents[1]
+_INSTALLED = _PACKAGE / "configs"
+_CONFIGS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"  # of a checkout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,25 +248,44 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     return from_mapping(TrainConfig, read_mapping(path, changes), str(path))
 
 
-def read_mapping(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+def read_mapping(path: Path, changes: Sequence[str] = (), kind: str = "train") -> dict[str, Any]:
     """Read the plain values of a configuration.
 
     A file may name another file as its `base`, relative to itself, and overrides its values.
     Relative paths of data are relative to the working folder.
 
     Args:
-        path: A YAML file.
+        path: A YAML file, or the name of a configuration that comes with the package.
         changes: `key=value`, the key with dots (`optimiser.lr=1e-4`, `stages.0.steps=100`), the
             value in YAML.
+        kind: The folder of `configs` that has the names.
 
     Raises:
         ConfigError: A file is missing or no YAML, or a change is malformed.
     """
-    mapping = _with_base(path, ())
+    mapping = _with_base(find_config(path, kind), ())
     for change in changes:
         _apply(mapping, change)
     mapping.setdefault("name", path.stem)
     return mapping
+
+
+def find_config(given: Path, kind: str) -> Path:
+    """Return the file of a configuration: `given` itself, or the one of this name in the package.
+
+    Raises:
+        ConfigError: There is no such file, or no configuration of this name.
+    """
+    if given.is_file():
+        return given
+    known = {file.stem: file for file in list_files(_CONFIGS / kind, {".yaml"})}
+    if given.suffix or len(given.parts) > 1:
+        if given.stem in known:
+            raise ConfigError(f"no file {given}; the package has one: --config {given.stem}")
+        return given  # which cannot be read, as the next step says
+    if given.name not in known:
+        raise ConfigError(f"no file and no configuration {given}: {nearest(given.name, known)}")
+    return known[given.name]
 
 
 def _with_base(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:

@@ -1,20 +1,21 @@
-"""What the commands that train share: options, and the processes that torchrun starts."""
+"""The options of `python -m rainmer.train`, which all commands that train share."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
+from rainmer.cli import add_threads_option, make_parser, parse_options, positive_int
 
-from rainmer.cli import add_threads_option, positive_int
+__all__ = ["TrainOptions", "add_train_options", "parse"]
 
-__all__ = ["TrainOptions", "add_train_options", "process_group"]
+_EXAMPLE = """\
+  python -m rainmer.train --config own-photos data.rendered.photos.images=photos
+  python -m rainmer.train --config own-photos --minutes 60
+  python -m rainmer.train --config rainmer --out runs/train/paper
+  torchrun --nproc-per-node 4 -m rainmer.train --config rainmer"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,13 @@ class TrainOptions:
 
 def add_train_options(parser: argparse.ArgumentParser, folder: str) -> None:
     """Add the options; `folder` is where runs lie without `--out`."""
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="YAML file")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="NAME",
+        help="a configuration of the package, such as rainmer-s, or a YAML file",
+    )
     parser.add_argument(
         "changes", nargs="*", metavar="key=value", help="changes, such as optimiser.lr=1e-4"
     )
@@ -55,17 +62,13 @@ def add_train_options(parser: argparse.ArgumentParser, folder: str) -> None:
     add_threads_option(parser)
 
 
-@contextlib.contextmanager
-def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started, if any, and give the device of this one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
-        yield device
-        return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield device
-    finally:
-        dist.destroy_process_group()
+def parse(argv: Sequence[str] | None) -> TrainOptions:
+    """Parse a command line; see `rainmer.cli.parse_options`."""
+    parser = make_parser(
+        "python -m rainmer.train",
+        "Train a derainer on mixed data. The same command resumes where an interrupted one "
+        "stopped. torchrun starts it on several GPUs and machines.",
+        _EXAMPLE,
+    )
+    add_train_options(parser, "runs/train")
+    return parse_options(parser, TrainOptions, argv, intermixed=True)

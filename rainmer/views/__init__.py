@@ -5,9 +5,17 @@ and `measure_separability` measure whether the sets differ. The command is
 `python -m rainmer.views`.
 """
 
-from rainmer.views.encode import Embedded, embed_images, views_of
-from rainmer.views.measure import Separability, mean_cosines, measure_separability
-from rainmer.views.projection import METHODS, Method, Projection, default_method, project
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rainmer.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from rainmer.views.encode import Embedded, embed_images, views_of
+    from rainmer.views.measure import Separability, mean_cosines, measure_separability
+    from rainmer.views.options import METHODS, Method
+    from rainmer.views.projection import Projection, default_method, project
 
 __all__ = [
     "METHODS",
@@ -22,3 +30,13 @@ __all__ = [
     "project",
     "views_of",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "rainmer.views.encode": "Embedded embed_images views_of",
+        "rainmer.views.measure": "Separability mean_cosines measure_separability",
+        "rainmer.views.options": "METHODS Method",
+        "rainmer.views.projection": "Projection default_method project",
+    },
+)

@@ -7,7 +7,7 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 
 from rainmer.errors import RainmerError
+from rainmer.views.options import Method
 
-__all__ = ["METHODS", "Method", "Projection", "default_method", "project", "sphere_to_plane"]
-
-Method = Literal["umap", "tsne", "pca"]
-METHODS: tuple[Method, ...] = get_args(Method)
+__all__ = ["Projection", "default_method", "project", "sphere_to_plane"]
 
 _SEED = 42  # of the published UMAP; t-SNE shares it
 _NEIGHBOURS = 50

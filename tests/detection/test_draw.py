@@ -81,3 +81,14 @@ def test_side_by_side_keeps_the_pictures():
 def test_captions_must_fit():
     with pytest.raises(ValueError, match="caption per frame"):
         side_by_side([np.zeros((4, 4, 3), np.uint8)], [])
+
+
+def test_numbers_of_objects_are_drawn_where_there_are_some():
+    frame = np.zeros((60, 80, 3), np.uint8)
+    found = Detections([[10, 20, 60, 50]], [0.5], [2])
+    plain, followed, lost = (
+        draw_detections(frame, found, {2: "car"}, tracks)
+        for tracks in (None, np.array([7]), np.array([-1]))
+    )
+    assert np.array_equal(plain, lost)
+    assert not np.array_equal(plain, followed)

@@ -118,6 +118,42 @@ def test_video(weights, tmp_path):
         assert (video.fps, video.frame_count, video.size_hw) == (5.0, 3, (48, 64))
 
 
+def test_objects_of_videos_are_numbered(weights, tmp_path):
+    """Each video has numbers of its own, and weak detections stay where a track has them."""
+    for name in ("a", "b"):
+        with VideoWriter(tmp_path / f"{name}.mp4", fps=5, size_hw=(64, 96)) as writer:
+            for _ in range(4):
+                writer.write(make_frame(64, 96, ord(name)))
+    both = run([tmp_path / "a.mp4", tmp_path / "b.mp4"], weights, tmp_path / "both", "--track")
+    alone = run(tmp_path / "a.mp4", weights, tmp_path / "alone", "--track")
+    boxes = [[line["boxes"] for line in lines if "a" in line["source"]] for lines in (both, alone)]
+    assert boxes[0] == boxes[1]
+    numbers = [[box.get("track") for box in frame] for frame in boxes[1]]
+    assert set(numbers[0]) & set(numbers[-1]) - {None}
+    assert all(box["score"] >= 0.1 or "track" in box for frame in boxes[1] for box in frame)
+
+
+def test_images_are_not_tracked(images, weights, tmp_path):
+    with pytest.raises(RainmerError, match=r"--track needs videos or streams, but .* are images"):
+        run(images, weights, tmp_path / "out", "--track")
+
+
+def test_frames_are_shown(images, weights, tmp_path, monkeypatch):
+    shown = []
+
+    class Window:
+        def __init__(self, titles):
+            self.titles = titles
+
+        def show(self, title, picture):
+            shown.append((self.titles == [title], picture.shape))
+
+    monkeypatch.setattr("detection.run.streams.Window", Window)
+    run(images, weights, tmp_path / "out", "--show", "--side-by-side")
+    assert [first for first, _ in shown] == [True] * 3
+    assert all(shape[1] > 2 * 90 for _, shape in shown)
+
+
 @pytest.mark.parametrize("limit", [None, 6])
 def test_times_and_sound_of_a_video(weights, tmp_path, limit):
     times_s = [i / 10 for i in range(8)] + [1.5, 2.0, 2.5]

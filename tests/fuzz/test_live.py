@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detection.run.live import Live, LiveOptions
+from detection.run.live import Live
+from detection.run.options import LiveOptions
 from tests.detection.run.servers import MjpegServer, jpeg, part
 
 STREAM = b"".join(part(jpeg(number, 16, 16)) for number in range(4))

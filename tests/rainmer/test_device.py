@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from rainmer import device
-from rainmer.cli import add_threads_option, make_parser
-from rainmer.device import frames_at_once, usable_cpus, use_threads
+from rainmer.cli import add_threads_option, make_parser, parse_options, set_threads
+from rainmer.device import frames_at_once, resolve_device, usable_cpus, use_threads
 
 
 @pytest.fixture
 def eight_cpus(monkeypatch):
-    monkeypatch.setattr(device, "_cpus_by_affinity", lambda: 8)
+    monkeypatch.setattr("rainmer.cpus.cpus_by_affinity", lambda: 8)
 
 
 @pytest.fixture
@@ -89,10 +89,18 @@ def test_the_number_that_the_user_has_set_for_openmp_counts(monkeypatch):
 def test_the_option_sets_the_threads_and_is_not_stored():
     parser = make_parser("command", "Does something.", "  command")
     add_threads_option(parser)
-    assert vars(parser.parse_args(["--threads", "2"])) == {}
+    assert parse_options(parser, dict, ["--threads", "2"]) == {}
+    set_threads()
     assert torch.get_num_threads() == cv2.getNumThreads() == 2
     with pytest.raises(SystemExit):
         parser.parse_args(["--threads", "0"])
+
+
+def test_gpu_means_cuda(monkeypatch):
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: None)  # which would ask for a driver
+    assert [str(resolve_device(name)) for name in ("gpu", "gpu:1", "1", "cpu")] == [
+        *("cuda", "cuda:1", "cuda:1", "cpu")
+    ]
 
 
 def test_large_frames_go_alone_on_the_cpu():

@@ -5,131 +5,23 @@ python -m rainmer.data.layouts check synrain:/data rain100L:/data
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-from rainmer.cli import make_parser, run_command
-from rainmer.data.layouts.check import Report, check, to_json, to_lines
-from rainmer.data.layouts.table import LAYOUTS, Layout, Mode
-from rainmer.errors import ConfigError, DatasetError
+from rainmer.cli import run_command, set_threads
+from rainmer.data.layouts.options import parse
 
 __all__ = ["main"]
 
-_EXAMPLE = """\
-  python -m rainmer.data.layouts list
-  python -m rainmer.data.layouts check synrain:/data gt-rain:/data gtav-balance:/data
-  python -m rainmer.data.layouts check raindrop:/data --mode test --sizes
-  python -m rainmer.data.layouts check folders:my-pairs --json"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckOptions:
-    """Options of `check`; `sets` as NAME:ROOT."""
-
-    sets: list[str]
-    mode: Mode | None
-    sizes: bool
-    json: bool
-    quiet: bool
-
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command.
-
-    Raises:
-        ConfigError: A name is not a known layout.
-        DatasetError: A set has no pair, or not all of them can be used; all reports are printed.
-    """
-    options = _parse(argv)
-    if options is None:
-        for layout in LAYOUTS:
-            print("\n".join(_lines(layout)))
-    else:
-        _check(options)
-
-
-def _parse(argv: Sequence[str] | None) -> CheckOptions | None:
-    """Return the options of `check`; None for `list`."""
-    parser = make_parser(
-        "python -m rainmer.data.layouts",
-        "List the layouts of training and test sets, and check copies of them.",
-        _EXAMPLE,
+    """Run the command; `rainmer.data.layouts.command` says what it raises."""
+    options = parse(argv)
+    from rainmer.data.layouts.command import (
+        run,  # after the options: it needs torch, help and mistakes do not
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("list", help="all layouts: files below ROOT, published counts, aliases")
-    command = commands.add_parser("check", help="count pairs, name what is missing")
-    command.add_argument(
-        "sets", nargs="+", metavar="NAME:ROOT", help="layout (see list), folder of the data"
-    )
-    command.add_argument(
-        "--mode", choices=("train", "test"), help="for names that mean a training and a test set"
-    )
-    command.add_argument(
-        "--sizes", action="store_true", help="compare sizes of rainy and clean images too"
-    )
-    command.add_argument("--json", action="store_true", help="print JSON instead of text")
-    command.add_argument("--quiet", action="store_true", help="no progress bar")
-    values = vars(parser.parse_args(argv))
-    return CheckOptions(**values) if values.pop("command") == "check" else None
 
-
-def _lines(layout: Layout) -> Iterator[str]:
-    count = "" if layout.pairs is None else f", {layout.pairs} pairs"
-    yield f"{layout}{count}"
-    yield f"    rainy  {layout.describe_rainy()}"
-    yield f"    clean  {layout.clean.describe()}"
-    if layout.skip:
-        yield f"    without those with {layout.skip} in their name"
-    if layout.aliases:
-        yield f"    also called {', '.join(layout.aliases)}"
-
-
-class _Outcome(NamedTuple):
-    """The report on a NAME:ROOT, or the error that prevented it."""
-
-    given: str
-    report: Report | None
-    failure: str | None
-
-    def as_json(self) -> dict[str, Any]:
-        if self.report is None:
-            return {"set": self.given, "failure": self.failure}
-        return {"set": self.given, **to_json(self.report)}
-
-
-def _check(options: CheckOptions) -> None:
-    sets = [_name_and_root(given) for given in options.sets]
-    outcomes = []
-    for given, (name, root) in zip(options.sets, sets, strict=True):
-        outcome = _outcome(given, name, root, options)
-        outcomes.append(outcome)
-        if outcome.report is not None and not options.json:
-            print("\n".join(to_lines(outcome.report)), flush=True)
-    if options.json:
-        print(json.dumps([outcome.as_json() for outcome in outcomes], indent=1))
-    failures = [outcome.failure for outcome in outcomes if outcome.failure]
-    if failures:
-        raise DatasetError("; ".join(failures))
-
-
-def _name_and_root(given: str) -> tuple[str, str]:
-    name, colon, root = given.partition(":")
-    if not (name and colon and root):
-        raise ConfigError(f"{given!r} is not NAME:ROOT, such as synrain:/data")
-    return name, os.path.expanduser(root)
-
-
-def _outcome(given: str, name: str, root: str, options: CheckOptions) -> _Outcome:
-    try:
-        report = check(name, root, options.mode, sizes=options.sizes, progress=not options.quiet)
-    except DatasetError as error:
-        return _Outcome(given, None, str(error))
-    count = sum(map(len, report.defects.errors.values()))
-    failure = f"{given}: {report.pairs} pairs can be used, {count} cannot; see the report"
-    return _Outcome(given, report, failure if count else None)
+    set_threads()
+    run(options)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Literal
 
 __all__ = [
     "FirstInScene",
@@ -15,6 +16,7 @@ __all__ = [
     "NoReference",
     "Numbered",
     "OneOf",
+    "PairingRule",
     "Prefixed",
     "Rule",
     "SameName",
@@ -23,6 +25,9 @@ __all__ = [
     "WithoutToken",
     "without_token",
 ]
+
+PairingRule = Literal["auto", "same-name", "second-token", "first-token"]
+"""How the clean image's name follows from the rainy image's; see `sets.clean_keys`."""
 
 
 def without_token(stem: str) -> str:

@@ -7,10 +7,10 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from rainmer.data.layouts.pairing import ImageSet, Matching, Pair, find_pairs, match_pairs
-from rainmer.data.layouts.rules import without_token
+from rainmer.data.layouts.rules import PairingRule, without_token
 from rainmer.data.layouts.table import CLEAN_FOLDERS, RAINY_FOLDERS, Layout, Mode, find_layout
 from rainmer.data.layouts.tree import subfolder
 from rainmer.errors import ConfigError, DatasetError, OutputError
@@ -19,7 +19,6 @@ from rainmer.frames.images import IMAGE_SUFFIXES, list_images
 from rainmer.frames.inputs import find_inputs, real_path
 
 __all__ = [
-    "PairingRule",
     "SceneFolder",
     "clean_keys",
     "draw_images",
@@ -31,9 +30,6 @@ __all__ = [
     "scene_folders",
     "unpaired_lines",
 ]
-
-PairingRule = Literal["auto", "same-name", "second-token", "first-token"]
-"""How the clean image's name follows from the rainy image's; see `clean_keys`."""
 
 _NO_FILE_NAME = re.compile(r"[/\\\0\n\r]|^\.*$")
 

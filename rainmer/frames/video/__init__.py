@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rainmer.frames.video.codecs import CODECS, WRITABLE_SUFFIXES
-from rainmer.frames.video.on_device import DeviceFrame, DeviceReader
-from rainmer.frames.video.reading import (
-    DEFAULT_FPS,
-    VideoFrame,
-    VideoInfo,
-    VideoReader,
-    open_video,
-)
-from rainmer.frames.video.writing import VideoWriter, partial_path
+from rainmer.frames.video.codecs import CODECS, DEFAULT_FPS, WRITABLE_SUFFIXES
+from rainmer.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from rainmer.frames.video.on_device import DeviceFrame, DeviceReader
+    from rainmer.frames.video.reading import VideoFrame, VideoInfo, VideoReader, open_video
+    from rainmer.frames.video.writing import VideoWriter, partial_path
 
 __all__ = [
     "CODECS",
@@ -31,6 +29,15 @@ __all__ = [
     "open_video",
     "partial_path",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "rainmer.frames.video.on_device": "DeviceFrame DeviceReader",
+        "rainmer.frames.video.reading": "VideoFrame VideoInfo VideoReader open_video",
+        "rainmer.frames.video.writing": "VideoWriter partial_path",
+    },
+)
 
 VIDEO_SUFFIXES = WRITABLE_SUFFIXES | frozenset(
     {

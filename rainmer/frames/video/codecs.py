@@ -10,7 +10,18 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from rainmer.errors import OutputError
 
-__all__ = ["CODECS", "CONTAINERS", "WRITABLE_SUFFIXES", "Encoder", "choose_encoder", "exact_rate"]
+__all__ = [
+    "CODECS",
+    "CONTAINERS",
+    "DEFAULT_FPS",
+    "WRITABLE_SUFFIXES",
+    "Encoder",
+    "choose_encoder",
+    "exact_rate",
+]
+
+DEFAULT_FPS = 25.0
+"""Frames per second of files that tell nothing of their rate."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,14 +21,12 @@ from rainmer.device import usable_cpus
 from rainmer.errors import ImageError
 from rainmer.frames.arrays import Frame
 from rainmer.frames.decoding import is_plain, is_turned, to_rgb
+from rainmer.frames.video.codecs import DEFAULT_FPS
 from rainmer.frames.video.counting import Clock, Numbering
 from rainmer.frames.video.interlaced import Stamped, deinterlaced
 from rainmer.frames.video.truncation import is_cut_off
 
-__all__ = ["DEFAULT_FPS", "VideoFrame", "VideoInfo", "VideoReader", "open_input", "open_video"]
-
-DEFAULT_FPS = 25.0
-"""Frames per second of files that tell nothing of their rate."""
+__all__ = ["VideoFrame", "VideoInfo", "VideoReader", "open_input", "open_video"]
 
 # Browsers and phones write the unit of their time stamps (ms) where the frame rate belongs.
 _MOST_FPS = 480

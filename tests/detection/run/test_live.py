@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from detection.pipeline import Pipeline
-from detection.run.live import Live, LiveOptions
+from detection.run.live import Live
+from detection.run.options import LiveOptions
 from detection.types import Detections
 from rainmer.errors import ImageError
 from tests.detection.run.servers import (

@@ -1,6 +1,6 @@
 import pytest
 
-from detection.run.live import LiveOptions
+from detection.run.options import LiveOptions
 from detection.run.sources import Images, Live, Video, find_sources
 from rainmer.errors import ImageError
 from rainmer.frames.images import write_image

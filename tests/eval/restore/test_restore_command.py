@@ -6,8 +6,9 @@ import re
 import pandas as pd
 import pytest
 
-import eval.restore.__main__
+from eval.restore import command
 from eval.restore.__main__ import main
+from eval.restore.options import parse
 from rainmer.errors import DatasetError, RainmerError
 from rainmer.frames.images import write_image
 from tests.eval.pages import check_self_contained
@@ -76,9 +77,11 @@ def test_the_paper_s_protocol(tmp_path):
     assert (metrics["config"]["tile"], metrics["config"]["overlap"]) == (512, 0)
     assert metrics["rows"][1]["psnr_official"] != metrics["rows"][0]["psnr_official"]
     assert not (out / "cache").exists() or not list((out / "cache").rglob("*.png"))
-    stage = eval.restore.__main__._stage(eval.restore.__main__._parse(
-        arguments(out, ["folders:x"], "--protocol", "paper", "--tile", "64", "--overlap", "16")
-    ))  # fmt: skip
+    stage = command._stage(
+        parse(
+            arguments(out, ["folders:x"], "--protocol", "paper", "--tile", "64", "--overlap", "16")
+        )
+    )
     assert (stage["tile"], stage["overlap"]) == (64, 16)
     assert (stage["blend"], stage["tile_by"]) == ("mean", "short")
 
@@ -197,6 +200,6 @@ def test_help_shows_an_example(type_in):
 
 def test_the_folder_of_many_sets_has_a_short_name(tmp_path):
     root = write_pairs(tmp_path / "set", 1)
-    sets = eval.restore.__main__.load_sets([f"{'n' * 30}{i}=folders:{root}" for i in range(4)])
-    assert eval.restore.__main__._run_name(sets) == f"{'n' * 30}0-and-3-more"
-    assert eval.restore.__main__._run_name(sets[:1]) == f"{'n' * 30}0"
+    sets = command.load_sets([f"{'n' * 30}{i}=folders:{root}" for i in range(4)])
+    assert command._run_name(sets) == f"{'n' * 30}0-and-3-more"
+    assert command._run_name(sets[:1]) == f"{'n' * 30}0"

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from eval.restore.scores import CONVENTIONS, compare_scores, key_of, mean_score, score_image
+from eval.restore.options import CONVENTIONS
+from eval.restore.scores import compare_scores, key_of, mean_score, score_image
 from eval.scores.score import Score
 from rainmer.metrics import restoration_scores
 from tests.eval.restore.trees import grey, pair

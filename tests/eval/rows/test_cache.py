@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from eval.rows.cache import CachedDerainer
 from eval.rows.gated import GatedRow
 from rainmer import Derainer
+from rainmer.cache.frames import LIMIT, cached_frames
 from rainmer.errors import OutputError
 from rainmer.frames.images import write_image
 from rainmer.stage.gate import Gate
@@ -152,3 +154,19 @@ def test_a_cache_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot create the folder"):
         CachedDerainer(Derainer("median", device="cpu"), tmp_path / "file")(FRAMES, NAMES)
+
+
+def test_frames_that_are_used_again_count_as_new(tmp_path):
+    CachedDerainer(Derainer("median", device="cpu"), tmp_path)(FRAMES, NAMES)
+    files = [frame.path for frame in cached_frames(tmp_path)]
+    for file in files:
+        os.utime(file, (1e9, 1e9))
+    CachedDerainer(Derainer("median", device="cpu"), tmp_path)(FRAMES[:1], NAMES[:1])
+    assert sum(frame.used > 1e9 for frame in cached_frames(tmp_path)) == 1
+
+
+def test_a_full_cache_makes_room(tmp_path, monkeypatch):
+    monkeypatch.setenv(LIMIT, "1e-9")  # a byte
+    derainer = CachedDerainer(Derainer("median", device="cpu"), tmp_path)
+    assert len(derainer(FRAMES, NAMES)) == len(FRAMES)
+    assert cached_frames(tmp_path) == []

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rainmer.align.__main__ import EXIT_LEAKS, main
+from rainmer.align.__main__ import main
+from rainmer.align.command import EXIT_LEAKS
 from rainmer.align.measure import read_measured
 from rainmer.cli import run_command
 from rainmer.data.layouts.sets import read_set

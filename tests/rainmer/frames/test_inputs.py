@@ -96,3 +96,11 @@ def test_failures_are_counted_and_the_first_named():
         raise_failures(["a"], 1)
     with pytest.raises(ImageError, match=r"^5 of 9 files .*: a; b; c; and 2 more$"):
         raise_failures(list("abcde"), 9)
+
+
+def test_an_address_is_sent_to_the_command_that_reads_it_without_its_password():
+    with pytest.raises(
+        ImageError, match=r"^rtsp://\.\.\. is an address.*python -m detection"
+    ) as told:
+        find_inputs("rtsp://user:secret@10.0.0.7/stream1")
+    assert "secret" not in str(told.value)

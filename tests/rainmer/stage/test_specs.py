@@ -101,6 +101,31 @@ def test_unknown_specs_list_what_is_known(spec):
         Derainer(spec, device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("rainmer", "did you mean rainmer-s?"),
+        ("rainmr:w.pth", "did you mean rainmer:?"),
+        ("a/PReNet_h.pth", "as in prenet:a/PReNet_h.pth"),
+        ("rainmer-s.safetensors", "as in rainmer:rainmer-s.safetensors"),
+        ("net.onnx", "as in onnx:net.onnx"),
+        ("prenet", "it needs its weights, prenet:FILE"),
+        ("medain", "NETWORK is one of airnet, brn,"),
+    ],
+)
+def test_unknown_specs_say_what_was_meant(spec, meant):
+    with pytest.raises(SpecError) as told:
+        Derainer(spec, device="cpu")
+    assert meant in str(told.value)
+
+
+def test_the_user_s_module_may_lie_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "of_the_working_folder.py").write_text("def f(batch):\n    return batch\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    assert Derainer("python:of_the_working_folder:f", device="cpu").name == "f"
+
+
 def test_torchscript(tmp_path):
     class Half(nn.Module):
         def forward(self, batch: torch.Tensor) -> torch.Tensor:

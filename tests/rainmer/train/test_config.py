@@ -6,7 +6,7 @@ import yaml
 
 from rainmer.config import to_mapping
 from rainmer.errors import ConfigError
-from rainmer.train.config import TrainConfig, differing_keys, read_config
+from rainmer.train.config import TrainConfig, differing_keys, find_config, read_config
 from rainmer.train.sources import RenderedSource
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
@@ -23,6 +23,28 @@ def test_every_configuration_is_valid(path):
 def test_the_rain_of_every_configuration_can_be_rendered(path, photos):
     for name, source in read_config(path).data.rendered.items():
         RenderedSource(name, dataclasses.replace(source, images=str(photos), depth=None))
+
+
+def test_a_name_means_a_configuration_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_config(Path("own-photos")) == read_config(CONFIGS / "own-photos.yaml")
+    assert find_config(Path("rainmer-s"), "tune").parent.name == "tune"
+    (tmp_path / "rainmer-s").touch()
+    assert find_config(Path("rainmer-s"), "train") == Path("rainmer-s")  # a file comes first
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("own-photo", "no configuration own-photo: did you mean 'own-photos'"),
+        ("configs/train/brn.yaml", "the package has one: --config brn"),
+        ("mine.yaml", "cannot read mine.yaml"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(tmp_path, monkeypatch, given, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        read_config(Path(given))
 
 
 def test_changes_reach_nested_fields(config_file):

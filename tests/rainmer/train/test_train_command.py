@@ -10,8 +10,9 @@ import yaml
 
 from rainmer.errors import RainmerError
 from rainmer.frames.images import write_image
-from rainmer.train.__main__ import _parse, main
+from rainmer.train.__main__ import main
 from rainmer.train.config import read_config
+from rainmer.train.options import parse
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
 SMALL = [
@@ -55,9 +56,9 @@ def test_changes_may_stand_after_options(tmp_path, photos):
 
 
 def test_minutes_are_an_option_too(tmp_path, photos):
-    options = _parse(command(photos, tmp_path / "run", "--minutes", "2.5", "minutes=9"))
+    options = parse(command(photos, tmp_path / "run", "--minutes", "2.5", "minutes=9"))
     assert read_config(options.config, options.all_changes).minutes == 2.5
-    options = _parse(command(photos, tmp_path / "run", "minutes=9"))
+    options = parse(command(photos, tmp_path / "run", "minutes=9"))
     assert read_config(options.config, options.all_changes).minutes == 9
 
 

@@ -76,7 +76,7 @@ def views(weights, tmp_path, monkeypatch):
         draw=False,
     ):
         if not draw:
-            monkeypatch.setattr("rainmer.views.__main__.draw_views", lambda *_: None)
+            monkeypatch.setattr("rainmer.views.command.draw_views", lambda *_: None)
         arguments = ["--derain", spec.format(weights=weights), "--sets", *sets]
         arguments += ["--out", tmp_path / out, "--device", "cpu", "--quiet", *more]
         main(list(map(str, arguments)))

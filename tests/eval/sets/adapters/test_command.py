@@ -11,6 +11,7 @@ import yaml
 import eval.sets.__main__ as command
 from eval.sets import load_set
 from eval.sets.adapters import ADAPTERS
+from eval.sets.options import parse
 from rainmer.cli import run_command
 from rainmer.errors import ConfigError, DatasetError
 from tests.eval.sets.adapters.layouts import (
@@ -168,7 +169,7 @@ def test_commands_in_the_documentation_have_options_that_exist(capsys):
     commands = re.findall(r"^python -m eval.sets (list|check|write)([^#\n]*)", page, re.MULTILINE)
     assert len(commands) >= 5
     for name, arguments in commands:
-        parsed = command._parse([name, *arguments.split()])
+        parsed = parse([name, *arguments.split()])
         assert getattr(parsed, "adapter", None) in {None, *ADAPTERS}
     assert all(f"`{name}`" in page for name in ADAPTERS)
 

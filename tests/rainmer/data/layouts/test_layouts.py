@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import rainmer.data.layouts.__main__ as command
 from rainmer.cli import run_command
-from rainmer.data.layouts import LAYOUTS, Layout, check, find_layout, find_pairs
+from rainmer.data.layouts import LAYOUTS, Layout, find_layout, find_pairs
+from rainmer.data.layouts.check import check
 from rainmer.data.layouts.rules import SameName, TextBefore, WithoutToken
 from rainmer.data.layouts.table import _plain
 from rainmer.data.layouts.tree import natural_key
