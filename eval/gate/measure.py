@@ -20,7 +20,7 @@ from rainmer.errors import DatasetError
 from rainmer.files import match_key
 from rainmer.frames.arrays import Frame, to_batch, to_frames, upload
 from rainmer.frames.images import list_images, read_image
-from rainmer.meter.features import meter_query, view_statistics
+from rainmer.meter.features import meter_views, view_statistics
 from rainmer.meter.samples import KINDS, render_kind, split_of
 from rainmer.models.rainmer import ViewEncoder
 from rainmer.stage import Derainer
@@ -150,7 +150,7 @@ def measure_scenes(
         before, after = detector([rainy, derainer(rainy)])
         found, false_before = matched(before, boxes)
         found_after, false_after = matched(after, boxes)
-        statistics = view_statistics(encoder, meter_query(upload([rainy])))
+        statistics = view_statistics(encoder, *meter_views(upload([rainy])))
         yield Trial(
             name=scene.path.name,
             kind=kind,
@@ -172,7 +172,7 @@ def dry_trials(folder: Path, encoder: ViewEncoder) -> Iterator[Trial]:
         DatasetError: The folder holds no frames that did not train the meter.
     """
     for scene in find_scenes(folder, {}):
-        statistics = view_statistics(encoder, meter_query(upload([read_image(scene.path)])))
+        statistics = view_statistics(encoder, *meter_views(upload([read_image(scene.path)])))
         yield Trial(
             scene.path.name, UNMEASURED, 0.0, 0, 0, 0, 0, 0, 0, [*map(float, statistics[0])]
         )

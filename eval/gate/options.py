@@ -81,7 +81,7 @@ def parse(argv: Sequence[str] | None) -> GateOptions:
         help="most frames that may lose more than they gain, by the bound; default: 0.1",
     )
     parser.add_argument(
-        "--keep", type=fraction, default=0.9, help="share of the gain to keep; default: 0.9"
+        "--keep", type=fraction, default=0.95, help="share of the gain to keep; default: 0.95"
     )
     parser.add_argument("--device", help="cpu, cuda, ...; default: the best")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -1,4 +1,4 @@
-"""What the meter sees of a frame: statistics of the maps that an encoder makes of a query.
+"""What the meter sees of a frame: statistics of an encoder's maps of its query, and thin lines.
 
 Each map tells something else about rain. Means say what kind of picture it is: light, haze, night.
 Spread and maxima grow with streaks, which are few and bright. Differences across columns grow with
@@ -6,6 +6,10 @@ streaks much more than differences down the rows, because rain falls: their rati
 texture, and how long streaks are tells the rate. Means of the upper, middle and lower third tell
 a veil, which thickens to the horizon, from a flat picture. Unit-length prompts add the direction of
 the view, which the encoder learned to tell rain by.
+
+At 128 pixels thin streaks are gone, so the middle of the frame is looked at as sharp as it is, for
+upright lines beside level ones. Rain is everywhere, texture in places: of the energy in small
+blocks the least tells more than the mean.
 """
 
 from __future__ import annotations
@@ -22,10 +26,19 @@ from rainmer.frames.resize import resize_bilinear
 from rainmer.models import Network, Rainmer
 from rainmer.models.rainmer import QUERY_SIZE_HW, ViewEncoder, prompts_of_maps
 
-__all__ = ["LONGER_SIDE", "encoder_fingerprint", "encoder_of", "meter_query", "view_statistics"]
+__all__ = ["LONGER_SIDE", "encoder_fingerprint", "encoder_of", "meter_views", "view_statistics"]
 
 LONGER_SIDE = 400
 """Frames are shrunk to this longer side first: the meter sees every camera at one resolution."""
+WINDOW_HW = (128, 256)
+"""Height and width of the part that is looked at as it is then."""
+_WINDOW_AT = (0.45, 0.5)  # its middle: a little above the frame's, where less of the vehicle is
+_DISTANCES = (1, 2, 3)  # pixels from the middle of a line to what lies beside it
+_LONG = 9  # pixels along a line over which it is averaged
+_BLOCKS_HW = (4, 8)
+_BLOCK_RANKS = (1, 8, 16, 24, 30)  # of the 32 blocks by energy
+_MEAN_RANKS = (2, 16, 29)
+_FLOOR = 1e-3  # added before the logarithm of what may be zero
 
 
 def encoder_of(network: Network) -> ViewEncoder:
@@ -55,12 +68,16 @@ def encoder_fingerprint(network: Network) -> str:
     return found.hexdigest()
 
 
-def meter_query(batch: Tensor) -> Tensor:
-    """Shrink frames (B, 3, H, W), RGB, 0..1 or uint8, to queries (B, 3, 128, 128), 0..1.
+def meter_views(batch: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the meter looks at of frames (B, 3, H, W), RGB, 0..1 or uint8.
 
-    Frames larger than `LONGER_SIDE` are averaged down to it, so that a thin streak in a large frame
-    looks as it does in a small one. What remains is the query of the derainer: bilinear on 8-bit
-    levels.
+    Frames larger than `LONGER_SIDE` are averaged down to it first, so that a thin streak in a large
+    frame looks as it does in a small one.
+
+    Returns:
+        Queries (B, 3, 128, 128), 0..1: the whole frame, as for the derainer, bilinear on 8-bit
+        levels. And windows (B, 1, 128, 256), grey, 0..1: the middle at its own resolution; smaller
+        frames are continued by their borders.
     """
     levels = batch if batch.dtype == torch.uint8 else quantize(batch)
     height, width = levels.shape[-2:]
@@ -68,21 +85,34 @@ def meter_query(batch: Tensor) -> Tensor:
     if longer > LONGER_SIDE:
         rows, columns = (max(1, round(side * LONGER_SIDE / longer)) for side in (height, width))
         levels = quantize(F.adaptive_avg_pool2d(levels.float().div(255.0), (rows, columns)))
-    return resize_bilinear(levels, QUERY_SIZE_HW).float().div(255.0)
+    query = resize_bilinear(levels, QUERY_SIZE_HW).float().div(255.0)
+    return query, _middle(levels).float().mean(1, keepdim=True).div(255.0)
+
+
+def _middle(levels: Tensor) -> Tensor:
+    """Cut the window out of a batch."""
+    places = []
+    for side, wanted, centre in zip(levels.shape[-2:], WINDOW_HW, _WINDOW_AT, strict=True):
+        first = max(0, min(round(side * centre - wanted / 2), side - wanted))
+        place = torch.arange(first, first + wanted, device=levels.device)
+        places.append(place.clamp_max(side - 1))
+    return levels[..., places[0], :][..., places[1]]
 
 
 @torch.no_grad()
-def view_statistics(encoder: ViewEncoder, query: Tensor) -> Tensor:
-    """Return the statistics (B, N), float32, of queries (B, 3, h, w), 0..1.
+def view_statistics(encoder: ViewEncoder, query: Tensor, window: Tensor) -> Tensor:
+    """Return the statistics (B, N), float32, of queries (B, 3, h, w) and windows (B, 1, H, W).
 
     For each channel of the location map, the view maps, and the query with its darkest channel:
     mean, standard deviation, maximum, mean absolute difference across and down, and the means of
-    three bands of rows; then the prompts.
+    three bands of rows; then the prompts; then, of the window, how much thin lines stand out, and
+    the logarithm of that, by which the MLP sees ratios of upright and level ones.
     """
     location = encoder.location(query)
     maps = {view: head(location) for view, head in encoder.heads.items()}
     small = F.interpolate(query, location.shape[-2:], mode="bilinear", align_corners=False)
     seen = torch.cat([location, *maps.values(), small, small.amin(1, keepdim=True)], 1).float()
+    lines = torch.cat([_lines(window), _lines(window.transpose(2, 3))], 1)
     parts = [
         seen.mean((2, 3)),
         seen.std((2, 3)),
@@ -91,5 +121,35 @@ def view_statistics(encoder: ViewEncoder, query: Tensor) -> Tensor:
         seen.diff(dim=2).abs().mean((2, 3)),
         F.adaptive_avg_pool2d(seen, (3, 1)).flatten(1),
         prompts_of_maps(maps).flatten(1),
+        lines,
+        (lines + _FLOOR).log(),
     ]
     return torch.cat(parts, dim=1)
+
+
+def _lines(grey: Tensor) -> Tensor:
+    """Return how much thin upright lines stand out of (B, 1, H, W): (B, 44).
+
+    What is brighter than both sides of it at a few distances, at one distance also what is darker:
+    over the window, and in blocks sorted by it.
+    """
+    parts = []
+    for distance in _DISTANCES:
+        inner = grey[..., distance:-distance]
+        sides = (grey[..., 2 * distance :] + grey[..., : -2 * distance]) / 2.0
+        ridge = inner - sides
+        bright = ridge.clamp_min(0.0)
+        along = F.avg_pool2d(bright, (_LONG, 1), stride=1)
+        parts += [bright.mean((2, 3)), along.square().mean((2, 3)).sqrt(), along.std((2, 3))]
+        parts += [along.amax((2, 3)), _block_ranks(bright)]
+        if distance == _DISTANCES[1]:
+            parts.append(_block_ranks(ridge.neg().clamp_min(0.0)))
+    return torch.cat(parts, dim=1)
+
+
+def _block_ranks(ridge: Tensor) -> Tensor:
+    """Return ranks of the blocks of (B, 1, H, W), by energy along lines and by mean: (B, 8)."""
+    along = F.avg_pool2d(ridge, (_LONG, 1), stride=(3, 1))
+    energy = F.adaptive_avg_pool2d(along.square(), _BLOCKS_HW).flatten(1).sqrt().sort(1).values
+    mean = F.adaptive_avg_pool2d(ridge, _BLOCKS_HW).flatten(1).sort(1).values
+    return torch.cat([energy[:, list(_BLOCK_RANKS)], mean[:, list(_MEAN_RANKS)]], dim=1)

@@ -15,7 +15,7 @@ from rainmer.device import resolve_device
 from rainmer.errors import ImageError, WeightsError
 from rainmer.frames.arrays import Frame, stack_in_order, upload
 from rainmer.meter.benefit import Benefit
-from rainmer.meter.features import encoder_fingerprint, encoder_of, meter_query, view_statistics
+from rainmer.meter.features import encoder_fingerprint, encoder_of, meter_views, view_statistics
 from rainmer.meter.head import QUANTITIES, SHIPPED, MeterHead, MeterWeights
 from rainmer.models import Network
 
@@ -67,7 +67,7 @@ class RainMeter:
     """Reads rain in frames: rate, streaks, veil, drops on the glass, night, each with its error.
 
     A perceptron of at most 50,000 parameters on statistics of the maps that the encoder of
-    `rainmer-s` makes of a 128-pixel query. It knows rendered rain exactly and real rain only as
+    `rainmer-s` makes of a 128-pixel query, and of thin lines in the middle of the frame. It knows rendered rain exactly and real rain only as
     rain: on real frames the rate is what rendered rain of that look would have.
 
     Args:
@@ -129,11 +129,12 @@ class RainMeter:
         if not len(frames):
             return torch.empty(0, len(QUANTITIES))
         # Their memory order stays: averages of another one round differently.
-        queries = [meter_query(stack_in_order([place(f, self.device)])) for f in frames]
+        views = [meter_views(stack_in_order([place(f, self.device)])) for f in frames]
+        batches = (torch.cat(parts).split(_AT_ONCE) for parts in zip(*views, strict=True))
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             parts = [
-                self._head(view_statistics(self.encoder, part))
-                for part in torch.split(torch.cat(queries), _AT_ONCE)
+                self._head(view_statistics(self.encoder, query, window))
+                for query, window in zip(*batches, strict=True)
             ]
         return torch.cat(parts).float().cpu()
 

@@ -30,7 +30,7 @@ from rainmer.meter.features import (
     LONGER_SIDE,
     encoder_fingerprint,
     encoder_of,
-    meter_query,
+    meter_views,
     view_statistics,
 )
 from rainmer.meter.options import SampleOptions
@@ -52,7 +52,7 @@ __all__ = [
 
 SPLITS = ("train", "errors", "test")
 _ENCODER = "rainmer-s"
-_VERSION = 2
+_VERSION = 3
 _UNKNOWN = float("nan")
 _SEEN_STREAKS, _SEEN_DROPS = 0.01, 0.005  # shares of the picture from which rain can be seen
 _CROPS = 6  # of real rainy frames, which are few
@@ -183,7 +183,7 @@ def collect_samples(
     for group, root, path in progress(files):
         name = f"{root.name}/{path.relative_to(root).as_posix()}"
         for kind, picture, truth in _pictures(group, name, path, renderings, seed):
-            statistics = view_statistics(encoder, meter_query(picture))[0]
+            statistics = view_statistics(encoder, *meter_views(picture))[0]
             rows.append((statistics, truth, kind, split_of(path), group))
     vectors, truths, *names = map(list, zip(*rows, strict=True))
     samples = Samples(torch.stack(vectors), torch.tensor(truths), *names)

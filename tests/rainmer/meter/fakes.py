@@ -15,7 +15,7 @@ BENEFIT = {
     "facts": {},
 }
 ERRORS = {"rate_mm_h": {"edges": [5.0], "low": [-1.0, -10.0], "high": [2.0, 20.0]}}
-STATISTICS = 448
+STATISTICS = 624
 
 
 def random_weights(benefit=BENEFIT, seed=0):

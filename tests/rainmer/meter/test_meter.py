@@ -13,7 +13,7 @@ from rainmer import models
 from rainmer.errors import ImageError, WeightsError
 from rainmer.frames.arrays import upload
 from rainmer.meter import RainMeter
-from rainmer.meter.features import encoder_fingerprint, encoder_of, meter_query, view_statistics
+from rainmer.meter.features import encoder_fingerprint, encoder_of, meter_views, view_statistics
 from rainmer.meter.head import PROBABILITIES, QUANTITIES, MeterHead, MeterWeights
 from rainmer.models import Rainmer, RainmerConfig
 from tests.rainmer.meter.fakes import ERRORS, STATISTICS, random_weights
@@ -93,13 +93,42 @@ def test_intervals_hold_the_reading_and_depend_on_it(meter, frames):
 def test_a_large_frame_reads_as_the_same_at_the_meters_size(meter):
     small = np.random.default_rng(1).integers(0, 256, (225, 400, 3), np.uint8)
     large = small.repeat(3, 0).repeat(3, 1)
-    assert torch.equal(meter_query(upload([large])), meter_query(upload([small])))
+    for of_large, of_small in zip(
+        meter_views(upload([large])), meter_views(upload([small])), strict=True
+    ):
+        assert torch.equal(of_large, of_small)
+
+
+def test_thin_upright_lines_stand_out_in_the_window_only_where_they_are_upright():
+    plain = torch.full((1, 3, 225, 400), 0.4)
+    rainy = plain.clone()
+    rainy[..., 40:180, ::25] = 0.8
+    encoder = encoder_of(models.load("rainmer-s"))
+    found = {}
+    for name, picture in {"plain": plain, "upright": rainy, "level": rainy.clone()}.items():
+        _, window = meter_views(picture)
+        window = window.transpose(2, 3).contiguous() if name == "level" else window
+        query = torch.full((1, 3, 128, 128), 0.4)
+        found[name] = view_statistics(encoder, query, window)[0, -176:-88]  # before the logarithms
+    half = len(found["plain"]) // 2
+    assert found["plain"].abs().max() < 1e-6
+    assert found["upright"][:half].mean() > 3 * found["upright"][half:].mean()
+    assert found["level"][half:].mean() > 3 * found["level"][:half].mean()
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (7, 300), (900, 16)])
+def test_views_of_odd_frames_have_their_sizes(size_hw):
+    query, window = meter_views(torch.rand(2, 3, *size_hw))
+    assert query.shape == (2, 3, 128, 128)
+    assert window.shape == (2, 1, 128, 256)
 
 
 def test_the_head_is_small_and_the_encoder_is_the_derainers():
     assert sum(p.numel() for p in MeterHead(STATISTICS).parameters()) <= 50_000
     network = models.load("rainmer-s")
-    statistics = view_statistics(encoder_of(network), torch.rand(2, 3, 128, 128))
+    statistics = view_statistics(
+        encoder_of(network), torch.rand(2, 3, 128, 128), torch.rand(2, 1, 128, 256)
+    )
     assert statistics.shape == (2, STATISTICS)
     assert statistics.isfinite().all()
 
