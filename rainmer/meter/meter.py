@@ -67,8 +67,9 @@ class RainMeter:
     """Reads rain in frames: rate, streaks, veil, drops on the glass, night, each with its error.
 
     A perceptron of at most 50,000 parameters on statistics of the maps that the encoder of
-    `rainmer-s` makes of a 128-pixel query, and of thin lines in the middle of the frame. It knows rendered rain exactly and real rain only as
-    rain: on real frames the rate is what rendered rain of that look would have.
+    `rainmer-s` makes of a 128-pixel query, and of thin lines in the middle of the frame. It knows
+    rendered rain exactly and real rain only as rain: on real frames the rate is what rendered rain
+    of that look would have.
 
     Args:
         weights: The file of the head; None: the shipped one.
