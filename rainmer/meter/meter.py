@@ -131,7 +131,7 @@ class RainMeter:
             return torch.empty(0, len(QUANTITIES))
         # Their memory order stays: averages of another one round differently.
         views = [meter_views(stack_in_order([place(f, self.device)])) for f in frames]
-        batches = (torch.cat(parts).split(_AT_ONCE) for parts in zip(*views, strict=True))
+        batches = (torch.split(torch.cat(parts), _AT_ONCE) for parts in zip(*views, strict=True))
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             parts = [
                 self._head(view_statistics(self.encoder, query, window))
