@@ -17,9 +17,9 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; `eval.restore.command` says what it raises."""
     options = parse(argv)
-    from eval.restore.command import (
-        run,  # after the options: it needs torch, help and mistakes do not
-    )
+
+    # After the options: it needs torch, help and mistakes do not.
+    from eval.restore.command import run
 
     set_threads()
     run(options, command_line("eval.restore", argv))

@@ -16,7 +16,9 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; `eval.sets.command` says what it raises."""
     options = parse(argv)
-    from eval.sets.command import run  # after the options: it needs torch, help and mistakes do not
+
+    # After the options: it needs torch, help and mistakes do not.
+    from eval.sets.command import run
 
     set_threads()
     run(options)

@@ -18,9 +18,9 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; `rainmer.align.command` says what it raises."""
     options = parse(argv)
-    from rainmer.align.command import (
-        run,  # after the options: it needs torch, help and mistakes do not
-    )
+
+    # After the options: it needs torch, help and mistakes do not.
+    from rainmer.align.command import run
 
     set_threads()
     run(options)

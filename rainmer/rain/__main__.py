@@ -17,9 +17,9 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; `rainmer.rain.command` says what it raises."""
     options = parse(argv)
-    from rainmer.rain.command import (
-        run,  # after the options: it needs torch, help and mistakes do not
-    )
+
+    # After the options: it needs torch, help and mistakes do not.
+    from rainmer.rain.command import run
 
     set_threads()
     run(options)

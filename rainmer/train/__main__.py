@@ -13,9 +13,9 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; `rainmer.train.command` says what it raises."""
     options = parse(argv)
-    from rainmer.train.command import (
-        run,  # after the options: it needs torch, help and mistakes do not
-    )
+
+    # After the options: it needs torch, help and mistakes do not.
+    from rainmer.train.command import run
 
     set_threads()
     run(options)
