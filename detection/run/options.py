@@ -90,6 +90,8 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
     parser.add_argument("source", nargs="+", help=what)
     parser.add_argument(
         "--derain",
+        nargs="?",
+        const=DEFAULT_DERAINER,
         default=DEFAULT_DERAINER,
         metavar="SPEC",
         help=f"one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",

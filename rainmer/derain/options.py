@@ -60,6 +60,8 @@ def parse(argv: Sequence[str] | None) -> DerainOptions:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
     parser.add_argument(
         "--derain",
+        nargs="?",
+        const=DEFAULT_DERAINER,
         default=DEFAULT_DERAINER,
         metavar="SPEC",
         help=f"what derains: one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
