@@ -21,7 +21,7 @@ from rainmer.cli import (
 )
 from rainmer.frames.levels import Stretch, add_stretch_option
 from rainmer.frames.video.options import VideoOptions, add_video_options
-from rainmer.stage.names import DEFAULT_DERAINER, SPEC_HELP
+from rainmer.stage.names import add_derain_option
 
 __all__ = ["DetectionOptions", "LiveOptions", "parse"]
 
@@ -88,14 +88,7 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
     )
     what = "images, folders, globs, videos, camera number, stream address"
     parser.add_argument("source", nargs="+", help=what)
-    parser.add_argument(
-        "--derain",
-        nargs="?",
-        const=DEFAULT_DERAINER,
-        default=DEFAULT_DERAINER,
-        metavar="SPEC",
-        help=f"one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
-    )
+    add_derain_option(parser)
     add_gate_option(parser)
     parser.add_argument(
         "--detector",

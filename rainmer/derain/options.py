@@ -19,7 +19,7 @@ from rainmer.cli import (
 from rainmer.frames.formats import WRITABLE_SUFFIXES
 from rainmer.frames.levels import Stretch, add_stretch_option
 from rainmer.frames.video.options import VideoOptions, add_video_options
-from rainmer.stage.names import DEFAULT_DERAINER, SPEC_HELP
+from rainmer.stage.names import add_derain_option
 
 __all__ = ["DerainOptions", "parse"]
 
@@ -58,14 +58,7 @@ def parse(argv: Sequence[str] | None) -> DerainOptions:
         "input", nargs="+", metavar="INPUT", help="image, video, folder, or a glob in quotes"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of results")
-    parser.add_argument(
-        "--derain",
-        nargs="?",
-        const=DEFAULT_DERAINER,
-        default=DEFAULT_DERAINER,
-        metavar="SPEC",
-        help=f"what derains: one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
-    )
+    add_derain_option(parser)
     add_gate_option(parser)
     parser.add_argument(
         "--suffix",

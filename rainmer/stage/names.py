@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["DEFAULT_DERAINER", "SPEC_HELP"]
+import argparse
+
+__all__ = ["DEFAULT_DERAINER", "SPEC_HELP", "add_derain_option"]
 
 DEFAULT_DERAINER = "rainmer-s"
 """The derainer that commands use if none is named."""
@@ -11,3 +13,15 @@ SPEC_HELP = (
     "rainmer-s, none, median, NETWORK:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
     "results:FOLDER, python:module:callable, blend:A:SPEC, gate:SPEC"
 )
+
+
+def add_derain_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--derain [SPEC]`: what derains, without a spec the default derainer."""
+    parser.add_argument(
+        "--derain",
+        nargs="?",
+        const=DEFAULT_DERAINER,
+        default=DEFAULT_DERAINER,
+        metavar="SPEC",
+        help=f"what derains: one of {SPEC_HELP}; default: {DEFAULT_DERAINER}",
+    )
