@@ -15,7 +15,10 @@ from rainmer.folders import find_files
 __all__ = ["FoundRuns", "find_runs"]
 
 _ROWS = "rows"
-"""The folder in which eval.detect keeps what is finished while it runs."""
+"""The folder in which commands keep finished rows; that of eval.relation has one for each set."""
+
+_DETECTORS = "detectors"
+"""The folder in which a run with several detectors has the run of each."""
 
 _Run = TypeVar("_Run", TrainingRun, EvaluationRun)
 
@@ -47,10 +50,16 @@ def find_runs(folders: Iterable[Path]) -> FoundRuns:
     ]
     finished = [path.parent for path in paths if path.name == METRICS]
     runs = _read(finished, read_evaluation, found.left_out)
-    several = {run.folder for run in runs if run.several}
     # The rows of a run with several detectors have all that the runs of each have.
-    found.evaluation = [run for run in runs if not several & set(run.folder.parents)]
-    begun = {path.parent.parent for path in paths if path.parent.name == _ROWS}
+    several = {run.folder / _DETECTORS for run in runs if run.several}
+    found.evaluation = [run for run in runs if run.folder.parent not in several]
+    begun = {
+        folder.parent
+        for path in paths
+        if path.suffix == ".jsonl"
+        for folder in path.parents[:2]
+        if folder.name == _ROWS
+    }
     found.left_out += [
         f"{folder} has no {METRICS} yet: unfinished" for folder in sorted(begun - set(finished))
     ]

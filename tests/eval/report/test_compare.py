@@ -107,8 +107,9 @@ def test_json_and_the_keys_asked_for(runs, capsys):
 def test_runs_of_several_detectors_appear_once(tmp_path, capsys):
     detect(tmp_path, when=1e9, detectors=("n", "s"))
     detect(tmp_path / "detectors" / "n", when=1e9)
+    detect(tmp_path / "other", when=1e9 - 60)
     lines = printed(capsys, str(tmp_path))
-    assert [line.split()[2] for line in lines[2:-1]] == ["n", "n", "n", "s", "s", "s"]
+    assert [line.split()[2] for line in lines[2:-1]] == [*"nnnsss", *["yolo"] * 3]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,7 @@ def test_runs_of_several_detectors_appear_once(tmp_path, capsys):
         ("log.jsonl", "\0[", "log.jsonl is damaged"),
         ("log.jsonl", '{"step": 1, "total": 1}\n', "cannot read bad/config.yaml"),
         ("rows/median.jsonl", "{}", "bad has no metrics.json yet: unfinished"),
+        ("rows/wet/median.jsonl", "{}", "bad has no metrics.json yet: unfinished"),
         ("metrics.json", '{"rows": [', "metrics.json is damaged: no JSON"),
         ("metrics.json", "[" * 100_000, "metrics.json is damaged: no JSON"),
         ("metrics.json", "[]", "metrics.json is of no evaluation"),
