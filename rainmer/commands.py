@@ -39,6 +39,7 @@ VERBS = {
     "train": Verb("rainmer.train", "train a derainer"),
     "tune": Verb("detection.tune", "fine-tune a derainer for a frozen detector"),
     "augment": Verb("detection.augment", "train a detector on rendered rain"),
+    "runs": Verb("eval.report.compare", "compare runs of training and of evaluation"),
     "rain": Verb("rainmer.rain", "render rain on images and videos"),
     "align": Verb("rainmer.align", "crop, measure and balance sets of pairs, find leaks"),
     "views": Verb("rainmer.views", "what a network's encoder tells apart"),

@@ -19,6 +19,7 @@ from rainmer.errors import ConfigError
 
 __all__ = [
     "check_integer",
+    "flatten",
     "from_mapping",
     "nearest",
     "path_in",
@@ -174,6 +175,24 @@ def check_integer(field: str, value: object, least: int) -> None:
         raise ConfigError(f"{field} is {value!r}, but must be a whole number")
     if value < least:
         raise ConfigError(f"{field} is {value}, but must be at least {least}")
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401 (plain data)
+    """Return plain data by dotted keys; empty mappings and lists are values.
+
+    >>> flatten({"stages": [{"steps": 3}], "model": {}})
+    {'stages.0.steps': 3, 'model': {}}
+    """
+    if isinstance(value, Mapping) and value:
+        items = value.items()
+    elif isinstance(value, list) and value:
+        items = {str(i): item for i, item in enumerate(value)}.items()
+    else:
+        return {prefix.removesuffix("."): value}
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat.update(flatten(item, f"{prefix}{key}."))
+    return flat
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from rainmer import models
-from rainmer.config import from_mapping, nearest, read_yaml, to_mapping
+from rainmer.config import flatten, from_mapping, nearest, read_yaml, to_mapping
 from rainmer.errors import ConfigError
 from rainmer.folders import list_files
 from rainmer.train.losses import PixelLossName
@@ -353,18 +353,5 @@ def _position(items: Sequence[Any], name: str, key: str) -> int:
 
 def differing_keys(config: TrainConfig, stored: Mapping[str, Any]) -> list[str]:
     """Return the sorted dotted keys in which a stored configuration differs."""
-    own, other = _flat(to_mapping(config)), _flat(stored)
+    own, other = flatten(to_mapping(config)), flatten(stored)
     return sorted(k for k in own.keys() | other.keys() if own.get(k) != other.get(k))
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401 (plain data)
-    if isinstance(value, Mapping) and value:
-        items = value.items()
-    elif isinstance(value, list) and value:
-        items = {str(i): item for i, item in enumerate(value)}.items()
-    else:
-        return {prefix.removesuffix("."): value}
-    flat: dict[str, Any] = {}
-    for key, item in items:
-        flat.update(_flat(item, f"{prefix}{key}."))
-    return flat

@@ -1,0 +1,1 @@
+"""Runs of training and of evaluation, compared by what they have written."""
