@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Callable
 
+import numpy as np
 from tqdm import tqdm
 
 from rainmer.train.timetable import Timetable
 
 __all__ = ["Progress"]
 
-_SETTLED, _PACED = 10, 20  # the pace is that of the steps in between: the first ones take longer
+_SETTLED, _PACED = 10, 20  # steps, whose median is the pace: the first ones take longer
 _SMOOTHING = 0.05  # of the bar's rate, so that a validation or a save does not shake the time left
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Progress:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timetable, self._end, self._now = timetable, end, now
-        self._first, self._mark = timetable.step, 0.0
+        self._first, self._times = timetable.step, [now()]
         self.bar = tqdm(
             total=end, initial=timetable.step, desc=timetable.config.name, unit="step",
             smoothing=_SMOOTHING, disable=quiet, dynamic_ncols=True,
@@ -52,10 +53,11 @@ class Progress:
         if self.bar.disable or self._end is None:
             return
         done, left = self._timetable.step - self._first, self._end - self._timetable.step
-        if done == _SETTLED:
-            self._mark = self._now()
+        if done <= _PACED:
+            self._times.append(self._now())
         if done == _PACED and left:
-            step_s = (self._now() - self._mark) / (_PACED - _SETTLED)
+            # The median: a validation or a save in between is no step.
+            step_s = float(np.median(np.diff(self._times[_SETTLED:])))
             _log.info("%.2g s a step: about %s left at this pace", step_s, _spoken(step_s * left))
 
     def show(self, loss: float) -> None:
