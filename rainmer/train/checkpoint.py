@@ -11,12 +11,28 @@ from typing import Any
 
 import torch
 
-from rainmer.errors import LOAD_ERRORS, WeightsError, first_sentence
+from rainmer.errors import LOAD_ERRORS, ConfigError, WeightsError, first_sentence
 from rainmer.models.weights import RUN_FORMAT, write_torch
+from rainmer.train.config import TrainConfig, differing_keys
+from rainmer.train.losses import ExtraLoss
 
-__all__ = ["read_checkpoint", "write_checkpoint"]
+__all__ = ["read_checkpoint", "refuse_other_run", "write_checkpoint"]
 
 _VERSION = 1
+
+# Keys that may differ when a run resumes: they change how it runs, not its results.
+_FREE_KEYS = (
+    "data.threads",
+    "data.processes",
+    "graphs",
+    "save_every",
+    "keep_every",
+    "log_every",
+    "max_skipped",
+    "validation.",
+    "name",
+)
+_SHARE_KEY = "validation.share"  # decides which photos are trained on
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -46,3 +62,36 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{_VERSION}"
         )
     return content
+
+
+def refuse_other_run(
+    config: TrainConfig, extra_loss: ExtraLoss | None, stored: dict[str, Any], out: Path
+) -> None:
+    """Refuse to resume a run of another configuration, or with another extra loss.
+
+    Args:
+        config: The configuration to resume with.
+        extra_loss: The loss to resume with.
+        stored: The checkpoint.
+        out: The run's folder, for the message.
+
+    Raises:
+        ConfigError: It differs in more than how the run is run; names the keys.
+    """
+    before = stored["config"]
+    before = {**before, "validation": {"share": 0.0, **before.get("validation", {})}}  # of old runs
+    differing = [
+        key
+        for key in differing_keys(config, before)
+        if key == _SHARE_KEY or not key.startswith(_FREE_KEYS)
+    ]
+    if differing:
+        raise ConfigError(
+            f"{out} has a run of another configuration; it differs in {', '.join(differing)}: "
+            "choose another --out, or delete the folder"
+        )
+    if getattr(extra_loss, "fingerprint", None) != stored.get("extra_loss"):
+        raise ConfigError(
+            f"{out} has a run with another extra loss (its detector or weights differ): choose "
+            "another --out, or delete the folder"
+        )

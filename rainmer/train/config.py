@@ -127,6 +127,9 @@ class ValidationConfig:
     """Validation during training.
 
     Attributes:
+        share: Share of the photos of each of `data.rendered` that is kept from training, and
+            validated on under the same kinds of rain; 0: none. Their names decide which. Of fewer
+            than 40 photos none is.
         pairs: Sets with targets by a name of your choice.
         rendered: Photos with rendered rain by name; use other photos than for training.
         every: Optimiser steps between two validations; 0: none.
@@ -134,11 +137,16 @@ class ValidationConfig:
         strips: Example pictures per set.
     """
 
+    share: float = 0.0
     pairs: dict[str, PairsConfig] = field(default_factory=dict)
     rendered: dict[str, RenderedConfig] = field(default_factory=dict)
     every: int = 5000
     limit: int | None = None
     strips: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise ConfigError(f"validation.share is {self.share}, but must be from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True)

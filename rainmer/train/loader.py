@@ -124,7 +124,7 @@ class Loader:
             batches = []
             for read in parts:
                 for image, problem in read.failures.items():
-                    self._note(image, problem)
+                    self.note(image, problem)
                 if read.batch is None:
                     raise DatasetError(f"{_ATTEMPTS} images in a row cannot be read")
                 batches.append(read.batch)
@@ -154,7 +154,12 @@ class Loader:
         while waiting:
             yield [_joined(future.result() for future in waiting.popleft())]
 
-    def _note(self, image: str, problem: str) -> None:
+    def note(self, image: str, problem: str) -> None:
+        """Count an image that is left out, and warn the first time.
+
+        Raises:
+            DatasetError: There are too many.
+        """
         if image not in self.failures:
             _log.warning("skipped: %s", problem)
         self.failures[image] = problem

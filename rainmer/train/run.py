@@ -19,19 +19,21 @@ import torch
 import torch.distributed as dist
 import yaml
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from rainmer import models
 from rainmer.config import to_mapping
 from rainmer.errors import ConfigError, RainmerError, WeightsError
 from rainmer.files import make_folder, write_text
-from rainmer.train.checkpoint import read_checkpoint, write_checkpoint
-from rainmer.train.config import TrainConfig, differing_keys
+from rainmer.train.checkpoint import read_checkpoint, refuse_other_run, write_checkpoint
+from rainmer.train.config import TrainConfig
 from rainmer.train.loader import Loader, loader_processes, sample_shape
 from rainmer.train.losses import ExtraLoss
 from rainmer.train.mixture import Batch, Mixture
 from rainmer.train.modules import first_network, trained_views
+from rainmer.train.progress import Progress
 from rainmer.train.record import Record
-from rainmer.train.sources import make_sources
+from rainmer.train.sources import hold_out, make_sources
 from rainmer.train.step import PendingResult, StepResult, Trainer
 from rainmer.train.timetable import Timetable
 from rainmer.train.validation import validate
@@ -45,19 +47,6 @@ _BEST = "best.safetensors"
 _CONFIG = "config.yaml"
 
 _log = logging.getLogger(__name__)
-
-# Keys that may differ when a run resumes: they change how it runs, not its results.
-_FREE_KEYS = (
-    "data.threads",
-    "data.processes",
-    "graphs",
-    "save_every",
-    "keep_every",
-    "log_every",
-    "max_skipped",
-    "validation.",
-    "name",
-)
 
 
 def train(
@@ -134,8 +123,7 @@ class _Run:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         stored = read_checkpoint(out / CHECKPOINT) if (out / CHECKPOINT).is_file() else None
         if stored is not None:
-            _refuse_other_config(config, stored["config"], out)
-            _refuse_other_loss(extra_loss, stored.get("extra_loss"), out)
+            refuse_other_run(config, extra_loss, stored, out)
         self._check_batches()
         network = first_network(config)
         self._check_crops(network)
@@ -144,6 +132,7 @@ class _Run:
             make_sources(part.pairs, part.rendered, seed=config.seed, classes=self.classes)
             for part in (config.data, config.validation)
         )
+        held_out += hold_out(sources, config.validation.share)
         self.validation = {source.name: source for source in held_out}
         self.loader = Loader(
             Mixture(sources, seed=config.seed),
@@ -178,7 +167,7 @@ class _Run:
             self.trainer.load_state_dict(stored["trainer"])
             self.timetable.load_state_dict(stored)
             self.best, self.skipped = stored["best"], stored["skipped"]
-            _log.info("%s: going on from step %s", self.out, self.timetable)
+            _log.info("%s: resumes from step %s", self.out, self.timetable)
         self._check_start(resumed=stored is not None)
         if self.trainer.device.type == "cuda":
             warm_up(self.trainer)
@@ -265,24 +254,22 @@ class _Run:
 
     def _steps(self, end: int | None) -> None:
         timed = self.config.minutes is not None
-        bar = tqdm(
-            total=None if timed else self.config.steps, initial=self.step, desc=self.config.name,
-            unit="step", disable=self.quiet or self.rank > 0,
-        )  # fmt: skip
-        with bar, _stop_requests() as stop:
+        goal = None if timed else min(end or self.config.steps, self.config.steps)
+        progress = Progress(self.timetable, goal, quiet=self.quiet or self.rank > 0)
+        # Lines of the log appear above the bar.
+        with progress.bar, logging_redirect_tqdm(), _stop_requests() as stop:
             for batches in self._batches(end):
                 self.trainer.position = self.timetable.position if timed else None
                 stage = self.timetable.stage_index
                 self.unread.append(self.trainer.step(batches))
                 samples = self.config.stages[stage].batch * len(batches)
                 self.timetable.end_step(samples)
-                bar.update()
+                progress.update()
                 stopped = self._agree(stop.is_set())
                 last, stage_ended = self._ended(end), self.timetable.stage_index != stage
                 if stopped or self._looks_at_results(last=last or stage_ended):
                     self._read()
-                    loss = self.recent[-1].losses["total"]
-                    bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                    progress.show(self.recent[-1].losses["total"])
                 self._after_step(last=last, stage_ended=stage_ended)
                 if stopped:
                     self._save()
@@ -413,6 +400,8 @@ class _Run:
                 )
                 values[f"psnr/{name}"], values[f"ssim/{name}"] = scores.psnr, scores.ssim
                 values |= {f"{term}/{name}": value for term, value in scores.extra.items()}
+                for image, problem in scores.failures.items():
+                    self.loader.note(image, problem)
                 if scores.strips:
                     self.record.write_strip(name, self.step, scores.strips)
             mean = float(np.mean([v for k, v in values.items() if k.startswith("psnr/")]))
@@ -474,20 +463,3 @@ def _finite_mean(values: Sequence[float]) -> float:
 
 def _world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def _refuse_other_config(config: TrainConfig, stored: dict[str, object], out: Path) -> None:
-    differing = [k for k in differing_keys(config, stored) if not k.startswith(_FREE_KEYS)]
-    if differing:
-        raise ConfigError(
-            f"{out} has a run of another configuration; it differs in {', '.join(differing)}: "
-            "choose another --out, or delete the folder"
-        )
-
-
-def _refuse_other_loss(extra_loss: ExtraLoss | None, stored: object, out: Path) -> None:
-    if getattr(extra_loss, "fingerprint", None) != stored:
-        raise ConfigError(
-            f"{out} has a run with another extra loss (its detector or weights differ): choose "
-            "another --out, or delete the folder"
-        )

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import copy
+import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,11 +40,16 @@ __all__ = [
     "RenderedConfig",
     "RenderedSource",
     "Source",
+    "hold_out",
     "make_sources",
 ]
 
 DRY = "none"
 """The kind of rain that leaves the photo unchanged: a pair of equal frames."""
+
+_LEAST_PHOTOS = 40  # of fewer none are held out: a score of one or two says nothing
+
+_log = logging.getLogger(__name__)
 
 
 class FramePair(NamedTuple):
@@ -192,6 +199,15 @@ class PairedSource(Source):
         return frames
 
 
+class _Photo(NamedTuple):
+    """A clean photo, its place in the order by hashes of names, and what belongs to it."""
+
+    path: Path
+    place: float
+    depth: Path | None = None
+    boxes: FrameBoxes | None = None
+
+
 class RenderedSource(Source):
     """Photos with rendered rain.
 
@@ -212,27 +228,39 @@ class RenderedSource(Source):
         self.name = name
         self._config = config
         self._seed = seed
-        root = Path(config.images)
-        self.images = [
-            path for path in list_images(root) if fits_pattern(path.relative_to(root), config.files)
-        ]
-        if not self.images:
-            raise DatasetError(f"data.rendered.{name}: no images below {root}")
-        self._depths: list[Path] | None = None
-        if config.depth is not None:
-            names = [path.relative_to(root).with_suffix("").as_posix() for path in self.images]
-            self._depths = [find_depth(Path(config.depth), depth_name) for depth_name in names]
-        self._boxes: list[FrameBoxes] | None = None
-        if classes and config.annotations is not None:
-            file = Path(config.annotations)
-            self._boxes = read_frame_boxes(file, self.images, root, classes, config.names)
-        self.weight = float(len(self.images)) if config.weight is None else config.weight
+        self._keep(_find_photos(name, config, classes))
         self._choices, self._weights = _renderers(name, config.rain, seed)
-        self._kept: dict[int, tuple[int, FramePair]] = {}
         self._folder: Path | None = None
 
+    def _keep(self, photos: Sequence[_Photo]) -> None:
+        self._photos = photos
+        self.weight = float(len(photos)) if self._config.weight is None else self._config.weight
+        self._kept: dict[int, tuple[int, FramePair]] = {}
+
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._photos)
+
+    def hold_out(self, share: float) -> RenderedSource | None:
+        """Give up photos to a source of their own: those whose name's hash falls into a share.
+
+        A photo that joins or leaves the folder moves no other one. The new source has them in the
+        order of their hashes, so that its first photos are from all folders. At least one photo is
+        held out and one is left.
+
+        Returns:
+            The new source, of the same kinds of rain; None: there are too few photos.
+        """
+        if len(self) < _LEAST_PHOTOS:
+            return None
+        ordered = sorted(self._photos, key=lambda photo: photo.place)
+        count = sum(photo.place < share for photo in ordered)
+        count = min(max(count, 1), len(self) - 1)
+        held_out = copy.copy(self)
+        held_out.name = f"{self.name}-held-out"
+        held_out._keep(ordered[:count])
+        least = ordered[count].place
+        self._keep([photo for photo in self._photos if photo.place >= least])
+        return held_out
 
     def load(self, index: int, visit: int) -> FramePair:
         """Render, or reuse the last rendering. Raises ImageError."""
@@ -267,9 +295,9 @@ class RenderedSource(Source):
 
     def _render(self, index: int, rendering: int) -> FramePair:
         chance = random.Random(f"{self._seed}/{self.name}/{index}/{rendering}")
-        depth = None if self._depths is None else read_depth(self._depths[index])
-        boxes = None if self._boxes is None else self._boxes[index]
-        clean, depth, boxes = self._window(read_image(self.images[index]), depth, boxes, chance)
+        photo = self._photos[index]
+        depth = None if photo.depth is None else read_depth(photo.depth)
+        clean, depth, boxes = self._window(read_image(photo.path), depth, photo.boxes, chance)
         (renderer,) = chance.choices(self._choices, self._weights)
         frame_width = round(_draw(self._config.frame_width, chance))
         if renderer is None:
@@ -341,6 +369,51 @@ def make_sources(
             for name, config in rendered.items()
         ),
     ]
+
+
+def hold_out(sources: Iterable[Source], share: float) -> list[Source]:
+    """Hold photos out of the rendered sources, for validation; say of which there are too few.
+
+    Args:
+        sources: Those of the training; they lose the photos that the returned ones have.
+        share: Share of each one's photos, 0 to 1; at 0 nothing happens.
+    """
+    held_out: list[Source] = []
+    for source in sources if share else ():
+        if not isinstance(source, RenderedSource):
+            continue
+        before, part = len(source), source.hold_out(share)
+        if part is None:
+            _log.info(
+                "data.rendered.%s: %d photos are fewer than %d, so none is held out for validation",
+                source.name, before, _LEAST_PHOTOS,
+            )  # fmt: skip
+        else:
+            _log.info(
+                "data.rendered.%s: %d of %d photos are held out for validation",
+                source.name, len(part), before,
+            )  # fmt: skip
+            held_out.append(part)
+    return held_out
+
+
+def _find_photos(name: str, config: RenderedConfig, classes: Sequence[str]) -> list[_Photo]:
+    root = Path(config.images)
+    images = [
+        path for path in list_images(root) if fits_pattern(path.relative_to(root), config.files)
+    ]
+    if not images:
+        raise DatasetError(f"data.rendered.{name}: no images below {root}")
+    names = [path.relative_to(root).as_posix() for path in images]
+    depths: list[Path | None] = [None] * len(images)
+    if config.depth is not None:
+        stems = (path.relative_to(root).with_suffix("").as_posix() for path in images)
+        depths = [find_depth(Path(config.depth), stem) for stem in stems]
+    boxes: Sequence[FrameBoxes | None] = [None] * len(images)
+    if classes and config.annotations is not None:
+        boxes = read_frame_boxes(Path(config.annotations), images, root, classes, config.names)
+    places = [random.Random(name).random() for name in names]  # a hash that is a number
+    return list(map(_Photo, images, places, depths, boxes))
 
 
 def _renderers(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from rainmer import models
+from rainmer.errors import ImageError
 from rainmer.frames.arrays import Frame, to_batch, to_frames
 from rainmer.metrics import psnr, ssim
 from rainmer.train.boxes import join_boxes
@@ -28,12 +29,14 @@ class SetScores(NamedTuple):
         ssim: Mean over images, on 8-bit luma; NaN likewise.
         strips: Rainy, restored and clean frame of the first images.
         extra: Means of the terms of an extra loss, by name.
+        failures: Errors by unreadable image; the scores are without these.
     """
 
     psnr: float
     ssim: float
     strips: list[tuple[Frame, Frame, Frame]]
     extra: dict[str, float]
+    failures: dict[str, str]
 
 
 @torch.no_grad()
@@ -57,15 +60,21 @@ def validate(
         extra_loss: A further loss to measure.
 
     Raises:
-        ImageError: An image cannot be read.
+        ImageError: No image can be read.
     """
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device
-    scores, pictures = [], []
+    scores: list[tuple[float, float]] = []
+    pictures: list[tuple[Frame, Frame, Frame]] = []
+    failures: dict[str, str] = {}
     extra: dict[str, list[float]] = {}
     for index in itertools.islice(range(len(source)), limit):
-        pair = source.load(index, 0)
+        try:
+            pair = source.load(index, 0)
+        except ImageError as error:
+            failures[f"image {index} of {source.name}"] = str(error)
+            continue
         rainy, clean = to_batch([pair.rainy]), to_batch([pair.clean])
         restored = network(rainy.to(device)).clamp(0, 1)
         if extra_loss is not None:
@@ -78,11 +87,13 @@ def validate(
         else:
             scores.append((math.nan, math.nan))
             restored = restored.nan_to_num(0.0)
-        if index < strips:
+        if len(pictures) < strips:
             pictures.append((pair.rainy, to_frames(restored)[0], pair.clean))
         if progress is not None:
             progress()
     network.train(was_training)
+    if not scores:
+        raise ImageError(f"no image of {source.name} can be read; {next(iter(failures.values()))}")
     means = np.mean(scores, axis=0)
     terms = {name: float(np.mean(values)) for name, values in extra.items()}
-    return SetScores(float(means[0]), float(means[1]), pictures, terms)
+    return SetScores(float(means[0]), float(means[1]), pictures, terms, failures)

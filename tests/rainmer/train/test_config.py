@@ -6,7 +6,14 @@ import yaml
 
 from rainmer.config import to_mapping
 from rainmer.errors import ConfigError
-from rainmer.train.config import TrainConfig, differing_keys, find_config, read_config
+from rainmer.train.config import (
+    TrainConfig,
+    ValidationConfig,
+    differing_keys,
+    find_config,
+    read_config,
+    read_mapping,
+)
 from rainmer.train.sources import RenderedSource
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
@@ -23,6 +30,13 @@ def test_every_configuration_is_valid(path):
 def test_the_rain_of_every_configuration_can_be_rendered(path, photos):
     for name, source in read_config(path).data.rendered.items():
         RenderedSource(name, dataclasses.replace(source, images=str(photos), depth=None))
+
+
+def test_photos_are_held_out_by_default_of_ones_own_only():
+    files = [*CONFIGS.glob("*.yaml"), *CONFIGS.parent.glob("tune/*.yaml")]
+    shares = {path: read_mapping(path).get("validation", {}).get("share") for path in files}
+    assert [path.stem for path, share in shares.items() if share] == ["own-photos"]
+    assert read_config(CONFIGS / "rainmer-s.yaml").validation == ValidationConfig()
 
 
 def test_a_name_means_a_configuration_of_the_package(tmp_path, monkeypatch):
@@ -75,6 +89,7 @@ def test_a_base_is_extended(tmp_path, config_file):
         ("network=prenot", "prenot"),
         ("ema=1.5", "ema is 1.5"),
         ("stages=[]", "at least one"),
+        ("validation.share=1", "validation.share is 1.0, but must be from 0 to below 1"),
         ("nothing", "expected key=value"),
         ("name.x=1", "nothing of that name"),
         ("data.pairs.columns.layout=[", "not YAML"),

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rainmer.data.depth import read_depth
 from rainmer.errors import ConfigError, DatasetError, ImageError
-from rainmer.frames.images import write_image
+from rainmer.frames.images import read_image, write_image
 from rainmer.train.mixture import Batch, Mixture, SampleShape, make_sample
 from rainmer.train.sources import (
     FramePair,
@@ -19,6 +20,7 @@ from rainmer.train.sources import (
     RenderedConfig,
     RenderedSource,
     Source,
+    hold_out,
 )
 
 
@@ -219,3 +221,67 @@ def test_a_cache_reads_once(tmp_path):
     first = source.load(0, 0)
     (tmp_path / "input" / "a.png").unlink()
     assert source.load(0, 1) is first
+
+
+def in_folders(folder, count, size_hw=(20, 24)):
+    """Photos of which each has a colour of its own; names repeat from folder to folder."""
+    for i in range(count):
+        frame = np.full((*size_hw, 3), 2 * i, np.uint8)
+        write_image(folder / f"{i % 3}" / f"{i // 3}.png", frame)
+    return str(folder)
+
+
+def colours(source):
+    return [int(source.load(index, 0).clean[0, 0, 0]) for index in range(len(source))]
+
+
+def test_photos_are_held_out_by_their_names(tmp_path):
+    config = RenderedConfig(images=in_folders(tmp_path, 90), rain={"none": RainChoice()})
+    source = RenderedSource("photos", config)
+    everything = colours(source)
+    (held_out,) = hold_out([Numbered("a", 50, 1), source], 0.2)
+    first = colours(held_out)
+    assert 9 < len(first) < 27
+    assert colours(source) == [colour for colour in everything if colour not in first]
+    assert (source.weight, held_out.name) == (len(source), "photos-held-out")
+    in_folders(tmp_path, 96)  # six more photos: the others stay where they are
+    (more,) = hold_out([RenderedSource("photos", config, seed=5)], 0.2)
+    assert [colour for colour in colours(more) if colour < 180] == first
+    assert set(colours(more)) >= set(first)
+
+
+@pytest.mark.parametrize(("share", "held_out"), [(1e-6, 1), (0.999999, 39)])
+def test_one_photo_at_least_is_on_either_side(tmp_path, share, held_out):
+    config = RenderedConfig(images=in_folders(tmp_path, 40), rain={"none": RainChoice()}, weight=3)
+    source = RenderedSource("photos", config)
+    (part,) = hold_out([source], share)
+    assert (len(part), len(source), source.weight) == (held_out, 40 - held_out, 3)
+
+
+def test_of_few_photos_none_is_held_out(tmp_path, caplog):
+    config = RenderedConfig(images=in_folders(tmp_path, 39), rain={"none": RainChoice()})
+    source = RenderedSource("photos", config)
+    with caplog.at_level("INFO"):
+        assert hold_out([source], 0.0) == []
+        assert caplog.messages == []
+        assert hold_out([source], 0.5) == []
+    assert caplog.messages == [
+        "data.rendered.photos: 39 photos are fewer than 40, so none is held out for validation"
+    ]
+    assert len(source) == 39
+
+
+def test_depth_and_boxes_stay_with_their_photo(tmp_path):
+    photos, depths = tmp_path / "photos", tmp_path / "depth"
+    in_folders(photos, 40)
+    depths.mkdir()
+    for path in photos.rglob("*.png"):
+        name = path.relative_to(photos).with_suffix(".npy")
+        (depths / name).parent.mkdir(exist_ok=True)
+        colour = read_image(path)[0, 0, 0]
+        np.save(depths / name, np.full((20, 24), 1.0 + colour, np.float32))
+    rain = {"none": RainChoice()}
+    source = RenderedSource("a", RenderedConfig(images=str(photos), depth=str(depths), rain=rain))
+    for part in (source, *hold_out([source], 0.3)):
+        for photo in part._photos:
+            assert (read_depth(photo.depth) == 1.0 + read_image(photo.path)[0, 0, 0]).all()

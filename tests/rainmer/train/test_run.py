@@ -153,6 +153,18 @@ def test_how_often_to_save_may_differ(tmp_path, run_mapping):
     assert len(losses(tmp_path / "run")) == 6
 
 
+def test_a_run_from_before_photos_were_held_out_resumes(tmp_path, run_mapping):
+    out = tmp_path / "run"
+    run(run_mapping, out, max_steps=1)
+    stored = read_checkpoint(out / CHECKPOINT)
+    del stored["config"]["validation"]["share"]
+    write_checkpoint(out / CHECKPOINT, stored)
+    run(run_mapping, out, max_steps=1)
+    assert read_checkpoint(out / CHECKPOINT)["step"] == 2
+    with pytest.raises(ConfigError, match=r"differs in validation\.share:"):
+        run({**run_mapping, "validation": {"share": 0.1}}, out)
+
+
 def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, run_mapping):
     original = step_module.PIXEL_LOSSES["charbonnier_ssim"]
     calls = []

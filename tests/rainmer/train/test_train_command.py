@@ -1,5 +1,6 @@
 """`python -m rainmer.train` as users call it."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,14 @@ import numpy as np
 import pytest
 import yaml
 
+from rainmer import models
 from rainmer.errors import RainmerError
+from rainmer.files import read_lines
 from rainmer.frames.images import write_image
 from rainmer.train.__main__ import main
 from rainmer.train.config import read_config
 from rainmer.train.options import parse
+from rainmer.train.sources import RainChoice, RenderedConfig, RenderedSource, hold_out
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "train"
 SMALL = [
@@ -53,6 +57,31 @@ def test_the_documented_command_trains_on_a_folder_of_photos(tmp_path, photos):
 def test_changes_may_stand_after_options(tmp_path, photos):
     main(command(photos, tmp_path / "run", "--quiet", "log_every=1", "--max-steps", "1"))
     assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 2
+
+
+def test_held_out_photos_decide_which_weights_are_the_best(tmp_path, photos, capsys, caplog):
+    for i in range(4, 40):
+        shutil.copy(photos / "0.jpg", photos / f"{i}.jpg")
+    rain = {"none": RainChoice()}
+    (part,) = hold_out([RenderedSource("", RenderedConfig(images=str(photos), rain=rain))], 0.2)
+    part._photos[0].path.write_bytes(b"no image")
+    out = tmp_path / "run"
+    arguments = command(photos, out, "validation={share: 0.2, every: 2, limit: 3, strips: 1}")
+    with caplog.at_level("INFO"):
+        main([*arguments, "--max-steps", "1"])
+        assert "1/1" in capsys.readouterr().err  # this call's end
+        main(arguments)
+    assert "1/2" in capsys.readouterr().err.partition("2/2")[0]
+    assert f"{out}: resumes from step 1 of 2\n" in caplog.text
+    assert models.load(f"rainmer:{out / 'best.safetensors'}")
+    lines = read_lines(out / "log.jsonl")
+    assert [line["step"] for line in lines if "psnr/photos-held-out" in line] == [1, 2]
+    assert (
+        f"data.rendered.photos: {len(part)} of 40 photos are held out for validation" in caplog.text
+    )
+    assert "1 images could not be read and were left out" in caplog.text
+    with pytest.raises(RainmerError, match=r"differs in validation\.share:"):
+        main([*arguments, "validation.share=0"])
 
 
 def test_minutes_are_an_option_too(tmp_path, photos):
