@@ -31,6 +31,12 @@ else:
 on_devices = pytest.mark.parametrize("device", DEVICES)
 
 
+@pytest.fixture(autouse=True)
+def no_tf32(monkeypatch):
+    """By torch's default cuDNN computes float32 convolutions with a mantissa of 10 bits."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 def cases(names, *rows, products=False):
     """Run each row in every type; in the interpreter, which is slow, in one type in turn.
 
