@@ -1,4 +1,4 @@
-"""The rain meter: rate, streaks, veil, drops on the glass and night, read from one query image.
+"""The rain meter: rate, streaks, veil, drops on the glass and night, read from single frames.
 
 `RainMeter` reads frames; `python -m rainmer.meter` prints and plots; `rainmer.meter.train` trains.
 """

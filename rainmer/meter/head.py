@@ -27,7 +27,7 @@ SHIPPED = Path(__file__).with_name("rain-meter.safetensors")
 """The weights in the package."""
 
 _FORMAT = "rainmer-meter"
-_FORMAT_VERSION = "1"
+_FORMAT_VERSION = "2"
 _WIDTHS = (64, 32)
 _OUTLIER = 5.0  # standard deviations beyond which a statistic tells no more
 _PER_CENT = 100.0
