@@ -15,6 +15,7 @@ __all__ = [
     "RainmerError",
     "SpecError",
     "WeightsError",
+    "first_line",
     "first_sentence",
     "is_out_of_memory",
 ]
@@ -78,6 +79,16 @@ LOAD_ERRORS = (
     ValueError,
 )
 """What torch.load raises on files that are damaged or of another kind."""
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of what an error says, or its kind if it says nothing.
+
+    >>> first_line(RuntimeError("no kernel\nCompile with ...")), first_line(KeyError())
+    ('no kernel', 'KeyError')
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def first_sentence(text: str) -> str:

@@ -12,9 +12,7 @@ from eval.gate.options import GateOptions
 from eval.street.detector import detector_weights
 from eval.street.embedded import INPUT_SIZE
 from rainmer import models
-from rainmer.cli import (
-    progress_bar,
-)
+from rainmer.cli import progress_bar
 from rainmer.device import resolve_device
 from rainmer.errors import DatasetError, OutputError
 from rainmer.files import append_line, read_lines

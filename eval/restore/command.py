@@ -29,9 +29,7 @@ from eval.restore.rows import RowRunner
 from eval.restore.sets import RestorationSet, load_sets
 from eval.restore.strips import Strips, select_strips
 from eval.restore.tables import format_text
-from rainmer.cli import (
-    stage_options,
-)
+from rainmer.cli import stage_options
 from rainmer.device import resolve_device
 from rainmer.errors import DatasetError
 from rainmer.files import make_folder, safe_file_name, write_text

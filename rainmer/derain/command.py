@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from rainmer.cli import (
-    stage_options,
-)
+from rainmer.cli import stage_options
 from rainmer.derain.jobs import due_jobs, find_jobs
 from rainmer.derain.options import DerainOptions
 from rainmer.derain.run import Run

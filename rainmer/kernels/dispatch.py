@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from rainmer.errors import is_out_of_memory
+from rainmer.errors import first_line, is_out_of_memory
 
 __all__ = [
     "channel_norm",
@@ -86,8 +86,7 @@ def _choose(pixels: Tensor, kernel: Callable[[], Tensor], twin: Callable[[], Ten
         # Triton may be missing, too old for the GPU, or without a compiler; an error of the input
         # itself is raised by the twin.
         _switch.on = False
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        _log.warning("Triton kernels failed, going on without: %s", reason[0])
+        _log.warning("Triton kernels failed, going on without: %s", first_line(error))
         return twin()
 
 

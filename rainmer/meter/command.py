@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rainmer.cli import (
-    progress_bar,
-)
+from rainmer.cli import progress_bar
 from rainmer.errors import ImageError
 from rainmer.files import make_folder, safe_file_name, write_csv
 from rainmer.frames.images import read_image

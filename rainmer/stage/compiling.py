@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from rainmer.errors import is_out_of_memory
+from rainmer.errors import first_line, is_out_of_memory
 
 __all__ = ["SIZE_BUCKET", "Compiled", "fill_batch"]
 
@@ -56,8 +56,7 @@ class Compiled:
                         raise
                     # Retried uncompiled below: an error of the network itself is raised there.
                     self._compiled = None
-                    reason = str(error).strip().splitlines() or [type(error).__name__]
-                    _log.warning("torch.compile failed, going on without: %s", reason[0])
+                    _log.warning("torch.compile failed, going on without: %s", first_line(error))
         return cast(Tensor, self.network(image, **arguments))
 
     def _run(self, image: Tensor, arguments: dict[str, Tensor]) -> Tensor:

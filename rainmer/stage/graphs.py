@@ -10,16 +10,16 @@ import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from rainmer.errors import is_out_of_memory
+from rainmer.errors import first_line, is_out_of_memory
 
-__all__ = ["MOST_GRAPHS", "CudaEngine", "Engine", "Graphs", "Recording"]
+__all__ = ["MOST_GRAPHS", "CudaEngine", "CudaGraphs", "Engine", "Graphs", "Recording", "Work"]
 
 MOST_GRAPHS = 12
 """Graphs kept per stage; the least recently used one goes."""
@@ -68,10 +68,10 @@ class Engine(Protocol):
         """Free the memory of recordings, none of which is held any more."""
 
 
-class CudaEngine:
-    """CUDA graphs that share one pool of memory.
+class CudaGraphs:
+    """A stream on which CUDA graphs are captured, and a pool of memory that they share.
 
-    A capture takes place on a stream of its own, and forbids only its own thread what breaks one.
+    A capture forbids only its own thread what breaks one.
 
     Args:
         device: A CUDA device.
@@ -80,18 +80,23 @@ class CudaEngine:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._done: torch.cuda.Event | None = None
         self._pool = torch.cuda.graph_pool_handle()
 
-    def record(self, work: Work, inputs: tuple[Tensor, ...]) -> Recording:
-        """Run work on the engine's stream, then capture it there; see `Engine`."""
+    def capture(self, work: Work, inputs: Sequence[Tensor], *, run_first: bool) -> Recording:
+        """Capture work on copies of the inputs.
+
+        Args:
+            work: See `Graphs.run`.
+            inputs: Tensors on the device.
+            run_first: Whether to run it once before, so that its kernels are loaded.
+        """
         stream, current = self._stream, torch.cuda.current_stream(self._device)
         stream.wait_stream(current)
         # The outer context restores the stream even where the end of a failed capture raises.
-        # Inputs must be ordinary tensors: nothing may write to those of the inference mode later.
-        with torch.inference_mode(False), torch.no_grad(), torch.cuda.stream(stream):
+        with torch.cuda.stream(stream):
             copies = tuple(torch.empty_like(given).copy_(given) for given in inputs)
-            work(*copies)
+            if run_first:
+                work(*copies)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(
                 graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"
@@ -99,6 +104,29 @@ class CudaEngine:
                 outputs = work(*copies)
         current.wait_stream(stream)
         return Recording(copies, outputs, graph.replay)
+
+    def reset(self) -> None:
+        """Give the memory back, and start another pool: a pool cannot be used after its end."""
+        self._pool = torch.cuda.graph_pool_handle()
+        torch.cuda.empty_cache()
+
+
+class CudaEngine(CudaGraphs):
+    """CUDA graphs of inference.
+
+    Args:
+        device: A CUDA device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._done: torch.cuda.Event | None = None
+
+    def record(self, work: Work, inputs: tuple[Tensor, ...]) -> Recording:
+        """Run work on the engine's stream, then capture it there; see `Engine`."""
+        # Inputs must be ordinary tensors: nothing may write to those of the inference mode later.
+        with torch.inference_mode(False), torch.no_grad():
+            return self.capture(work, inputs, run_first=True)
 
     def wait(self) -> None:
         """Let the current stream wait for the last use of the shared memory."""
@@ -108,11 +136,6 @@ class CudaEngine:
     def done(self) -> None:
         """Mark the end of a use of the shared memory."""
         self._done = torch.cuda.current_stream(self._device).record_event()
-
-    def reset(self) -> None:
-        """Give the memory back, and start another pool: a pool cannot be used after its end."""
-        self._pool = torch.cuda.graph_pool_handle()
-        torch.cuda.empty_cache()
 
 
 class Graphs:
@@ -240,5 +263,4 @@ class Graphs:
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            _log.warning("no CUDA graph, going on without: %s", reason[0])
+            _log.warning("no CUDA graph, going on without: %s", first_line(error))

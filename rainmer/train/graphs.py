@@ -15,7 +15,8 @@ from typing import NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from rainmer.stage.graphs import Recording
+from rainmer.errors import first_line
+from rainmer.stage.graphs import CudaGraphs, Recording, Work
 from rainmer.train.boxes import CropBoxes
 
 __all__ = ["CudaStepEngine", "Pace", "PassInputs", "StepEngine", "StepGraphs"]
@@ -89,9 +90,6 @@ Step = Callable[[Sequence[PassInputs]], tuple[Tensor, _Names]]
 """Changes weights; returns one tensor of values, and what they are, alike for inputs of a shape."""
 
 
-Work = Callable[..., tuple[Tensor, ...]]
-
-
 class StepEngine(Protocol):
     """What records and replays a step."""
 
@@ -102,37 +100,16 @@ class StepEngine(Protocol):
         """Free the memory of recordings, none of which is held any more."""
 
 
-class CudaStepEngine:
-    """CUDA graphs that share one pool of memory.
+class CudaStepEngine(CudaGraphs):
+    """CUDA graphs of steps.
 
     Args:
         device: A CUDA device.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._pool = torch.cuda.graph_pool_handle()
-
     def record(self, work: Work, inputs: Sequence[Tensor]) -> Recording:
-        """Capture work on the engine's stream; see `StepEngine`."""
-        stream, current = self._stream, torch.cuda.current_stream(self._device)
-        stream.wait_stream(current)
-        # The outer context restores the stream even where the end of a failed capture raises.
-        with torch.cuda.stream(stream):
-            copies = tuple(torch.empty_like(given).copy_(given) for given in inputs)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(
-                graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"
-            ):
-                outputs = work(*copies)
-        current.wait_stream(stream)
-        return Recording(copies, outputs, graph.replay)
-
-    def reset(self) -> None:
-        """Give the memory back, and start another pool: a pool cannot be used after its end."""
-        self._pool = torch.cuda.graph_pool_handle()
-        torch.cuda.empty_cache()
+        """Capture work; see `StepEngine`."""
+        return self.capture(work, inputs, run_first=False)
 
 
 class StepGraphs:
@@ -206,8 +183,7 @@ class StepGraphs:
             self._clean_up()
             self.clear()
             self._engine = None
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            _log.warning("no CUDA graph of training steps, going on without: %s", reason[0])
+            _log.warning("no CUDA graph of training steps, going on without: %s", first_line(error))
             return False
         self._recorded[key] = recording, found[0]
         return True

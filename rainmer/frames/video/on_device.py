@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rainmer.errors import first_line
 from rainmer.frames.video.counting import Clock
 from rainmer.frames.video.reading import VideoFrame, VideoInfo, VideoReader
 
@@ -136,5 +137,4 @@ class DeviceReader:
                 yield DeviceFrame(first + i, time_s, frames.data[i], duration_s or None)
 
     def _warn(self, error: Exception) -> None:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        _logger.warning("%s: decoded without torchcodec: %s", self._reader.path, reason)
+        _logger.warning("%s: decoded without torchcodec: %s", self._reader.path, first_line(error))
