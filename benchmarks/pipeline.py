@@ -6,11 +6,14 @@ Deraining alone, detecting alone and the whole pipeline (decode, derain, detect,
 turns in one process on the same frames; medians over rounds. The ratio says how much of
 1 / (t_derain + t_detect) the pipeline reaches; the target is 0.9, because decoding and encoding
 overlap with the networks. The video shows drawn street scenes in rendered rain. On CUDA the
-networks alone are timed on frames that are already on the device.
+networks alone are timed on frames that are already on the device. For a video on its own, and for
+four at a time, the frames a second are also told without drawing and encoding, beside those of
+decoding alone, which a single thread does for each video.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import tempfile
@@ -46,6 +49,7 @@ from rainmer.stage.specs import DEFAULT_DERAINER
 WANTED = 0.9
 _FPS = 25.0
 _RENDERED = 8
+_STREAMS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +129,8 @@ def measure(
 
     Returns:
         Size, number of frames, ms per frame of each network (medians), frames per second of the
-        pipeline, and the ratio.
+        pipeline to a video, of decoding, and from one and from several videos to detections, and
+        the ratio.
     """
     with open_video(video) as reader:
         frames = [frame.image for frame in reader]
@@ -149,6 +154,9 @@ def measure(
         "derain": derain,
         "detect": detect,
         "pipeline": lambda: run_pipeline(video, pipeline, detector.names, batch),
+        "decode": lambda: _decode(video),
+        "watch": lambda: _watch(video, pipeline, batch, streams=1),
+        "watch_streams": lambda: _watch(video, pipeline, batch, streams=_STREAMS),
     }
     with tqdm(total=(rounds + 1) * len(functions), delay=2, leave=False) as bar:
         taken = alternate(
@@ -164,11 +172,14 @@ def measure(
         "derain_ms": median["derain"] * 1e3,
         "detect_ms": median["detect"] * 1e3,
         "pipeline_fps": 1 / median["pipeline"],
+        "decode_fps": 1 / median["decode"],
+        "watch_fps": 1 / median["watch"],
+        "watch_streams_fps": _STREAMS / median["watch_streams"],
         # Parts of one round are compared, because other load on the machine changes slowly.
         "ratio": statistics.median(
             (derain_s + detect_s) / pipeline_s
             for derain_s, detect_s, pipeline_s in zip(
-                *(taken[name] for name in functions), strict=True
+                *(taken[name] for name in ("derain", "detect", "pipeline")), strict=True
             )
         ),
         "ratio_of_medians": networks_s / median["pipeline"],
@@ -198,13 +209,29 @@ def run_pipeline(video: Path, pipeline: Pipeline, names: dict[int, str], batch: 
         consume(pipeline.run(reader, batch, download=True), write, 2 * batch)
 
 
+def _decode(video: Path) -> None:
+    with open_video(video) as reader:
+        for _ in reader:
+            pass
+
+
+def _watch(video: Path, pipeline: Pipeline, batch: int, *, streams: int) -> None:
+    """Detect in a video, read by so many streams at once, without writing anything."""
+    with contextlib.ExitStack() as stack:
+        sources = {str(i): stack.enter_context(open_video(video)) for i in range(streams)}
+        for _ in pipeline.run_streams(sources, batch):
+            pass
+
+
 def _format(row: dict[str, Any]) -> str:
     size = f"{row['width']}x{row['height']}"
     sum_ms = row["derain_ms"] + row["detect_ms"]
     verdict = "reached" if row["ratio"] >= WANTED else "missed"
     return (
         f"{size:>10} {row['derain_ms']:6.1f} ms {row['detect_ms']:6.1f} ms {sum_ms:6.1f} ms "
-        f"{row['pipeline_fps']:5.2f} /s {row['ratio']:6.3f}  {WANTED} {verdict}"
+        f"{row['pipeline_fps']:5.2f} /s {row['ratio']:6.3f}  {WANTED} {verdict}; decode "
+        f"{row['decode_fps']:.1f} /s, to detections {row['watch_fps']:.1f} /s, "
+        f"{_STREAMS} videos {row['watch_streams_fps']:.1f} /s"
     )
 
 

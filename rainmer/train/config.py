@@ -172,8 +172,7 @@ class TrainConfig:
         precision: "bf16" computes the network in bfloat16 where that is safe (autocast).
         compile: Compile the network (`torch.compile`).
         graphs: Record steps as CUDA graphs; "auto": on a GPU, unless there are several processes,
-            `compile`, `checkpointing`, or a loss that is not the run's own. Off until it has been
-            seen to work on a GPU.
+            `compile`, `checkpointing`, or a loss that is not the run's own.
         checkpointing: Recompute activations in the backward pass: less memory, a third slower.
         ema: Factor of the moving average of the weights, which is validated and saved; 0: none.
         save_every: Optimiser steps between two checkpoints.
@@ -200,7 +199,7 @@ class TrainConfig:
     init: str | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
-    graphs: bool | Literal["auto"] = False
+    graphs: bool | Literal["auto"] = "auto"
     checkpointing: bool = False
     ema: float = 0.0
     save_every: int = 5000
