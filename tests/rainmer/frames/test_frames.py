@@ -12,7 +12,15 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from rainmer.errors import ImageError, OutputError
-from rainmer.frames.arrays import quantize, reverse_channels, to_batch, to_frames
+from rainmer.frames.arrays import (
+    Download,
+    download,
+    quantize,
+    reverse_channels,
+    to_batch,
+    to_frames,
+    upload,
+)
 from rainmer.frames.formats import WRITABLE_SUFFIXES
 from rainmer.frames.images import (
     decode_image,
@@ -213,6 +221,32 @@ def test_batch_round_trip(frame, count):
 def test_arrays_that_are_no_frames(frame):
     with pytest.raises(ImageError, match=r"expected a frame \(H, W, 3\) of uint8"):
         to_batch([frame])
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_arrays_of_any_memory_order_go_up_and_down(device, dtype):
+    base = np.arange(2 * 5 * 7 * 3).reshape(2, 5, 7, 3).astype(dtype)
+    frozen = base[0].copy()
+    frozen.flags.writeable = False
+    frames = [frozen, base[1], base[1, ::-1], base[0, :, ::-1], np.asfortranarray(base[1])]
+    batch = upload(frames, device)
+    assert batch.shape == (5, 3, 5, 7)
+    for found in (download(batch), Download(batch).frames()):
+        np.testing.assert_array_equal(found, frames)
+        assert all(frame.dtype == dtype for frame in found)
 
 
 def test_quantize_clamps_and_rounds_half_to_even():
