@@ -141,9 +141,7 @@ def format_of(content: bytes) -> Format | None:
     return next((kind for start, kind in _FORMATS if start.match(content)), None)
 
 
-def image_size_hw(
-    path: str | os.PathLike[str], content: bytes | None = None
-) -> tuple[int, int]:
+def image_size_hw(path: str | os.PathLike[str], content: bytes | None = None) -> tuple[int, int]:
     """Return (height, width) of an image file from its header, EXIF orientation applied.
 
     Args:
