@@ -22,7 +22,7 @@ from detection.serve.formats import MEDIA_TYPES, Form, Picture, choose_form
 from detection.serve.guard import Guard
 from detection.serve.live import Channel, LiveView
 from detection.serve.metrics import CONTENT_TYPE_LATEST, Metrics
-from detection.serve.options import Limits
+from detection.serve.options import Limits, PlayOptions
 from detection.serve.page import page_files, render_docs
 from detection.serve.requests import Worker
 from detection.serve.shown import Shown
@@ -116,9 +116,7 @@ def make_app(
     *,
     token: str | None = None,
     sources: Sequence[Source] = (),
-    loop: bool = False,
-    pace: float | None = None,
-    compare: bool = True,
+    play: PlayOptions | None = None,
 ) -> FastAPI:
     """Build the application around networks.
 
@@ -127,7 +125,7 @@ def make_app(
         limits: Of requests.
         token: What requests must bear; None: only this machine can connect.
         sources: What the page shows live.
-        loop, pace, compare: How; see `Channel`.
+        play: How.
 
     Returns:
         The application; its `state.service` is the `Service`.
@@ -136,8 +134,7 @@ def make_app(
     names = engine.detector.names
     batcher = Batcher(engine, limits.wait_s, metrics)
     channels = [
-        Channel(source, batcher, names, metrics, loop=loop, pace=pace, compare=compare)
-        for source in sources
+        Channel(source, batcher, names, metrics, play or PlayOptions()) for source in sources
     ]
     service = Service(
         engine,

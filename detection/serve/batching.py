@@ -169,13 +169,8 @@ class Batcher:
 
 
 def _fail(jobs: Sequence[Job], error: Exception) -> None:
-    _log.error(
-        "a frame of %s failed: %s", jobs[0].frame.shape, error, exc_info=not _is_known(error)
-    )
+    trace = not isinstance(error, RainmerError)
+    _log.error("a frame of %s failed: %s", jobs[0].frame.shape, error, exc_info=trace)
     for job in jobs:
         if job.done.running() or job.done.set_running_or_notify_cancel():
             job.done.set_exception(error)
-
-
-def _is_known(error: Exception) -> bool:
-    return isinstance(error, RainmerError)

@@ -53,4 +53,7 @@ def _overlaps(one: Detections, two: Detections) -> npt.NDArray[np.float32]:
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     shared = sides.clip(0).prod(-1)
     union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    overlaps: npt.NDArray[np.float32] = np.divide(
+        shared, union, out=np.zeros_like(shared), where=union > 0
+    )
+    return overlaps

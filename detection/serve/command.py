@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -66,9 +67,7 @@ def _make_app(options: ServeOptions) -> FastAPI:
         options.limits,
         token=options.read_token(),
         sources=sources,
-        loop=options.loop,
-        pace=options.pace,
-        compare=options.compare,
+        play=options,
     )
 
 
@@ -121,10 +120,8 @@ def _serve(app: FastAPI, listener: socket.socket, options: ServeOptions) -> None
     service = app.state.service
     service.closing = lambda: server.should_exit
     threading.Thread(target=_announce, args=(server, service, listener), daemon=True).start()
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # the way in which a server ends
         server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        pass  # the way in which a server ends
     if service.batcher.failure is not None:
         raise RainmerError(f"the networks cannot be used: {service.batcher.failure}")
     print(f"stopped after {server.server_state.total_requests} requests")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
 from fastapi import HTTPException
 
@@ -37,12 +37,12 @@ def choose_form(asked: Form | None, accept: str, default: Form) -> Form:
     if asked is not None:
         return asked
     forms = {media: form for form, media in MEDIA_TYPES.items()}
-    picture = default if default != "json" else "png"
-    known = {"*/*": default, "image/*": picture, "application/*": "json", **forms}
+    picture: Form = default if default != "json" else "png"
+    known: dict[str, Form] = {"*/*": default, "image/*": picture, "application/*": "json", **forms}
     wanted = sorted((_parsed(entry) for entry in accept.split(",")), key=lambda item: -item[1])
     for media, quality in wanted:
         if media in known and quality > 0:
-            return cast(Form, known[media])
+            return known[media]
     if accept.strip():
         raise HTTPException(406, f"answers are {', '.join(forms)}, but not {accept[:80]}")
     return default

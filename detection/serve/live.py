@@ -14,6 +14,7 @@ from typing import Any, Literal
 from detection.run.sources import Images, Live, Source, Video
 from detection.serve.batching import Batcher, Job
 from detection.serve.metrics import Metrics
+from detection.serve.options import PlayOptions
 from detection.serve.shown import Shown
 from detection.timing import Stopwatch
 from detection.types import SourceFrame
@@ -62,9 +63,7 @@ class Channel:
         batcher: What computes.
         names: Class names by label.
         metrics: Where frames are counted.
-        loop: Whether images and videos begin again.
-        pace: Most frames per second of these; None: their own.
-        compare: Whether to detect in the rainy frames, too.
+        play: How.
 
     Attributes:
         state: `waiting` for the first frame, `playing`, `ended`, or `failed`.
@@ -77,18 +76,15 @@ class Channel:
         batcher: Batcher,
         names: Mapping[int, str],
         metrics: Metrics,
-        *,
-        loop: bool,
-        pace: float | None,
-        compare: bool,
+        play: PlayOptions,
     ) -> None:
         self._source = source
         self._batcher = batcher
         self._names = names
         self._metrics = metrics
-        self._loop = loop and not isinstance(source, Live)
-        self._pace = pace or (_IMAGES_PER_S if isinstance(source, Images) else None)
-        self._kind: Literal["compare", "detect"] = "compare" if compare else "detect"
+        self._loop = play.loop and not isinstance(source, Live)
+        self._pace = play.pace or (_IMAGES_PER_S if isinstance(source, Images) else None)
+        self._kind: Literal["compare", "detect"] = "compare" if play.compare else "detect"
         self._closed = False
         self._stop = threading.Event()
         self._thread = threading.Thread(

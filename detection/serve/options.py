@@ -23,11 +23,19 @@ from rainmer.cli import (
 from rainmer.errors import RainmerError
 from rainmer.stage.names import add_derain_option
 
-__all__ = ["LOOPBACK", "TOKEN_VARIABLE", "Limits", "ServeOptions", "parse"]
+__all__ = [
+    "LOOPBACK",
+    "TOKEN_VARIABLE",
+    "Limits",
+    "PlayOptions",
+    "ServeOptions",
+    "held_bytes",
+    "parse",
+]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Hosts that only this machine reaches."""
-TOKEN_VARIABLE = "RAINMER_TOKEN"  # noqa: S105 (its name)
+TOKEN_VARIABLE = "RAINMER_TOKEN"
 
 _SHORTEST_TOKEN = 16
 _MB = 1_000_000
@@ -82,7 +90,22 @@ def held_bytes(pixels: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeOptions(StageOptions, LiveOptions):
+class PlayOptions:
+    """How sources are played.
+
+    Attributes:
+        loop: Whether images and videos begin again.
+        pace: Most frames per second of these; None: their own.
+        compare: Whether to detect in the rainy frames, too.
+    """
+
+    loop: bool = False
+    pace: float | None = None
+    compare: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions(StageOptions, LiveOptions, PlayOptions):
     """The command line, option by option; `--help` explains them."""
 
     derain: str
@@ -94,9 +117,6 @@ class ServeOptions(StageOptions, LiveOptions):
     imgsz: int
     max_det: int
     source: list[str]
-    loop: bool
-    pace: float | None
-    compare: bool
     host: str
     port: int
     token_file: Path | None
@@ -183,7 +203,7 @@ def _add_view_options(parser: argparse.ArgumentParser) -> None:
         "--source",
         nargs="+",
         default=[],
-        help="what the page shows: images, folders, globs, videos, camera numbers, stream addresses",
+        help="what the page shows: images, folders, globs, videos, cameras by number, addresses",
     )
     group.add_argument("--loop", action="store_true", help="play images and videos again and again")
     group.add_argument(
@@ -215,12 +235,7 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
     for name, default, unit, what in (
         ("--max-mb", 32.0, "MB", f"most bytes {of_request}"),
         ("--max-megapixels", 16.0, "MP", f"most pixels {of_request}"),
-        (
-            "--request-timeout",
-            30.0,
-            "S",
-            "longest time to send, answer, take; default: %(default)g",
-        ),
+        ("--request-timeout", 30.0, "S", "time to send, to compute, to take; default: %(default)g"),
         ("--memory", 1024.0, "MB", "bodies and pictures held at once; default: %(default)g"),
     ):
         group.add_argument(name, type=_above_zero, default=default, metavar=unit, help=what)

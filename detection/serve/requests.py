@@ -142,7 +142,8 @@ class Worker:
         self._metrics.stage("decode", watch.elapsed_ms)
         try:
             done = self._batcher.submit(Job(kind, frame, upload.name))
-            return Computed(upload.name, await asyncio.wrap_future(done))
+            answer: Answer = await asyncio.wrap_future(done)
+            return Computed(upload.name, answer)
         except Exception:  # noqa: BLE001 - the log has the reason, which may name files here
             return Computed(upload.name, None, (500, f"{label} could not be processed"))
 
