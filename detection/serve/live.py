@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from detection.run.sources import Images, Live, Source, Video
@@ -29,6 +29,8 @@ _AHEAD = 2
 _HISTORY_S = 600
 _RATE_WINDOW = 50  # frames whose times make the frames per second
 _IMAGES_PER_S = 1.0
+
+_ORIGIN = ("number", "time_s", "duration_s", "captured")
 
 _log = logging.getLogger(__name__)
 
@@ -204,6 +206,8 @@ class Channel:
         waiting = Stopwatch()
         with waiting:
             answer = self._batcher.submit(Job(self._kind, image, frame.name, state)).result()
+        origin = {key: getattr(frame, key) for key in _ORIGIN}
+        answer = answer._replace(processed=replace(answer.processed, **origin))
         computed_ms = sum(answer.processed.stage_ms.values()) + answer.rainy_ms
         stage_ms = {"decode": decode_ms, "queue": max(waiting.elapsed_ms - computed_ms, 0.0)}
         extra = {"source": self.source_name, "stage_ms": stage_ms}

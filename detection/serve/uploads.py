@@ -54,9 +54,10 @@ async def read_uploads(request: Request, limits: Limits, share: Share) -> tuple[
     parser.spool_max_size = limits.body  # in memory, where it is counted, not on the disk
     try:
         form = await parser.parse()
-    except (MultiPartException, KeyError) as error:
-        reason = getattr(error, "message", "the form has no boundary")
-        raise HTTPException(400, f"{reason} All parts must be files.") from error
+    except MultiPartException as error:
+        fields = error.message.startswith("Too many fields")
+        reason = "all parts of a form must be files" if fields else error.message
+        raise HTTPException(400, reason) from error
     parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
     uploads = [Upload(part.filename or "", await part.read()) for part in parts]
     await form.close()
