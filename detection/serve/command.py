@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,7 @@ from detection.serve.options import ServeOptions
 from detection.yolo import YoloDetector
 from rainmer.cli import stage_options
 from rainmer.device import resolve_device
-from rainmer.errors import RainmerError, SpecError
+from rainmer.errors import RainmerError, SpecError, first_line
 from rainmer.extras import import_extra
 from rainmer.stage import Derainer
 from rainmer.stage.results import open_results
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
-_MOST_CONNECTIONS = 1024
-_BACKLOG = 128
-_GRACE_S = 5.0
 
 
 def run(options: ServeOptions) -> None:
@@ -42,7 +37,9 @@ def run(options: ServeOptions) -> None:
         import_extra(package, "serve", "python -m detection.serve")
     if open_results(split_gate(options.derain)[1]) is not None:
         raise SpecError(f"{options.derain}: a server needs a derainer that computes, not results")
-    with _listen(options.host, options.port) as listener:
+    from detection.serve.server import listen
+
+    with listen(options.host, options.port) as listener:
         _serve(_make_app(options), listener, options)
 
 
@@ -71,59 +68,15 @@ def _make_app(options: ServeOptions) -> FastAPI:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Bind a socket, before anything is loaded.
-
-    Raises:
-        RainmerError: The address is not this machine's, or its port is taken or not allowed.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise RainmerError(f"--host {host} is no address: {why}") from error
-    listener = socket.socket(family, kind, protocol)
-    try:
-        if os.name == "posix":  # elsewhere it would let a second server in
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise RainmerError(
-                f"port {port} of {host} is taken, perhaps by another server: choose another --port"
-            ) from error
-        raise RainmerError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
-    return listener
-
-
 def _serve(app: FastAPI, listener: socket.socket, options: ServeOptions) -> None:
-    import uvicorn
+    from detection.serve.server import make_server
 
-    from detection.serve.connection import impatient
-
-    config = uvicorn.Config(
-        app,
-        http=impatient(options.request_timeout),
-        ws="none",
-        log_config=None,
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        limit_concurrency=_MOST_CONNECTIONS,
-        timeout_graceful_shutdown=int(options.request_timeout + _GRACE_S),
-    )
-    server = uvicorn.Server(config)
-    service = app.state.service
-    service.closing = lambda: server.should_exit
+    service, server = app.state.service, make_server(app, options.request_timeout)
     threading.Thread(target=_announce, args=(server, service, listener), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):  # the way in which a server ends
         server.run(sockets=[listener])
     if service.batcher.failure is not None:
-        raise RainmerError(f"the networks cannot be used: {service.batcher.failure}")
+        raise RainmerError(f"the networks cannot be used: {first_line(service.batcher.failure)}")
     print(f"stopped after {server.server_state.total_requests} requests")
 
 

@@ -113,9 +113,9 @@ def test_a_gate_that_lets_a_frame_through_saves_the_second_detection():
 
 
 BOXES = st.lists(
-    st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 4), st.integers(0, 4), st.integers(0, 1)),
+    st.tuples(*[st.integers(0, most) for most in (9, 9, 4, 4, 1)]),
     max_size=8,
-)  # fmt: skip
+)
 
 
 def detections(boxes):
