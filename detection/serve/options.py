@@ -155,12 +155,14 @@ class ServeOptions(StageOptions, LiveOptions, PlayOptions):
             except (OSError, UnicodeDecodeError) as error:
                 why = getattr(error, "strerror", None) or "it is no text"
                 raise RainmerError(f"cannot read the token in {self.token_file}: {why}") from error
+            if not token:
+                raise RainmerError(f"there is no token in {self.token_file}")
         elif not token and self.host in LOOPBACK:
             return None
         if not token:
-            where = self.token_file or f"--token-file, {TOKEN_VARIABLE}"
             raise RainmerError(
-                f"--host {self.host} lets other machines connect, which needs a token ({where}): "
+                f"--host {self.host} lets other machines connect, which needs a token "
+                f"(--token-file or {TOKEN_VARIABLE}): "
                 "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
             )
         if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():

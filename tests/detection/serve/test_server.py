@@ -160,7 +160,7 @@ def test_hosts_that_are_not_here():
         (["--host", "0.0.0.0"], "needs a token"),
         (["--host", "0.0.0.0", "--token-file", "none.txt"], "cannot read the token in none.txt"),
         (["--token-file", "short.txt"], "a token has 16 or more"),
-        (["--token-file", "empty.txt"], "needs a token"),
+        (["--token-file", "empty.txt"], "there is no token in empty.txt"),
         (["--memory", "10"], "one request may need 176 MB, but --memory is 10"),
         (["--queue", "4"], "a request of 16 images never fits into a queue of 4"),
     ],
