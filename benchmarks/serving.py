@@ -190,7 +190,7 @@ def measure(
     p50, p95 = np.percentile(latencies, (50, 95)) * 1e3
     print(
         f"/v1/{kind}: {rates['served']:.2f} requests/s; networks alone {rates['batches']:.2f} in "
-        f"batches of {most}, {rates['singly']:.2f} one by one; ratio {ratio:.2f} ({WANTED} wanted)\n"
+        f"batches of {most}, {rates['singly']:.2f} one by one; ratio {ratio:.2f}, wanted {WANTED}\n"
         f"  CPU ms a frame: {cpu_ms['served']:.1f} served, {cpu_ms['batches']:.1f} in batches; "
         f"{options.clients} clients wait p50 {p50:.0f}, p95 {p95:.0f} ms",
         flush=True,
