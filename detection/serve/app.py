@@ -39,7 +39,9 @@ AskedForm = Annotated[
     Form | None, Query(description="form of the answer; default: what Accept asks for")
 ]
 AskedPicture = Annotated[Picture, Query(description="pictures inside of JSON")]
-SourceName = Annotated[str, Path(max_length=255)]
+SourceName = Annotated[str, Path(max_length=255, description="name as of /v1/live")]
+Since = Annotated[int, Query(description="only later seconds, Unix time")]
+After = Annotated[int, Query(description="only a frame of a higher number")]
 
 _IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
@@ -67,11 +69,20 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     408: {"description": "The request took too long to arrive."},
     413: {"description": "Too many bytes or pixels."},
     415: {"description": "Damaged, or no image of a known format."},
+    422: {"description": "An unknown value of a parameter."},
     503: {"description": "The queue is full, or there was no answer in time; see Retry-After."},
 }
 _PICTURES: dict[int | str, dict[str, Any]] = {
     200: {"content": {media: {} for media in MEDIA_TYPES.values()}, "description": "The answer."}
 }
+_FORM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"multipart/form-data": {}}, "description": "The frame."}
+}
+_OF_SOURCES: dict[int | str, dict[str, Any]] = {
+    401: _REFUSALS[401],
+    404: {"description": "There is no such source."},
+}
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not yet, or no longer."}}
 
 
 @dataclass
@@ -210,10 +221,10 @@ def _add_images(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/compare",
         summary="Detect with and without deraining",
-        **{**options, "responses": _REFUSALS},
+        **{**options, "responses": {**_FORM, **_REFUSALS}},
     )
     async def compare(request: Request) -> Response:
-        """Return a form: `record` in JSON with all boxes, `rainy` and `derained` as JPEG."""
+        """Return a form: record in JSON with all boxes, rainy and derained as JPEG."""
         with service.worker.share() as share:
             computed, _ = await service.worker.compute(request, "compare", share)
             if len(computed) != 1:
@@ -260,7 +271,7 @@ def _add_live(app: FastAPI, service: Service) -> None:
     """Add the routes that the page asks for its sources."""
     view, gate = service.view, service.engine.derainer.gate
 
-    @app.get("/v1/live", tags=["live"], summary="All sources", responses={401: _REFUSALS[401]})
+    @app.get("/v1/live", tags=["live"], summary="All sources", responses=_OF_SOURCES)
     async def sources() -> dict[str, Any]:
         """Return what runs here, and state, counts, rates and times of each source."""
         return {
@@ -269,9 +280,14 @@ def _add_live(app: FastAPI, service: Service) -> None:
             "sources": [channel.summary() for channel in view.channels.values()],
         }
 
-    @app.get("/v1/live/{source}/history", tags=["live"], summary="A source over time")
-    async def history(source: SourceName, since: int = 0) -> dict[str, Any]:
-        """Return means for each second of the last ten minutes after `since`, Unix time."""
+    @app.get(
+        "/v1/live/{source}/history",
+        tags=["live"],
+        summary="A source over time",
+        responses=_OF_SOURCES,
+    )
+    async def history(source: SourceName, since: Since = 0) -> dict[str, Any]:
+        """Return means for each second of the last ten minutes."""
         return {"seconds": _channel(view, source).history(since)}
 
     @app.get(
@@ -279,10 +295,14 @@ def _add_live(app: FastAPI, service: Service) -> None:
         tags=["live"],
         summary="A source's newest frame",
         response_class=Response,
-        responses={204: {"description": "There was no newer frame for some seconds."}},
+        responses={
+            **_FORM,
+            **_OF_SOURCES,
+            204: {"description": "There was no newer frame for some seconds."},
+        },
     )
-    async def frame(source: SourceName, after: int = 0) -> Response:
-        """Return the newest frame, a form as of `/v1/compare`, once its number is above `after`."""
+    async def frame(source: SourceName, after: After = 0) -> Response:
+        """Return the newest frame, a form as of /v1/compare; wait for it if there is none yet."""
         channel, ends = _channel(view, source), time.monotonic() + _LONGEST_POLL_S
         while channel.newest is None or channel.newest.number <= after:
             if service.closing() or time.monotonic() > ends:
@@ -300,7 +320,7 @@ def _channel(view: LiveView, name: str) -> Channel:
 def _add_operation(app: FastAPI, service: Service) -> None:
     """Add health, metrics, the page and the documentation."""
 
-    @app.get("/healthz", tags=["operation"], summary="Is the server ready?")
+    @app.get("/healthz", tags=["operation"], summary="Is the server ready?", responses=_NOT_READY)
     async def health() -> Response:
         """Return 200 once the networks are warm, until the server shuts down; otherwise 503."""
         is_ready = service.batcher.ready.is_set() and not service.closing()

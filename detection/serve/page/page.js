@@ -16,11 +16,13 @@ async function ask(path, options = {}) {
   const response = await fetch(path, { ...options, headers });
   if (response.status === 401) {
     $("token").hidden = false;
+    $("main").hidden = true;
     say(token ? "This token is not the right one." : "This server needs a token.", true);
     await new Promise((resolve) => $("token").addEventListener("submit", resolve, { once: true }));
     return ask(path, options);
   }
   $("token").hidden = true;
+  $("main").hidden = false;
   return response;
 }
 $("token").addEventListener("submit", (event) => {
@@ -34,9 +36,10 @@ function say(text, bad = false) {
 }
 
 // --- the picture --------------------------------------------------------------------------------
-async function take(response) {
+async function take(response, name) {
   const form = await response.formData();
   const record = JSON.parse(await form.get("record").text());
+  record.name = name || record.name;
   const [rainy, derained] = await Promise.all(["rainy", "derained"].map((k) => createImageBitmap(form.get(k))));
   for (const old of shown ? [shown.rainy, shown.derained] : []) old.close();
   shown = { record, rainy, derained };
@@ -290,8 +293,7 @@ async function send(file) {
   say(`Sending ${file.name} …`);
   const response = await ask("v1/compare", { method: "POST", body: file });
   if (!response.ok) return say((await response.json()).error, true);
-  await take(response);
-  say(`${file.name}: done`);
+  await take(response, file.name);
 }
 
 // --- controls -----------------------------------------------------------------------------------
