@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ class Clients:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def send(self, port: int, path: str, folder: Path, requests: int, at_once: int) -> Any:  # noqa: ANN401
-        """Send images of a folder in turns, each client over one connection; return what came."""
+    def send(self, port: int, path: str, files: Sequence[Path], requests: int, at_once: int) -> Any:  # noqa: ANN401
+        """Send image files in turns, each client over one connection; return what came."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"port": port, "path": path, "folder": str(folder)}
+        order = {"port": port, "path": path, "files": [*map(str, files)]}
         self._process.stdin.write(json.dumps({**order, "requests": requests, "at_once": at_once}))
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -57,7 +57,7 @@ def clients() -> Iterator[Clients]:
 
 
 def _carry_out(order: Mapping[str, Any]) -> dict[str, Any]:
-    bodies = [path.read_bytes() for path in sorted(Path(order["folder"]).iterdir())]
+    bodies = [Path(file).read_bytes() for file in order["files"]]
     numbers, lock = iter(range(order["requests"])), threading.Lock()
     statuses: Counter[int] = Counter()
     latencies: list[float] = []

@@ -95,22 +95,21 @@ def main() -> None:
         clients() as asking,
         running(engine, Limits(seconds=_TIMEOUT_S)) as port,
     ):
-        folder = Path(name)
-        for i in range(_SCENES):
-            scene = draw_scene(i, night=i % 2 == 1, size_hw=options.size)
-            write_image(folder / f"{i}.jpg", scene.image)
+        files = [Path(name) / f"{i}.jpg" for i in range(_SCENES)]
+        for i, file in enumerate(files):
+            write_image(file, draw_scene(i, night=i % 2 == 1, size_hw=options.size).image)
 
         def ask(path: str, requests: int, at_once: int) -> dict[str, Any]:
-            answers: dict[str, Any] = asking.send(port, path, folder, requests, at_once)
+            answers: dict[str, Any] = asking.send(port, path, files, requests, at_once)
             return answers
 
-        frames = [read_image(path) for path in sorted(folder.iterdir())]
+        frames = [read_image(file) for file in files]
         kinds = ("derain", "detect")
         result["rates"] = [measure(kind, engine, frames, ask, options) for kind in kinds]
         if options.soak:
             result["soak"] = soak(ask, options.soak)
     if options.out is not None:
-        result["environment"] = describe_environment()
+        result["environment"] = describe_environment(derainer.device)
         write_text(options.out, json.dumps(result, indent=1, default=str))
 
 
