@@ -17,9 +17,10 @@ from starlette.requests import ClientDisconnect
 
 from detection.run.sources import Source
 from detection.serve.batching import Batcher
+from detection.serve.budget import Budget
 from detection.serve.engine import Answer, Engine, Kind
 from detection.serve.formats import MEDIA_TYPES, Form, Picture, choose_form
-from detection.serve.guard import Guard
+from detection.serve.guard import SHARE, Guard
 from detection.serve.live import Channel, LiveView
 from detection.serve.metrics import CONTENT_TYPE_LATEST, Metrics
 from detection.serve.options import Limits, PlayOptions
@@ -142,6 +143,7 @@ def make_app(
         The application; its `state.service` is the `Service`.
     """
     limits, metrics = limits or Limits(), Metrics()
+    budget = Budget(limits.queue, limits.memory)
     names = engine.detector.names
     batcher = Batcher(engine, limits.wait_s, metrics)
     channels = [
@@ -150,7 +152,7 @@ def make_app(
     service = Service(
         engine,
         batcher,
-        Worker(batcher, names, limits, metrics, usable_cpus()),
+        Worker(batcher, names, limits, metrics, budget, usable_cpus()),
         LiveView(channels),
         metrics,
         f"{engine.derainer.name} in front of {engine.detector.name}",
@@ -166,13 +168,14 @@ def make_app(
             StarletteHTTPException: _tell_refusal,
             RequestValidationError: _tell_mistake,
             ClientDisconnect: _tell_nobody,
+            Exception: _tell_failure,
         },
     )
     app.state.service = service
     _add_images(app, service)
     _add_live(app, service)
     _add_operation(app, service)
-    app.add_middleware(Guard, token=token, limits=limits, metrics=metrics)
+    app.add_middleware(Guard, token=token, limits=limits, metrics=metrics, budget=budget)
     return app
 
 
@@ -189,6 +192,10 @@ async def _tell_mistake(_request: Request, error: Exception) -> Response:
 
 async def _tell_nobody(_request: Request, _error: Exception) -> Response:
     return Response(status_code=_CLOSED_BY_CLIENT)
+
+
+async def _tell_failure(_request: Request, _error: Exception) -> Response:
+    return JSONResponse({"error": "the server has failed; its log says how"}, 500)
 
 
 def _add_images(app: FastAPI, service: Service) -> None:
@@ -225,14 +232,13 @@ def _add_images(app: FastAPI, service: Service) -> None:
     )
     async def compare(request: Request) -> Response:
         """Return a form: record in JSON with all boxes, rainy and derained as JPEG."""
-        with service.worker.share() as share:
-            computed, _ = await service.worker.compute(request, "compare", share)
-            if len(computed) != 1:
-                raise HTTPException(400, "send one image")
-            first = computed[0]
-            if first.answer is None:
-                raise HTTPException(*(first.error or (500, "")))
-            return await _form_of(service, Shown(first.answer, service.worker.names))
+        computed, _ = await service.worker.compute(request, "compare")
+        if len(computed) != 1:
+            raise HTTPException(400, "send one image")
+        first = computed[0]
+        if first.answer is None:
+            raise HTTPException(*(first.error or (500, "")))
+        return await _form_of(service, request, Shown(first.answer, service.worker.names))
 
 
 async def _answer(
@@ -242,15 +248,14 @@ async def _answer(
     accept = request.headers.get("accept", "")
     form = choose_form(asked, accept, "png" if kind == "derain" else "json")
     worker = service.worker
-    with worker.share() as share:
-        computed, is_form = await worker.compute(request, kind, share)
-        first = computed[0].answer
-        if form != "json" and len(computed) == 1 and first is not None:
-            content = await worker.encode(first, form, boxes=kind != "derain")
-            return Response(content, media_type=MEDIA_TYPES[form], headers=_timing(first))
-        if form != "json":
-            picture = form
-        records = [await worker.record(item, kind, picture) for item in computed]
+    computed, is_form = await worker.compute(request, kind)
+    first = computed[0].answer
+    if form != "json" and len(computed) == 1 and first is not None:
+        content = await worker.encode(first, form, boxes=kind != "derain")
+        return Response(content, media_type=MEDIA_TYPES[form], headers=_timing(first))
+    if form != "json":
+        picture = form
+    records = [await worker.record(item, kind, picture) for item in computed]
     if is_form:
         return JSONResponse({"images": records})
     return JSONResponse(records[0], headers=_timing(first))
@@ -262,8 +267,9 @@ def _timing(answer: Answer | None) -> dict[str, str]:
     return {"Server-Timing": ", ".join(f"{name};dur={ms:.2f}" for name, ms in stages)}
 
 
-async def _form_of(service: Service, shown: Shown) -> Response:
+async def _form_of(service: Service, request: Request, shown: Shown) -> Response:
     content, media_type = await service.worker.run(shown.form)
+    request.scope[SHARE].take(memory=len(content))  # slow viewers hold it for a while
     return Response(content, headers={"Content-Type": media_type})
 
 
@@ -301,14 +307,14 @@ def _add_live(app: FastAPI, service: Service) -> None:
             204: {"description": "There was no newer frame for some seconds."},
         },
     )
-    async def frame(source: SourceName, after: After = 0) -> Response:
+    async def frame(request: Request, source: SourceName, after: After = 0) -> Response:
         """Return the newest frame, a form as of /v1/compare; wait for it if there is none yet."""
         channel, ends = _channel(view, source), time.monotonic() + _LONGEST_POLL_S
         while channel.newest is None or channel.newest.number <= after:
             if service.closing() or time.monotonic() > ends:
                 return Response(status_code=204)
             await asyncio.sleep(_POLL_S)
-        return await _form_of(service, channel.newest)
+        return await _form_of(service, request, channel.newest)
 
 
 def _channel(view: LiveView, name: str) -> Channel:

@@ -35,7 +35,7 @@ class Budget:
 
 
 class Share:
-    """What one request takes of a budget, given back at the end."""
+    """What one request takes of a budget, given back once its answer is on its way."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -51,13 +51,18 @@ class Share:
         if budget.images + images > budget.most[0] or budget.memory + memory > budget.most[1]:
             raise HTTPException(
                 503,
-                "the server has no room for more images now; come again",
+                "the server has no room for this now; come again",
                 {"Retry-After": str(BUSY_AFTER_S)},
             )
         budget.images += images
         budget.memory += memory
         self._images += images
         self._memory += memory
+
+    def give_images(self) -> None:
+        """Give the images back: they are computed, and only their answer takes memory."""
+        self._budget.images -= self._images
+        self._images = 0
 
     def __enter__(self) -> Share:
         return self
@@ -68,6 +73,6 @@ class Share:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._budget.images -= self._images
+        self.give_images()
         self._budget.memory -= self._memory
-        self._images = self._memory = 0
+        self._memory = 0

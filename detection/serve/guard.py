@@ -13,10 +13,13 @@ from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from detection.serve.budget import Budget
 from detection.serve.metrics import Metrics
 from detection.serve.options import LOOPBACK, Limits
 
-__all__ = ["OPEN_PATHS", "Guard"]
+__all__ = ["OPEN_PATHS", "SHARE", "Guard"]
+
+SHARE = "rainmer.share"
 
 OPEN_PATHS = frozenset({"/", "/page.css", "/page.js", "/docs", "/openapi.json", "/healthz"})
 """What needs no token: texts that are the same for everybody, and whether the server is ready."""
@@ -44,6 +47,8 @@ class Guard:
         hosts: The names by which this server may be called without a token.
         limits: How large a body may be, and how long it may take.
         metrics: Where answers are counted.
+        budget: Of which each request gets a share, the entry `SHARE` of its scope, until it is
+            answered.
     """
 
     def __init__(
@@ -54,8 +59,10 @@ class Guard:
         hosts: Collection[str] = LOOPBACK,
         limits: Limits,
         metrics: Metrics,
+        budget: Budget,
     ) -> None:
         self._app = app
+        self._budget = budget
         self._token = token
         self._hosts = hosts
         self._limits = limits
@@ -79,7 +86,8 @@ class Guard:
         try:
             refusal = self._refusal(scope)
             if refusal is None:
-                await self._app(scope, _Body(receive, self._limits), answer)
+                with self._budget.share() as scope[SHARE]:
+                    await self._app(scope, _Body(receive, self._limits), answer)
             else:
                 await refusal(scope, receive, answer)
         finally:

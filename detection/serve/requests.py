@@ -18,6 +18,7 @@ from detection.serve.batching import Batcher, Job
 from detection.serve.budget import BUSY_AFTER_S, Budget, Share
 from detection.serve.engine import Answer, Kind
 from detection.serve.formats import MEDIA_TYPES, Picture
+from detection.serve.guard import SHARE
 from detection.serve.metrics import Metrics
 from detection.serve.options import Limits, held_bytes
 from detection.serve.uploads import Upload, decode, read_size, read_uploads
@@ -51,6 +52,7 @@ class Worker:
         names: Class names by label.
         limits: What a request may ask for.
         metrics: Where times are counted.
+        budget: The room that is left.
         threads: Threads that decode and encode.
     """
 
@@ -60,39 +62,26 @@ class Worker:
         names: dict[int, str],
         limits: Limits,
         metrics: Metrics,
+        budget: Budget,
         threads: int,
     ) -> None:
         self.names = names
         self._batcher = batcher
         self._limits = limits
         self._metrics = metrics
-        self._budget = Budget(limits.queue, limits.memory)
+        self._budget = budget
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
 
-    def share(self) -> Share:
-        """Return the share of a new request.
-
-        Raises:
-            HTTPException: There is no room: 503.
-        """
-        if self._budget.is_full:
-            with self._budget.share() as share:
-                share.take(images=1)  # which says so
-        return self._budget.share()
-
-    async def compute(
-        self, request: Request, kind: Kind, share: Share
-    ) -> tuple[list[Computed], bool]:
+    async def compute(self, request: Request, kind: Kind) -> tuple[list[Computed], bool]:
         """Compute all images of a request.
 
         Args:
             request: See `read_uploads`.
             kind: What is done.
-            share: Of this request; it holds the pictures until it is given back.
 
         Returns:
             An entry for each image, and whether they came as a form. Only then may an image fail
@@ -102,6 +91,9 @@ class Worker:
             HTTPException: The request cannot be read, or asks for too much.
         """
         ends = time.monotonic() + self._limits.seconds
+        share: Share = request.scope[SHARE]
+        if self._budget.is_full:
+            share.take(images=1)  # which says so, before the body is read
         uploads, is_form = await read_uploads(request, self._limits, share)
         share.take(images=len(uploads))
         sizes = [await self.run(_caught, read_size, *pair) for pair in _labelled(uploads)]
@@ -126,6 +118,7 @@ class Worker:
                 f"there was no answer within {self._limits.seconds:g} s; come again",
                 {"Retry-After": str(BUSY_AFTER_S)},
             ) from None
+        share.give_images()
         if not is_form and computed[0].error is not None:
             raise HTTPException(*computed[0].error)
         return list(computed), is_form

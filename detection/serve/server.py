@@ -16,7 +16,7 @@ __all__ = ["listen", "make_server"]
 
 _BACKLOG = 128
 _GRACE_S = 5.0
-_MOST_CONNECTIONS = 1024
+_MOST_CONNECTIONS = 512
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -200,6 +200,8 @@ def test_a_full_queue_answers_503_and_loses_nothing(serve, detector):
     assert refused.headers["retry-after"] == "1"
     assert client.post("/v1/detect", content=png(lamps())).status_code == 200
     assert sum(detector.batches) == SMALL.queue + 1
+    budget = client.app.state.service.worker._budget
+    assert (budget.images, budget.memory) == (0, 0)
 
 
 def test_an_answer_that_takes_too_long(serve, detector):
