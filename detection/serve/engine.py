@@ -85,8 +85,9 @@ class Engine:
         Raises:
             RainmerError: See `Derainer` and the detector.
         """
-        batch = self._pipelines[kind].process(frames, names, states=states)
-        if kind != "compare":
+        both = kind == "compare"
+        batch = self._pipelines[kind].process(frames, names, states=states, download=both)
+        if not both:
             return [Answer(item) for item in batch]
         # What a gate has let through is the same, and so is what is found in it.
         changed = [item for item in batch if item.decision is None or item.decision.derain]

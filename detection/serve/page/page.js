@@ -8,7 +8,7 @@ const KEPT_S = 600, RECENT_S = 60;
 
 let token = sessionStorage.getItem("token") || "";
 let source = null; // the one that is looked at; null: a picture of the viewer's own
-let newest = 0, paused = false, shown = null, mean = {}, seconds = [], threshold = null;
+let newest = 0, paused = false, shown = null, mean = {}, seconds = [], threshold = null, summary = null;
 let asking = new AbortController();
 
 async function ask(path, options = {}) {
@@ -94,7 +94,7 @@ function tell(record) {
   const time = record.captured ? new Date(record.captured * 1e3).toLocaleTimeString()
     : record.time_s !== undefined ? `${record.time_s.toFixed(1)} s` : record.name;
   const gate = record.meter === undefined ? [] : [record.derained ? "derained" : "let through by the gate"];
-  $("caption").textContent = [time, `${record.width} × ${record.height} pixels`, `${record.boxes.length} boxes`, ...gate].filter(Boolean).join(" · ");
+  $("caption").textContent = [time, `${record.width} × ${record.height} pixels`, `${record.boxes.length} box${record.boxes.length === 1 ? "" : "es"}`, ...gate].filter(Boolean).join(" · ");
   $("rainy").setAttribute("aria-label", `The rainy picture, ${lost} boxes lost`);
   $("derained").setAttribute("aria-label", `The derained picture, ${found} boxes found`);
   for (const stage of STAGES) {
@@ -102,7 +102,7 @@ function tell(record) {
     if (ms !== undefined) mean[stage] = mean[stage] === undefined ? ms : 0.8 * mean[stage] + 0.2 * ms;
   }
   showStages();
-  if (!source) showTiles(null);
+  showTiles(source ? summary : null);
 }
 function showStages() {
   const most = Math.max(...Object.values(mean), 1), list = $("stages");
@@ -211,7 +211,7 @@ function figure(chart, now, span, W) {
 function look(name) {
   source = name;
   newest = 0;
-  [mean, seconds, paused] = [{}, [], false];
+  [mean, seconds, summary] = [{}, [], null];
   $("stages").replaceChildren();
   $("tiles").replaceChildren();
   asking.abort();
@@ -256,7 +256,7 @@ async function overview() {
       threshold = all.threshold;
       if (first && all.sources.length) look(all.sources[0].name);
       showSources(all.sources);
-      const summary = all.sources.find((one) => one.name === source);
+      summary = all.sources.find((one) => one.name === source);
       if (summary) {
         const name = source, since = seconds.length ? seconds[seconds.length - 1].time : 0;
         const more = await (await ask(`v1/live/${encodeURIComponent(name)}/history?since=${since}`)).json();
