@@ -232,10 +232,7 @@ def _add_images(app: FastAPI, service: Service) -> None:
     )
     async def compare(request: Request) -> Response:
         """Return a form: record in JSON with all boxes, rainy and derained as JPEG."""
-        computed, _ = await service.worker.compute(request, "compare")
-        if len(computed) != 1:
-            raise HTTPException(400, "send one image")
-        first = computed[0]
+        (first,), _ = await service.worker.compute(request, "compare", most=1)
         if first.answer is None:
             raise HTTPException(*(first.error or (500, "")))
         return await _form_of(service, request, Shown(first.answer, service.worker.names))

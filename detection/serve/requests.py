@@ -8,6 +8,7 @@ import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from fastapi import HTTPException, Request
@@ -76,12 +77,15 @@ class Worker:
         """End the threads."""
         self._pool.shutdown()
 
-    async def compute(self, request: Request, kind: Kind) -> tuple[list[Computed], bool]:
+    async def compute(
+        self, request: Request, kind: Kind, most: int | None = None
+    ) -> tuple[list[Computed], bool]:
         """Compute all images of a request.
 
         Args:
             request: See `read_uploads`.
             kind: What is done.
+            most: Most images; None: as many as the limits allow.
 
         Returns:
             An entry for each image, and whether they came as a form. Only then may an image fail
@@ -94,7 +98,8 @@ class Worker:
         share: Share = request.scope[SHARE]
         if self._budget.is_full:
             share.take(images=1)  # which says so, before the body is read
-        uploads, is_form = await read_uploads(request, self._limits, share)
+        limits = self._limits if most is None else replace(self._limits, images=most)
+        uploads, is_form = await read_uploads(request, limits, share)
         share.take(images=len(uploads))
         sizes = [await self.run(_caught, read_size, *pair) for pair in _labelled(uploads)]
         pixels = sum(size[0] * size[1] for size in sizes if isinstance(size, tuple))

@@ -122,3 +122,5 @@ def test_an_image_of_ones_own_is_compared(client):
     record = json.loads(form["record"])
     assert len(record["boxes"]) == 2 < len(record["rainy_boxes"])
     assert client.post("/v1/compare", content=b"x").status_code == 415
+    two = [("image", (name, encode_image(lamps(), ".png"), "image/png")) for name in "ab"]
+    assert client.post("/v1/compare", files=two).status_code == 400
