@@ -9,14 +9,19 @@ import zlib
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from detection.draw import draw_detections
 from detection.pipeline import Pipeline
 from detection.run.records import record_of
+from detection.serve.app import make_app
+from detection.serve.engine import Engine
 from rainmer import Derainer
 from rainmer.frames.images import decode_image, encode_image
-from tests.detection.serve.conftest import SMALL, Bright, lamps
+from tests.detection.serve.conftest import SMALL, URL, Bright, lamps
 from tests.images import small_files
 
 SECRET = "a-token-of-32-characters-and-more"
@@ -239,8 +244,8 @@ def test_without_a_token_only_this_machine_is_answered(client):
 def test_tokens(serve):
     client = serve(token=SECRET)
     assert client.get("/v1/live", headers={"Authorization": f"Bearer {SECRET}"}).status_code == 200
-    for given in ("", SECRET, f"Bearer {SECRET}x", "Bearer ", f"Basic {SECRET}", "Bearer \xe9"):
-        answer = client.get("/v1/live", headers={"Authorization": given.encode("latin-1")})
+    for wrong in ("", SECRET, f"Bearer {SECRET}x", "Bearer ", f"Basic {SECRET}", "Bearer \xe9"):
+        answer = client.get("/v1/live", headers={"Authorization": wrong.encode("latin-1")})
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
     for path in ("/metrics", "/v1/live/x", "/nowhere"):
         assert client.get(path).status_code == 401
@@ -290,3 +295,25 @@ def test_what_is_counted(client, detector):
     assert numbers["rainmer_queue_frames"] == "0.0"
     for stage in ("decode", "queue", "derain", "detect"):
         assert float(numbers[f'rainmer_stage_seconds_sum{{stage="{stage}"}}']) > 0
+
+
+@pytest.fixture(scope="module")
+def one_client():
+    engine = Engine(Derainer("none", device="cpu"), Bright())
+    with TestClient(make_app(engine, SMALL), base_url=URL) as client:
+        yield client
+
+
+@settings(max_examples=60)
+@given(
+    content=st.sampled_from(sorted(small_files().values())),
+    changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8),
+    end=st.integers(0, 3000),
+)
+def test_damaged_files_are_answered_in_one_line(one_client, content, changes, end):
+    damaged = bytearray(content)
+    for place, value in changes:
+        damaged[place % len(damaged)] = value
+    answer = one_client.post("/v1/derain", content=bytes(damaged[: max(end, 1)]))
+    assert answer.status_code in (200, 413, 415)
+    assert answer.status_code == 200 or "\n" not in answer.json()["error"]
