@@ -27,6 +27,7 @@ COMMANDS = (
     "rainmer.train",
     "rainmer.views",
     "detection",
+    "detection.serve",
     "eval.detect",
     "eval.footage",
     "eval.relation",
@@ -73,6 +74,11 @@ class Run:
             if all(any(self.folder.glob(pattern)) for pattern in patterns):
                 return
             time.sleep(0.002)
+
+    def wait_for_text(self, text: str) -> None:
+        """Wait until the command has printed a text, or has ended."""
+        while self.process.is_alive() and text not in self.printed.decode():
+            time.sleep(0.02)
 
     @property
     def printed(self) -> bytes:

@@ -23,7 +23,7 @@ from rainmer.frames.levels import Stretch, add_stretch_option
 from rainmer.frames.video.options import VideoOptions, add_video_options
 from rainmer.stage.names import add_derain_option
 
-__all__ = ["DetectionOptions", "LiveOptions", "parse"]
+__all__ = ["DetectionOptions", "LiveOptions", "add_live_options", "parse"]
 
 _EXAMPLE = """\
   python -m detection rainy/ --derain median --detector yolo11n.pt --save --side-by-side
@@ -119,7 +119,7 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
         help="videos read at once, their frames in common batches; default: 4 (live: all)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    _add_live_options(parser)
+    add_live_options(parser)
     add_video_options(parser)
     add_stage_options(parser)
     options = parse_options(parser, DetectionOptions, argv)
@@ -148,7 +148,8 @@ def _add_result_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_live_options(parser: argparse.ArgumentParser) -> None:
+def add_live_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `LiveOptions`."""
     group = parser.add_argument_group("cameras and streams")
     group.add_argument(
         "--max-latency",

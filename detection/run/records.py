@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from detection.pipeline import Processed
+from detection.types import Detections, IntArray
 from rainmer.errors import OutputError
 from rainmer.files import make_folder, write_text
 
-__all__ = ["RECORD_NAME", "RunFolder"]
+__all__ = ["RECORD_NAME", "RunFolder", "boxes_record", "record_of"]
 
 RECORD_NAME = "run.json"
 """File in the folder that holds the settings and the summary."""
@@ -83,22 +84,7 @@ class RunFolder:
 
     def add(self, source: str, processed: Processed) -> None:
         """Append one frame's record."""
-        times = {
-            "frame": processed.number,
-            "time_s": None if processed.time_s is None else round(processed.time_s, 6),
-            "captured": None if processed.captured is None else round(processed.captured, 3),
-        }
-        record = {
-            "source": source,
-            "name": processed.name,
-            **{key: value for key, value in times.items() if value is not None},
-            "width": processed.size_hw[1],
-            "height": processed.size_hw[0],
-            "derain_ms": round(processed.derain_ms, 3),
-            "detect_ms": round(processed.detect_ms, 3),
-            **_gate_record(processed),
-            "boxes": self._boxes(processed),
-        }
+        record = {"source": source, **record_of(processed, self.names)}
         self._count(record)
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
@@ -132,21 +118,6 @@ class RunFolder:
         for key in self._total_ms:
             self._total_ms[key] += record[key]
 
-    def _boxes(self, processed: Processed) -> list[dict[str, Any]]:
-        detections, tracks = processed.detections, processed.tracks
-        return [
-            {
-                "xyxy": [round(float(v), 2) for v in box],
-                "score": round(float(score), 5),
-                "label": int(label),
-                "class": self.names.get(int(label), str(int(label))),
-                **({} if tracks is None or tracks[i] < 0 else {"track": int(tracks[i])}),
-            }
-            for i, (box, score, label) in enumerate(
-                zip(detections.boxes_xyxy, detections.scores, detections.labels, strict=True)
-            )
-        ]
-
     def _records_of_interrupted_run(self) -> list[dict[str, Any]]:
         """Return the records of an incomplete run with the same settings."""
         try:
@@ -159,6 +130,48 @@ class RunFolder:
             return []
         except OSError as error:
             raise OutputError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def record_of(processed: Processed, names: Mapping[int, str]) -> dict[str, Any]:
+    """Return a frame's record but for its source; see `RunFolder`.
+
+    Args:
+        processed: The frame.
+        names: Class names by label.
+    """
+    times = {
+        "frame": processed.number,
+        "time_s": None if processed.time_s is None else round(processed.time_s, 6),
+        "captured": None if processed.captured is None else round(processed.captured, 3),
+    }
+    return {
+        "name": processed.name,
+        **{key: value for key, value in times.items() if value is not None},
+        "width": processed.size_hw[1],
+        "height": processed.size_hw[0],
+        "derain_ms": round(processed.derain_ms, 3),
+        "detect_ms": round(processed.detect_ms, 3),
+        **_gate_record(processed),
+        "boxes": boxes_record(processed.detections, names, processed.tracks),
+    }
+
+
+def boxes_record(
+    detections: Detections, names: Mapping[int, str], tracks: IntArray | None = None
+) -> list[dict[str, Any]]:
+    """Return the boxes of a frame's record; `tracks` (N,) as of `Processed`."""
+    return [
+        {
+            "xyxy": [round(float(v), 2) for v in box],
+            "score": round(float(score), 5),
+            "label": int(label),
+            "class": names.get(int(label), str(int(label))),
+            **({} if tracks is None or tracks[i] < 0 else {"track": int(tracks[i])}),
+        }
+        for i, (box, score, label) in enumerate(
+            zip(detections.boxes_xyxy, detections.scores, detections.labels, strict=True)
+        )
+    ]
 
 
 def _gate_record(processed: Processed) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
@@ -140,13 +141,17 @@ def format_of(content: bytes) -> Format | None:
     return next((kind for start, kind in _FORMATS if start.match(content)), None)
 
 
-def image_size_hw(path: str | os.PathLike[str]) -> tuple[int, int]:
+def image_size_hw(path: str | os.PathLike[str], content: bytes | None = None) -> tuple[int, int]:
     """Return (height, width) of an image file from its header, EXIF orientation applied.
+
+    Args:
+        path: The file.
+        content: Its bytes, if they are here already; `path` then only names it in errors.
 
     Raises:
         ImageError: The file is missing or has no image header, or a package is.
     """
-    with _opened(path) as (kind, image):
+    with _opened(path, content) as (kind, image):
         width, height = image.size
         if isinstance(image, TiffImageFile):  # Pillow versions differ in turning its size
             width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
@@ -212,9 +217,11 @@ def _exif_orientation(exif: bytes) -> int | None:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Format, ImageFile]]:
+def _opened(
+    path: str | os.PathLike[str], content: bytes | None = None
+) -> Iterator[tuple[Format, ImageFile]]:
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).open("rb") if content is None else io.BytesIO(content) as file:
             kind = format_of(file.read(_HEADER_BYTES))
             file.seek(0)
             if kind is None:

@@ -1,16 +1,19 @@
 """Ctrl-C, `kill` and `kill -9`: nothing is half-written, and the same command goes on."""
 
 import csv
+import http.client
 import json
 import shutil
 import signal
+import socket
+import threading
 import time
 
 import pytest
 import torch
 import yaml
 
-from rainmer.frames.images import write_image
+from rainmer.frames.images import encode_image, write_image
 from rainmer.frames.video import VideoWriter
 from rainmer.models import Rainmer, RainmerConfig, save_weights
 from tests.commands import start
@@ -258,6 +261,34 @@ def benches(tmp_path_factory):
 def test_after_the_first_result(benches, prepare, number):
     pattern = {derain_images: "out/*.png", restore: "out/rows/*"}[prepare]
     benches(prepare).check(number, lambda run: run.wait_for(pattern))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_answers_what_is_in_flight(tmp_path, number):
+    pytest.importorskip("uvicorn")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ("--derain", SLOW, *detector(tmp_path), "--port", port)
+    run = start(tmp_path, "detection.serve", *arguments)
+    run.wait_for_text("ready on http://127.0.0.1:")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    images = [encode_image(scene(0)[0][:, : 20 + i], ".png") for i in range(16)]
+    parts = [
+        f'--x\r\nContent-Disposition: form-data; name="i"; filename="{i}"\r\n\r\n'.encode() + image
+        for i, image in enumerate(images)
+    ]
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    connection.request("POST", "/v1/derain", b"\r\n".join([*parts, b"--x--\r\n"]), kind)
+    time.sleep(0.2)
+    ended = threading.Thread(target=run.send, args=(number,))
+    ended.start()
+    answers = json.loads(connection.getresponse().read())["images"]
+    ended.join()
+    assert ["image" in answer for answer in answers] == [True] * 16
+    assert run.process.exitcode == 0
+    assert run.printed.decode().endswith("stopped after 1 requests\n")
+    assert run.said == []
 
 
 @pytest.mark.slow
