@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from ultralytics import YOLO
 from ultralytics.engine.exporter import export_formats
-from ultralytics.nn.tasks import BaseModel
+from ultralytics.nn.tasks import BaseModel, YOLOEModel
 from ultralytics.utils import checks
 
 from detection.types import Detections
@@ -77,7 +77,18 @@ def load_yolo(
         raise WeightsError(
             f"{named} holds a {type(yolo.model).__name__}, not a detector of ultralytics"
         )
+    _check_classes(yolo.model, named)
     return yolo
+
+
+def _check_classes(network: Any, named: str) -> None:
+    """Refuse a YOLOE that waits for prompts: it would look for classes that are all zeros."""
+    waits = isinstance(network, YOLOEModel) and not hasattr(network.model[-1], "lrpc")
+    if waits and not hasattr(network, "pe"):
+        raise WeightsError(
+            f"{named} is a YOLOE without classes: in ultralytics, which fetches MobileCLIP for "
+            "their names, call YOLOE(file).set_classes([...]) and save() once, and use that file"
+        )
 
 
 def _check_suffix(named: str) -> None:
