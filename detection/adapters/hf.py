@@ -73,6 +73,7 @@ class TransformersDetector(AdaptedDetector):
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # they are told below
                 output_loading_info=True,
             )
         for what in ("mismatched_keys", "missing_keys"):

@@ -2,7 +2,7 @@
 
 Three layouts of outputs are read: logits (B, Q, C) and boxes (B, Q, 4), as transformers and optimum
 export them; labels, boxes and scores for given sizes of frames, as the projects of RT-DETR and
-D-FINE export them; and one output (B, Q, 6) of ultralytics' RT-DETR.
+D-FINE export them; and one output of ultralytics' RT-DETR, (B, Q, 6) or (B, Q, 4 + classes).
 """
 
 from __future__ import annotations
@@ -123,7 +123,10 @@ class OnnxDetr(AdaptedDetector):
             scores, labels, queries = self._scored(outputs[names.logits])
             return Found(_corners(boxes[queries], input_hw), scores, labels)
         if names.scores == names.boxes:  # rows of ultralytics
-            return Found(_corners(boxes[:, :4], input_hw), boxes[:, 4], boxes[:, 5])
+            corners, rest = _corners(boxes[:, :4], input_hw), boxes[:, 4:]
+            if rest.shape[1] == _ULTRALYTICS_ROW - 4:
+                return Found(corners, rest[:, 0], rest[:, 1])
+            return Found(corners, rest.max(axis=1), rest.argmax(axis=1))
         assert names.scores is not None
         assert names.labels is not None
         return Found(boxes, outputs[names.scores], outputs[names.labels])
@@ -152,13 +155,13 @@ def _find_outputs(file: OnnxDetectorFile, *, softmax: bool) -> tuple[_Outputs, i
     if file.takes_sizes and {"labels", "boxes", "scores"} <= lasts.keys():
         count = max(named) + 1 if named else 80
         return _Outputs("boxes", scores="scores", labels="labels"), count
-    if len(lasts) == 1 and _ULTRALYTICS_ROW in lasts.values():
-        (name,) = lasts
-        count = max(named) + 1 if named else 80
-        return _Outputs(name, scores=name, labels=name), count
+    if len(lasts) == 1 and named and file.is_rtdetr is not False:
+        ((name, last),) = lasts.items()
+        if last in (_ULTRALYTICS_ROW, 4 + len(named)):
+            return _Outputs(name, scores=name), max(named) + 1
     threes = [name for name, shape in file.outputs.items() if len(shape) == 3]
-    boxes = [name for name in threes if lasts[name] == 4]
-    logits = [name for name in threes if name not in boxes and "logits" in name.lower()]
+    logits = [name for name in threes if "logits" in name.lower()]
+    boxes = [name for name in threes if lasts[name] == 4 and name not in logits]
     if boxes and logits and (classes := lasts[logits[0]]):
         count = classes - softmax
         if named and max(named) >= count:
@@ -169,9 +172,11 @@ def _find_outputs(file: OnnxDetectorFile, *, softmax: bool) -> tuple[_Outputs, i
             )
         return _Outputs(boxes[0], logits=logits[0]), count
     given = ", ".join(f"{name} {list(shape)}" for name, shape in file.outputs.items())
+    hint = f"; for a YOLO say onnx-yolo:{file.path}" if len(lasts) == 1 else ""
     raise WeightsError(
         f"{file.path}: its outputs {given} are not those of a DETR: expected logits (B, Q, C) and "
-        "boxes (B, Q, 4); labels, boxes and scores beside an input of sizes; or (B, Q, 6)"
+        "boxes (B, Q, 4); labels, boxes and scores beside an input of sizes; or one output of "
+        f"ultralytics' RT-DETR{hint}"
     )
 
 

@@ -128,6 +128,12 @@ class OnnxDetectorFile:
             for name, value in zip(self.outputs, outputs, strict=True)
         }
 
+    @property
+    def is_rtdetr(self) -> bool | None:
+        """Whether ultralytics exported an RT-DETR; None: the file does not tell its head."""
+        head = self.metadata.get("head")
+        return None if head is None else "RTDETR" in head
+
     def probe(self, size_hw: tuple[int, int]) -> None:
         """Run once on black of a size: `outputs` then has the sizes that the file leaves open."""
         found = self.run(np.zeros((1, 3, *size_hw), np.float32), size_hw)

@@ -20,7 +20,7 @@ from detection.adapters.onnx_file import OnnxDetectorFile
 from detection.names import detector_name
 from detection.types import HarnessBatch
 from detection.yolo.letterbox import Placement
-from detection.yolo.rectangles import Rectangles
+from detection.yolo.rectangles import Rectangles, stack
 from rainmer.errors import SpecError, WeightsError
 from rainmer.frames.arrays import Frame
 
@@ -108,7 +108,7 @@ class LetterboxedFile(AdaptedDetector):
     ) -> tuple[dict[str, npt.NDArray[Any]], list[Placement]]:
         """Return the outputs for fitted frames, and where these lay in their input."""
         placements = [_placement(frame, input_hw) for frame in fitted]
-        images = self.inputs.stack(fitted, placements).transpose(0, 3, 1, 2)
+        images = stack(fitted, placements).transpose(0, 3, 1, 2)
         scaled = images if self.file.levels else images.astype(np.float32) / 255
         outputs = self.file.run(scaled, input_hw)
         self._check_finite(*(value for value in outputs.values() if value.dtype.kind == "f"))
@@ -134,6 +134,8 @@ class OnnxYolo(LetterboxedFile):
         task = file.metadata.get("task", "detect")
         if task not in ("detect", "segment", "pose"):
             raise WeightsError(f"{path} is a model for {task}: it gives no upright boxes")
+        if file.is_rtdetr:
+            raise WeightsError(f"{path} is an RT-DETR: say onnx-detr:{path}")
         self._ops = _operations(source)
         file.probe(_inputs(file, settings).input_hw())
         self._shape = _read_shape(file, layout)
@@ -213,7 +215,7 @@ def _inputs(file: OnnxDetectorFile, settings: Settings) -> Rectangles:
                 f"{file.path} takes frames of {fixed[0]} px only: leave out --imgsz "
                 f"{settings.imgsz}"
             )
-        return Rectangles(fixed[0], stride, file.batch or settings.batch, fixed=True)
+        return Rectangles(fixed[0], stride, file.batch or settings.batch, square=True)
     imgsz = math.ceil((settings.imgsz or usual) / stride) * stride
     return Rectangles(imgsz, stride, file.batch or settings.batch)
 

@@ -89,7 +89,7 @@ class TorchvisionDetector(AdaptedDetector):
                 f"COCO: list their names, one a line, in {path}.names"
             )
         self._network = _build(model, count).eval().requires_grad_(False)
-        _fill(self._network, state)
+        _fill(self._network, state, path)
         if model in _EPS_ZERO and _is_first_published(known, path):
             for module in self._network.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
@@ -264,14 +264,17 @@ def _class_count(model: str, state: Mapping[str, Tensor], usual: int, path: Path
                 f"not {shape}"
             )
         counts.add(given[0] // each)
-    if len(counts) > 1:
-        raise WeightsError(
-            f"{path} does not fit {model}: its tensors are for {sorted(counts)} classes"
-        )
-    return counts.pop() if counts else usual
+    return max(counts, default=usual)
 
 
-def _fill(network: Any, state: Mapping[str, Tensor]) -> None:
+def _fill(network: Any, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load the weights. Raises WeightsError if some are for other classes than the rest."""
+    for key, shape in _shapes(network).items():
+        if shape != tuple(state[key].shape):
+            raise WeightsError(
+                f"{path} holds tensors for different numbers of classes: {key} has the shape "
+                f"{tuple(state[key].shape)}, not {shape}"
+            )
     tracked = {key: value for key, value in network.state_dict().items() if key.endswith(_UNUSED)}
     network.load_state_dict({**tracked, **state})
 

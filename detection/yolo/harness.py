@@ -23,7 +23,7 @@ from ultralytics.utils import nms, ops
 from detection.types import Detections, HarnessBatch
 from detection.yolo.adapter import failures_of, load_yolo, no_automatic_installs
 from detection.yolo.letterbox import PAD_VALUE, Placement
-from detection.yolo.rectangles import Rectangles
+from detection.yolo.rectangles import Rectangles, stack
 from rainmer.device import resolve_device
 from rainmer.errors import RainmerError
 from rainmer.files import file_sha256
@@ -105,11 +105,12 @@ class ValidationHarness:
         """Return how frames become inputs; an export may have fixed that."""
         stride = int(self._model.stride)
         imgsz = math.ceil(imgsz / stride) * stride
-        if self._model.format == "pt" or getattr(self._model, "dynamic", False):
-            return Rectangles(imgsz, stride, batch, stretch=stretch)
+        self._fills = not (self._model.format == "pt" or getattr(self._model, "dynamic", False))
+        if not self._fills:
+            return Rectangles(imgsz, stride, batch, square=stretch, stretch=stretch)
         exported = getattr(self._model, "imgsz", None) or [imgsz]
         batch = int((self._model.metadata or {}).get("batch", 1))
-        return Rectangles(int(max(exported)), stride, batch, fixed=True, stretch=stretch)
+        return Rectangles(int(max(exported)), stride, batch, square=True, stretch=stretch)
 
     @property
     def protocol(self) -> dict[str, object]:
@@ -170,7 +171,7 @@ class ValidationHarness:
         if not fitted:
             return []
         placements = [self.inputs.place(size_hw, input_hw) for size_hw in sizes_hw]
-        filled = self.inputs.stack(fitted, placements)
+        filled = stack(fitted, placements, self.batch if self._fills else 0)
         batch = torch.from_numpy(filled).to(self.device).permute(0, 3, 1, 2).contiguous()
         with failures_of(self._source):
             predictions = self._model(batch.float() / 255)

@@ -17,7 +17,7 @@ from detection.types import HarnessBatch
 from detection.yolo.letterbox import PAD_VALUE, Placement, place
 from rainmer.frames.arrays import Frame
 
-__all__ = ["Rectangles"]
+__all__ = ["Rectangles", "stack"]
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,15 @@ class Rectangles:
         imgsz: Long side of the input in pixels.
         stride: Multiple that the sides of an input are of, in pixels.
         batch: Images per batch.
-        fixed: Whether every input is a square of `imgsz`, and every batch full (exports).
-        stretch: Whether frames fill a square without keeping their aspect ratio (RT-DETR).
+        square: Whether every input is a square of `imgsz`.
+        stretch: Whether frames fill it without keeping their aspect ratio (RT-DETR's squares).
     """
 
     imgsz: int
     stride: int
     batch: int
-    fixed: bool = False
+    square: bool = False
     stretch: bool = False
-
-    @property
-    def square(self) -> bool:
-        """Whether every input is a square of `imgsz`."""
-        return self.fixed or self.stretch
 
     def plan(self, sizes_hw: Sequence[tuple[int, int]]) -> list[HarnessBatch]:
         """Return the batches of `yolo val` for images of these sizes, given in order of path.
@@ -101,13 +96,21 @@ class Rectangles:
         height, width = (min(math.ceil(side * scale), self.imgsz) for side in size_hw)
         return height, width
 
-    def stack(self, fitted: Sequence[Frame], placements: Sequence[Placement]) -> Frame:
-        """Pad fitted frames with grey, and stack them: (B, H, W, 3), uint8; fill fixed batches."""
-        inputs = list(map(_pad, fitted, placements))
-        if self.fixed:
-            grey = np.full_like(inputs[0], PAD_VALUE)
-            inputs = inputs + [grey] * (self.batch - len(inputs))
-        return np.stack(inputs)
+
+def stack(fitted: Sequence[Frame], placements: Sequence[Placement], count: int = 0) -> Frame:
+    """Pad fitted frames with grey and stack them.
+
+    Args:
+        fitted: Arrays (h, w, 3), uint8.
+        placements: Where they lie in their inputs, which have one size.
+        count: Further inputs are grey, up to so many.
+
+    Returns:
+        (B, H, W, 3), uint8.
+    """
+    inputs = list(map(_pad, fitted, placements))
+    grey = np.full_like(inputs[0], PAD_VALUE)
+    return np.stack(inputs + [grey] * (count - len(inputs)))
 
 
 def _pad(fitted: Frame, placement: Placement) -> Frame:
