@@ -164,11 +164,11 @@ def _find_outputs(file: OnnxDetectorFile, *, softmax: bool) -> tuple[_Outputs, i
     boxes = [name for name in threes if lasts[name] == 4 and name not in logits]
     if boxes and logits and (classes := lasts[logits[0]]):
         count = classes - softmax
-        if named and max(named) >= count:
+        if named and max(named) + 1 != count:
             raise WeightsError(
-                f"{file.path} has {classes} logits, but its {len(named)} classes go up to "
+                f"{file.path} has {classes} logits, but its {len(named)} classes go up to number "
                 f"{max(named)}: say onnx-detr{'' if softmax else '-softmax'}:{file.path} if the "
-                "last logit stands for no object, or the other way round"
+                f"last logit is {'a class' if softmax else 'for no object'}"
             )
         return _Outputs(boxes[0], logits=logits[0]), count
     given = ", ".join(f"{name} {list(shape)}" for name, shape in file.outputs.items())

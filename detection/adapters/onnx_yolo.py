@@ -24,7 +24,7 @@ from detection.yolo.rectangles import Rectangles, stack
 from rainmer.errors import SpecError, WeightsError
 from rainmer.frames.arrays import Frame
 
-__all__ = ["LetterboxedFile", "OnnxYolo", "load_onnx_yolo"]
+__all__ = ["LetterboxedFile", "OnnxYolo", "load_onnx_yolo", "placed"]
 
 Layout = Literal["v5", "v8", "v10"]
 
@@ -107,7 +107,7 @@ class LetterboxedFile(AdaptedDetector):
         self, fitted: Sequence[Frame], input_hw: tuple[int, int]
     ) -> tuple[dict[str, npt.NDArray[Any]], list[Placement]]:
         """Return the outputs for fitted frames, and where these lay in their input."""
-        placements = [_placement(frame, input_hw) for frame in fitted]
+        placements = [placed(frame, input_hw) for frame in fitted]
         images = stack(fitted, placements).transpose(0, 3, 1, 2)
         scaled = images if self.file.levels else images.astype(np.float32) / 255
         outputs = self.file.run(scaled, input_hw)
@@ -257,7 +257,7 @@ def _fitting(
     return None
 
 
-def _placement(frame: Frame, input_hw: tuple[int, int]) -> Placement:
+def placed(frame: Frame, input_hw: tuple[int, int]) -> Placement:
     """Return where a fitted frame lies in its input: in the middle, an odd pixel behind it."""
     height, width = size_of(frame)
     return Placement(
