@@ -42,8 +42,8 @@ def load_hf(kind: str, rest: str, settings: Settings) -> TransformersDetector:
         folder = _fetched(rest.removeprefix(_HUB), settings.allow_download)
     elif not folder.is_dir():
         raise WeightsError(
-            f"no folder {rest} of a detector of transformers; one that is published is fetched as "
-            "hf:hub:ORG/NAME with --allow-download"
+            f"no folder {rest} with a detector of transformers; one that is published is fetched "
+            "as hf:hub:ORG/NAME with --allow-download"
         )
     _check_files(folder)
     return TransformersDetector(transformers, folder, settings, f"hf:{rest}")
@@ -159,7 +159,7 @@ def _classes(id2label: dict[int, str], folder: Path) -> dict[int, str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return list_files(folder, {".json", ".safetensors"})
+    return [f for f in list_files(folder, {".json", ".safetensors"}) if f.parent == folder]
 
 
 def _check_files(folder: Path) -> None:

@@ -226,8 +226,13 @@ def _read_shape(file: OnnxDetectorFile, layout: Layout | None) -> _Shape:
     Raises:
         WeightsError: It fits no layout, or not the one that was named.
     """
-    shape = next(iter(file.outputs.values()))
+    shape, *others = file.outputs.values()
     named = file.named()
+    if any(len(other) == 3 and other[-1] == _BOX for other in others):
+        raise WeightsError(
+            f"{file.path} has logits and boxes, as a DETR: say onnx-detr:{file.path}, or "
+            f"onnx-detr-softmax:{file.path}"
+        )
     if len(shape) == 3:
         found = _fitting(shape[1], shape[2], len(named) if named else None, layout)
         if found is not None:
@@ -250,7 +255,7 @@ def _fitting(
         count = classes or middle - _BOX
         if middle >= _BOX + count:
             return _Shape("v8", count)
-    if layout in (None, "v5") and last and last > _BOX + 1:
+    if layout in (None, "v5") and last and last > _BOX + 1 and (middle is None or middle > last):
         count = classes or last - _BOX - 1
         if last >= _BOX + 1 + count:
             return _Shape("v5", count)

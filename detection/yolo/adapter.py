@@ -144,7 +144,12 @@ def _derainer_hint(named: str) -> str:
     """Say so where the file holds the weights of a network alone, as those of derainers do."""
     with contextlib.suppress(WeightsError):
         if not is_detector(read_weights_file(named)):
-            return "; it holds weights alone, as of a derainer: give it as --derain NETWORK:FILE"
+            return (
+                "; it holds weights alone, as of a derainer: give it as --derain NETWORK:FILE, or "
+                "those of a detector of torchvision as torchvision:MODEL:FILE"
+            )
+    if os.path.isfile(os.path.join(named, "config.json")):
+        return f"; a detector of transformers is hf:{named}"
     return ""
 
 

@@ -143,6 +143,8 @@ def test_other_outputs_have_a_decoder(tmp_path):
         ("onnx-yolo:none.onnx", None, {}, "no file none.onnx"),
         ("onnx-yolo:{}", {"a": np.zeros((5, 5))}, {}, "not that of a YOLO"),
         ("onnx-yolov10:{}", {"a": v8()}, {}, "not that of a YOLOv10"),
+        ("onnx-yolov5:{}", {"a": v8()}, {}, "not that of a YOLOv5"),
+        ("onnx-yolo:{}", {"a": v8(), "b": BOXES}, {}, "as a DETR: say onnx-detr:"),
         ("onnx-yolo:{}", {"a": np.zeros((7, 90))}, {"metadata": {}}, "does not name its 3 classes"),
         ("onnx-yolo:{}", {"a": v8() * np.nan}, {}, "not finite"),
         ("onnx-yolo:{}", {"a": v8()}, {"inputs": ["b", 1, 64, 64]}, "expected an input of RGB"),
