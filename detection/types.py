@@ -17,6 +17,7 @@ from rainmer.stage.gate import Decision, Gate, GateState
 from rainmer.train.boxes import CropBoxes
 
 __all__ = [
+    "NO_TRACK",
     "DerainCallable",
     "Detections",
     "Detector",
@@ -29,6 +30,7 @@ __all__ = [
     "Where",
     "call_derainer",
     "decide",
+    "lowest_score",
 ]
 
 FloatArray = npt.NDArray[np.float32]
@@ -37,6 +39,17 @@ Frames = TypeVar("Frames", Tensor, list[Frame])
 
 Where = Literal["frame", "network"]
 """Where to derain: frames of native size, or frames resized to the detector's resolution."""
+
+
+NO_TRACK = -1
+"""The number of what belongs to no track."""
+
+_LOWEST_SCORE = 0.1
+
+
+def lowest_score(conf: float) -> float:
+    """Return the score down to which a track goes on that began at `conf`."""
+    return min(_LOWEST_SCORE, conf / 2)
 
 
 class SourceFrame(NamedTuple):

@@ -51,6 +51,7 @@ _MODULES = (
     "rainmer.metrics",
     "rainmer.errors",
     "detection.pipeline",
+    "detection.specs",
     "detection.types",
     "detection.yolo.adapter",
     "detection.yolo.harness",

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from detection.names import DETECTOR_HELP
 from rainmer.cli import fraction, non_negative_int, positive_int, progress_bar
 from rainmer.files import default_cache_folder
 
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 _HOW_TO_PRINT = ("quiet", "json")
-_SEVERAL = "; several are compared, LABEL=WEIGHTS names one of them"
+_SEVERAL = "; several are compared, LABEL=SPEC names one of them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +66,9 @@ def add_detector_options(parser: argparse.ArgumentParser, *, several: bool = Fal
     """
     parser.add_argument(
         "--detector",
-        metavar="WEIGHTS",
+        metavar="SPEC",
         nargs="+" if several else None,
-        help="whatever ultralytics loads; its .pt files run code when loaded, so trust them; "
+        help=f"{DETECTOR_HELP}; "
         "street and street-rain are the embedded ones, trained on dry and on rainy scenes; "
         f"default: street{_SEVERAL if several else ''}",
     )
@@ -75,7 +76,12 @@ def add_detector_options(parser: argparse.ArgumentParser, *, several: bool = Fal
         "--allow-download", action="store_true", help="fetch published detector weights by name"
     )
     parser.add_argument("--conditions", nargs="+", metavar="NAME", help="only these conditions")
-    parser.add_argument("--imgsz", type=positive_int, help="detector input in pixels; default: 640")
+    parser.add_argument(
+        "--imgsz",
+        type=positive_int,
+        help="longer side of the detector's input in pixels; default: 640 for YOLOs, otherwise the "
+        "network's own",
+    )
     parser.add_argument(
         "--pseudo-conf",
         type=fraction,

@@ -18,10 +18,10 @@ from detection.run.records import RunFolder
 from detection.run.saving import refuse_clashes
 from detection.run.sources import Images, Source, find_sources
 from detection.run.streams import Streams
+from detection.specs import LoadedDetector, derained_inside, load_detector
+from detection.tracks import lowest_score
 from detection.types import DerainCallable
-from detection.yolo import YoloDetector, attach
 from detection.yolo.letterbox import PAD_VALUE
-from detection.yolo.tracking import lowest_score
 from rainmer.cli import stage_options
 from rainmer.device import resolve_device
 from rainmer.errors import RainmerError
@@ -80,10 +80,10 @@ def _process(run: RunFolder, streams: Streams) -> tuple[list[str], dict[str, Any
     return failures, streams.timing()
 
 
-def _make_detector(options: DetectionOptions, derainer: DerainCallable) -> YoloDetector:
-    detector = YoloDetector(
+def _make_detector(options: DetectionOptions, derainer: DerainCallable) -> LoadedDetector:
+    detector = load_detector(
         options.detector,
-        device=str(resolve_device(options.device)),
+        resolve_device(options.device),
         conf=lowest_score(options.conf) if options.track else options.conf,
         iou=options.iou,
         imgsz=options.imgsz,
@@ -96,7 +96,7 @@ def _make_detector(options: DetectionOptions, derainer: DerainCallable) -> YoloD
     # Set-up takes seconds, which must not count towards the first frame.
     detector([np.full((64, 64, 3), PAD_VALUE, np.uint8)])
     if options.where == "network":
-        attach(detector.yolo, derainer, where="network")
+        return derained_inside(detector, derainer)
     return detector
 
 

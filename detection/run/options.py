@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from detection.names import DETECTOR_HELP
 from rainmer.cli import (
     StageOptions,
     add_gate_option,
@@ -68,8 +69,8 @@ class DetectionOptions(StageOptions, VideoOptions, LiveOptions):
     track: bool
     side_by_side: bool
     conf: float
-    iou: float
-    imgsz: int
+    iou: float | None
+    imgsz: int | None
     max_det: int
     classes: list[str] | None
     where: Literal["frame", "network"]
@@ -93,14 +94,25 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
     parser.add_argument(
         "--detector",
         required=True,
-        metavar="WEIGHTS",
-        help="ultralytics weights or export; a .pt runs code when it is loaded: trust its origin",
+        metavar="SPEC",
+        help=f"what detects: {DETECTOR_HELP}",
     )
     parser.add_argument("--allow-download", action="store_true", help="fetch missing weights")
     _add_result_options(parser)
     parser.add_argument("--conf", type=fraction, default=0.25, help="lowest score, 0..1")
-    parser.add_argument("--iou", type=fraction, default=0.7, help="overlap of boxes, 0..1")
-    parser.add_argument("--imgsz", type=positive_int, default=640, metavar="PX")
+    parser.add_argument(
+        "--iou",
+        type=fraction,
+        help="overlap of boxes above which the weaker one is dropped; default: 0.7 for YOLOs, "
+        "otherwise the network's own",
+    )
+    parser.add_argument(
+        "--imgsz",
+        type=positive_int,
+        metavar="PX",
+        help="longer side of the detector's input; default: 640 for YOLOs, otherwise the "
+        "network's own",
+    )
     parser.add_argument("--max-det", type=positive_int, default=300, metavar="N")
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names or numbers to keep")
     parser.add_argument(

@@ -20,9 +20,8 @@ from detection.run.saving import Saver, annotated
 from detection.run.sources import Images, Live, Source, Video
 from detection.run.window import Window
 from detection.timing import StageTimes
-from detection.types import Detections
-from detection.yolo import YoloDetector
-from detection.yolo.tracking import Tracker
+from detection.tracks import Tracker, make_tracker
+from detection.types import Detections, Detector
 from rainmer.background import consume
 from rainmer.cli import progress_bar
 from rainmer.device import frames_at_once, resolve_device
@@ -61,7 +60,7 @@ class Streams:
         sources: Sequence[Source],
         options: DetectionOptions,
         derainer: Derainer | PrecomputedResults,
-        detector: YoloDetector,
+        detector: Detector,
     ) -> None:
         self._sources = {source.name: source for source in sources}
         self._lives = {source.name: source for source in sources if isinstance(source, Live)}
@@ -221,7 +220,7 @@ def _trackers(sources: Mapping[str, Source], options: DetectionOptions) -> dict[
     for source in sources.values():
         if isinstance(source, Images):
             raise RainmerError(f"--track needs videos or streams, but {source.name} are images")
-    return {name: Tracker(options.conf) for name in sources}
+    return {name: make_tracker(options.conf) for name in sources}
 
 
 def _size_hw(source: Source) -> tuple[int, int]:

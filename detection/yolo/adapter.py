@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from ultralytics import YOLO
 from ultralytics.engine.exporter import export_formats
-from ultralytics.nn.tasks import BaseModel
+from ultralytics.nn.tasks import BaseModel, YOLOEModel
 from ultralytics.utils import checks
 
 from detection.types import Detections
@@ -77,7 +77,18 @@ def load_yolo(
         raise WeightsError(
             f"{named} holds a {type(yolo.model).__name__}, not a detector of ultralytics"
         )
+    _check_classes(yolo.model, named)
     return yolo
+
+
+def _check_classes(network: Any, named: str) -> None:
+    """Refuse a YOLOE that waits for prompts: it would look for classes that are all zeros."""
+    waits = isinstance(network, YOLOEModel) and not hasattr(network.model[-1], "lrpc")
+    if waits and not hasattr(network, "pe"):
+        raise WeightsError(
+            f"{named} is a YOLOE without classes: in ultralytics, which fetches MobileCLIP for "
+            "their names, call YOLOE(file).set_classes([...]) and save() once, and use that file"
+        )
 
 
 def _check_suffix(named: str) -> None:
@@ -133,7 +144,12 @@ def _derainer_hint(named: str) -> str:
     """Say so where the file holds the weights of a network alone, as those of derainers do."""
     with contextlib.suppress(WeightsError):
         if not is_detector(read_weights_file(named)):
-            return "; it holds weights alone, as of a derainer: give it as --derain NETWORK:FILE"
+            return (
+                "; it holds weights alone, as of a derainer: give it as --derain NETWORK:FILE, or "
+                "those of a detector of torchvision as torchvision:MODEL:FILE"
+            )
+    if os.path.isfile(os.path.join(named, "config.json")):
+        return f"; a detector of transformers is hf:{named}"
     return ""
 
 

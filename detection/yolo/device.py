@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
+from ultralytics import YOLOE
 from ultralytics.engine.predictor import BasePredictor
 
 from detection.timing import Stopwatch
@@ -84,8 +85,11 @@ class DevicePredictor(_Base):  # type: ignore[misc]
 def device_predictor(yolo: Any) -> type[Any] | None:
     """Return the predictor class for `DeviceBatch`, the same object for a YOLO object.
 
-    None if the object's own predictor does not letterbox as ultralytics' detectors do.
+    None if the object's own predictor does not letterbox as ultralytics' detectors do, or if the
+    object takes another predictor for visual prompts only (YOLOE).
     """
+    if isinstance(yolo, YOLOE):
+        return None
     stock = yolo._smart_load("predictor")
     if not (isinstance(stock, type) and issubclass(stock, BasePredictor) and letterboxes(stock)):
         return None

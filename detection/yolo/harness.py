@@ -13,17 +13,17 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+from ultralytics import RTDETR
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import nms, ops
 
 from detection.types import Detections, HarnessBatch
 from detection.yolo.adapter import failures_of, load_yolo, no_automatic_installs
-from detection.yolo.letterbox import PAD_VALUE, Placement, place
+from detection.yolo.letterbox import PAD_VALUE, Placement
+from detection.yolo.rectangles import Rectangles, stack
 from rainmer.device import resolve_device
 from rainmer.errors import RainmerError
 from rainmer.files import file_sha256
@@ -85,15 +85,8 @@ class ValidationHarness:
         self.device: torch.device = self._model.device
         self.conf, self.iou, self.max_det = conf, iou, max_det
         self._class_count = 0 if yolo.task == "detect" else len(self.names)
-        self._stride = int(self._model.stride)
-        native = self._model.format == "pt"
-        self._fixed_size = not (native or getattr(self._model, "dynamic", False))
-        self.imgsz = math.ceil(imgsz / self._stride) * self._stride
-        self.batch = batch
-        if self._fixed_size:
-            exported = getattr(self._model, "imgsz", None) or [self.imgsz]
-            self.imgsz = int(max(exported))
-            self.batch = int((self._model.metadata or {}).get("batch", 1))
+        self.inputs = self._inputs(imgsz, batch, stretch=isinstance(yolo, RTDETR))
+        self.imgsz, self.batch = self.inputs.imgsz, self.inputs.batch
         settings = (
             file_fingerprint(yolo.ckpt_path or weights),
             self.imgsz,
@@ -105,39 +98,36 @@ class ValidationHarness:
         self.fingerprint = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
         # The first call takes longer, which must not count towards the first images.
         self.detect(
-            [np.full((self.imgsz, self.imgsz, 3), PAD_VALUE, np.uint8)], self._input_hw(None)
+            [np.full((self.imgsz, self.imgsz, 3), PAD_VALUE, np.uint8)], self.inputs.input_hw()
         )
 
+    def _inputs(self, imgsz: int, batch: int, *, stretch: bool) -> Rectangles:
+        """Return how frames become inputs; an export may have fixed that."""
+        stride = int(self._model.stride)
+        imgsz = math.ceil(imgsz / stride) * stride
+        self._fills = not (self._model.format == "pt" or getattr(self._model, "dynamic", False))
+        if not self._fills:
+            return Rectangles(imgsz, stride, batch, square=stretch, stretch=stretch)
+        exported = getattr(self._model, "imgsz", None) or [imgsz]
+        batch = int((self._model.metadata or {}).get("batch", 1))
+        return Rectangles(int(max(exported)), stride, batch, square=True, stretch=stretch)
+
+    @property
+    def protocol(self) -> dict[str, object]:
+        """How the detector is measured, for reports."""
+        stretched = self.inputs.stretch
+        return {
+            "input size": f"{self.imgsz} px, "
+            f"{'squares' if stretched else 'rectangular batches'} of {self.batch}",
+            "detections from confidence": self.conf,
+            "NMS IoU": "-" if stretched else self.iou,
+            "detections per image": f"{self.max_det}, of which COCOeval takes 100",
+            "NMS": "none: the network's own choice" if stretched else "external, multi-label",
+        }
+
     def plan(self, sizes_hw: Sequence[tuple[int, int]]) -> list[HarnessBatch]:
-        """Return the batches of `yolo val` for images of these sizes, given in order of path.
-
-        Images are sorted by aspect ratio, and each batch gets the smallest input that fits it,
-        plus half a stride (`rect=True`).
-        """
-        sides = np.asarray(sizes_hw, dtype=np.float64).reshape(-1, 2)
-        ratios = sides[:, 0] / sides[:, 1]
-        # The same sort as ultralytics', ties included, so that batches hold the same images.
-        order = ratios.argsort() if not self._fixed_size else np.arange(len(ratios))
-        batches = []
-        for start in range(0, len(order), self.batch):
-            chosen = order[start : start + self.batch]
-            batches.append(
-                HarnessBatch(tuple(int(i) for i in chosen), self._input_hw(ratios[chosen]))
-            )
-        return batches
-
-    def _input_hw(self, ratios: npt.NDArray[np.float64] | None) -> tuple[int, int]:
-        if self._fixed_size or ratios is None:
-            return (self.imgsz, self.imgsz)
-        height, width = 1.0, 1.0
-        if ratios.max() < 1:
-            height = float(ratios.max())
-        elif ratios.min() > 1:
-            width = 1.0 / float(ratios.min())
-        return (self._padded_side(height), self._padded_side(width))
-
-    def _padded_side(self, share: float) -> int:
-        return math.ceil(share * self.imgsz / self._stride + 0.5) * self._stride
+        """Return the batches of `yolo val` for images of these sizes; see `Rectangles.plan`."""
+        return self.inputs.plan(sizes_hw)
 
     def detect(self, frames: Sequence[Frame], input_hw: tuple[int, int]) -> list[Detections]:
         """Detect in the frames of one batch.
@@ -159,7 +149,7 @@ class ValidationHarness:
             frames: Arrays (H, W, 3), uint8, RGB.
             input_hw: From the batch's plan.
         """
-        return [self._fit(frame, input_hw) for frame in frames]
+        return [self.inputs.fit(frame, input_hw) for frame in frames]
 
     @torch.inference_mode()
     def detect_fitted(
@@ -180,13 +170,17 @@ class ValidationHarness:
         """
         if not fitted:
             return []
-        placements = [self._place(size_hw, input_hw) for size_hw in sizes_hw]
-        filled = self._fill(list(map(_pad, fitted, placements)))
+        placements = [self.inputs.place(size_hw, input_hw) for size_hw in sizes_hw]
+        filled = stack(fitted, placements, self.batch if self._fills else 0)
         batch = torch.from_numpy(filled).to(self.device).permute(0, 3, 1, 2).contiguous()
         with failures_of(self._source):
             predictions = self._model(batch.float() / 255)
         while isinstance(predictions, list | tuple):
             predictions = predictions[0]  # beside boxes come masks and training outputs
+        if self.inputs.stretch:
+            return [
+                self._chosen(*pair) for pair in zip(predictions.float(), sizes_hw, strict=False)
+            ]
         outputs = nms.non_max_suppression(
             predictions,
             self.conf,
@@ -202,34 +196,20 @@ class ValidationHarness:
             for output, size_hw, placement in zip(outputs, sizes_hw, placements, strict=False)
         ]
 
-    def _fit(self, frame: Frame, input_hw: tuple[int, int]) -> Frame:
-        """Resize the long side to the input size, then to the letterbox's content size.
+    def _chosen(self, output: Tensor, size_hw: tuple[int, int]) -> Detections:
+        """Return what RT-DETR has chosen itself: rows of a box, its score and its label.
 
-        The data set of `val` resizes in the same two steps.
+        Args:
+            output: (N, 6), best first; center and size of boxes in shares of the frame.
+            size_hw: Of the frame.
         """
-        size_hw = (frame.shape[0], frame.shape[1])
-        for target_hw in (self._scaled(size_hw), self._place(size_hw, input_hw).size_hw):
-            if target_hw != frame.shape[:2]:
-                frame = cv2.resize(frame, target_hw[::-1], interpolation=cv2.INTER_LINEAR)
-        return frame
-
-    def _scaled(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """Return the size of a frame with its long side scaled to the input size."""
-        scale = self.imgsz / max(size_hw)
-        if scale == 1:
-            return size_hw
-        height, width = (min(math.ceil(side * scale), self.imgsz) for side in size_hw)
-        return height, width
-
-    def _place(self, size_hw: tuple[int, int], input_hw: tuple[int, int]) -> Placement:
-        return place(self._scaled(size_hw), input_hw, scaleup=False)
-
-    def _fill(self, inputs: list[Frame]) -> Frame:
-        """Stack inputs; for an export with a fixed batch, fill the rest with grey."""
-        if self._fixed_size:
-            grey = np.full_like(inputs[0], PAD_VALUE)
-            inputs = inputs + [grey] * (self.batch - len(inputs))
-        return np.stack(inputs)
+        height, width = size_hw
+        kept = output[output[:, 4] > self.conf][: self.max_det]
+        boxes = ops.xywh2xyxy(kept[:, :4]) * kept.new_tensor([width, height, width, height])
+        boxes = ops.clip_boxes(boxes, (height, width))
+        return Detections(
+            boxes.cpu().numpy(), kept[:, 4].cpu().numpy(), kept[:, 5].long().cpu().numpy()
+        )
 
 
 def file_fingerprint(weights: str) -> str:
@@ -237,12 +217,6 @@ def file_fingerprint(weights: str) -> str:
     path = Path(weights)
     files = list_files(path) if path.is_dir() else [path]
     return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
-
-
-def _pad(fitted: Frame, placement: Placement) -> Frame:
-    canvas = np.full((*placement.canvas_hw, 3), PAD_VALUE, np.uint8)
-    canvas[placement.content] = fitted
-    return canvas
 
 
 def _to_detections(output: Tensor, size_hw: tuple[int, int], placement: Placement) -> Detections:

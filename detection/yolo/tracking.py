@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from ultralytics.engine.results import Boxes
 from ultralytics.utils import YAML, IterableSimpleNamespace
 from ultralytics.utils.checks import check_yaml
 
-from detection.types import Detections, IntArray
+from detection.types import NO_TRACK, Detections, IntArray, lowest_score
 from rainmer.extras import import_extra
 
-__all__ = ["NO_TRACK", "Tracker", "lowest_score", "track_detections"]
-
-NO_TRACK = -1
-"""The number of what belongs to no track."""
-
-_LOWEST = 0.1
+__all__ = ["ByteTracker"]
 
 
-class Tracker:
+class ByteTracker:
     """Follows objects through the frames of one video or stream.
 
     The settings are ultralytics' own, but tracks begin at `conf`; a track goes on with weaker
@@ -65,29 +58,3 @@ class Tracker:
             if track.frame_id == self._tracker.frame_id:
                 numbers[int(track.idx)] = track.track_id
         return numbers
-
-
-def lowest_score(conf: float) -> float:
-    """Return the score down to which a track goes on that began at `conf`."""
-    return min(_LOWEST, conf / 2)
-
-
-def track_detections(
-    frames: Sequence[Detections], size_hw: tuple[int, int], *, conf: float
-) -> list[IntArray]:
-    """Follow objects through consecutive frames of one size; see `Tracker`.
-
-    Args:
-        frames: The detections in each frame, in order, weak ones too.
-        size_hw: (height, width) of the frames in pixels.
-        conf: Score from which a detection begins a track, 0..1.
-
-    Returns:
-        For each frame the number of each detection's track, (N,) int64; `NO_TRACK` where it belongs
-        to none.
-
-    Raises:
-        SpecError: The package that ByteTrack needs is not installed.
-    """
-    tracker = Tracker(conf)
-    return [tracker(detections, size_hw) for detections in frames]

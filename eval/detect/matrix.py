@@ -54,8 +54,11 @@ __all__ = [
     "format_matrix",
 ]
 
-Way: TypeAlias = Literal["nothing", "derain", "retrain", "both"]
-"""What was done against the rain: a derainer, another detector than the first, both, or nothing."""
+Way: TypeAlias = Literal["nothing", "derain", "retrain", "switch", "both"]
+"""What was done against the rain: a derainer, another detector than the first, both, or nothing.
+
+Another detector is called `switch` where detectors come from several libraries.
+"""
 
 _Key: TypeAlias = tuple[str, RowSpec]
 
@@ -214,13 +217,16 @@ class Matrix:
         }
 
 
-def build_matrix(comparisons: Mapping[str, Comparison], settings: Settings) -> Matrix:
+def build_matrix(
+    comparisons: Mapping[str, Comparison], settings: Settings, other: Way = "retrain"
+) -> Matrix:
     """Compare detectors that were measured on the same inputs.
 
     Args:
         comparisons: Finished comparisons by the detector's name, at least two, with the same rows.
             Images that the last one lacks do not count.
         settings: The bootstrap.
+        other: What another detector than the first is called, `retrain` or `switch`.
 
     Raises:
         DatasetError: The detectors have no class in common.
@@ -241,7 +247,7 @@ def build_matrix(comparisons: Mapping[str, Comparison], settings: Settings) -> M
         boxes = sum(
             a["id"] in counted and a["image_id"] in image_ids for a in truths[0].annotations
         )
-        block = dict(_cells(condition, comparisons, measure, len(image_ids), boxes))
+        block = dict(_cells(condition, comparisons, measure, (len(image_ids), boxes), other))
         cells += block.values()
         verdicts.append(_judge(condition, block, measure))
     return Matrix(
@@ -293,10 +299,10 @@ def _cells(
     condition: str,
     comparisons: Mapping[str, Comparison],
     measure: Measure[_Key],
-    images: int,
-    boxes: int,
+    counts: tuple[int, int],
+    other: Way,
 ) -> Iterator[tuple[_Key, MatrixCell]]:
-    """Yield the cells of a condition, detector by detector."""
+    """Yield the cells of a condition with its images and boxes, detector by detector."""
     first = next(iter(comparisons))
     for key in measure.values:
         detector, spec = key
@@ -310,22 +316,22 @@ def _cells(
                 input=spec.input,
                 derainer=spec.derainer_name,
                 detector=detector,
-                way=_way(spec, is_first=detector == first),
+                way=_way(spec, other, is_first=detector == first),
                 mean_ap=measure.values[key],
                 change=measure.change(key, None if key == reference else reference),
                 ms_per_image=row.ms_per_image if row else None,
                 timing=row.cost.of(row.derainer) if row else Timing(),
-                images=images,
-                boxes=boxes,
+                images=counts[0],
+                boxes=counts[1],
             ),
         )
 
 
-def _way(spec: RowSpec, *, is_first: bool) -> Way | Literal[""]:
+def _way(spec: RowSpec, other: Way, *, is_first: bool) -> Way | Literal[""]:
     if spec.shows_clean:
         return ""
     if spec.derainer is None:
-        return "nothing" if is_first else "retrain"
+        return "nothing" if is_first else other
     return "derain" if is_first else "both"
 
 

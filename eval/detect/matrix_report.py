@@ -74,7 +74,7 @@ def render_matrix(
     }
     head = Head(
         title=f"Detectors and derainers: {set_name}",
-        question="Derain, retrain, or both?",
+        question=f"Derain, {_other(matrix)}, or both?",
         headline=main.headline,
         subjects=[("", set_name), ("detectors", ", ".join(matrix.detectors))],
         date=facts.date,
@@ -86,6 +86,7 @@ def render_matrix(
         "matrix.html",
         head=head,
         matrix=matrix,
+        other=_other(matrix),
         verdicts=[
             (condition_title(v.condition, matrix.part), v.effect, v) for v in matrix.verdicts
         ],
@@ -94,6 +95,11 @@ def render_matrix(
         reports={name: quote(path.as_posix()) for name, path in reports.items()},
         facts=facts,
     )
+
+
+def _other(matrix: Matrix) -> str:
+    """Return what another detector than the first is called."""
+    return "switch" if any(cell.way == "switch" for cell in matrix.cells) else "retrain"
 
 
 def _tiles(matrix: Matrix) -> list[Tile]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from detection.names import split_spec
 from eval.detect.columns import cost_lines, format_table
 from eval.detect.harm import harm_sentences
 from eval.detect.matrix import Matrix, build_matrix, format_matrix
@@ -56,7 +57,8 @@ def measure_matrix(benches: Mapping[str, Bench], command: str, started: float) -
         runs[name] = measure_bench(replace(bench, data=data), command, time.perf_counter())
         data = runs[name].comparison.data
     comparisons = {name: run.comparison for name, run in runs.items()}
-    matrix = build_matrix(comparisons, first.settings)
+    several = any(split_spec(bench.weights)[0] for bench in benches.values())
+    matrix = build_matrix(comparisons, first.settings, "switch" if several else "retrain")
     matrix = replace(matrix, part=part_of(len(data.samples), first.total))
     facts = _facts(runs, matrix, started)
     _write(folder, data, runs, matrix, facts, first.total)
@@ -83,7 +85,16 @@ def _facts(runs: Mapping[str, Measured], matrix: Matrix, started: float) -> RunF
         config={**first.config, **by_detector},
         elapsed_s={**elapsed, "wall": time.perf_counter() - started},
         notes=[*matrix.notes, *_notes(runs)],
+        protocol={key: _told(key, runs) for key in first.protocol},
     )
+
+
+def _told(key: str, runs: Mapping[str, Measured]) -> object:
+    """Return a fact of the protocol; where it differs, that of every detector, by its name."""
+    facts = {name: run.facts.protocol.get(key, "-") for name, run in runs.items()}
+    if len(set(map(str, facts.values()))) == 1:
+        return next(iter(facts.values()))
+    return "; ".join(f"{name}: {fact}" for name, fact in facts.items())
 
 
 def _notes(runs: Mapping[str, Measured]) -> Iterator[str]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from detection.specs import MeasuredDetector, detector_name, detector_title, load_measured
 from detection.timing import StageTimes
-from detection.yolo.harness import ValidationHarness
 from eval.cli import (
     advance,
     cache_folder,
@@ -42,7 +42,7 @@ from eval.rows.names import Named, distinct_names, split_label
 from eval.rows.run import RowInput, RowSpec
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_file
-from eval.street.embedded import INPUT_SIZE, street_set
+from eval.street.embedded import street_set
 from rainmer.cli import stage_options
 from rainmer.device import resolve_device, usable_cpus
 from rainmer.errors import DatasetError
@@ -60,6 +60,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
+_UNION_IOU = 0.7  # of unions, where the detector itself has no NMS
 EMBEDDED_LIMIT = 96  # images of the embedded set, to keep a first run short
 
 
@@ -72,7 +73,7 @@ class Bench:
         data: The set, restricted to the conditions and images of the options.
         data_file: Its file.
         detector: The detector in its harness.
-        weights: The detector's file or published name.
+        weights: The detector's spec.
         derainers: All derainers of the run.
         specs: The rows, rainy first.
         settings: What turns detections into numbers.
@@ -84,7 +85,7 @@ class Bench:
     options: DetectOptions
     data: DetectionSet
     data_file: Path
-    detector: ValidationHarness
+    detector: MeasuredDetector
     weights: str
     derainers: Derainers
     specs: Sequence[RowSpec]
@@ -125,11 +126,8 @@ def set_up(options: DetectOptions) -> dict[str, Bench]:
     total = len(data.samples)
     data = data.restricted(limit=_limit(options, data))
     detectors = {
-        name: ValidationHarness(
-            text,
-            device,
-            imgsz=options.imgsz or INPUT_SIZE,
-            allow_download=options.allow_download,
+        name: load_measured(
+            text, device, imgsz=options.imgsz, allow_download=options.allow_download
         )
         for name, text in weights.items()
     }
@@ -164,14 +162,14 @@ def _detector_weights(options: DetectOptions) -> dict[str, str]:
     texts = list(dict.fromkeys(options.detector or ["street"]))
     if len(texts) == 1:
         file = detector_file(texts[0])
-        return {Path(file).stem: file}
+        return {detector_name(file): file}
     pairs = [(label, detector_file(text)) for label, text in map(split_label, texts)]
-    entries = [Named(label, Path(text).stem, text) for label, text in pairs]
+    entries = [Named(label, detector_name(text), text) for label, text in pairs]
     names = distinct_names(entries, "detectors")
     return {name: entry.text for name, entry in zip(names, entries, strict=True)}
 
 
-def _check_common_truth(data: DetectionSet, detectors: Mapping[str, ValidationHarness]) -> None:
+def _check_common_truth(data: DetectionSet, detectors: Mapping[str, MeasuredDetector]) -> None:
     """Refuse detectors that cannot be compared, as they have no objects to find in common."""
     if data.annotations is None:
         raise DatasetError(
@@ -195,13 +193,13 @@ def _folders(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     return {name: folder / "detectors" / safe_file_name(name) for name in names}
 
 
-def _settings(options: DetectOptions, detector: ValidationHarness) -> Settings:
+def _settings(options: DetectOptions, detector: MeasuredDetector) -> Settings:
     return Settings(
         count_conf=options.conf,
         pseudo_conf=options.pseudo_conf,
         resamples=options.resamples,
         seed=options.seed,
-        union_iou=detector.iou,
+        union_iou=_UNION_IOU if detector.iou is None else detector.iou,
         union_max_det=detector.max_det,
     )
 
@@ -333,13 +331,9 @@ def _resolved(bench: Bench) -> dict[str, object]:
     }
 
 
-def _protocol(detector: ValidationHarness, settings: Settings) -> dict[str, object]:
+def _protocol(detector: MeasuredDetector, settings: Settings) -> dict[str, object]:
     return {
-        "input size": f"{detector.imgsz} px, rectangular batches of {detector.batch}",
-        "detections from confidence": detector.conf,
-        "NMS IoU": detector.iou,
-        "detections per image": f"{detector.max_det}, of which COCOeval takes 100",
-        "NMS": "external, multi-label",
+        **detector.protocol,
         "mAP": "pycocotools COCOeval, IoU 0.50:0.95",
         "bootstrap resamples": settings.resamples,
         "counts confidence": settings.count_conf,
@@ -369,7 +363,7 @@ def _write(
     write_where(bench.folder, where)
     report = Report(
         set_name=bench.data.name,
-        detector=Path(bench.weights).name,
+        detector=detector_title(bench.weights),
         facts=facts,
         rows=comparison.table,
         per_class=comparison.per_class,

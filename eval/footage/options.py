@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from detection.names import DETECTOR_HELP
 from eval.cli import RunOptions, add_run_options
 from rainmer.cli import (
     StageOptions,
@@ -37,7 +38,7 @@ class FootageOptions(RunOptions, StageOptions):
     derain: list[str] | None
     detector: str
     allow_download: bool
-    imgsz: int
+    imgsz: int | None
     conf: float
     teacher: str | None
     teacher_conf: float
@@ -67,20 +68,24 @@ def parse(argv: Sequence[str] | None) -> FootageOptions:
     )
     parser.add_argument(
         "--detector",
-        metavar="WEIGHTS",
+        metavar="SPEC",
         default="street",
-        help="whatever ultralytics loads; its .pt files run code when loaded, so trust them; "
+        help=f"{DETECTOR_HELP}; "
         "street and street-rain are the embedded ones, which know drawn streets; default: street",
     )
     parser.add_argument(
         "--allow-download", action="store_true", help="fetch published detector weights by name"
     )
-    parser.add_argument("--imgsz", type=positive_int, default=640, metavar="PX")
+    parser.add_argument(
+        "--imgsz", type=positive_int, metavar="PX",
+        help="longer side of the detector's input; default: 640 for YOLOs, otherwise the "
+        "network's own",
+    )  # fmt: skip
     parser.add_argument(
         "--conf", type=_confidence, default=0.25, help="lowest confidence that counts, above 0"
     )
     parser.add_argument(
-        "--teacher", metavar="WEIGHTS", help="a larger detector whose detections serve as labels"
+        "--teacher", metavar="SPEC", help="a larger detector whose detections serve as labels"
     )
     parser.add_argument(
         "--teacher-conf", type=fraction, default=0.5, help="lowest confidence of these labels"

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from detection.specs import detector_name, load_detector
 from detection.timing import StageTimes, Stopwatch
+from detection.tracks import lowest_score
 from detection.types import Detections, Detector
-from detection.yolo import YoloDetector
 from eval.cli import advance, cache_folder, progress_bar
 from eval.footage.frames import Footage, FootageFrame, FrameKey, find_footage
 from eval.footage.options import FootageOptions
@@ -23,7 +24,6 @@ from eval.rows.cache import RowDerainer
 from eval.rows.derainers import Derainers
 from eval.rows.records import RecordFile
 from eval.street.detector import detector_file
-from eval.street.embedded import INPUT_SIZE
 from rainmer.background import prefetch
 from rainmer.cli import stage_options
 from rainmer.device import frames_at_once, resolve_device
@@ -97,21 +97,20 @@ def set_up(options: FootageOptions) -> Bench:
     teacher = None
     if options.teacher is not None:
         file = detector_file(options.teacher)
-        teacher = Teacher(
-            _load_detector(options, file), detector.names, options.teacher_conf, _fingerprint(file)
-        )
+        larger = _load_detector(options, file)
+        teacher = Teacher(larger, detector.names, options.teacher_conf, _fingerprint(larger, file))
     derainers = Derainers(
         list(dict.fromkeys(options.derain or [DEFAULT_DERAINER])),
         stage_options(options),
         cache_folder(options) if options.cache else None,
     )
     rows = {derainer.name: derainer for derainer in derainers.for_set(footage.name)}
-    name = safe_file_name(f"{footage.name}-{Path(weights).stem}")
+    name = safe_file_name(f"{footage.name}-{detector_name(weights)}")
     return Bench(
         options=options,
         footage=footage,
         detector=detector,
-        detector_fingerprint=_fingerprint(weights),
+        detector_fingerprint=_fingerprint(detector, weights),
         derainers=rows,
         fingerprints=derainers.fingerprints,
         teacher=teacher,
@@ -127,12 +126,12 @@ def _plotted(reading: Reading) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _load_detector(options: FootageOptions, weights: str) -> YoloDetector:
-    detector = YoloDetector(
+def _load_detector(options: FootageOptions, weights: str) -> Detector:
+    detector = load_detector(
         weights,
-        device=str(resolve_device(options.device)),
-        conf=_lowest(options.conf),
-        imgsz=options.imgsz or INPUT_SIZE,
+        resolve_device(options.device),
+        conf=lowest_score(options.conf),
+        imgsz=options.imgsz,
         batch=options.batch,
         allow_download=options.allow_download,
     )
@@ -140,13 +139,10 @@ def _load_detector(options: FootageOptions, weights: str) -> YoloDetector:
     return detector
 
 
-def _lowest(conf: float) -> float:
-    """Return the score of the weakest detections that are kept: trackers follow things by them."""
-    return min(0.1, conf / 2)
-
-
-def _fingerprint(weights: str) -> str:
-    return file_sha256(weights) if Path(weights).is_file() else weights
+def _fingerprint(detector: Detector, weights: str) -> str:
+    """Return the fingerprint that a detector tells, otherwise the digest of its file."""
+    told = getattr(detector, "fingerprint", None)
+    return str(told or (file_sha256(weights) if Path(weights).is_file() else weights))
 
 
 def look_at_frames(bench: Bench) -> list[FrameResult]:
@@ -245,7 +241,7 @@ def _record_file(bench: Bench, label: str) -> RecordFile[FrameRecord]:
         bench.options.stretch,
         bench.detector_fingerprint,
         bench.options.imgsz,
-        _lowest(bench.options.conf),
+        lowest_score(bench.options.conf),
         "" if bench.teacher is None else bench.teacher.fingerprint,
     ]
     if label == RAINY:

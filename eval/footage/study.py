@@ -8,8 +8,8 @@ from itertools import groupby
 
 import numpy as np
 
+from detection.tracks import track_detections
 from detection.types import Detections
-from detection.yolo.tracking import track_detections
 from eval.footage.matching import Band, FrameChange, compare_frame, count_bands
 from eval.footage.measures import IntArray, Rules, Series, compare_series, cut_blocks
 from eval.footage.records import RAINY, FrameResult, as_detections

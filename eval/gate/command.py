@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from detection.yolo import YoloDetector
+from detection.specs import load_detector
 from eval.gate.fit import choose_threshold, fit_benefit, table
 from eval.gate.measure import Trial, dry_trials, find_scenes, measure_scenes
 from eval.gate.options import GateOptions
 from eval.street.detector import detector_weights
-from eval.street.embedded import INPUT_SIZE
 from rainmer import models
 from rainmer.cli import progress_bar
 from rainmer.device import resolve_device
@@ -36,11 +35,8 @@ def run(options: GateOptions) -> None:
 
 
 def _measure(options: GateOptions) -> None:
-    detector = YoloDetector(
-        options.detector or str(detector_weights()),
-        device=str(resolve_device(options.device)),
-        conf=_CONF,
-        imgsz=INPUT_SIZE,
+    detector = load_detector(
+        options.detector or str(detector_weights()), resolve_device(options.device), conf=_CONF
     )
     derainer = Derainer(options.derain, options.device)
     encoder = encoder_of(models.load(DEFAULT_DERAINER))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from detection.names import DETECTOR_HELP
 from rainmer.cli import (
     add_threads_option,
     fraction,
@@ -59,7 +60,7 @@ def parse(argv: Sequence[str] | None) -> GateOptions:
     )
     parser.add_argument("--derain", default=DEFAULT_DERAINER, metavar="SPEC", help="the derainer")
     parser.add_argument(
-        "--detector", metavar="WEIGHTS", help="runs code when loaded; default: the embedded one"
+        "--detector", metavar="SPEC", help=f"{DETECTOR_HELP}; default: the embedded one"
     )
     parser.add_argument(
         "--images", type=positive_int, default=75, metavar="N", help="of each folder; default: 75"

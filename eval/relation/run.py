@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from detection.specs import MeasuredDetector, detector_name, detector_title, load_measured
 from detection.timing import StageTimes
-from detection.yolo.harness import ValidationHarness
 from eval.cli import (
     advance,
     cache_folder,
@@ -33,7 +33,7 @@ from eval.rows.derainers import Derainers
 from eval.rows.run import RowSpec
 from eval.sets import DetectionSet, load_set
 from eval.street.detector import detector_file
-from eval.street.embedded import INPUT_SIZE, street_set
+from eval.street.embedded import street_set
 from rainmer.cli import stage_options
 from rainmer.device import resolve_device, usable_cpus
 from rainmer.errors import DatasetError, OutputError, RainmerError
@@ -43,6 +43,7 @@ from rainmer.stage.specs import DEFAULT_DERAINER
 __all__ = ["Bench", "measure_sets", "relate", "set_up"]
 
 _LONGEST_NAME = 80
+_SHOWN = ("input size", "detections from confidence", "NMS IoU")  # of the detector's protocol
 
 
 @dataclass
@@ -66,9 +67,9 @@ class Bench:
     """
 
     options: RelationOptions
-    detector_name: str
-    detector: ValidationHarness
-    labeller: ValidationHarness | None
+    detector_spec: str
+    detector: MeasuredDetector
+    labeller: MeasuredDetector | None
     derainers: Derainers
     sets: list[DetectionSet]
     totals: dict[str, int]
@@ -88,13 +89,14 @@ def set_up(options: RelationOptions) -> Bench:
     """
     started = time.perf_counter()
     device = resolve_device(options.device)
-    detector_name = detector_file(options.detector or "street")
-    size = options.imgsz or INPUT_SIZE
+    spec = detector_file(options.detector or "street")
 
-    def load(weights: str) -> ValidationHarness:
-        return ValidationHarness(weights, device, imgsz=size, allow_download=options.allow_download)
+    def load(spec: str) -> MeasuredDetector:
+        return load_measured(
+            spec, device, imgsz=options.imgsz, allow_download=options.allow_download
+        )
 
-    detector = load(detector_name)
+    detector = load(spec)
     labeller = load(options.labeller) if options.labeller else None
     specs = [] if options.derain is None else options.derain or [DEFAULT_DERAINER]
     controls = () if options.no_control else CONTROLS
@@ -105,10 +107,10 @@ def set_up(options: RelationOptions) -> Bench:
         raise RainmerError("--no-control and no --derain: there is nothing to compare")
     sets, totals, failures = _load_sets(options)
     derainers.check_names(sets)
-    name = _run_name([data.name for data in sets], Path(detector_name).stem)
+    name = _run_name([data.name for data in sets], detector_name(spec))
     return Bench(
         options=options,
-        detector_name=detector_name,
+        detector_spec=spec,
         detector=detector,
         labeller=labeller,
         derainers=derainers,
@@ -244,7 +246,7 @@ def _with_truth(
         times=bench.times,
         progress=progress,
     )
-    return labelled, f"pseudo-labels of {Path(options.labeller).name}"
+    return labelled, f"pseudo-labels of {detector_title(options.labeller)}"
 
 
 def _row_specs(derainers: Sequence[RowDerainer]) -> list[RowSpec]:
@@ -268,7 +270,7 @@ def relate(bench: Bench, command: str) -> Relation:
         environment=describe_environment(bench.detector.device),
         config={
             **chosen_options(bench.options),
-            "detector": bench.detector_name,
+            "detector": bench.detector_spec,
             "imgsz": bench.detector.imgsz,
             "detector_fingerprint": bench.detector.fingerprint,
             "labeller_fingerprint": bench.labeller.fingerprint if bench.labeller else None,
@@ -286,7 +288,7 @@ def relate(bench: Bench, command: str) -> Relation:
         protocol=_protocol(bench),
     )
     return Relation(
-        detector=Path(bench.detector_name).name,
+        detector=detector_title(bench.detector_spec),
         sets=bench.measured,
         correlations=correlations,
         failures=bench.failures,
@@ -309,9 +311,7 @@ def _correlations(bench: Bench) -> list[Correlation]:
 def _protocol(bench: Bench) -> dict[str, object]:
     options, detector = bench.options, bench.detector
     return {
-        "input size": f"{detector.imgsz} px, rectangular batches of {detector.batch}",
-        "detections from confidence": detector.conf,
-        "NMS IoU": detector.iou,
+        **{key: detector.protocol[key] for key in _SHOWN},
         "mAP": "pycocotools COCOeval, IoU 0.50:0.95",
         "F1 of an image": f"at confidence {options.conf} and IoU 0.5",
         "pseudo-labels from confidence": options.pseudo_conf,

@@ -25,7 +25,9 @@ import difflib
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 from rainmer import models
 from rainmer.errors import SpecError
@@ -41,7 +43,14 @@ from rainmer.stage.restorers import (
     median_filter,
 )
 
-__all__ = ["DEFAULT_DERAINER", "SPEC_HELP", "resolve", "split_blend", "split_gate"]
+__all__ = [
+    "DEFAULT_DERAINER",
+    "SPEC_HELP",
+    "import_callable",
+    "resolve",
+    "split_blend",
+    "split_gate",
+]
 
 # Suffixes of weights, with the prefix for their files; empty: the network's.
 _PREFIXES = {
@@ -158,17 +167,29 @@ def split_gate(spec: str) -> tuple[str | float | None, str]:
 
 
 def _python_callable(target: str) -> CallableRestorer:
+    function = import_callable(target)
+    return CallableRestorer(function, target.rpartition(":")[2], f"python:{target}")
+
+
+def import_callable(target: str) -> Callable[..., Any]:
+    """Return what `module:callable` names, an object of it if it is a class.
+
+    The working folder is looked in last.
+
+    Raises:
+        SpecError: It cannot be imported or made, or is not callable.
+    """
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute or module_name.startswith("."):
         raise SpecError(f"python:{target}: expected python:module:callable")
     if os.getcwd() not in sys.path:  # as for an installed command; its own packages come first
         sys.path.append(os.getcwd())
     try:
-        function = getattr(importlib.import_module(module_name), attribute)
+        function: Any = getattr(importlib.import_module(module_name), attribute)
         if isinstance(function, type):
             function = function()
     except (Exception, SystemExit) as error:
         raise SpecError(f"python:{target} failed: {first_line(error)}") from error
     if not callable(function):
         raise SpecError(f"python:{target} is not callable")
-    return CallableRestorer(function, attribute, f"python:{target}")
+    return cast("Callable[..., Any]", function)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from detection.tracks import NO_TRACK, track_detections
 from detection.types import Detections
-from detection.yolo.tracking import NO_TRACK, track_detections
 from rainmer.errors import SpecError
 
 SIZE = (100, 100)

@@ -11,11 +11,11 @@ from tests.eval.trees import NAMES, RectangleDetector, rain, scene
 
 
 class Rectangles(RectangleDetector):
-    """The rectangle detector in the place of `YoloDetector`. `teacher` weights are another one."""
+    """The rectangle detector in the place of `load_detector`. `teacher` weights are another one."""
 
     stop_after_frames = None
 
-    def __init__(self, weights, **options):
+    def __init__(self, weights, device=None, **options):
         super().__init__()
         self.name, self.names = str(weights).removesuffix(".pt"), dict(NAMES)
         if "teacher" in self.name:
@@ -42,7 +42,7 @@ def write_frames(folder, count, *, size=(48, 64), first=0):
 @pytest.fixture
 def look(tmp_path, monkeypatch):
     """Run the command on sources with the rectangle detector; return the folder of results."""
-    monkeypatch.setattr("eval.footage.run.YoloDetector", Rectangles)
+    monkeypatch.setattr("eval.footage.run.load_detector", Rectangles)
 
     def run(*arguments, report=False, out="out"):
         with pytest.MonkeyPatch.context() as patch:

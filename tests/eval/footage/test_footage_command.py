@@ -110,12 +110,12 @@ def test_mistakes_are_named(tmp_path, look, monkeypatch, arguments, message):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "bad.mp4").write_bytes(b"no video")
     kind = type("Kind", (Rectangles,), {
-        "__init__": lambda self, weights, **more: (
-            Rectangles.__init__(self, weights, **more),
+        "__init__": lambda self, weights, device=None, **more: (
+            Rectangles.__init__(self, weights, device, **more),
             "blind" in str(weights) and setattr(self, "names", {0: "cat"}),
         )[0],
     })  # fmt: skip
-    monkeypatch.setattr("eval.footage.run.YoloDetector", kind)
+    monkeypatch.setattr("eval.footage.run.load_detector", kind)
     with pytest.raises(RainmerError, match=message):
         look(*arguments)
 

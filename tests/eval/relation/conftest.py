@@ -15,6 +15,11 @@ class RectangleHarness(RectangleDetector):
 
     imgsz, batch, conf, iou, max_det = 64, 2, 0.001, 0.7, 300
     device = torch.device("cpu")
+    protocol = {  # noqa: RUF012
+        "input size": "64 px",
+        "detections from confidence": conf,
+        "NMS IoU": iou,
+    }
     stop = None
     made: list["RectangleHarness"] = []  # noqa: RUF012
 
@@ -52,7 +57,7 @@ def run(out, sets, *more, derain=FILTERS, detector="rect.pt", figures=False):
             for name in ("relation_figure", "save_figure"):
                 patch.setattr(f"eval.relation.output.{name}", lambda *drawn: None)
             patch.setattr("eval.relation.report._charts", lambda *rows: [])
-        patch.setattr("eval.relation.run.ValidationHarness", RectangleHarness)
+        patch.setattr("eval.relation.run.load_measured", RectangleHarness)
         asked = ["--derain", *derain] if derain else []
         main(
             [*asked, "--sets", *map(str, sets), "--detector", detector, "--out", str(out),

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from detection.classes import COCO_80
 from eval.detect.truth import match_categories
 from eval.sets.adapters import ADAPTERS, AdapterOptions, adapt
-from eval.sets.adapters.classes import COCO_80, aliases_for, without_counterpart
+from eval.sets.adapters.classes import aliases_for, without_counterpart
 from rainmer.errors import ConfigError, DatasetError
 from tests.eval.sets.adapters.layouts import (
     BDD_FRAMES,

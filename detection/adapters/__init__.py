@@ -1,0 +1,1 @@
+"""Detectors of other libraries behind the sockets of `detection.types`: no AGPL code."""
