@@ -81,15 +81,12 @@ def _process(run: RunFolder, streams: Streams) -> tuple[list[str], dict[str, Any
 
 
 def _make_detector(options: DetectionOptions, derainer: DerainCallable) -> LoadedDetector:
+    tracked = {"conf": lowest_score(options.conf)} if options.track else {}
     detector = load_detector(
         options.detector,
         resolve_device(options.device),
-        conf=lowest_score(options.conf) if options.track else options.conf,
-        iou=options.iou,
-        imgsz=options.imgsz,
-        max_det=options.max_det,
         batch=options.batch,
-        allow_download=options.allow_download,
+        **{**options.detector_options, **tracked},
     )
     if options.classes:
         detector.classes = [_label(given, detector.names) for given in options.classes]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from detection.names import DETECTOR_HELP
 from rainmer.cli import (
@@ -24,7 +24,14 @@ from rainmer.frames.levels import Stretch, add_stretch_option
 from rainmer.frames.video.options import VideoOptions, add_video_options
 from rainmer.stage.names import add_derain_option
 
-__all__ = ["DetectionOptions", "LiveOptions", "add_live_options", "parse"]
+__all__ = [
+    "DetectionOptions",
+    "DetectorOptions",
+    "LiveOptions",
+    "add_detector_options",
+    "add_live_options",
+    "parse",
+]
 
 _EXAMPLE = """\
   python -m detection rainy/ --derain median --detector yolo11n.pt --save --side-by-side
@@ -55,23 +62,44 @@ class LiveOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionOptions(StageOptions, VideoOptions, LiveOptions):
+class DetectorOptions:
+    """What detects, and how; see `detection.specs.load_detector`.
+
+    Attributes:
+        detector: A spec.
+        allow_download: Whether published weights may be fetched.
+        conf: Lowest score of a detection, 0..1.
+        iou: Overlap above which the weaker of two boxes is dropped; None: the detector's own.
+        imgsz: Longer side of its input in pixels; None: its own.
+        max_det: Maximum number of detections per frame.
+    """
+
+    detector: str
+    allow_download: bool
+    conf: float
+    iou: float | None
+    imgsz: int | None
+    max_det: int
+
+    @property
+    def detector_options(self) -> dict[str, Any]:
+        """Arguments of `load_detector` by name, apart from spec, device and batch."""
+        names = ("conf", "iou", "imgsz", "max_det", "allow_download")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionOptions(StageOptions, VideoOptions, LiveOptions, DetectorOptions):
     """The command line, option by option; `--help` explains them."""
 
     source: list[str]
     derain: str
     gate: Literal["auto"] | float | None
-    detector: str
-    allow_download: bool
     out: Path | None
     save: bool
     show: bool
     track: bool
     side_by_side: bool
-    conf: float
-    iou: float | None
-    imgsz: int | None
-    max_det: int
     classes: list[str] | None
     where: Literal["frame", "network"]
     stretch: Stretch | None
@@ -91,29 +119,8 @@ def parse(argv: Sequence[str] | None) -> DetectionOptions:
     parser.add_argument("source", nargs="+", help=what)
     add_derain_option(parser)
     add_gate_option(parser)
-    parser.add_argument(
-        "--detector",
-        required=True,
-        metavar="SPEC",
-        help=f"what detects: {DETECTOR_HELP}",
-    )
-    parser.add_argument("--allow-download", action="store_true", help="fetch missing weights")
+    add_detector_options(parser)
     _add_result_options(parser)
-    parser.add_argument("--conf", type=fraction, default=0.25, help="lowest score, 0..1")
-    parser.add_argument(
-        "--iou",
-        type=fraction,
-        help="overlap of boxes above which the weaker one is dropped; default: 0.7 for YOLOs, "
-        "otherwise the network's own",
-    )
-    parser.add_argument(
-        "--imgsz",
-        type=positive_int,
-        metavar="PX",
-        help="longer side of the detector's input; default: 640 for YOLOs, otherwise the "
-        "network's own",
-    )
-    parser.add_argument("--max-det", type=positive_int, default=300, metavar="N")
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="names or numbers to keep")
     parser.add_argument(
         "--where",
@@ -158,6 +165,32 @@ def _add_result_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --save or --show: rainy and derained, each with what the detector finds in it",
     )
+
+
+def add_detector_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `DetectorOptions`."""
+    parser.add_argument(
+        "--detector",
+        required=True,
+        metavar="SPEC",
+        help=f"what detects: {DETECTOR_HELP}",
+    )
+    parser.add_argument("--allow-download", action="store_true", help="fetch missing weights")
+    parser.add_argument("--conf", type=fraction, default=0.25, help="lowest score, 0..1")
+    parser.add_argument(
+        "--iou",
+        type=fraction,
+        help="overlap of boxes above which the weaker one is dropped; default: 0.7 for YOLOs, "
+        "otherwise the network's own",
+    )
+    parser.add_argument(
+        "--imgsz",
+        type=positive_int,
+        metavar="PX",
+        help="longer side of the detector's input; default: 640 for YOLOs, otherwise the "
+        "network's own",
+    )
+    parser.add_argument("--max-det", type=positive_int, default=300, metavar="N")
 
 
 def add_live_options(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from detection.run.sources import find_sources
 from detection.serve.options import ServeOptions
-from detection.yolo import YoloDetector
+from detection.specs import load_detector
 from rainmer.cli import stage_options
 from rainmer.device import resolve_device
 from rainmer.errors import RainmerError, SpecError, first_line
@@ -49,15 +49,11 @@ def _make_app(options: ServeOptions) -> FastAPI:
 
     sources = find_sources(options.source, live=options)
     derainer = Derainer(options.derain, gate=options.gate, **stage_options(options))
-    detector = YoloDetector(
+    detector = load_detector(
         options.detector,
-        device=str(resolve_device(options.device)),
-        conf=options.conf,
-        iou=options.iou,
-        imgsz=options.imgsz,
-        max_det=options.max_det,
+        resolve_device(options.device),
         batch=options.batch,
-        allow_download=options.allow_download,
+        **options.detector_options,
     )
     return make_app(
         Engine(derainer, detector),

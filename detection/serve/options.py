@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from detection.run.options import LiveOptions, add_live_options
+from detection.run.options import (
+    DetectorOptions,
+    LiveOptions,
+    add_detector_options,
+    add_live_options,
+)
 from rainmer.cli import (
     StageOptions,
     add_gate_option,
     add_stage_options,
-    fraction,
     make_parser,
     non_negative_int,
     parse_options,
@@ -105,17 +109,11 @@ class PlayOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeOptions(StageOptions, LiveOptions, PlayOptions):
+class ServeOptions(StageOptions, DetectorOptions, LiveOptions, PlayOptions):
     """The command line, option by option; `--help` explains them."""
 
     derain: str
     gate: Literal["auto"] | float | None
-    detector: str
-    allow_download: bool
-    conf: float
-    iou: float
-    imgsz: int
-    max_det: int
     source: list[str]
     host: str
     port: int
@@ -179,17 +177,7 @@ def parse(argv: Sequence[str] | None) -> ServeOptions:
     )
     add_derain_option(parser)
     add_gate_option(parser)
-    parser.add_argument(
-        "--detector",
-        required=True,
-        metavar="WEIGHTS",
-        help="ultralytics weights or export; a .pt runs code when it is loaded: trust its origin",
-    )
-    parser.add_argument("--allow-download", action="store_true", help="fetch missing weights")
-    parser.add_argument("--conf", type=fraction, default=0.25, help="lowest score, 0..1")
-    parser.add_argument("--iou", type=fraction, default=0.7, help="overlap of boxes, 0..1")
-    parser.add_argument("--imgsz", type=positive_int, default=640, metavar="PX")
-    parser.add_argument("--max-det", type=positive_int, default=300, metavar="N")
+    add_detector_options(parser)
     _add_view_options(parser)
     _add_server_options(parser)
     add_live_options(parser)
