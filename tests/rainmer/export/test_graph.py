@@ -17,6 +17,11 @@ SMALL = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _same_weights():
+    torch.manual_seed(0)
+
+
 def steep(network: models.Network) -> models.Network:
     """Make all weights of a fresh network matter, biases and gains too."""
     generator = torch.Generator().manual_seed(0)
