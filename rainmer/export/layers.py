@@ -8,6 +8,8 @@ logits and softmax are computed in float32.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
@@ -26,6 +28,7 @@ from rainmer.models.strips import Filters
 __all__ = ["exportable"]
 
 _COSINE_EPSILON = 1e-12
+_ALL = slice(None)
 
 
 def exportable(network: Network) -> Network:
@@ -56,12 +59,12 @@ class _Pointwise(nn.Module):
 
 
 class _Depthwise(nn.Module):
-    """The convolution of `Filters`, which keeps the size."""
+    """The convolution of some of the channels of `Filters`, which keeps the size."""
 
-    def __init__(self, filters: Filters) -> None:
+    def __init__(self, filters: Filters, channels: slice = _ALL) -> None:
         super().__init__()
-        bias = filters.bias
-        self.weight = nn.Parameter(filters.weight.clone(), requires_grad=False)
+        bias = None if filters.bias is None else filters.bias[channels]
+        self.weight = nn.Parameter(filters.weight[channels].clone(), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.clone(), requires_grad=False)
         self.margin, self.dilation = filters.margin, filters.dilation
 
@@ -107,8 +110,10 @@ class _Attention(nn.Module):
     def __init__(self, norm: ChannelNorm, attention: SparseChannelAttention, last: Filters) -> None:
         super().__init__()
         self.heads, self.kept = attention.heads, attention.kept
-        self.qkv = _NormedPointwise(norm, (attention.qkv.weight.flatten(1), attention.qkv.bias))
-        self.filters = _Depthwise(last)
+        matrix, bias = attention.qkv.weight.flatten(1), attention.qkv.bias
+        biases = (None,) * 3 if bias is None else bias.chunk(3)
+        self.qkv = _NormedPointwise(norm, *zip(matrix.chunk(3), biases, strict=True))
+        self.filters = nn.ModuleList(_Depthwise(last, part) for part in _thirds(len(matrix)))
         project = attention.project.weight  # C, C
         by_head = project.view(len(project), self.heads, -1).transpose(0, 1)  # heads, C, C/h
         self.project = nn.Parameter(by_head.clone(), requires_grad=False)
@@ -123,8 +128,11 @@ class _Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
         batch, channels, height, width = x.shape
-        qkv = self.filters(self.qkv(x)[0]).flatten(2)  # B, 3C, HW
-        q, k, v = qkv.chunk(3, dim=1)
+        # Three maps of their own: a runtime copies what is split.
+        q, k, v = (
+            filters(part).flatten(2)  # B, C, HW
+            for filters, part in zip(self.filters, self.qkv(x), strict=True)
+        )
         maps = self.combined(self.logits(q, k))  # B, heads, C/h, C/h
         # Multiplied into the projection first: one product with the pixels instead of two.
         weight = (self.project.to(maps.dtype) @ maps).transpose(1, 2).flatten(2)  # B, C, C
@@ -171,50 +179,103 @@ class _Attention(nn.Module):
         return powers / powers.sum(-1, keepdim=True)
 
 
+def _thirds(count: int) -> list[slice]:
+    return [slice(first, first + count // 3) for first in range(0, count, count // 3)]
+
+
 class _FeedForward(nn.Module):
     """The norm, `MixedScaleFeedForward`, and the residual connection around both."""
 
     def __init__(self, fused: Any) -> None:  # noqa: ANN401 (private to `fused`)
         super().__init__()
-        products = [(half.expand, half.expand_bias) for half in fused.halves]
+        products = []
+        for half in fused.halves:
+            biases = (None,) * 2 if half.expand_bias is None else half.expand_bias.chunk(2)
+            products += list(zip(half.expand.chunk(2), biases, strict=True))
         self.expand = _NormedPointwise(fused.norm, *products)
-        self.halves = nn.ModuleList(_Half(half) for half in fused.halves)
-        self.reduce = _Pointwise(fused.reduce.t(), fused.reduce_bias)
+        reduces = fused.reduce.split(fused.halves[0].width)  # of each half (2 * part - odd, C)
+        self.halves = nn.ModuleList(map(_Half, fused.halves, reduces))
+        bias = fused.reduce_bias
+        self.bias = None if bias is None else nn.Parameter(bias[:, None, None].clone(), False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
-        expanded = self.expand(x)
-        mixed = [half(part) for half, part in zip(self.halves, expanded, strict=True)]
-        return x + cast(Tensor, self.reduce(torch.cat(mixed, dim=1)))
+        parts = self.expand(x)
+        for i, half in enumerate(self.halves):
+            x = x + half(*parts[2 * i : 2 * i + 2])
+        return x if self.bias is None else x + self.bias
 
 
 class _Half(nn.Module):
-    """The half of the feed-forward net that one of its pair convolutions sees; see `fused`."""
+    """The half of the feed-forward net that one of its pair convolutions sees; see `fused`.
 
-    def __init__(self, half: Any) -> None:  # noqa: ANN401 (private to `fused`)
+    The even and the odd channels are maps of their own, so that nothing is split or concatenated,
+    which runtimes do by copying.
+
+    Args:
+        half: The `_FusedHalf`.
+        reduce: Its rows (2 * part - odd, C) of the matrix at the end.
+    """
+
+    def __init__(self, half: Any, reduce: Tensor) -> None:  # noqa: ANN401 (private to `fused`)
         super().__init__()
-        self.part, self.odd, self.middle = half.part, half.odd, half.middle
-        self.fine, self.coarse = _Depthwise(half.fine), _Depthwise(half.coarse)
-        self.fine_pairs = _Depthwise(half.fine_pairs)
-        self.coarse_pairs = _Depthwise(half.coarse_pairs)
-        bias = half.pairs_bias
-        self.bias = None if bias is None else nn.Parameter(bias[:, None, None].clone(), False)
+        part = half.part
+        biases = (None, None) if half.pairs_bias is None else half.pairs_bias.split(part)
+        rows = torch.split(reduce, part)
+        self.fine = _Scale(half.fine, half.fine_pairs, rows[0], biases[0])
+        self.coarse = _Scale(half.coarse, half.coarse_pairs, rows[1], biases[1])
+        # With an odd number, the first coarse channel goes to the middle pair, the others move up.
+        self.moves: nn.ModuleList | None = None
+        if half.odd:
+            middle, up = torch.zeros(2, part, part, dtype=reduce.dtype)
+            middle[half.middle, 0] = 1.0
+            up[:-1, 1:] = torch.eye(part - 1)
+            self.moves = nn.ModuleList((_Pointwise(middle), _Pointwise(up)))
 
-    def forward(self, expanded: Tensor) -> Tensor:
-        """Map expanded channels (B, 2 * part, H, W) to mixed ones (B, 2 * part - odd, H, W)."""
-        part, odd, middle = self.part, self.odd, self.middle
-        fine = self.fine_pairs(self.fine(expanded).relu())
-        coarse = self.coarse_pairs(self.coarse(expanded).relu())
-        sums = [
-            fine[:, :part] + fine[:, part:],
-            coarse[:, odd:part] + coarse[:, part : 2 * part - odd],
-        ]
-        if odd:  # the middle pair takes a channel of each
-            first = sums[0]
-            both = first[:, middle : middle + 1] + coarse[:, :1]
-            sums = [first[:, :middle], both, first[:, middle + 1 :], sums[1]]
-        mixed = torch.cat(sums, dim=1)
-        return (mixed if self.bias is None else mixed + self.bias).relu()
+    def forward(self, even: Tensor, odd: Tensor) -> Tensor:
+        """Map the even and the odd expanded channels (B, part, H, W) to (B, C, H, W)."""
+        fine = self.fine.filtered(even, odd)
+        coarse = self.coarse.filtered(even, odd)
+        if self.moves is not None:
+            to_middle, up = self.moves
+            fine.append(to_middle(coarse[0]))
+            coarse[0] = up(coarse[0])
+        return self.fine.reduced(fine) + self.coarse.reduced(coarse)
+
+
+class _Scale(nn.Module):
+    """The filters of one scale, the pair convolution of their results, and the last matrix."""
+
+    shift: Tensor | None
+
+    def __init__(self, first: Filters, pairs: Filters, rows: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        part = len(first.weight) // 2
+        halves = slice(part), slice(part, None)
+        self.first = nn.ModuleList(_Depthwise(first, channels) for channels in halves)
+        self.pairs = nn.ModuleList(_Depthwise(pairs, channels) for channels in halves)
+        self.register_buffer("shift", None if bias is None else _filled(bias, part)[:, None, None])
+        self.reduce = _Pointwise(_filled(rows, part).t())
+
+    def filtered(self, *maps: Tensor) -> list[Tensor]:
+        """Return the terms of the pair convolution, of the even and of the odd channels."""
+        layers = zip(self.first, self.pairs, maps, strict=True)
+        return [pairs(first(x).relu()) for first, pairs, x in layers]
+
+    def reduced(self, terms: list[Tensor]) -> Tensor:
+        """Add the terms (B, part, H, W) and multiply them by the matrix: (B, C, H, W)."""
+        total = _sum(terms)
+        total = total if self.shift is None else total + self.shift
+        return cast(Tensor, self.reduce(total.relu()))
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, terms)
+
+
+def _filled(rows: Tensor, count: int) -> Tensor:
+    """Append zeros to rows (N, ...) until there are `count`."""
+    return torch.cat((rows, rows.new_zeros(count - len(rows), *rows.shape[1:])))
 
 
 class _Prompts(nn.Module):
@@ -281,21 +342,22 @@ class _Compensator(nn.Module):
 
 
 class _Step(nn.Module):
-    """`CompensatorStep`: eight operations, each scaled by its weight, and one merging matrix."""
+    """`CompensatorStep`: eight operations with their matrices, summed by their weights."""
 
     def __init__(self, fused: Any) -> None:  # noqa: ANN401 (private to `fused`)
         super().__init__()
-        self.operations = nn.ModuleList(_operation(operation) for operation in fused.operations)
-        merges = fused.merges.detach()  # 8, C in, C out
-        self.merge = _Pointwise(merges.flatten(0, 1).t())
+        self.operations = nn.ModuleList(
+            nn.Sequential(_operation(operation), _Pointwise(matrix.t()))
+            for operation, matrix in zip(fused.operations, fused.merges, strict=True)
+        )
 
     def forward(self, state: Tensor, weights: Tensor) -> Tensor:
         """Map a state (B, C, H, W) >= 0 and weights (B, 8) to the next state >= 0."""
         shares = weights.to(state.dtype)[:, :, None, None]
-        branches = [
+        terms = [
             operation(state) * shares[:, i : i + 1] for i, operation in enumerate(self.operations)
         ]
-        return cast(Tensor, self.merge(torch.cat(branches, dim=1))).relu() + state
+        return _sum(terms).relu() + state
 
 
 def _operation(fused: Any) -> nn.Module:  # noqa: ANN401 (private to `fused`)
