@@ -7,7 +7,6 @@ the crop and the quantisation. No shape in it depends on data.
 from __future__ import annotations
 
 import copy
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +14,13 @@ from torch import Tensor, nn
 from rainmer import models
 from rainmer.errors import RainmerError
 from rainmer.export.layers import exportable
+from rainmer.export.request import Layout
 from rainmer.frames.arrays import unit_range
 from rainmer.frames.resize import bilinear_taps
 from rainmer.frames.tiling import pad_to_multiple
 from rainmer.models.rainmer import QUERY_SIZE_HW, SparseUNet
 
-__all__ = ["DerainGraph", "Layout"]
-
-Layout = Literal["nchw", "nhwc"]
+__all__ = ["DerainGraph"]
 
 
 class DerainGraph(nn.Module):
