@@ -46,6 +46,7 @@ VERBS = {
     "views": Verb("rainmer.views", "what a network's encoder tells apart"),
     "meter": Verb("rainmer.meter", "measure rain in images and videos"),
     "gate": Verb("eval.gate", "fit when deraining helps, for --gate"),
+    "export": Verb("rainmer.export", "a derainer as one graph for ONNX, OpenVINO, TensorRT"),
     "weights": Verb("rainmer.weights", "show and convert weights files"),
     "cache": Verb("rainmer.cache", "show and clear what is kept between runs"),
     "street": Verb("eval.street", "draw synthetic street scenes"),

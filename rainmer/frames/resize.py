@@ -13,7 +13,7 @@ import functools
 import torch
 from torch import Tensor
 
-__all__ = ["resize_bilinear"]
+__all__ = ["bilinear_taps", "resize_bilinear"]
 
 _ONE = 1 << 11
 
@@ -63,7 +63,7 @@ def _taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tenso
     """Return the two source positions of each target position, and their integer weights."""
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         # A CUDA graph would go on reading what the cache has dropped: it computes them itself.
-        return _make_taps(source, target, device)
+        return bilinear_taps(source, target, device)
     return _kept_taps(source, target, device)
 
 
@@ -72,11 +72,24 @@ def _taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tenso
 def _kept_taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor]:
     # On the CPU where the device may lack double precision. CUDA loads the kernels for graphs here.
     builder = device if device.type == "cuda" else torch.device("cpu")
-    taps, weights = _make_taps(source, target, builder)
+    taps, weights = bilinear_taps(source, target, builder)
     return taps.to(device), weights.to(device)
 
 
-def _make_taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def bilinear_taps(
+    source: int | Tensor, target: int, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return what `resize_bilinear` reads along an axis.
+
+    Args:
+        source: Length of the axis in pixels; in graphs for exporters a float64 tensor ().
+        target: Length to resize to.
+        device: Device of the result.
+
+    Returns:
+        The two source positions of each target position (2, target), int64, from -1 to the length;
+        and their weights of 11 bits, int32.
+    """
     # The order of roundings is OpenCV's: double for the position, float for its fraction.
     scale = 1.0 / (target / source)
     pixels = torch.arange(target, dtype=torch.float64, device=device)

@@ -22,6 +22,7 @@ from rainmer.stage.gate import Decision, Gate, Threshold, check_threshold
 from rainmer.stage.graphs import CudaEngine, Graphs
 from rainmer.stage.memory import TileBy, TiledRunner
 from rainmer.stage.restorers import CallableRestorer, Restorer
+from rainmer.stage.runtimes import Runtime, with_runtime
 from rainmer.stage.specs import resolve, split_gate
 from rainmer.version import __version__
 
@@ -75,6 +76,9 @@ class Derainer:
         gate: `auto`, or a benefit of 0..1, from which frames are derained; all others come back
             as they are, bit for bit, without the network. None derains all. The spec `gate:SPEC`
             is the same. See `rainmer.stage.gate`.
+        runtime: What runs a network of `rainmer.models`: `torch`; `openvino` or `onnx` on CPUs,
+            exported once into the cache folder (see `rainmer.stage.runtimes`); `auto`: OpenVINO
+            where it is installed and the device is a CPU, else torch.
 
     Attributes:
         name: Short name for reports and file names.
@@ -106,6 +110,7 @@ class Derainer:
         compiled: bool = False,
         truncate: bool = False,
         gate: Threshold | None = None,
+        runtime: Runtime = "torch",
     ) -> None:
         if precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
@@ -119,10 +124,11 @@ class Derainer:
         self.graphs = graphs
         self.compiled = compiled
         self.truncate = truncate
+        self.runtime = runtime
         spec, gate = _split_gate(spec, gate)
         self.gate = None if gate is None else Gate(gate, self.device)
         self._spec = spec
-        self._restorer = self._make_restorer(spec)
+        self._restorer = with_runtime(self._make_restorer(spec), runtime, self.device)
         self.precision = _resolve_precision(precision, self._restorer, self.device)
         dtype = _DTYPES[self.precision]
         self._restorer.prepare(self.device, dtype, compiled=compiled, tile=tile)
@@ -348,6 +354,7 @@ class Derainer:
 
 _OPTIONS = (
     "precision", "tile", "overlap", "batch", "blend", "tile_by", "graphs", "compiled", "truncate",
+    "runtime",
 )  # fmt: skip
 
 

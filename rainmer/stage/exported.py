@@ -5,6 +5,8 @@ The libraries that run them are optional and imported here, inside the functions
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from rainmer.errors import WeightsError, first_sentence
+from rainmer.export.formats import METADATA_FILE
+from rainmer.export.sessions import OPENERS
 from rainmer.extras import import_extra
 from rainmer.files import file_sha256
 from rainmer.models.weights import load_state_dict_file
-from rainmer.stage.onnx_file import UNKNOWN_MULTIPLE, OnnxFunction
+from rainmer.stage.exported_function import UNKNOWN_MULTIPLE, ExportedFunction
 from rainmer.stage.restorers import ForeignRestorer, digest
 from rainmer.stage.rules import InputRules
 from rainmer.stage.trials import ScriptedModule, TriedRestorer
@@ -27,33 +31,56 @@ __all__ = ["EXPORTED"]
 def _torchscript(path: Path) -> ForeignRestorer:
     """Load a TorchScript file. Raises WeightsError."""
     _check_file(path)
+    written = {METADATA_FILE: ""}  # filled by torch
     try:
-        module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        module = torch.jit.load(  # type: ignore[no-untyped-call]
+            str(path), map_location="cpu", _extra_files=written
+        ).eval()
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].partition(". ")[0]
         raise WeightsError(f"{path} is not a TorchScript file: {reason}") from error
     fingerprint = digest("torchscript", file_sha256(path))
-    return TriedRestorer(ScriptedModule(module), path, fingerprint, InputRules(UNKNOWN_MULTIPLE))
+    if not written[METADATA_FILE]:
+        rules = InputRules(UNKNOWN_MULTIPLE)
+        return TriedRestorer(ScriptedModule(module), path, fingerprint, rules)
+    metadata = json.loads(written[METADATA_FILE])
+    scripted = ScriptedModule(
+        module,
+        channels_last=metadata["layout"] == "nhwc",
+        levels=metadata["frames"] == "uint8",
+    )
+    return _ours(scripted, path, fingerprint, _written_rules(metadata))
 
 
-def _onnx(path: Path) -> ForeignRestorer:
-    """Load an ONNX file with onnxruntime. Raises WeightsError or SpecError."""
+def _written_rules(metadata: Mapping[str, str]) -> InputRules:
+    """Return what a file of ours takes, by its metadata; it pads inside."""
+    size, batch = metadata["size"], metadata["batch"]
+    height, width = (None, None) if size == "dynamic" else map(int, size.split("x"))
+    return InputRules(1, (height, width), None if batch == "dynamic" else int(batch))
+
+
+def _ours(
+    function: Callable[[Tensor], Tensor], path: Path, fingerprint: str, rules: InputRules
+) -> ForeignRestorer:
+    """Return a file of `rainmer.export`, which says what it takes."""
+    return ForeignRestorer(
+        function,
+        path.stem,
+        source=str(path),
+        fingerprint=fingerprint,
+        rules=rules,
+        tileable=True,
+    )
+
+
+def _by_runtime(kind: str, path: Path) -> ForeignRestorer:
+    """Load a file with the runtime of its format. Raises WeightsError or SpecError."""
     _check_file(path)
-    runtime = import_extra("onnxruntime", "onnx", "onnx:")
-    providers = [
-        name
-        for name in ("CUDAExecutionProvider", "CPUExecutionProvider")
-        if name in runtime.get_available_providers()
-    ]
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised, and told by the stage
-    try:
-        session = runtime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:
-        reason = first_sentence(str(error))
-        raise WeightsError(f"{path} is not an ONNX file that can be run: {reason}") from error
-    function = OnnxFunction(session, path)
-    return TriedRestorer(function, path, digest("onnx", file_sha256(path)), function.rules)
+    function = ExportedFunction(OPENERS[kind](path), path)
+    fingerprint = digest(kind, file_sha256(path))
+    if function.is_ours:
+        return _ours(function, path, fingerprint, function.rules)
+    return TriedRestorer(function, path, fingerprint, function.rules)
 
 
 def _spandrel(path: Path) -> ForeignRestorer:
@@ -113,7 +140,7 @@ def _check_file(path: Path) -> None:
 
 EXPORTED: Mapping[str, Callable[[Path], ForeignRestorer]] = {
     "torchscript": _torchscript,
-    "onnx": _onnx,
+    **{kind: functools.partial(_by_runtime, kind) for kind in OPENERS},
     "spandrel": _spandrel,
 }
 """Loaders by the kind of the spec."""

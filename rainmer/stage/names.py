@@ -10,8 +10,9 @@ DEFAULT_DERAINER = "rainmer-s"
 """The derainer that commands use if none is named."""
 
 SPEC_HELP = (
-    "rainmer-s, none, median, NETWORK:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, torchscript:FILE, "
-    "results:FOLDER, python:module:callable, blend:A:SPEC, gate:SPEC"
+    "rainmer-s, none, median, NETWORK:WEIGHTS, spandrel:WEIGHTS, onnx:FILE, openvino:FILE, "
+    "tensorrt:FILE, torchscript:FILE, results:FOLDER, python:module:callable, blend:A:SPEC, "
+    "gate:SPEC"
 )
 
 

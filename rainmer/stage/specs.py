@@ -6,7 +6,8 @@
 | `median` | a 5x5 median filter |
 | `rainmer-s`, ... | the shipped weights of that name |
 | `NETWORK:WEIGHTS` | a network of `rainmer.models` with a weights file |
-| `spandrel:WEIGHTS`, `onnx:FILE`, `torchscript:FILE` | other networks, see `stage.exported` |
+| `spandrel:WEIGHTS` | other networks, see `stage.exported` |
+| `onnx:FILE`, `openvino:FILE`, `tensorrt:FILE`, `torchscript:FILE` | exports, ours or others' |
 | `results:FOLDER` | images that someone else derained, matched by file name |
 | `python:module:callable` | the user's own function |
 | `blend:A:SPEC` | a share A of what SPEC restores, the rest of the rainy frame |
@@ -55,11 +56,13 @@ __all__ = [
 # Suffixes of weights, with the prefix for their files; empty: the network's.
 _PREFIXES = {
     ".ckpt": "",
+    ".engine": "tensorrt",
     ".onnx": "onnx",
     ".pt": "",
     ".pth": "",
     ".safetensors": "",
     ".ts": "torchscript",
+    ".xml": "openvino",
 }
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rainmer.errors import RainmerError, SpecError
+from rainmer.frames.arrays import quantize
 from rainmer.stage.restorers import ForeignRestorer, larger_by
 from rainmer.stage.rules import InputRules
 
@@ -29,28 +30,31 @@ class ScriptedModule(nn.Module):
 
     Args:
         module: The loaded module.
-
-    Attributes:
         channels_last: Whether the module takes (B, H, W, 3).
+        levels: Whether it takes and gives uint8.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(
+        self, module: nn.Module, *, channels_last: bool = False, levels: bool = False
+    ) -> None:
         super().__init__()
         self.module = module
-        self.channels_last = False
+        self.channels_last = channels_last
+        self.levels = levels
         types = {p.dtype for p in module.parameters() if p.is_floating_point()}
         self._half = types == {torch.float16}
 
     def forward(self, batch: Tensor) -> object:
         """Call the module with (B, 3, H, W)."""
         batch = batch.half() if self._half else batch
+        batch = quantize(batch) if self.levels else batch
         module = cast(Callable[[Tensor], Any], self.module)
         restored = module(batch.permute(0, 2, 3, 1) if self.channels_last else batch)
         if isinstance(restored, tuple | list) and restored:  # stages of a network, the best first
             restored = restored[0]
         if self.channels_last and isinstance(restored, Tensor) and restored.ndim == 4:
-            return restored.permute(0, 3, 1, 2)
-        return restored
+            restored = restored.permute(0, 3, 1, 2)
+        return restored.float().div(255.0) if self.levels else restored
 
 
 class TriedRestorer(ForeignRestorer):

@@ -199,7 +199,7 @@ def test_a_runtime_that_runs_out_of_memory_gets_less(tmp_path, text, monkeypatch
                 raise Exception(f"[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : {text}")
             return [inputs["x"]]
 
-    monkeypatch.setattr(function, "_session", Hungry())
+    monkeypatch.setattr(function._session, "_session", Hungry())
     np.testing.assert_array_equal(derainer(frame(150, 160)), frame(150, 160))
     assert len(calls) > 4
 
