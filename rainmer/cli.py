@@ -67,6 +67,7 @@ class StageOptions:
     tile: int | None
     overlap: int
     compiled: bool
+    runtime: Literal["torch", "auto", "openvino", "onnx"]
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -131,6 +132,12 @@ def add_stage_options(parser: argparse.ArgumentParser, precision: str = "auto") 
     )
     group.add_argument(
         "--compiled", action="store_true", help="use torch.compile: slow to start, for GPUs"
+    )
+    group.add_argument(
+        "--runtime",
+        choices=("torch", "auto", "openvino", "onnx"),
+        default="torch",
+        help="what runs Rainmer on a CPU; auto: OpenVINO where it is installed; default: torch",
     )
     add_threads_option(group)
 
