@@ -14,7 +14,6 @@ from rainmer.files import write_text
 
 __all__ = [
     "NET_SCALE",
-    "PARSER",
     "TRITON_BACKENDS",
     "Model",
     "describe",

@@ -172,10 +172,10 @@ class PipelineGraph(nn.Module):
         derainer = self.derainer
 
         def derain(batch: Tensor, needed: Tensor) -> Tensor:
-            return torch.where(needed[:, None, None, None], derainer(batch), batch)
+            return torch.where(needed[:, None, None, None], derainer(batch), batch).contiguous()
 
         def leave(batch: Tensor, needed: Tensor) -> Tensor:
-            return batch.clone()
+            return batch.clone(memory_format=torch.contiguous_format)
 
         # An If, so that dry batches do not pay for the network.
         derained = torch.cond(needed.any(), derain, leave, (batch, needed))
