@@ -122,7 +122,11 @@ def _word(detections: Detections, k: int, names: Mapping[int, str]) -> str:
 
 
 def detections_of(
-    outputs: Mapping[str, Array], suppression: Suppression, *, end_to_end: bool
+    outputs: Mapping[str, Array],
+    suppression: Suppression,
+    *,
+    end_to_end: bool,
+    frame_hw: tuple[int, int],
 ) -> list[Detections]:
     """Read the outputs of a file, frame by frame.
 
@@ -130,6 +134,7 @@ def detections_of(
         outputs: By name; see `PipelineGraph.outputs`.
         suppression: The NMS, for files without it.
         end_to_end: Whether the detector's head chooses itself.
+        frame_hw: (height, width) that boxes are clipped to, in pixels.
 
     Raises:
         RainmerError: A value is not finite; the output is named.
@@ -150,9 +155,10 @@ def detections_of(
         boxes = np.concatenate((centres - halves, centres + halves), 2)
         columns = _suppressed(boxes, rows[..., 4:], suppression)
     found = []
+    most = np.asarray(frame_hw[::-1] * 2, np.float32)
     for boxes, scores, labels in zip(*columns, strict=True):
         keep = scores > suppression.conf
-        found.append(Detections(boxes[keep], scores[keep], labels[keep]))
+        found.append(Detections(boxes[keep].clip(0.0, most), scores[keep], labels[keep]))
     return found
 
 

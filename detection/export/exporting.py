@@ -22,7 +22,7 @@ from detection.export.request import GraphRequest
 from detection.pipeline import Pipeline
 from detection.types import Detections
 from detection.yolo.adapter import YoloDetector
-from detection.yolo.export import PHOTOS, YoloGraph, yolo_metadata
+from detection.yolo.export import PHOTOS, YoloGraph, stride_of, yolo_metadata
 from detection.yolo.letterbox import Placement, place
 from rainmer import Derainer, models
 from rainmer.errors import ConfigError, OutputError, RainmerError, SpecError, WeightsError
@@ -142,8 +142,7 @@ def build_graph(request: GraphRequest, detector: YoloDetector) -> PipelineGraph:
     half = request.precision == "fp16" and request.format != "openvino"
     dtype = torch.float16 if half else torch.float32
     frame_hw = request.input_hw
-    stride = int(max(getattr(detector.yolo.model, "stride", [32])))
-    placement = _placement(request, stride)
+    placement = _placement(request, stride_of(detector))
     network = YoloGraph(
         detector,
         frame_hw if placement is None else placement.canvas_hw,
@@ -257,7 +256,12 @@ def _compared(
             raise RainmerError(f"{request.format} cannot run its file: {error}") from error
         outputs = dict(zip(graph.outputs, results, strict=True))
         try:
-            found += detections_of(outputs, suppression, end_to_end=graph.detector.end_to_end)
+            found += detections_of(
+                outputs,
+                suppression,
+                end_to_end=graph.detector.end_to_end,
+                frame_hw=request.input_hw,
+            )
         except RainmerError as error:
             raise RainmerError(_refusal(path, request, [str(error)])) from error
     names = graph.detector.names

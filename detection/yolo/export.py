@@ -18,10 +18,12 @@ from ultralytics.utils import ASSETS
 from detection.yolo.adapter import YoloDetector
 from rainmer.errors import WeightsError
 
-__all__ = ["PHOTOS", "YoloGraph", "yolo_metadata"]
+__all__ = ["PHOTOS", "YoloGraph", "stride_of", "yolo_metadata"]
 
 PHOTOS: Path = ASSETS
 """The folder of the photos that come with ultralytics: people, a bus."""
+
+_LEAST_STRIDE = 32
 
 
 class YoloGraph(nn.Module):
@@ -61,7 +63,7 @@ class YoloGraph(nn.Module):
                 f"the detector {detector.name} cannot be part of a graph: it {kind}; a .pt file of "
                 "a YOLO network with upright boxes can"
             )
-        self.stride = int(max(network.stride))
+        self.stride = stride_of(detector)
         self.names = detector.names
         self.dtype = dtype
         self.network = copy.deepcopy(network).float().fuse(verbose=False).eval()
@@ -88,6 +90,11 @@ class YoloGraph(nn.Module):
         if self.end_to_end:
             return cast(Tensor, predictions[..., :6].float())
         return cast(Tensor, predictions[:, : 4 + len(self.names)].float())
+
+
+def stride_of(detector: YoloDetector) -> int:
+    """Return what sides of a detector's input are multiples of: ultralytics takes 32 or more."""
+    return max(_LEAST_STRIDE, int(max(getattr(detector.yolo.model, "stride", [_LEAST_STRIDE]))))
 
 
 def yolo_metadata(
