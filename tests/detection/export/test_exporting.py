@@ -12,8 +12,9 @@ from ultralytics import YOLO
 from detection.export import GraphRequest, export_pipeline, exporting
 from detection.export.checking import check_files
 from detection.export.command import run
-from detection.export.comparing import BOUNDS, Bound, compare
+from detection.export.comparing import BOUNDS, Bound, compare, detections_of
 from detection.export.describing import describe
+from detection.export.graph import Suppression
 from detection.export.options import parse
 from detection.types import Detections
 from detection.yolo.adapter import YoloDetector
@@ -30,7 +31,7 @@ NAMES = {0: "car", 1: "person"}
 def letterboxed(small, wanted):
     """A file for DeepStream and `YOLO(FILE)`."""
     path = small / "letterboxed.onnx"
-    request = wanted(size_hw=(64, 96), input="letterboxed", nms=True, conf=0.1)
+    request = wanted(derain="none", size_hw=(64, 96), input="letterboxed", nms=True, conf=0.1)
     return path, export_pipeline(request, path)
 
 
@@ -44,7 +45,7 @@ def test_the_command_writes_frames_in_boxes_out(small, wanted, capsys):
     session = onnxruntime.InferenceSession(path)
     frame = make_frame(80, 124)
     count, boxes, scores, labels = session.run(None, {"frames": frame[None]})
-    assert boxes.shape == (1, 180, 4) or boxes.shape[1] <= 300
+    assert boxes.shape[1] == scores.shape[1] <= 300
     assert (scores[0, : count[0]] > 0.1).all()
     assert not scores[0, count[0] :].any()
     assert labels.dtype == np.int32
@@ -58,7 +59,7 @@ def test_ultralytics_reads_the_letterboxed_file(letterboxed):
     assert done.comparison.detections > 0
     yolo = YOLO(str(path), task="detect")
     [result] = yolo.predict(make_frame(50, 96), conf=0.1, verbose=False)
-    assert yolo.names == {0: "0", 1: "1", 2: "2"} or len(yolo.names) == 3
+    assert len(yolo.names) == 3
     assert len(result.boxes) > 0
 
 
@@ -86,7 +87,7 @@ def test_deepstream_is_told_what_the_model_is(letterboxed, tmp_path):
         ("max_batch_size: 0", "max_batch_size: 8", "max_batch_size must be 0"),
         ('"onnxruntime"', '"tensorrt"', "the backend must be onnxruntime"),
         ("output [", "output [ [", "brackets do not close"),
-        ("output [", "output ( [", "line 8 cannot be read"),
+        ("output [", "output ( [", "line 10 cannot be read"),
     ],
 )
 def test_faults_of_tritons_configuration_are_named(letterboxed, tmp_path, old, new, told):
@@ -106,13 +107,10 @@ def test_a_file_that_differs_is_deleted_and_what_differs_is_named(wanted, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_values_that_are_not_finite_are_named(wanted, tmp_path, small):
-    weights = torch.load(small / "small.pt", weights_only=False)
-    weights["model"].model[-1].cv3[0][-1].bias.data.fill_(float("nan"))
-    torch.save(weights, small / "nan.pt")
+def test_values_that_are_not_finite_are_named():
+    outputs = {"boxes": np.zeros((1, 4, 4), np.float32), "scores": np.full((1, 4, 2), np.nan)}
     with pytest.raises(RainmerError, match="output scores holds values that are not finite"):
-        export_pipeline(wanted(derain="none", detector=str(small / "nan.pt")), tmp_path / "n.onnx")
-    assert not list(tmp_path.iterdir())
+        detections_of(outputs, Suppression(0.25, 0.7, 9), end_to_end=False, frame_hw=(8, 8))
 
 
 def test_comparing_names_what_is_missing_moved_and_too_many():
