@@ -5,7 +5,7 @@ No shape in it depends on data but inside the NMS, whose results are padded to a
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,7 @@ class Letterbox(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Turn uint8 frames (B, 3, H, W) into the input (B, 3, h, w), float32, 0..1."""
-        resized = self.resize(frames).float()
+        resized: Tensor = self.resize(frames).float()
         if any(self.padding):
             resized = F.pad(resized, self.padding, value=float(PAD_VALUE))
         return resized.div(255.0)
@@ -110,7 +110,7 @@ class Suppression(nn.Module):
         """Return which of (N, 4) with scores (N,) no better box overlaps, as (N,)."""
         places = torchvision.ops.nms(boxes, scores, self.iou)
         kept = torch.zeros_like(scores).index_fill(0, places, 1.0)
-        return cast(Tensor, kept > 0.5)
+        return kept > 0.5
 
 
 class PipelineGraph(nn.Module):

@@ -55,7 +55,7 @@ class YoloGraph(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        network = detector.yolo.model
+        network: Any = detector.yolo.model
         head = network.model[-1] if isinstance(network, nn.Module) else None
         if not isinstance(head, Detect) or isinstance(head, OBB):
             kind = "is an export already" if head is None else f"ends in {type(head).__name__}"
@@ -66,7 +66,7 @@ class YoloGraph(nn.Module):
         self.stride = stride_of(detector)
         self.names = detector.names
         self.dtype = dtype
-        self.network = copy.deepcopy(network).float().fuse(verbose=False).eval()
+        self.network: Any = copy.deepcopy(network).float().fuse(verbose=False).eval()
         self.network.requires_grad_(False)
         head = self.network.model[-1]
         self.end_to_end = bool(head.end2end)
