@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,8 +83,9 @@ def compare(
         RainmerError: Its runtime cannot run it.
     """
     largest, squares, count = 0.0, 0.0, 0
+    run = _opened(path, request)
     for sample, target in zip(samples, wanted, strict=True):
-        [restored] = _run(path, request, sample, (OUTPUT,))
+        [restored] = run(sample, (OUTPUT,))
         batch = torch.from_numpy(restored).float()
         batch = batch if request.layout == "nchw" else batch.permute(0, 3, 1, 2)
         target = target.mul(255.0)
@@ -101,20 +102,29 @@ def compare(
     return Difference(largest, 10.0 * math.log10(255.0**2 / mean) if mean else math.inf)
 
 
-def _run(
-    path: Path, request: ExportRequest, levels: Tensor, names: Sequence[str]
-) -> list[npt.NDArray[Any]]:
-    values = as_input(levels, request)
-    try:
-        if request.format == "torchscript":
-            with quiet(), torch.no_grad():
-                module = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
-                results = module(torch.from_numpy(values))
-            results = results if isinstance(results, tuple) else (results,)
-            return [result.numpy() for result in results]
-        return OPENERS[request.format](path).run(values, names)
-    except RuntimeError as error:
-        raise RainmerError(f"{request.format} cannot run its file: {first_line(error)}") from error
+def _opened(
+    path: Path, request: ExportRequest
+) -> Callable[[Tensor, Sequence[str]], list[npt.NDArray[Any]]]:
+    """Open a file as a function of levels (B, 3, H, W) and the names of outputs."""
+    if request.format == "torchscript":
+        with quiet():
+            module = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+
+        def results(values: npt.NDArray[Any], names: Sequence[str]) -> list[npt.NDArray[Any]]:
+            with torch.no_grad():
+                given = module(torch.from_numpy(values))
+            return [value.numpy() for value in (given if isinstance(given, tuple) else (given,))]
+    else:
+        results = OPENERS[request.format](path).run
+
+    def run(levels: Tensor, names: Sequence[str]) -> list[npt.NDArray[Any]]:
+        try:
+            return results(as_input(levels, request), names)
+        except RuntimeError as error:
+            reason = first_line(error)
+            raise RainmerError(f"{request.format} cannot run its file: {reason}") from error
+
+    return run
 
 
 def first_differing(
@@ -144,7 +154,7 @@ def first_differing(
             calibration=lambda: [as_input(levels, request)],
             outputs=names,
         )
-        found = _run(path, request, levels, names)
+        found = _opened(path, request)(levels, names)
     finally:
         path.unlink(missing_ok=True)
         path.with_suffix(".bin").unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from rainmer import models
 from rainmer.errors import RainmerError, SpecError
 from rainmer.export.checking import BOUNDS, Difference, as_input, compare, first_differing
 from rainmer.export.formats import write_format
-from rainmer.export.graph import DerainGraph
+from rainmer.export.graph import DerainGraph, Query
 from rainmer.export.request import SUFFIXES, ExportRequest
 from rainmer.export.samples import rainy_samples
 from rainmer.files import atomic_write
@@ -184,9 +184,7 @@ def _restored(network: models.Network, sample: Tensor, spec: str) -> Tensor:
     unit = sample.float().div(255.0)
     extra: tuple[Tensor, ...] = ()
     if isinstance(network, models.Rainmer):
-        query = DerainGraph(network, size_hw=size_hw).query
-        assert query is not None
-        extra = (query(unit),)
+        extra = (Query(size_hw)(unit),)
     restored: Tensor = network(unit, *extra)
     if not torch.isfinite(restored).all():
         raise RainmerError(f"{spec} gives values that are not finite: nothing is exported")

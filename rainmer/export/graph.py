@@ -20,7 +20,7 @@ from rainmer.frames.resize import bilinear_taps
 from rainmer.frames.tiling import pad_to_multiple
 from rainmer.models.rainmer import QUERY_SIZE_HW, SparseUNet
 
-__all__ = ["DerainGraph"]
+__all__ = ["DerainGraph", "Query"]
 
 
 class DerainGraph(nn.Module):
@@ -59,8 +59,9 @@ class DerainGraph(nn.Module):
         self.size_hw = size_hw
         self.size_multiple = network.size_multiple
         self.layout = layout
+        self.dtype = dtype
         self.network = _copied(network).eval().requires_grad_(False).to(dtype)
-        self.query = _Query(size_hw) if isinstance(network, models.Rainmer) else None
+        self.query = Query(size_hw) if isinstance(network, models.Rainmer) else None
 
     def forward(self, frames: Tensor) -> Tensor:
         """Derain frames of the layout, uint8 or floats 0..1; the result has their shape."""
@@ -80,7 +81,7 @@ class DerainGraph(nn.Module):
         elif isinstance(self.network, SparseUNet):
             restored = self.network._restore(padded)
         else:
-            restored = self.network(padded)
+            restored = self.network(padded.to(self.dtype))
         restored = restored[..., : batch.shape[2], : batch.shape[3]]
         return restored.float().clamp(0.0, 1.0)
 
@@ -103,7 +104,7 @@ def _copied(network: models.Network) -> models.Network:
     return copy.deepcopy(network)
 
 
-class _Query(nn.Module):
+class Query(nn.Module):
     """`rainmer.stage.restorers.make_query` in the operations of graphs: the same bits.
 
     Args:
