@@ -168,6 +168,8 @@ class PipelineGraph(nn.Module):
             return (batch,)
         if self.gate is None:
             return (self.derainer(batch),)
+        if torch.jit.is_tracing():
+            raise NotImplementedError("a trace knows one side of an If only")
         benefit, needed = self.gate(batch)
         derainer = self.derainer
 
