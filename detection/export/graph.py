@@ -168,7 +168,7 @@ class PipelineGraph(nn.Module):
             return (batch,)
         if self.gate is None:
             return (self.derainer(batch),)
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             raise NotImplementedError("a trace knows one side of an If only")
         benefit, needed = self.gate(batch)
         derainer = self.derainer

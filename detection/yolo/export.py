@@ -56,7 +56,7 @@ class YoloGraph(nn.Module):
     ) -> None:
         super().__init__()
         network: Any = detector.yolo.model
-        head = network.model[-1] if isinstance(network, nn.Module) else None
+        head: Any = network.model[-1] if hasattr(network, "model") else None
         if not isinstance(head, Detect) or isinstance(head, OBB):
             kind = "is an export already" if head is None else f"ends in {type(head).__name__}"
             raise WeightsError(
