@@ -56,6 +56,7 @@ def _request(options: GraphOptions, detector: str) -> GraphRequest:
         format=cast(GraphFormat, options.format),
         size_hw=size_hw,
         imgsz=options.imgsz,
+        frame_hw=options.frame,
         batch=options.batch,
         input=cast(GraphInput, options.input),
         nms=options.nms,

@@ -23,7 +23,7 @@ from detection.pipeline import Pipeline
 from detection.types import Detections
 from detection.yolo.adapter import YoloDetector
 from detection.yolo.export import PHOTOS, YoloGraph, stride_of, yolo_metadata
-from detection.yolo.letterbox import Placement, place
+from detection.yolo.letterbox import PAD_VALUE, Placement, place
 from rainmer import Derainer, models
 from rainmer.errors import ConfigError, OutputError, RainmerError, SpecError, WeightsError
 from rainmer.export.checking import as_input
@@ -150,10 +150,11 @@ def build_graph(request: GraphRequest, detector: YoloDetector) -> PipelineGraph:
         count=request.max_det,
         dtype=dtype,
     )
-    derainer = None
+    derainer, content = None, _content(request)
     if request.derain != "none":
         restorer = _network(request.derain)
-        derainer = DerainGraph(restorer, size_hw=frame_hw, dtype=dtype)
+        size_hw = frame_hw if content is None else content.size_hw
+        derainer = DerainGraph(restorer, size_hw=size_hw, dtype=dtype)
     suppression = Suppression(request.conf, request.iou, request.max_det)
     graph = PipelineGraph(
         derainer,
@@ -161,6 +162,7 @@ def build_graph(request: GraphRequest, detector: YoloDetector) -> PipelineGraph:
         frame_hw=frame_hw,
         placement=placement,
         suppression=suppression if request.nms and not network.end_to_end else None,
+        content=content,
         gate=_gate(request),
         layout=request.layout,
     ).eval()
@@ -189,6 +191,11 @@ def _placement(request: GraphRequest, stride: int) -> Placement | None:
     if request.letterboxed:
         return None
     return place(request.input_hw, (request.imgsz, request.imgsz), auto=True, stride=stride)
+
+
+def _content(request: GraphRequest) -> Placement | None:
+    """Return where frames lie in a letterboxed input; None: unknown, or there is none."""
+    return None if request.frame_hw is None else place(request.frame_hw, request.input_hw)
 
 
 def _gate(request: GraphRequest) -> RainGate | None:
@@ -229,7 +236,20 @@ def _pipeline(request: GraphRequest, detector: YoloDetector) -> Pipeline:
     """Return the pipeline in float32 that a file is compared with."""
     gate = None if request.gate is None else check_threshold(request.gate)
     derainer = Derainer(request.derain, device="cpu", precision="fp32", gate=gate)
-    return Pipeline(derainer, detector)
+    content = _content(request)
+    if content is None:
+        return Pipeline(derainer, detector)
+    inside = content.content
+
+    def derain_inside(frames: list[Frame]) -> list[Frame]:
+        derained = []
+        for frame in derainer([np.ascontiguousarray(frame[inside]) for frame in frames]):
+            canvas = np.full((*content.canvas_hw, 3), PAD_VALUE, np.uint8)
+            canvas[inside] = frame
+            derained.append(canvas)
+        return derained
+
+    return Pipeline(derain_inside, detector)
 
 
 def _compared(

@@ -37,9 +37,7 @@ class Letterbox(nn.Module):
     def __init__(self, frame_hw: tuple[int, int], placement: Placement) -> None:
         super().__init__()
         self.resize = Resize(frame_hw, placement.size_hw)
-        (height, width), (rows, columns) = placement.canvas_hw, placement.size_hw
-        left, top = placement.left, placement.top
-        self.padding = (left, width - columns - left, top, height - rows - top)
+        self.padding = _border(placement)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Turn uint8 frames (B, 3, H, W) into the input (B, 3, h, w), float32, 0..1."""
@@ -47,6 +45,13 @@ class Letterbox(nn.Module):
         if any(self.padding):
             resized = F.pad(resized, self.padding, value=float(PAD_VALUE))
         return resized.div(255.0)
+
+
+def _border(placement: Placement) -> tuple[int, int, int, int]:
+    """Return the padding left, right, above and below, in pixels."""
+    (height, width), (rows, columns) = placement.canvas_hw, placement.size_hw
+    left, top = placement.left, placement.top
+    return left, width - columns - left, top, height - rows - top
 
 
 class FrameBoxes(nn.Module):
@@ -122,6 +127,8 @@ class PipelineGraph(nn.Module):
         frame_hw: (height, width) of the frames in pixels.
         placement: Where they lie in the detector's input; None: they are that input, floats 0..1.
         suppression: The NMS; None: it is left to who runs the graph.
+        content: Where the frame lies in a letterboxed input, whose border is not derained; None:
+            all of it is.
         gate: Decides which frames are derained; None: all are.
         layout: Order of the frames' axes.
 
@@ -137,12 +144,13 @@ class PipelineGraph(nn.Module):
         frame_hw: tuple[int, int],
         placement: Placement | None,
         suppression: Suppression | None,
+        content: Placement | None = None,
         gate: RainGate | None = None,
         layout: Literal["nchw", "nhwc"] = "nchw",
     ) -> None:
         super().__init__()
         self.derainer, self.detector, self.gate = derainer, detector, gate
-        self.suppression, self.layout = suppression, layout
+        self.suppression, self.layout, self.content = suppression, layout, content
         self.letterbox = self.to_frame = None
         if placement is not None:
             self.letterbox = Letterbox(frame_hw, placement)
@@ -166,6 +174,10 @@ class PipelineGraph(nn.Module):
     def _derained(self, batch: Tensor) -> tuple[Tensor, ...]:
         if self.derainer is None:
             return (batch,)
+        if self.content is not None:
+            rows, columns = self.content.content
+            inner = self.derainer(batch[:, :, rows, columns])
+            return (F.pad(inner, _border(self.content), value=PAD_VALUE / 255.0),)
         if self.gate is None:
             return (self.derainer(batch),)
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]

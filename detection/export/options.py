@@ -41,6 +41,7 @@ class GraphOptions:
     format: str
     size: tuple[int, int] | None
     imgsz: int
+    frame: tuple[int, int] | None
     batch: int
     input: str
     nms: bool
@@ -134,6 +135,12 @@ def _add_shape(parser: argparse.ArgumentParser) -> None:
         default=640,
         metavar="PX",
         help="longer side of the detector's input; default: 640",
+    )
+    parser.add_argument(
+        "--frame",
+        type=_size,
+        metavar="HxW",
+        help="letterboxed: size of the frames before, so that the grey border is not derained",
     )
     parser.add_argument(
         "--batch", type=positive_int, default=1, metavar="N", help="frames at once; default: 1"

@@ -26,6 +26,8 @@ class GraphRequest:
         size_hw: (height, width) of the frames in pixels. Letterboxed: of the network's input; None:
             `imgsz` x `imgsz`.
         imgsz: Longer side of the detector's input in pixels.
+        frame_hw: Letterboxed: (height, width) of the frames before, by which the grey border is
+            left out of deraining; None: unknown, it is derained with the rest.
         batch: Number of frames.
         input: `frames`: uint8, of any camera; the letterbox is inside, boxes are in their pixels.
             `letterboxed`: floats 0..1 as ultralytics prepares them; what comes out is what its own
@@ -48,6 +50,7 @@ class GraphRequest:
     format: GraphFormat = "onnx"
     size_hw: tuple[int, int] | None = (720, 1280)
     imgsz: int = 640
+    frame_hw: tuple[int, int] | None = None
     batch: int = 1
     input: GraphInput = "frames"
     nms: bool = False
@@ -75,6 +78,8 @@ class GraphRequest:
             raise ConfigError("a gate without a derainer decides nothing: leave out gate")
         if self.size_hw is None and not self.letterboxed:
             raise ConfigError("frames need a size: give size_hw, or input letterboxed")
+        if self.frame_hw is not None and not self.letterboxed:
+            raise ConfigError("frame_hw is for input letterboxed: the size of frames is size_hw")
         _ = self.export  # checks the rest
 
     @property

@@ -31,7 +31,8 @@ NAMES = {0: "car", 1: "person"}
 def letterboxed(small, wanted):
     """A file for DeepStream and `YOLO(FILE)`."""
     path = small / "letterboxed.onnx"
-    request = wanted(derain="none", size_hw=(64, 96), input="letterboxed", nms=True, conf=0.1)
+    options = {"size_hw": (64, 96), "frame_hw": (50, 96), "input": "letterboxed"}
+    request = wanted(**options, nms=True, conf=0.1)
     return path, export_pipeline(request, path)
 
 
@@ -139,6 +140,7 @@ def test_comparing_names_what_is_missing_moved_and_too_many():
         ({"opset": 3}, "no opset 3"),
         ({"batch": 0}, "batch must be at least 1"),
         ({"size_hw": None}, "frames need a size"),
+        ({"frame_hw": (9, 9)}, "frame_hw is for input letterboxed"),
         ({"input": "letterboxed", "layout": "nhwc"}, "leave out layout"),
         ({"input": "letterboxed", "gate": "auto"}, "leave out gate"),
         ({"derain": "none", "gate": "auto"}, "gate without a derainer"),
