@@ -28,7 +28,7 @@ _EXAMPLE = """\
   python -m detection.export --derain rainmer-s --detector yolo11n.pt --size 720x1280 --nms \\
       --out rainy.onnx
   python -m detection.export --derain rainmer-s --detector yolo11n.pt --input letterboxed \\
-      --imgsz 640 --nms --describe deepstream --out rainy-yolo.onnx
+      --frame 720x1280 --nms --describe deepstream --out rainy-yolo.onnx
   python -m detection.export --check rainy-yolo.onnx config_infer_primary.txt"""
 
 
