@@ -59,7 +59,9 @@ class Bound:
 
 
 BOUNDS = {
-    "fp32": Bound(1.0, math.inf),
+    # Rounding alone may change which of two nearly equal attention entries is kept, and with it the
+    # whole frame a little: fused and unfused networks in PyTorch differ so by 2 levels, at 57 dB.
+    "fp32": Bound(1.0, 52.0),
     "fp16": Bound(2.0, 50.0),
     "bf16": Bound(2.0, 45.0),
     "int8": Bound(2.0, 32.0),

@@ -21,6 +21,7 @@ from rainmer.export.graph import DerainGraph, Query
 from rainmer.export.request import SUFFIXES, ExportRequest
 from rainmer.export.samples import rainy_samples
 from rainmer.files import atomic_write
+from rainmer.models.rainmer import SparseUNet
 from rainmer.version import __version__
 
 __all__ = ["Exported", "export", "export_network", "metadata_of"]
@@ -108,7 +109,8 @@ def export_network(
     graph = _graph(network, request)
     metadata = metadata_of(spec, network, request)
     samples = list(_checked(request, photos))
-    wanted = [_restored(network, sample, spec) for sample in samples]
+    fused = network.fuse() if isinstance(network, SparseUNet) else network
+    wanted = [_restored(fused, sample, spec) for sample in samples]
     with atomic_write(path) as temporary:
         try:
             write_format(
@@ -179,7 +181,7 @@ def _checked(request: ExportRequest, photos: Path | None) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def _restored(network: models.Network, sample: Tensor, spec: str) -> Tensor:
-    """Restore levels (B, 3, H, W) by the network itself, float32 of 0..1."""
+    """Restore levels (B, 3, H, W) by the network itself as the stage runs it, float32 of 0..1."""
     size_hw = (sample.shape[2], sample.shape[3])
     unit = sample.float().div(255.0)
     extra: tuple[Tensor, ...] = ()
