@@ -66,7 +66,10 @@ class YoloGraph(nn.Module):
         self.stride = stride_of(detector)
         self.names = detector.names
         self.dtype = dtype
-        self.network: Any = copy.deepcopy(network).float().fuse(verbose=False).eval()
+        self.network: Any = copy.deepcopy(network).float()
+        if hasattr(self.network, "end2end"):
+            self.network.end2end = False  # as `predict` does, where the head has both ways
+        self.network = self.network.fuse(verbose=False).eval()
         self.network.requires_grad_(False)
         head = self.network.model[-1]
         self.end_to_end = bool(head.end2end)
