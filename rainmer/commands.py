@@ -47,6 +47,7 @@ VERBS = {
     "meter": Verb("rainmer.meter", "measure rain in images and videos"),
     "gate": Verb("eval.gate", "fit when deraining helps, for --gate"),
     "export": Verb("rainmer.export", "a derainer as one graph for ONNX, OpenVINO, TensorRT"),
+    "deploy": Verb("detection.export", "derainer and detector as one graph, for any runtime"),
     "weights": Verb("rainmer.weights", "show and convert weights files"),
     "cache": Verb("rainmer.cache", "show and clear what is kept between runs"),
     "street": Verb("eval.street", "draw synthetic street scenes"),

@@ -26,7 +26,14 @@ from rainmer.frames.resize import resize_bilinear
 from rainmer.models import Network, Rainmer
 from rainmer.models.rainmer import QUERY_SIZE_HW, ViewEncoder, prompts_of_maps
 
-__all__ = ["LONGER_SIDE", "encoder_fingerprint", "encoder_of", "meter_views", "view_statistics"]
+__all__ = [
+    "LONGER_SIDE",
+    "encoder_fingerprint",
+    "encoder_of",
+    "meter_views",
+    "view_statistics",
+    "window_places",
+]
 
 LONGER_SIDE = 400
 """Frames are shrunk to this longer side first: the meter sees every camera at one resolution."""
@@ -92,12 +99,20 @@ def meter_views(batch: Tensor) -> tuple[Tensor, Tensor]:
 
 def _middle(levels: Tensor) -> Tensor:
     """Cut the window out of a batch."""
+    rows, columns = window_places((levels.shape[-2], levels.shape[-1]), levels.device)
+    return levels[..., rows, :][..., columns]
+
+
+def window_places(
+    size_hw: tuple[int, int], device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the rows (128,) and columns (256,) of the window in frames of a size."""
     places = []
-    for side, wanted, centre in zip(levels.shape[-2:], WINDOW_HW, _WINDOW_AT, strict=True):
+    for side, wanted, centre in zip(size_hw, WINDOW_HW, _WINDOW_AT, strict=True):
         first = max(0, min(round(side * centre - wanted / 2), side - wanted))
-        place = torch.arange(first, first + wanted, device=levels.device)
+        place = torch.arange(first, first + wanted, device=device)
         places.append(place.clamp_max(side - 1))
-    return levels[..., places[0], :][..., places[1]]
+    return places[0], places[1]
 
 
 @torch.no_grad()

@@ -31,12 +31,16 @@ def make_yolo(task: str = "detect", seed: int = 0) -> YOLO:
 @functools.cache
 def _build_yolo(task: str, seed: int) -> YOLO:
     torch.manual_seed(seed)
-    yolo = YOLO(CONFIGS[task])
+    return calibrate(YOLO(CONFIGS[task]))
+
+
+def calibrate(yolo: YOLO) -> YOLO:
+    """Change fresh weights so that scores differ and depend on the picture."""
     rainy = [make_frame(128, 128, seed) for seed in range(4)]
     frames = np.stack(rainy + [cv2.blur(frame, (3, 3)) for frame in rainy])
     batch = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
     _calibrate_norms(yolo.model, batch)
-    if task != "classify":
+    if yolo.task != "classify":
         head = yolo.model.model[-1]
         for boxes, classes in zip(head.cv2, head.cv3, strict=True):
             _calibrate_output(yolo.model, classes[-1], batch, mean=-3.0, std=1.0)
