@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from typing import cast
 
 import av
 import cv2
 import numpy as np
-from av.buffer import Buffer
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import Interpolation
 
 from rainmer.frames.arrays import Frame
@@ -72,8 +70,9 @@ def is_turned(frame: av.VideoFrame) -> bool:
 def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """Return how to turn a frame upright: transpose, then flip columns, then flip rows."""
     try:
-        entries = cast("Mapping[Type, Buffer]", frame.side_data)
-        content = bytes(entries[Type.DISPLAYMATRIX])
+        # Not `frame.side_data`: the frame keeps that one, which keeps the frame. Such circles hold
+        # pictures of megabytes each until Python looks for garbage.
+        content = bytes(SideDataContainer(frame)[Type.DISPLAYMATRIX])
     except KeyError:
         return False, False, False
     except ValueError:  # another entry is of a kind that this PyAV does not know
