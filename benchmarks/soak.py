@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,7 @@ def _soak(
     options: _Options, total: int, folder: Path, written: Synchronized[int], port: int
 ) -> dict[str, Any]:
     """Run the pipeline on the camera, and compare what comes out with what was sent."""
+    from detection.pipeline import Processed
     from detection.run.options import parse
     from detection.run.records import RunFolder
     from detection.run.sources import Live
@@ -139,8 +141,8 @@ def _soak(
     class Records(RunFolder):
         """Tells the camera how many records there are."""
 
-        def add(self, *arguments: Any) -> None:
-            super().add(*arguments)
+        def add(self, source: str, processed: Processed) -> None:
+            super().add(source, processed)
             written.value += 1
 
     use_threads(1 if options.detector is None else usable_cpus())
@@ -195,10 +197,10 @@ def _growing(samples: Sequence[_Sample]) -> Iterator[str]:
         return
     warm = samples[round(_WARM * len(samples)) :]
     early, late = warm[: len(warm) // 4], warm[-(len(warm) // 4) :]
-    for field, allowed, unit in (("rss_mb", _GROWTH_MB, "MB"), ("files", 0, ""), ("threads", 0, "")):
+    for field, allowed in (("rss_mb", _GROWTH_MB), ("files", 0), ("threads", 0)):
         before, after = (statistics.median(getattr(s, field) for s in p) for p in (early, late))
         if after > before + allowed:
-            yield f"{field} grows: from {before:g} to {after:g} {unit}"
+            yield f"{field} grows: from {before:g} to {after:g}"
 
 
 @contextlib.contextmanager
@@ -280,7 +282,7 @@ def _tiny_detector(folder: Path) -> Path:
     return folder / "tiny.pt"
 
 
-def _port(camera: Any, port: Synchronized[int]) -> int:
+def _port(camera: BaseProcess, port: Synchronized[int]) -> int:
     while port.value == 0:
         if not camera.is_alive():
             raise SystemExit(f"the camera ended with {camera.exitcode}")

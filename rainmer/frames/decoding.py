@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import cast
+from typing import Any, cast
 
 import av
 import cv2
@@ -72,7 +72,8 @@ def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     try:
         # Not `frame.side_data`: the frame keeps that one, which keeps the frame. Such circles hold
         # pictures of megabytes each until Python looks for garbage.
-        content = bytes(SideDataContainer(frame)[Type.DISPLAYMATRIX])
+        entries = cast(Any, SideDataContainer)(frame)
+        content = bytes(entries[Type.DISPLAYMATRIX])
     except KeyError:
         return False, False, False
     except ValueError:  # another entry is of a kind that this PyAV does not know

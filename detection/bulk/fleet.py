@@ -1,0 +1,182 @@
+"""Ray: a cluster of this machine's processes or an existing one, and the pool of actors on it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from detection.bulk.options import BulkOptions
+from detection.bulk.units import Unit
+from detection.bulk.worker import Settings, Worker
+from rainmer.cpus import usable_cpus
+from rainmer.errors import RainmerError, first_line
+from rainmer.extras import import_extra
+
+__all__ = ["Fleet", "fleet", "local_gpus", "plan_fleet"]
+
+_MOST_ACTORS = 8  # without being told, on CPUs
+_CLUSTER_CPUS = 4
+_LEAST_STORE = 80_000_000  # bytes; Ray refuses less
+_GB = 1e9
+
+
+def local_gpus(options: BulkOptions) -> int:
+    """Return how many GPUs of this machine are to be used."""
+    return 0 if options.device == "cpu" else torch.cuda.device_count()
+
+
+def plan_fleet(options: BulkOptions, gpus: float) -> tuple[int, int]:
+    """Return the number of actors and of each one's CPUs.
+
+    Args:
+        options: What the user wants.
+        gpus: GPUs of the cluster, or of this machine.
+    """
+    usable = usable_cpus()
+    on_gpus = int(gpus / options.gpus)
+    actors = options.actors or on_gpus or min(usable, _MOST_ACTORS)
+    shared = _CLUSTER_CPUS if os.environ.get("RAY_ADDRESS") else max(1, usable // actors)
+    return actors, options.cpus or shared
+
+
+class Fleet:
+    """A pool of actors on a cluster that is up.
+
+    Args:
+        ray: The package.
+        actors: Number of actors.
+        cpus: CPUs of each.
+        gpus: GPUs of each; 0: they compute on CPUs.
+    """
+
+    def __init__(self, ray: Any, actors: int, cpus: int, gpus: float) -> None:  # noqa: ANN401
+        self.cpus = cpus
+        self._ray, self._actors, self._gpus = ray, actors, gpus
+
+    def reports(self, units: Sequence[Unit], settings: Settings) -> Iterator[dict[str, Any]]:
+        """Let the actors process units; yield their reports as they come, part by part.
+
+        An actor that dies is replaced, and its unit done again.
+
+        Raises:
+            RainmerError: What an actor could not do, or the cluster is gone.
+        """
+        ray, data = self._ray, import_extra("ray.data", "bulk", "python -m detection.bulk")
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        # Reports are tiny, and each is to come at once: a block of its own.
+        context.target_max_block_size = 1
+        ledger = ray.remote(num_cpus=0)(_Ledger).remote()
+        rows = [{"unit": unit.to_json()} for unit in units]
+        with _errors(ray), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pool = data.ActorPoolStrategy(size=self._actors, max_tasks_in_flight_per_actor=2)
+            done = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+                Worker,
+                batch_size=1,
+                batch_format="numpy",
+                fn_constructor_args=(settings, ledger),
+                compute=pool,
+                num_cpus=self.cpus,
+                num_gpus=self._gpus or None,
+            )
+            yield from done.iter_rows()
+
+
+class _Ledger:
+    """Counts how often each unit was begun; a unit that kills actors would never end."""
+
+    def __init__(self) -> None:
+        self._starts: dict[str, int] = {}
+
+    def start(self, key: str) -> int:
+        """Count a beginning and return the number so far."""
+        self._starts[key] = self._starts.get(key, 0) + 1
+        return self._starts[key]
+
+
+@contextlib.contextmanager
+def fleet(options: BulkOptions, wanted: int) -> Iterator[Fleet]:
+    """Yield a pool on the cluster of `RAY_ADDRESS`, or on processes of this machine.
+
+    Nothing is reported to Ray's makers, there is no dashboard, and the processes of this machine
+    end with the block.
+
+    Args:
+        options: What the user wants.
+        wanted: The most actors that there is work for.
+
+    Raises:
+        RainmerError: Ray is not installed, does not start, or no cluster is at the address.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray = import_extra("ray", "bulk", "python -m detection.bulk")
+    import_extra("pyarrow", "bulk", "python -m detection.bulk")
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    address = os.environ.get("RAY_ADDRESS", "")
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    folder = None if address else tempfile.mkdtemp(prefix="rainmer-ray-")
+    try:
+        with _errors(ray):
+            _start(ray, options, address, folder)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)  # Ray has its own, which end the process
+        gpus = 0.0 if options.device == "cpu" else ray.cluster_resources().get("GPU", 0.0)
+        actors, cpus = plan_fleet(options, gpus)
+        yield Fleet(ray, min(actors, wanted), cpus, options.gpus if gpus else 0.0)
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(ray: Any, options: BulkOptions, address: str, folder: str | None) -> None:  # noqa: ANN401
+    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": False}
+    if address:
+        ray.init(address=address, **quiet)
+        return
+    gpus = local_gpus(options)
+    actors, cpus = plan_fleet(options, gpus)
+    ray.init(
+        address="local",
+        num_cpus=actors * cpus + 1,
+        num_gpus=gpus,
+        include_dashboard=False,
+        object_store_memory=max(_LEAST_STORE, int(options.memory * _GB)),
+        _temp_dir=folder,
+        **quiet,
+    )
+
+
+@contextlib.contextmanager
+def _errors(ray: Any) -> Iterator[None]:  # noqa: ANN401
+    """Turn what Ray raises into one line: our own error if there is one behind it."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        ours = _cause(error)
+        if ours is not None:
+            raise ours from None
+        raise RainmerError(
+            f"Ray: {first_line(error)}; results so far are kept, the same command goes on"
+        ) from error
+
+
+def _cause(error: BaseException | None) -> RainmerError | None:
+    while error is not None:
+        if isinstance(error, RainmerError):
+            # Ray's own class derives from ours, with a traceback for a text.
+            return error
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
