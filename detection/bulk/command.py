@@ -49,12 +49,14 @@ def run(options: BulkOptions) -> None:
     parts = find_parts(out.names(BOXES))
     tally = Tally(_rows(parts))
     left = remaining(units, parts)
+    summary = tally.summary(complete=True)
     if left:
         others = {key: found for key, found in parts.items() if key not in {u.key for u in units}}
         known = known_ids(out, others)
         _work(options, left, replace(settings, known=known), tally, out, _total(units))
-    _check_whole(out, units)
-    _print(tally.save(out, complete=True), out)
+        _check_whole(out, units)
+        summary = tally.save(out, complete=True)
+    _print(summary, out)
 
 
 def _absolute(address: str) -> str:

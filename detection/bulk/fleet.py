@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ _MOST_ACTORS = 8  # without being told, on CPUs
 _CLUSTER_CPUS = 4
 _LEAST_STORE = 80_000_000  # bytes; Ray refuses less
 _GB = 1e9
+_PATIENCE_S = 10.0
 
 
 def local_gpus(options: BulkOptions) -> int:
@@ -90,6 +92,8 @@ class Fleet:
                 num_cpus=self.cpus,
                 num_gpus=self._gpus or None,
             )
+            for name in ("ray", "ray.data"):  # it has set them itself by now
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             yield from done.iter_rows()
 
 
@@ -122,8 +126,6 @@ def fleet(options: BulkOptions, wanted: int) -> Iterator[Fleet]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray = import_extra("ray", "bulk", "python -m detection.bulk")
     import_extra("pyarrow", "bulk", "python -m detection.bulk")
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     address = os.environ.get("RAY_ADDRESS", "")
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
     folder = None if address else tempfile.mkdtemp(prefix="rainmer-ray-")
@@ -144,6 +146,7 @@ def fleet(options: BulkOptions, wanted: int) -> Iterator[Fleet]:
 def _start(ray: Any, options: BulkOptions, address: str, folder: str | None) -> None:  # noqa: ANN401
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": False}
     if address:
+        _reach(address)
         ray.init(address=address, **quiet)
         return
     gpus = local_gpus(options)
@@ -157,6 +160,18 @@ def _start(ray: Any, options: BulkOptions, address: str, folder: str | None) -> 
         _temp_dir=folder,
         **quiet,
     )
+
+
+def _reach(address: str) -> None:
+    """Look if anything answers at an address: Ray itself tries for minutes. Raises RainmerError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():  # `auto`
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise RainmerError(f"no Ray cluster at RAY_ADDRESS={address}: {reason}") from error
 
 
 @contextlib.contextmanager
