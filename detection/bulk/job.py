@@ -61,10 +61,12 @@ class _Actor:
     Attributes:
         images: Images so far.
         busy_s: Seconds in which it worked on them.
+        cpu_s: CPU time of its threads meanwhile.
     """
 
     images: int = 0
     busy_s: float = 0.0
+    cpu_s: float = 0.0
 
 
 @dataclass
@@ -90,6 +92,7 @@ class Tally:
         actor = self.actors.setdefault(str(report["actor"]), _Actor())
         actor.images += int(report["images"])
         actor.busy_s += float(report["ended"]) - float(report["began"])
+        actor.cpu_s += float(report["cpu_s"])
         self.began = min(self.began or float(report["began"]), float(report["began"]))
         self.ended = max(self.ended or 0.0, float(report["ended"]))
         room = _SHOWN_REASONS - len(self.reasons)
@@ -115,6 +118,7 @@ class Tally:
                     name: {
                         "images": actor.images,
                         "busy_s": round(actor.busy_s, 3),
+                        "cpu_s": round(actor.cpu_s, 3),
                         "images_per_s": round(actor.images / max(actor.busy_s, 1e-9), 3),
                     }
                     for name, actor in sorted(self.actors.items())

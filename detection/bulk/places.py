@@ -27,10 +27,10 @@ _LOST = ("NoSuchKey", "NO_SUCH_KEY", "does not exist", "404")
 
 
 class Entry(NamedTuple):
-    """A file: its path below the place, with `/`, and its size in bytes."""
+    """A file: its path below the place, with `/`, and what changes with its content."""
 
     path: str
-    size: int
+    state: str = ""
 
 
 class Place:
@@ -79,13 +79,13 @@ class Place:
                 raise DatasetError(f"no file or folder {self.shown}")
             return bool(info.is_file)
 
-    def size(self) -> int:
-        """Return the bytes of a place that is a file."""
+    def entry(self) -> Entry:
+        """Return the place itself, a file, as an entry with an empty path."""
+        if self.is_local:
+            return Entry("", _state(Path(self.root)))
         with self._told(DatasetError):
-            return os.path.getsize(self.root) if self.is_local else self._info().size
-
-    def _info(self) -> Any:  # noqa: ANN401
-        return self._fs.get_file_info(self.root)
+            info = self._fs.get_file_info(self.root)
+            return Entry("", f"{info.size} {info.mtime_ns}")
 
     def files(
         self, suffixes: Collection[str] | None, but: Place | None = None
@@ -108,7 +108,7 @@ class Place:
         left_out = Path(but.root) if but is not None and but.is_local else None
         found = find_files(self.root, suffixes, but=left_out)
         root = Path(self.root)
-        entries = [Entry(p.relative_to(root).as_posix(), _size(p)) for p in found.files]
+        entries = [Entry(p.relative_to(root).as_posix(), _state(p)) for p in found.files]
         return entries, dict(found.skipped), found.unreadable
 
     def _remote_files(
@@ -128,7 +128,7 @@ class Place:
             if suffixes is not None and suffix not in suffixes:
                 skipped[suffix] = skipped.get(suffix, 0) + 1
             else:
-                entries.append(Entry(path, info.size))
+                entries.append(Entry(path, f"{info.size} {info.mtime_ns}"))
         return sorted(entries), skipped, []
 
     def open(self, path: str = "", *, seekable: bool = False) -> IO[bytes]:
@@ -236,11 +236,12 @@ class Place:
             raise kind(f"{self.shown}: {reason}") from error
 
 
-def _size(path: Path) -> int:
+def _state(path: Path) -> str:
     try:
-        return path.stat().st_size
+        status = path.stat()
     except OSError:  # a link that leads nowhere, which says so when it is read
-        return 0
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _age_s(modified: datetime | None) -> float:

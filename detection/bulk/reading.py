@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import posixpath
 import tarfile
@@ -130,11 +129,14 @@ def check_columns(place: Place, path: str, columns: Columns) -> None:
         DatasetError: It lacks the wanted ones.
     """
     parquet = import_extra("pyarrow.parquet", "bulk", str(place))
-    with contextlib.suppress(OSError, ValueError), place.open(path, seekable=True) as file:
-        names = parquet.ParquetFile(file).schema_arrow.names
-        for column in (columns.image, *([columns.id] if columns.id else [])):
-            if column not in names:
-                raise DatasetError(f"{place}: {missing_column(path, column, names)}")
+    try:
+        with place.open(path, seekable=True) as file:
+            names = parquet.ParquetFile(file).schema_arrow.names
+    except (OSError, ValueError):
+        return
+    for column in (columns.image, *([columns.id] if columns.id else [])):
+        if column not in names:
+            raise DatasetError(f"{place}: {missing_column(path, column, names)}")
 
 
 def missing_column(name: str, column: str, columns: list[str]) -> str:

@@ -70,7 +70,7 @@ def find_entries(place: Place, out: Place) -> list[Entry]:
     if place.is_file:
         if kind_of(place.root) is None:
             raise DatasetError(f"{place} is no image, tar shard or Parquet file by its suffix")
-        return [Entry("", place.size())]
+        return [place.entry()]
     entries, skipped, unreadable = place.files(known, but=out)
     odd = Counter(".gz" for entry in entries if kind_of(entry.path) is None)
     for line in unreadable:
@@ -108,7 +108,7 @@ def part_size(entries: Sequence[Entry], actors: int) -> int:
 def make_units(place: Place, entries: Sequence[Entry], part: int) -> list[Unit]:
     """Return the units of the entries: shards first, for they take longest.
 
-    A shard's key changes with its size; of images only the names count.
+    A shard's key changes with its size and its time; of images only the names count.
     """
     return [*_shards(place, entries, part), *_images(place, entries, part)]
 
@@ -117,7 +117,7 @@ def _shards(place: Place, entries: Sequence[Entry], part: int) -> Iterator[Unit]
     for entry in entries:
         kind = kind_of(entry.path or place.root)
         if kind in ("tar", "parquet"):
-            key = _digest(kind, entry.path or place.root.rpartition("/")[2], entry.size, part)
+            key = _digest(kind, entry.path or place.root.rpartition("/")[2], entry.state, part)
             yield Unit(kind, (entry.path,), part, key)
 
 
