@@ -92,8 +92,7 @@ class Fleet:
                 num_cpus=self.cpus,
                 num_gpus=self._gpus or None,
             )
-            for name in ("ray", "ray.data"):  # it has set them itself by now
-                logging.getLogger(name).setLevel(logging.CRITICAL)
+            _hush()  # again: Ray has set up its loggers meanwhile
             yield from done.iter_rows()
 
 
@@ -126,6 +125,7 @@ def fleet(options: BulkOptions, wanted: int) -> Iterator[Fleet]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray = import_extra("ray", "bulk", "python -m detection.bulk")
     import_extra("pyarrow", "bulk", "python -m detection.bulk")
+    _hush()
     address = os.environ.get("RAY_ADDRESS", "")
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
     folder = None if address else tempfile.mkdtemp(prefix="rainmer-ray-")
@@ -141,6 +141,11 @@ def fleet(options: BulkOptions, wanted: int) -> Iterator[Fleet]:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hush() -> None:
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _start(ray: Any, options: BulkOptions, address: str, folder: str | None) -> None:  # noqa: ANN401
