@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -166,7 +167,8 @@ def _work(
                     tally.save(out, complete=False)
                     saved = time.monotonic()
         except BaseException:
-            tally.save(out, complete=False)
+            with contextlib.suppress(OutputError):  # a full disk may have been the reason
+                tally.save(out, complete=False)
             raise
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "find_parts",
     "known_ids",
     "part_name",
+    "read_rows",
     "remaining",
     "rows_as_parquet",
     "tar_of",
@@ -113,16 +114,29 @@ def known_ids(out: Place, parts: Mapping[str, Sequence[Part]]) -> frozenset[str]
     Raises:
         OutputError: A part cannot be read.
     """
+    tables = (_table(out, part, ["id"]) for found in parts.values() for part in found)
+    return frozenset(name for table in tables for name in table.column("id").to_pylist())
+
+
+def read_rows(out: Place, part: Part) -> list[Row]:
+    """Return the rows of a part. Raises OutputError if it cannot be read."""
+    rows = []
+    for record in _table(out, part).to_pylist():
+        found = None
+        if record["boxes"] is not None:
+            found = Detections(record["boxes"], record["scores"], record["labels"])
+        size_hw = None if found is None else (record["height"], record["width"])
+        rows.append(Row(record["id"], size_hw, found, record["derained"], record["reason"]))
+    return rows
+
+
+def _table(out: Place, part: Part, columns: list[str] | None = None) -> Any:  # noqa: ANN401
     parquet = import_extra("pyarrow.parquet", "bulk", "a file of results")
-    known: set[str] = set()
-    for part in (part for found in parts.values() for part in found):
-        content = out.read(f"{BOXES}/{part.name}") or b""
-        try:
-            table = parquet.read_table(io.BytesIO(content), columns=["id"])
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{out}/{BOXES}/{part.name} is damaged: remove it") from error
-        known.update(table.column("id").to_pylist())
-    return frozenset(known)
+    content = out.read(f"{BOXES}/{part.name}") or b""
+    try:
+        return parquet.read_table(io.BytesIO(content), columns=columns)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{out}/{BOXES}/{part.name} is damaged: remove it") from error
 
 
 def rows_as_parquet(rows: Sequence[Row]) -> bytes:

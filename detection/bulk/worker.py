@@ -18,7 +18,9 @@ from detection.bulk.parts import (
     BOXES,
     DERAINED,
     Row,
+    find_parts,
     part_name,
+    read_rows,
     rows_as_parquet,
     tar_of,
 )
@@ -113,32 +115,46 @@ class Worker:
                 one actor after the other.
         """
         for text in batch["unit"]:
-            for report in self.process(Unit.from_json(str(text))):
+            unit = Unit.from_json(str(text))
+            for report in self.process(unit, again=self._starts(unit) > 1):
                 yield {key: [value] for key, value in report.items()}
 
-    def process(self, unit: Unit) -> Iterator[dict[str, Any]]:
-        """Write the parts of a unit that are not done, and yield a report for each."""
-        self._count(unit)
+    def process(self, unit: Unit, *, again: bool = False) -> Iterator[dict[str, Any]]:
+        """Write the parts of a unit that are not done, and yield a report for each.
+
+        Args:
+            unit: The unit.
+            again: Another actor has died over it. What that one has written is reported as it is:
+                Ray leaves out as many reports as have come already.
+        """
+        there = find_parts(self._out.names(BOXES)).get(unit.key, []) if again else []
+        written = {part.number: part for part in there}
         items = read_unit(self._source, unit, self._settings.columns)
         # One part is read while another one is computed.
         chunks = prefetch(_chunks(items, unit.part), 1)
         with contextlib.closing(chunks):
             for number, (chunk, last) in enumerate(chunks):
-                if number not in unit.done:
+                if number in unit.done:
+                    continue
+                if number in written:
+                    yield self._report(read_rows(self._out, written[number]), len(chunk))
+                else:
                     yield self._write_part(unit, number, chunk, last=last)
 
-    def _count(self, unit: Unit) -> None:
+    def _starts(self, unit: Unit) -> int:
+        """Return how often the unit was begun. Raises RainmerError if it killed too many actors."""
         if self._ledger is None:
-            return
+            return 1
         import ray
 
-        starts = ray.get(self._ledger.start.remote(unit.key))
+        starts = int(ray.get(self._ledger.start.remote(unit.key)))
         if starts > _STARTS:
             raise RainmerError(
                 f"{starts - 1} actors died over {unit.paths[0]} and the images after it (out of "
                 "memory?): fewer --actors, smaller --batch or --tile may help; results so far are "
                 "kept, the same command goes on"
             )
+        return starts
 
     def _write_part(
         self, unit: Unit, number: int, chunk: Sequence[Item], *, last: bool
@@ -151,17 +167,21 @@ class Worker:
             self._out.write(f"{DERAINED}/{name.replace('.parquet', '.tar')}", tar_of(images))
         # Last: what is there is done.
         self._out.write(f"{BOXES}/{name}", rows_as_parquet(rows))
+        report = self._report(rows, len(chunk))
+        return {**report, "began": began, "cpu_s": time.process_time() - computed_s}
+
+    def _report(self, rows: Sequence[Row], images: int) -> dict[str, Any]:
         reasons = [row.reason for row in rows if row.reason is not None]
         return {
             "actor": self.name,
             "images": len(rows),
-            "known": len(chunk) - len(rows),
+            "known": images - len(rows),
             "failed": len(reasons),
             "boxes": sum(len(row.detections) for row in rows if row.detections is not None),
             "derained": sum(row.derained for row in rows),
-            "began": began,
+            "began": time.time(),
             "ended": time.time(),
-            "cpu_s": time.process_time() - computed_s,
+            "cpu_s": 0.0,
             "reasons": "\n".join(reasons[:_REASONS]),
         }
 

@@ -149,6 +149,20 @@ def test_whatever_is_lost_is_done_again_and_nothing_else(tmp_path_factory, lost,
     assert len(rows(tmp_path / "out")) == 10
 
 
+def test_a_unit_that_is_begun_again_goes_on_and_gives_the_same_reports(worker):
+    """Ray counts on that: it leaves out as many as it has passed on before the actor died."""
+    times = ("began", "ended", "cpu_s")
+    for unit in units_of(worker):
+        quiet = list(worker.process(unit))
+        paths = sorted(worker._out.names("boxes"))
+        (worker._out).remove(f"boxes/{[p for p in paths if p.startswith(unit.key)][-1]}")
+        again = list(worker.process(unit, again=True))
+        assert [{k: v for k, v in r.items() if k not in times} for r in again] == [
+            {k: v for k, v in r.items() if k not in times} for r in quiet
+        ]
+        assert all(report["cpu_s"] == 0 for report in again[:-1])
+
+
 def test_images_that_are_added_later_are_done_alone(worker, source, tmp_path):
     for unit in units_of(worker):
         list(worker.process(unit))

@@ -12,9 +12,10 @@ import pytest
 pytest.importorskip("ray")
 parquet = pytest.importorskip("pyarrow.parquet")
 
+from detection.bulk.parts import tar_of  # noqa: E402
 from eval.street import draw_scene  # noqa: E402
 from eval.street.detector import detector_weights  # noqa: E402
-from rainmer.frames.images import encode_image, write_image  # noqa: E402
+from rainmer.frames.images import encode_image  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
 IMAGES, PART = 64, 4
@@ -23,14 +24,13 @@ PATIENCE_S = 240.0
 
 @pytest.fixture
 def bench(tmp_path):
-    """A folder of small street scenes, one broken file among them, and how to run the command."""
+    """Two shards of small street scenes, one of them broken, and how to run the command."""
     scenes = [encode_image(draw_scene(i, night=False, size_hw=(96, 160)).image) for i in range(4)]
-    for number in range(IMAGES - 1):
-        write = tmp_path / "in" / f"{number:03d}.png"
-        write.parent.mkdir(exist_ok=True)
-        write.write_bytes(scenes[number % 4])
-    write_image(tmp_path / "in" / "zzz.png", draw_scene(0, night=False, size_hw=(96, 160)).image)
-    (tmp_path / "in" / "zzz.png").write_bytes(b"no image")
+    contents = [scenes[number % 4] for number in range(IMAGES - 1)] + [b"no image"]
+    (tmp_path / "in").mkdir()
+    for shard in range(2):
+        members = [(f"{i:03d}.png", contents[i]) for i in range(shard, IMAGES, 2)]
+        (tmp_path / "in" / f"{shard}.tar").write_bytes(tar_of(members))
     weights = detector_weights(tmp_path / "nets")
 
     def start(out):
@@ -88,7 +88,7 @@ def test_killed_actors_and_a_killed_command_lose_nothing(bench):
     code, printed, said = end(start("quiet"))
     assert code == 0, said
     expected = rows(folder / "quiet")
-    assert [row["id"] for row in expected if row["reason"]] == ["zzz.png"]
+    assert [row["id"] for row in expected if row["reason"]] == ["1.tar/063.png"]
     assert len(expected) == IMAGES
     assert sum(row["derained"] for row in expected) == IMAGES - 1
     assert any(row["boxes"] for row in expected)
@@ -99,6 +99,7 @@ def test_killed_actors_and_a_killed_command_lose_nothing(bench):
     os.kill(pids[0], signal.SIGKILL)
     code, printed, said = end(process)
     assert code == 0, said
+    assert f"{IMAGES} images, 0 of them" in printed
     assert rows(folder / "actor") == expected
     assert shards(folder / "actor") == shards(folder / "quiet")
 
