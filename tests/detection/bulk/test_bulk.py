@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
+fs = pytest.importorskip("pyarrow.fs")
 
 from detection.bulk.fleet import fleet  # noqa: E402
 from detection.bulk.job import Tally, open_job  # noqa: E402
@@ -127,6 +128,53 @@ def test_every_image_is_a_row_and_the_bad_ones_say_why(worker, tmp_path, caplog)
     assert sum(report["failed"] for report in reports) == 3
     assert "1 file skipped by its suffix: .txt 1" in caplog.text
     assert units_of(worker) == []
+
+
+def in_a_bucket(folder, root):
+    """A place behind a file system of pyarrow, which keeps its objects in a folder."""
+    place = Place("s3://id:secret@bucket/key?endpoint_override=127.0.0.1:9&scheme=http")
+    place._fs, place.root = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem()), root
+    return place
+
+
+def test_the_same_in_a_bucket(worker, source, tmp_path):
+    for unit in units_of(worker):
+        list(worker.process(unit))
+    remote = make_worker(source, tmp_path / "unused", save="jpg")
+    remote._source = in_a_bucket(tmp_path, "in")
+    remote._out = in_a_bucket(tmp_path, "in/far")
+    remote._out.make()
+    assert open_job(remote._out, {}, 3) == open_job(remote._out, {}, 9) == 3
+    stale, young = (source / "far" / "boxes" / f".writing-{n}" for n in ("stale", "young"))
+    for unit in units_of(remote):
+        list(remote.process(unit))
+    for path, age_s in ((stale, 4000), (young, 0)):
+        path.touch()
+        os.utime(path, (path.stat().st_mtime - age_s,) * 2)
+    assert units_of(remote) == []
+    assert rows(source / "far") == rows(tmp_path / "out")
+    assert not stale.exists()
+    assert young.exists()
+    assert len(list((source / "far" / "derained").glob("*.tar"))) == 7
+    with pytest.raises(DatasetError, match="no file or folder s3://bucket/key"):
+        in_a_bucket(tmp_path, "nowhere").is_file  # noqa: B018
+
+
+def test_a_bucket_that_goes_away_ends_the_run_and_is_no_row(source, tmp_path):
+    worker = make_worker(source, tmp_path / "out")
+    worker._source = in_a_bucket(tmp_path, "in")
+
+    class Gone:
+        def open_input_stream(self, path):
+            raise OSError("AWS Error NETWORK_CONNECTION during GetObject operation")
+
+    units = units_of(worker)
+    worker._source._fs = Gone()
+    for unit in units:
+        if unit.kind != "parquet":
+            with pytest.raises(DatasetError, match=r"NETWORK_CONNECTION .* the same command goes"):
+                list(worker.process(unit))
+    assert rows(tmp_path / "out") == []
 
 
 @settings(max_examples=15)
