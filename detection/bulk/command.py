@@ -158,14 +158,15 @@ def _work(
         bar.update(tally.earlier)
         settings = replace(settings, threads=pool.cpus)
         try:
-            for report in pool.reports(units, settings):
-                tally.add(report)
-                rate = f"{len(tally.actors)} actors, {tally.rate:.1f}/s"
-                bar.set_postfix_str(rate, refresh=False)
-                bar.update(int(report["images"]))
-                if time.monotonic() - saved > _SAVE_S:
-                    tally.save(out, complete=False)
-                    saved = time.monotonic()
+            with contextlib.closing(pool.reports(units, settings)) as reports:
+                for report in reports:
+                    tally.add(report)
+                    rate = f"{len(tally.actors)} actors, {tally.rate:.1f}/s"
+                    bar.set_postfix_str(rate, refresh=False)
+                    bar.update(int(report["images"]))
+                    if time.monotonic() - saved > _SAVE_S:
+                        tally.save(out, complete=False)
+                        saved = time.monotonic()
         except BaseException:
             with contextlib.suppress(OutputError):  # a full disk may have been the reason
                 tally.save(out, complete=False)
@@ -189,6 +190,8 @@ def _print(summary: dict[str, Any], out: Place) -> None:
             f"{done['boxes']} boxes, {done['derained']} images derained, {done['failed']} not "
             f"decoded; {done['images_per_s']:.2f} images/s, {done['wall_s']:.1f} s in all"
         )
+    if done["begun_again"]:
+        print(f"actors died: {done['begun_again']} shards or groups of images were begun again")
     for name, actor in done["actors"].items():
         print(f"  {name}: {actor['images']} images, {actor['images_per_s']:.2f} images/s")
     for reason in done["reasons"]:

@@ -10,7 +10,7 @@ import signal
 import socket
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -64,7 +64,9 @@ class Fleet:
         self.cpus = cpus
         self._ray, self._actors, self._gpus = ray, actors, gpus
 
-    def reports(self, units: Sequence[Unit], settings: Settings) -> Iterator[dict[str, Any]]:
+    def reports(
+        self, units: Sequence[Unit], settings: Settings
+    ) -> Generator[dict[str, Any], None, None]:
         """Let the actors process units; yield their reports as they come, part by part.
 
         An actor that dies is replaced, and its unit done again.
@@ -80,7 +82,13 @@ class Fleet:
         context.target_max_block_size = 1
         ledger = ray.remote(num_cpus=0)(_Ledger).remote()
         rows = [{"unit": unit.to_json()} for unit in units]
-        with _errors(ray), warnings.catch_warnings():
+        with (
+            _errors(ray),
+            warnings.catch_warnings(),
+            # Of dead actors Ray prints pages; `Tally.again` counts them.
+            open(os.devnull, "w", encoding="utf-8") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+        ):
             warnings.simplefilter("ignore")
             pool = data.ActorPoolStrategy(size=self._actors, max_tasks_in_flight_per_actor=2)
             done = data.from_items(rows, override_num_blocks=len(rows)).map_batches(

@@ -82,6 +82,7 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     actors: dict[str, _Actor] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
+    again: set[str] = field(default_factory=set)
     began: float | None = None
     ended: float | None = None
 
@@ -95,6 +96,7 @@ class Tally:
         actor.cpu_s += float(report["cpu_s"])
         self.began = min(self.began or float(report["began"]), float(report["began"]))
         self.ended = max(self.ended or 0.0, float(report["ended"]))
+        self.again |= {report["again"]} - {""}
         room = _SHOWN_REASONS - len(self.reasons)
         self.reasons += [line for line in str(report["reasons"]).split("\n") if line][:room]
 
@@ -112,6 +114,7 @@ class Tally:
             "earlier": self.earlier,
             "this_run": {
                 **{key: self.counts[key] for key in ("images", "failed", "boxes", "derained")},
+                "begun_again": len(self.again),
                 "wall_s": round(time.time() - self.started, 3),
                 "images_per_s": round(self.rate, 3),
                 "actors": {

@@ -116,8 +116,10 @@ class Worker:
         """
         for text in batch["unit"]:
             unit = Unit.from_json(str(text))
-            for report in self.process(unit, again=self._starts(unit) > 1):
-                yield {key: [value] for key, value in report.items()}
+            again = self._starts(unit) > 1
+            for report in self.process(unit, again=again):
+                told = {**report, "again": unit.key if again else ""}
+                yield {key: [value] for key, value in told.items()}
 
     def process(self, unit: Unit, *, again: bool = False) -> Iterator[dict[str, Any]]:
         """Write the parts of a unit that are not done, and yield a report for each.

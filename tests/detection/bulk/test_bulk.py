@@ -375,11 +375,12 @@ def test_reports_add_up():
     for number in range(3):
         times = {"began": 100.0 + number, "ended": 102.0 + number, "cpu_s": 1.0}
         actor = f"host:{number % 2}"
-        tally.add({**counts, **times, "actor": actor, "reasons": "a is empty"})
+        tally.add({**counts, **times, "actor": actor, "reasons": "a is empty", "again": "k"})
     summary = tally.summary(complete=True)
     assert summary["images"] == 22
     assert summary["this_run"]["images_per_s"] == 3.0
     assert summary["this_run"]["actors"]["host:0"]["images_per_s"] == 2.0
+    assert summary["this_run"]["begun_again"] == 1
     json.dumps(summary)
 
 

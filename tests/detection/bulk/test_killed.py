@@ -100,6 +100,7 @@ def test_killed_actors_and_a_killed_command_lose_nothing(bench):
     code, printed, said = end(process)
     assert code == 0, said
     assert f"{IMAGES} images, 0 of them" in printed
+    assert "actors died: 1 shards or groups of images were begun again" in printed
     assert rows(folder / "actor") == expected
     assert shards(folder / "actor") == shards(folder / "quiet")
 
