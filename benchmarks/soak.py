@@ -17,7 +17,6 @@ import json
 import logging
 import math
 import multiprocessing
-import os
 import re
 import socketserver
 import statistics
@@ -34,6 +33,7 @@ from typing import Any
 
 from benchmarks.measuring import parse_size
 from rainmer.cli import make_parser, positive_int, progress_bar, run_command
+from rainmer.folders import list_folder
 
 _FPS = 25
 _AHEAD = 16  # frames; `detection.run.live` drops what waits beyond
@@ -231,7 +231,7 @@ def _sampling(written: Synchronized[int], every_s: float) -> Iterator[list[_Samp
                 int(re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)[1])  # type: ignore[index]
                 for name in ("VmRSS", "Threads")
             )
-            files = len(os.listdir("/proc/self/fd"))
+            files = len(list_folder("/proc/self/fd"))
             elapsed_s = round(time.monotonic() - started, 1)
             rss_mb = round(rss_kb / 1024, 2)
             samples.append(_Sample(written.value, elapsed_s, rss_mb, files, threads))
