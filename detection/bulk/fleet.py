@@ -101,7 +101,10 @@ class Fleet:
                 num_gpus=self._gpus or None,
             )
             _hush()  # again: Ray has set up its loggers meanwhile
-            yield from done.iter_rows()
+            for report in done.iter_rows():
+                if report["error"]:
+                    raise RainmerError(report["error"])
+                yield report
 
 
 class _Ledger:
@@ -189,22 +192,18 @@ def _reach(address: str) -> None:
 
 @contextlib.contextmanager
 def _errors(ray: Any) -> Iterator[None]:  # noqa: ANN401
-    """Turn what Ray raises into one line: our own error if there is one behind it."""
+    """Turn what Ray raises into one line."""
     try:
         yield
+    except RainmerError:
+        raise
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        ours = _cause(error)
-        if ours is not None:
-            raise ours from None
         raise RainmerError(
-            f"Ray: {first_line(error)}; results so far are kept, the same command goes on"
+            f"Ray: {_reason(error)}; results so far are kept, the same command goes on"
         ) from error
 
 
-def _cause(error: BaseException | None) -> RainmerError | None:
-    while error is not None:
-        if isinstance(error, RainmerError):
-            # Ray's own class derives from ours, with a traceback for a text.
-            return error
-        error = getattr(error, "cause", None) or error.__cause__
-    return None
+def _reason(error: BaseException) -> str:
+    """Return the last line of what Ray says of an actor: the error itself, after the traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if len(lines) > 1 else first_line(error)

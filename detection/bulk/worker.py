@@ -88,8 +88,7 @@ class Worker:
         settings: What to do.
         ledger: An actor whose `start` counts how often a unit was begun; None: nobody counts.
 
-    Raises:
-        RainmerError: The derainer or the detector cannot be loaded here.
+    Errors of ours become a report: of what actors raise, Ray keeps a traceback only.
     """
 
     def __init__(self, settings: Settings, ledger: Any = None) -> None:  # noqa: ANN401
@@ -100,6 +99,13 @@ class Worker:
         use_threads(settings.threads)
         self.name = f"{platform.node()}:{os.getpid()}"
         self._settings, self._ledger = settings, ledger
+        self._broken = ""
+        try:
+            self._set_up(settings)
+        except RainmerError as error:
+            self._broken = str(error)
+
+    def _set_up(self, settings: Settings) -> None:
         self._source, self._out = Place(settings.source), Place(settings.out)
         derainer = make_derainer(settings.derain, gate=settings.gate, **settings.stage)
         device = str(resolve_device(settings.stage["device"]))
@@ -110,16 +116,20 @@ class Worker:
     def __call__(self, batch: dict[str, Sequence[str]]) -> Iterator[dict[str, list[Any]]]:
         """Yield a report for each part of the units, once the part is written.
 
-        Raises:
-            RainmerError: A result cannot be written, the derainer does not do, or the unit killed
-                one actor after the other.
+        If a result cannot be written, a network cannot be loaded or does not do, or a unit killed
+        one actor after the other, the report has an `error`.
         """
         for text in batch["unit"]:
-            unit = Unit.from_json(str(text))
-            again = self._starts(unit) > 1
-            for report in self.process(unit, again=again):
-                told = {**report, "again": unit.key if again else ""}
-                yield {key: [value] for key, value in told.items()}
+            unit, error, again = Unit.from_json(str(text)), self._broken, False
+            try:
+                again = not error and self._starts(unit) > 1
+                for report in self.process(unit, again=again) if not error else ():
+                    yield _told(report, unit if again else None)
+            except RainmerError as failed:
+                error = str(failed)
+            if error:
+                yield _told(self._report([], 0), unit if again else None, error)
+                return
 
     def process(self, unit: Unit, *, again: bool = False) -> Iterator[dict[str, Any]]:
         """Write the parts of a unit that are not done, and yield a report for each.
@@ -219,6 +229,12 @@ class Worker:
 
     def _encoded(self, processed: Processed) -> bytes:
         return encode_image(processed.derained, f".{self._settings.save}")
+
+
+def _told(report: dict[str, Any], again: Unit | None, error: str = "") -> dict[str, list[Any]]:
+    """Return a report as a batch of one row."""
+    told = {**report, "again": again.key if again else "", "error": error}
+    return {key: [value] for key, value in told.items()}
 
 
 def _row(processed: Processed) -> Row:
