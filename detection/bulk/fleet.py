@@ -37,17 +37,16 @@ def local_gpus(options: BulkOptions) -> int:
 
 
 def plan_fleet(options: BulkOptions, gpus: float) -> tuple[int, int]:
-    """Return the number of actors and of each one's CPUs.
+    """Return the number of actors and of each one's CPUs on this machine.
 
     Args:
         options: What the user wants.
-        gpus: GPUs of the cluster, or of this machine.
+        gpus: GPUs of this machine.
     """
     usable = usable_cpus()
     on_gpus = int(gpus / options.gpus)
     actors = options.actors or on_gpus or min(usable, _MOST_ACTORS)
-    shared = _CLUSTER_CPUS if os.environ.get("RAY_ADDRESS") else max(1, usable // actors)
-    return actors, options.cpus or shared
+    return actors, options.cpus or max(1, usable // actors)
 
 
 class Fleet:
@@ -146,7 +145,7 @@ def fleet(options: BulkOptions, wanted: int) -> Iterator[Fleet]:
         for number, handler in handlers.items():
             signal.signal(number, handler)  # Ray has its own, which end the process
         gpus = 0.0 if options.device == "cpu" else ray.cluster_resources().get("GPU", 0.0)
-        actors, cpus = plan_fleet(options, gpus)
+        actors, cpus = _on_cluster(ray, options, gpus) if address else plan_fleet(options, gpus)
         yield Fleet(ray, min(actors, wanted), cpus, options.gpus if gpus else 0.0)
     finally:
         ray.shutdown()
@@ -176,6 +175,16 @@ def _start(ray: Any, options: BulkOptions, address: str, folder: str | None) -> 
         _temp_dir=folder,
         **quiet,
     )
+
+
+def _on_cluster(ray: Any, options: BulkOptions, gpus: float) -> tuple[int, int]:  # noqa: ANN401
+    """Return actors and CPUs as `plan_fleet` does, of a cluster. Raises RainmerError."""
+    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+    largest = int(max(nodes, default=0))
+    cpus = options.cpus or max(1, min(_CLUSTER_CPUS, largest))
+    if cpus > largest:
+        raise RainmerError(f"--cpus {cpus}: the largest node of the cluster has {largest} CPUs")
+    return options.actors or int(gpus / options.gpus) or max(1, int(sum(nodes)) // cpus), cpus
 
 
 def _reach(address: str) -> None:
