@@ -115,7 +115,9 @@ def test_killed_actors_and_a_killed_command_lose_nothing(bench):
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     code, printed, said = end(process)
-    assert code == 130, said
+    # Python itself ends with -2 where it was interrupted inside an import.
+    assert code in (130, -signal.SIGINT), said
+    assert "interrupted; results so far are kept" in said
     assert "Traceback" not in said
     code, printed, said = end(start("command"))
     assert code == 0, said
