@@ -31,6 +31,7 @@ VERBS = {
     "derain": Verb("rainmer.derain", "derain images, folders and videos"),
     "detect": Verb("detection", "derain and detect: images, videos, cameras, streams"),
     "serve": Verb("detection.serve", "derain and detect over HTTP, with a live view"),
+    "bulk": Verb("detection.bulk", "derain and detect in millions of images, on Ray"),
     "eval": Verb("eval.detect", "does deraining help a detector? mAP rainy, derained, clean"),
     "restore": Verb("eval.restore", "PSNR, SSIM and other scores on test sets"),
     "relation": Verb("eval.relation", "gains in PSNR and SSIM against gains in mAP"),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import av
 import cv2
 import numpy as np
-from av.buffer import Buffer
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import Interpolation
 
 from rainmer.frames.arrays import Frame
@@ -72,7 +70,9 @@ def is_turned(frame: av.VideoFrame) -> bool:
 def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """Return how to turn a frame upright: transpose, then flip columns, then flip rows."""
     try:
-        entries = cast("Mapping[Type, Buffer]", frame.side_data)
+        # Not `frame.side_data`: the frame keeps that one, which keeps the frame. Such circles hold
+        # pictures of megabytes each until Python looks for garbage.
+        entries = cast(Any, SideDataContainer)(frame)
         content = bytes(entries[Type.DISPLAYMATRIX])
     except KeyError:
         return False, False, False

@@ -1,5 +1,7 @@
 """Colours, depth and orientation of decoded frames."""
 
+import gc
+
 import av
 import cv2
 import numpy as np
@@ -97,3 +99,18 @@ def test_rotation_and_mirroring_are_applied(tmp_path, degrees, flips):
     assert np.array_equal(image, wanted)
     if not flips:
         assert np.array_equal(image, first_by_opencv(path))
+
+
+def test_frames_go_without_the_garbage_collector(tmp_path):
+    """`frame.side_data` ties a frame to itself: pictures would pile up until Python collects."""
+    path = record(tmp_path / "a.mp4", [0.0, 0.1, 0.2])
+    gc.collect()
+    gc.disable()
+    try:
+        for frame in decoded(path):
+            to_rgb(frame)
+        del frame
+        left = [item for item in gc.get_objects() if type(item) is av.VideoFrame]
+        assert left == []
+    finally:
+        gc.enable()

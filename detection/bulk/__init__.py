@@ -1,0 +1,1 @@
+"""`python -m detection.bulk`: millions of images on Ray Data, on one machine or on a cluster."""
