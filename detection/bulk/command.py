@@ -89,7 +89,7 @@ def _settings(options: BulkOptions, source: Place, out: Place, columns: Columns)
         gate=options.gate,
         stage=stage,
         detector=os.path.abspath(detector) if os.path.exists(detector) else detector,
-        detection={k: getattr(options, k) for k in ("conf", "iou", "imgsz", "max_det")},
+        detection=options.detector_options,
         columns=columns,
         stretch=options.stretch,
         max_pixels=options.max_pixels,
@@ -113,8 +113,8 @@ def _identity(options: BulkOptions, settings: Settings) -> dict[str, Any]:
         "gate": options.gate,
         "precision": options.precision,
         "detector": detector.name,
-        "detector_digest": _digest(settings.detector),
-        **settings.detection,
+        "detector_digest": _digest(settings.detector, detector),
+        **{k: v for k, v in settings.detection.items() if k != "allow_download"},
         "stretch": options.stretch,
         "columns": [options.image_column, options.id_column],
         "save_derained": options.save_derained,
@@ -124,8 +124,14 @@ def _identity(options: BulkOptions, settings: Settings) -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads(json.dumps(identity)))
 
 
-def _digest(path: str) -> str:
-    """Return a digest of a detector's file, or of the files of an export that is a folder."""
+def _digest(path: str, detector: object) -> str:
+    """Return what changes with a detector's weights.
+
+    Those of ultralytics have a file, or an export that is a folder; the others say it themselves.
+    """
+    own = getattr(detector, "fingerprint", None)
+    if own is not None:
+        return str(own)
     files = list_files(path) if os.path.isdir(path) else [Path(path)]
     digests = "".join(file_sha256(file) for file in files)
     return hashlib.sha256(digests.encode()).hexdigest() if len(files) > 1 else digests

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from detection.run.options import DetectorOptions, add_detector_options
 from rainmer.cli import (
     StageOptions,
     add_gate_option,
     add_stage_options,
-    fraction,
     make_parser,
     parse_options,
     positive_int,
@@ -29,18 +29,13 @@ _EXAMPLE = """\
 
 
 @dataclass(frozen=True, kw_only=True)
-class BulkOptions(StageOptions):
+class BulkOptions(StageOptions, DetectorOptions):
     """The command line, option by option; `--help` explains them."""
 
     input: str
     out: str
     derain: str
     gate: Literal["auto"] | float | None
-    detector: str
-    conf: float
-    iou: float
-    imgsz: int
-    max_det: int
     stretch: Stretch | None
     image_column: str
     id_column: str | None
@@ -71,16 +66,7 @@ def parse(argv: Sequence[str] | None) -> BulkOptions:
     )
     add_derain_option(parser)
     add_gate_option(parser)
-    parser.add_argument(
-        "--detector",
-        required=True,
-        metavar="WEIGHTS",
-        help="ultralytics weights or export; a .pt runs code when it is loaded: trust its origin",
-    )
-    parser.add_argument("--conf", type=fraction, default=0.25, help="lowest score, 0..1")
-    parser.add_argument("--iou", type=fraction, default=0.7, help="overlap of boxes, 0..1")
-    parser.add_argument("--imgsz", type=positive_int, default=640, metavar="PX")
-    parser.add_argument("--max-det", type=positive_int, default=300, metavar="N")
+    add_detector_options(parser)
     _add_image_options(parser)
     _add_fleet_options(parser)
     parser.add_argument(

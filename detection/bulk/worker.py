@@ -28,8 +28,8 @@ from detection.bulk.places import Place
 from detection.bulk.reading import Columns, Item, decode, read_unit
 from detection.bulk.units import Unit
 from detection.pipeline import Pipeline, Processed
+from detection.specs import LoadedDetector, load_detector
 from detection.types import SourceFrame
-from detection.yolo import YoloDetector
 from detection.yolo.letterbox import PAD_VALUE
 from rainmer.background import ordered_map, prefetch
 from rainmer.device import resolve_device, use_threads
@@ -52,7 +52,7 @@ class Settings:
         source, out: Addresses of the input and the results.
         folder: The working folder of the command, which relative paths begin at.
         derain, gate, stage: Arguments of `rainmer.stage.results.make_derainer`.
-        detector, detection: Arguments of `detection.yolo.YoloDetector`.
+        detector, detection: Arguments of `detection.specs.load_detector`.
         columns, stretch, max_pixels: How images are read.
         save: Type of the derained images that are written; None: none.
         threads: CPU threads of the actor.
@@ -75,10 +75,10 @@ class Settings:
     known: frozenset[str] = frozenset()
 
 
-def make_detector(settings: Settings, device: str) -> YoloDetector:
+def make_detector(settings: Settings, device: str) -> LoadedDetector:
     """Load the detector. Raises RainmerError, WeightsError."""
     batch = settings.stage["batch"]
-    return YoloDetector(settings.detector, device=device, batch=batch, **settings.detection)
+    return load_detector(settings.detector, device, batch=batch, **settings.detection)
 
 
 class Worker:
