@@ -170,6 +170,7 @@ def test_a_yoloe_without_classes_is_refused(kin):
         load_detector(str(kin / "unprompted.pt"), "cpu")
 
 
+@pytest.mark.slow
 def test_an_export_of_yolo_is_the_network_itself(tmp_path):
     """By onnxruntime and our own NMS, without ultralytics, in rectangles of any size."""
     pytest.importorskip("onnxruntime")
