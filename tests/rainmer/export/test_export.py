@@ -65,6 +65,7 @@ def test_openvino_gives_the_frames_of_the_stage(weights, tmp_path, monkeypatch):
     assert Derainer(f"openvino:{path}", "cpu")._restorer.rules == InputRules()
 
 
+@pytest.mark.slow
 def test_the_command_writes_torchscript(weights, tmp_path, capsys):
     path = tmp_path / "small.ts"
     words = ["--size", "24x33", "--frames", "float32", "--layout", "nhwc", "--out", str(path)]
