@@ -231,8 +231,12 @@ def _training(bench: Bench) -> None:
     shapes = ((128, 32, 4), (256, 32, 1)) if bench.on_gpu else ((32, 2, 2),)
     seconds = 6.0 if bench.on_gpu else 0.2
     with tempfile.TemporaryDirectory() as folder:
-        window, scenes = (288, 16) if bench.on_gpu else (64, 2)
-        source = rainy_scenes(Path(folder), scenes=scenes, window=window, images=bench.images)
+        scenes = (
+            {"scenes": 16, "window": 288}
+            if bench.on_gpu
+            else {"scenes": 2, "window": 64, "size_hw": (96, 128)}
+        )
+        source = rainy_scenes(Path(folder), images=bench.images, **scenes)
         for crop, frames, crops in shapes:
             stage = Stage(steps=10_000, crop=crop, batch=frames, crops_per_frame=crops)
             with fed_trainer(Mixture([source], seed=0), stage, bench.device) as (trainer, batches):

@@ -143,13 +143,20 @@ def _compare_feeds(options: argparse.Namespace, device: torch.device) -> None:
 
 
 def rainy_scenes(
-    folder: Path, *, scenes: int, window: int, images: Path | None = None
+    folder: Path,
+    *,
+    scenes: int,
+    window: int,
+    images: Path | None = None,
+    size_hw: tuple[int, int] = (384, 640),
 ) -> RenderedSource:
-    """Return photos in rain of several kinds, or drawn scenes if no photos are given."""
+    """Return photos in rain of several kinds, or drawn scenes of a size if none are given."""
     if images is None:
         images = folder
         for i in range(scenes):
-            write_image(folder / f"{i}.png", draw_scene(i, night=bool(i % 2)).image)
+            write_image(
+                folder / f"{i}.png", draw_scene(i, night=bool(i % 2), size_hw=size_hw).image
+            )
     rain = {name: RainChoice() for name in ("day-heavy", "night-heavy", "streaks", "none")}
     return RenderedSource("photos", RenderedConfig(images=str(images), rain=rain, window=window))
 

@@ -105,6 +105,7 @@ def test_a_part_that_fails_does_not_end_the_others(tmp_path, monkeypatch):
     assert records[2]["part"] == "peaks"
 
 
+@pytest.mark.slow
 def test_the_minutes_are_kept(tmp_path):
     """In a process of its own, which ends in the middle of a part."""
     code = (

@@ -263,7 +263,9 @@ def test_after_the_first_result(benches, prepare, number):
     benches(prepare).check(number, lambda run: run.wait_for(pattern))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_a_server_answers_what_is_in_flight(tmp_path, number):
     pytest.importorskip("uvicorn")
     with socket.socket() as free:

@@ -121,6 +121,7 @@ def test_golden_full_size(variant):
     assert difference(restored, tensors["out/y_lowtie"]) < GOLDEN
 
 
+@pytest.mark.slow
 def test_it_is_traced_as_one_graph():
     """Where tracing breaks off, torch.compile leaves many small graphs, on CUDA too."""
     network = tiny("detgalpha_resprompt", compensator_steps=1).fuse()
