@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -334,7 +333,6 @@ def _write(graph: PipelineGraph, request: GraphRequest, path: Path) -> None:
     theirs = _yolo_metadata(request, graph)
     if request.format == "tensorrt":
         metadata = {**metadata, **theirs}
-    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # ultralytics shows what it tells
     write_format(graph, request.export, path, metadata, calibration=list, outputs=graph.outputs)
     if request.format == "onnx":
         onnx = import_extra("onnx", "onnx", "an ONNX export")

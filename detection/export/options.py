@@ -18,7 +18,7 @@ from rainmer.cli import (
     parse_options,
     positive_int,
 )
-from rainmer.export.request import OPSETS
+from rainmer.export.options import add_opset_option
 
 __all__ = ["DESCRIPTIONS", "GraphOptions", "parse"]
 
@@ -104,13 +104,7 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
         default="fp32",
         help="what the networks compute in; default: fp32",
     )
-    parser.add_argument(
-        "--opset",
-        type=positive_int,
-        default=OPSETS[0],
-        metavar="N",
-        help=f"version of ONNX's operators, {OPSETS[0]} to {OPSETS[1]}; default: {OPSETS[0]}",
-    )
+    add_opset_option(parser)
     add_gate_option(parser)
 
 

@@ -236,7 +236,8 @@ def _write_tensorrt(
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep what exporters tell about themselves off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    names = ("torch.onnx", "onnxscript", "torch.export", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -11,7 +11,7 @@ from pathlib import Path
 from rainmer.cli import make_parser, parse_options, positive_int
 from rainmer.export.request import FORMATS, OPSETS, PRECISIONS
 
-__all__ = ["ExportOptions", "parse"]
+__all__ = ["ExportOptions", "add_opset_option", "parse"]
 
 _EXAMPLE = """\
   python -m rainmer.export rainmer-s --format onnx --size 384x640 --out rainmer-s.onnx
@@ -81,13 +81,7 @@ def parse(argv: Sequence[str] | None) -> ExportOptions:
         default="nchw",
         help="order of their axes; default: nchw, (B, 3, H, W)",
     )
-    parser.add_argument(
-        "--opset",
-        type=positive_int,
-        default=OPSETS[0],
-        metavar="N",
-        help=f"version of ONNX's operators, {OPSETS[0]} to {OPSETS[1]}; default: {OPSETS[0]}",
-    )
+    add_opset_option(parser)
     parser.add_argument(
         "--calibration",
         type=Path,
@@ -97,6 +91,17 @@ def parse(argv: Sequence[str] | None) -> ExportOptions:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write")
     return parse_options(parser, ExportOptions, argv)
+
+
+def add_opset_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--opset`."""
+    parser.add_argument(
+        "--opset",
+        type=positive_int,
+        default=OPSETS[0],
+        metavar="N",
+        help=f"version of ONNX's operators, {OPSETS[0]} to {OPSETS[1]}; default: {OPSETS[0]}",
+    )
 
 
 def _size(text: str) -> Size | None:
