@@ -88,6 +88,7 @@ def test_slow_clients_are_cut_off(detector, case):
         assert ask(port)[0] == 200
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_take_its_answer_is_cut_off(detector):
     noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
     body = encode_image(noise, ".png")

@@ -105,6 +105,7 @@ def test_the_callers_denormals_are_as_before(tmp_path, run_mapping, flushed):
     assert (smallest / 2 == 0.0) is flushed
 
 
+@pytest.mark.slow
 def test_threads_do_not_change_what_is_trained(tmp_path, run_mapping):
     run(run_mapping, tmp_path / "none")
     run_mapping["data"]["threads"] = 3
@@ -112,6 +113,7 @@ def test_threads_do_not_change_what_is_trained(tmp_path, run_mapping):
     assert losses(tmp_path / "none") == losses(tmp_path / "three")
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path, config_file, run_mapping):
     run(run_mapping, tmp_path / "one")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
@@ -437,6 +439,7 @@ def test_validation_measures_the_averaged_weights_and_keeps_the_best(tmp_path, r
     assert len(list((out / "strips").glob("columns-*.jpg"))) == 3
 
 
+@pytest.mark.slow
 def test_training_restores(tmp_path, run_mapping, pairs):
     """A little training removes rain: what the whole is for."""
     run_mapping["stages"] = [{"steps": 60, "crop": 32, "batch": 2}]
@@ -490,6 +493,7 @@ def test_options_train(tmp_path, run_mapping, changes):
     assert all(np.isfinite(loss) for loss in losses(out).values())
 
 
+@pytest.mark.slow
 def test_checkpointing_changes_nothing_but_memory(tmp_path, run_mapping):
     run(run_mapping, tmp_path / "kept")
     run_mapping["checkpointing"] = True
