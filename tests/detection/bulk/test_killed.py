@@ -52,7 +52,8 @@ def bench(tmp_path):
 
 def rows(out):
     """Return all rows, in the order of their names."""
-    found = [row for path in (out / "boxes").glob("*.parquet") for row in read(path)]
+    # Hidden ones are being written.
+    found = [row for path in (out / "boxes").glob("[!.]*.parquet") for row in read(path)]
     assert len({row["id"] for row in found}) == len(found)
     return sorted(found, key=lambda row: row["id"])
 
@@ -62,7 +63,7 @@ def read(path):
 
 
 def shards(out):
-    return {path.name: path.read_bytes() for path in (out / "derained").glob("*.tar")}
+    return {path.name: path.read_bytes() for path in (out / "derained").glob("[!.]*.tar")}
 
 
 def wait_for_actors(out, count, process):
