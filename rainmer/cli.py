@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import errno
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
@@ -224,6 +225,14 @@ def fraction(text: str) -> float:
     value = float(text)
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """Parse an option that must be a number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return value
 
 

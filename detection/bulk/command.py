@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 from detection.bulk.fleet import fleet, local_gpus, plan_fleet
@@ -23,8 +21,6 @@ from detection.bulk.worker import Settings, make_detector
 from rainmer.cli import progress_bar, stage_options
 from rainmer.console import printable
 from rainmer.errors import OutputError
-from rainmer.files import file_sha256
-from rainmer.folders import list_files
 from rainmer.stage.results import make_derainer
 
 __all__ = ["run"]
@@ -132,9 +128,9 @@ def _digest(path: str, detector: object) -> str:
     own = getattr(detector, "fingerprint", None)
     if own is not None:
         return str(own)
-    files = list_files(path) if os.path.isdir(path) else [Path(path)]
-    digests = "".join(file_sha256(file) for file in files)
-    return hashlib.sha256(digests.encode()).hexdigest() if len(files) > 1 else digests
+    from detection.yolo.harness import file_fingerprint  # ultralytics is in use already
+
+    return file_fingerprint(path)
 
 
 def _rows(parts: Mapping[str, Sequence[Part]]) -> int:

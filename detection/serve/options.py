@@ -23,6 +23,7 @@ from rainmer.cli import (
     non_negative_int,
     parse_options,
     positive_int,
+    positive_number,
 )
 from rainmer.errors import RainmerError
 from rainmer.stage.names import add_derain_option
@@ -198,7 +199,7 @@ def _add_view_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--loop", action="store_true", help="play images and videos again and again")
     group.add_argument(
         "--pace",
-        type=_above_zero,
+        type=positive_number,
         metavar="FPS",
         help="most frames per second of images and videos; default: 1 of images, a video's own",
     )
@@ -228,7 +229,7 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
         ("--request-timeout", 30.0, "S", "time to send, to compute, to take; default: %(default)g"),
         ("--memory", 1024.0, "MB", "bodies and pictures held at once; default: %(default)g"),
     ):
-        group.add_argument(name, type=_above_zero, default=default, metavar=unit, help=what)
+        group.add_argument(name, type=positive_number, default=default, metavar=unit, help=what)
     group.add_argument(
         "--max-images", type=positive_int, default=16, metavar="N", help=f"most images {of_request}"
     )
@@ -246,13 +247,6 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="how long an image waits for others of its size; default: %(default)s",
     )
-
-
-def _above_zero(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
 
 
 def _port(text: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from rainmer.cli import (
     non_negative_int,
     parse_options,
     positive_int,
+    positive_number,
 )
 from rainmer.frames.levels import Stretch, add_stretch_option
 from rainmer.frames.video import DEFAULT_FPS
@@ -105,7 +105,7 @@ def _add_footage_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fps",
-        type=_positive,
+        type=positive_number,
         default=DEFAULT_FPS,
         help="frames per second of folders of frames; default: %(default)g",
     )
@@ -116,14 +116,14 @@ def _add_footage_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--block",
-        type=_positive,
+        type=positive_number,
         default=1.0,
         metavar="S",
         help="seconds of frames that the bootstrap draws together; default: %(default)g",
     )
     parser.add_argument(
         "--clip",
-        type=lambda text: 0.0 if text == "0" else _positive(text),
+        type=lambda text: 0.0 if text == "0" else positive_number(text),
         default=4.0,
         metavar="S",
         help="seconds of the side-by-side clip; 0: none; default: %(default)g",
@@ -136,14 +136,6 @@ def _add_footage_options(parser: argparse.ArgumentParser) -> None:
         help="write the N most informative frames to label, with proposals",
     )
     add_stretch_option(parser)
-
-
-def _positive(text: str) -> float:
-    """Parse a number above 0."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
 
 
 def _confidence(text: str) -> float:
