@@ -11,12 +11,11 @@ import pickle
 import re
 import threading
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from ultralytics import YOLO
@@ -26,7 +25,8 @@ from ultralytics.utils import checks
 
 from detection.types import Detections
 from detection.yolo.binding import is_attached, kept_threads
-from detection.yolo.device import DeviceBatch, device_predictor
+from detection.yolo.device import DeviceBatch, DeviceResult, device_predictor
+from detection.yolo.selection import detections_of
 from rainmer.errors import RainmerError, WeightsError, first_sentence
 from rainmer.frames.arrays import Frame, reverse_channels
 from rainmer.models import is_detector
@@ -193,11 +193,13 @@ class YoloDetector:
         max_det: Maximum number of detections per frame.
         batch: Maximum number of frames at once.
         classes: Labels to keep; None keeps all.
+        graphs: Whether `detect_batch` records a detection network on CUDA, see `DevicePredictor`.
         allow_download: See `load_yolo`.
 
     Attributes:
         yolo: The `ultralytics.YOLO` object.
         classes: Labels to keep, or None; may be changed.
+        graphs: Whether to record; may be changed.
         speed: Mean ms per frame of the calling thread's last call, by step, under ultralytics'
             names; empty before.
 
@@ -216,6 +218,7 @@ class YoloDetector:
         batch: int = 8,
         *,
         classes: Sequence[int] | None = None,
+        graphs: bool = True,
         allow_download: bool = False,
     ) -> None:
         is_path = isinstance(weights, str | os.PathLike)
@@ -225,6 +228,7 @@ class YoloDetector:
         if batch < 1:
             raise RainmerError(f"batch must be at least 1, but is {batch}")
         self.batch = batch
+        self.graphs = graphs
         self.classes = list(classes) if classes is not None else None
         self._speeds: dict[int, dict[str, float]] = {}  # by thread
         self._options: dict[str, Any] = {
@@ -260,14 +264,15 @@ class YoloDetector:
         Raises:
             WeightsError: A backend of an exported model fails or is not installed.
         """
-        results: list[Detections | None] = [None] * len(frames)
+        found: list[Detections | None] = [None] * len(frames)
         totals: Counter[str] = Counter()
         for chosen in self._batches(frames):
-            for i, result in zip(chosen, self._predict([frames[i] for i in chosen]), strict=True):
-                results[i] = _detections_of(result)
+            results = self._predict([frames[i] for i in chosen])
+            for i, result, detections in zip(chosen, results, detections_of(results), strict=True):
+                found[i] = detections
                 totals.update(result.speed)
         self._keep_speed(totals, len(frames))
-        return [detections for detections in results if detections is not None]
+        return [detections for detections in found if detections is not None]
 
     @property
     def device(self) -> torch.device | None:
@@ -298,12 +303,12 @@ class YoloDetector:
         if is_attached(self.yolo) or device_predictor(self.yolo) is None:
             raise RainmerError(f"the detector {self.name}, as it is set up, only takes arrays")
         detections: list[Detections] = []
-        totals: Counter[str] = Counter()
+        totals: dict[str, float] = defaultdict(float)
         for part in torch.split(batch, self.batch):
-            results = self._predict_batch(part)
-            detections += [_detections_of(result) for result in results]
+            result = self._predict_batch(part)
+            detections += result.detections
             # Only now: reading a stopwatch waits for its step.
-            for step, watch in results[0].watches.items():
+            for step, watch in result.watches.items():
                 totals[step] += watch.elapsed_ms
         self._keep_speed(totals, len(batch))
         return detections
@@ -326,27 +331,17 @@ class YoloDetector:
         with self._running():
             return list(self.yolo.predict(source, classes=self.classes, **self._options))
 
-    def _predict_batch(self, batch: Tensor) -> list[Any]:
+    def _predict_batch(self, batch: Tensor) -> DeviceResult:
         with self._running():
             predicted = self.yolo.predict(
-                DeviceBatch(batch),
+                DeviceBatch(batch, self.graphs),
                 predictor=device_predictor(self.yolo),
                 classes=self.classes,
                 **self._options,
             )
-            return list(predicted)
+            return cast(DeviceResult, predicted)
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
         with failures_of(self.yolo.model), no_automatic_installs(), kept_threads():
             yield
-
-
-def _detections_of(result: Any) -> Detections:
-    """Return the boxes of ultralytics' result for one frame."""
-    boxes = result.boxes if result.boxes is not None else result.obb
-    return Detections(
-        boxes.xyxy.float().cpu().numpy(),
-        boxes.conf.float().cpu().numpy(),
-        boxes.cls.cpu().numpy().astype(np.int64),
-    )
