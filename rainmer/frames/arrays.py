@@ -75,17 +75,11 @@ def upload(frames: Sequence[npt.NDArray[Any]], device: torch.device | str = "cpu
     # Stacked into pinned memory, which the GPU copies while the CPU goes on.
     dtype = torch.from_numpy(np.empty(0, frames[0].dtype)).dtype
     pinned = torch.empty((len(frames), *frames[0].shape), dtype=dtype, pin_memory=True)
-    for row, frame in zip(pinned, frames, strict=True):
-        _copy_to(row, frame)
+    # By numpy, on this thread: torch's team of threads waits for its slowest, and beside a thread
+    # that decodes eight frames of 1280x720 took it 8 to 100 ms (two cores), and numpy 3.5 ms.
+    for row, frame in zip(pinned.numpy(), frames, strict=True):
+        np.copyto(row, frame)
     return pinned.to(device, non_blocking=True).permute(0, 3, 1, 2)
-
-
-def _copy_to(row: Tensor, frame: npt.NDArray[Any]) -> None:
-    """Copy an array, on several threads if it is one that torch can read."""
-    if frame.flags.c_contiguous and frame.flags.writeable:
-        row.copy_(torch.from_numpy(frame))
-    else:
-        np.copyto(row.numpy(), frame)
 
 
 def stack_in_order(frames: Sequence[Tensor]) -> Tensor:
@@ -106,7 +100,7 @@ def download(batch: Tensor) -> list[npt.NDArray[Any]]:
     # array for all of them its memory page by page, which took 35 of 38 ms for eight 1080p frames.
     pinned = _to_pinned(rows)
     torch.cuda.current_stream(rows.device).synchronize()
-    return [torch.empty_like(row).copy_(row).numpy() for row in pinned]
+    return [row.copy() for row in pinned.numpy()]
 
 
 class Download:

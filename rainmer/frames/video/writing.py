@@ -15,7 +15,7 @@ import av
 import av.container
 import numpy as np
 from av.codec.context import Flags
-from av.video.reformatter import ColorRange, Interpolation
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from rainmer.device import usable_cpus
 from rainmer.errors import ImageError, OutputError
@@ -89,6 +89,8 @@ class VideoWriter:
         if min(size_hw) < 1:
             raise ImageError(f"cannot write {self.path}: its frames have no pixels")
         self._time_base = self._choose_time_base()
+        self._reformatter = VideoReformatter()
+        self._rgb: av.VideoFrame | None = None  # what is converted next
         self._last_pts = -1
         self._end_s = 0.0
 
@@ -177,9 +179,16 @@ class VideoWriter:
             odd_rows, odd_columns = frame.shape[0] % 2, frame.shape[1] % 2
             if odd_rows or odd_columns:
                 frame = np.pad(frame, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
-        rgb = av.VideoFrame.from_ndarray(frame, "rgb24")
+        # Into the same memory each time, by numpy: PyAV's `from_ndarray` takes new memory, and holds
+        # Python's lock while it copies.
+        if self._rgb is None:
+            self._rgb = av.VideoFrame(frame.shape[1], frame.shape[0], "rgb24")
+        plane = self._rgb.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(frame.shape[0], plane.line_size)
+        np.copyto(rows[:, : 3 * frame.shape[1]].reshape(frame.shape), frame)
         matrix, levels = self._encoder.colours or (None, None)
-        return rgb.reformat(
+        return self._reformatter.reformat(
+            self._rgb,
             format=self._encoder.pixels,
             dst_colorspace=matrix,
             dst_color_range=levels,
