@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -105,19 +105,19 @@ def side_by_side(frames: Sequence[Frame], captions: Sequence[str]) -> Frame:
     """
     if not frames or len(frames) != len(captions):
         raise ValueError(f"expected a caption per frame, but got {len(captions)} of {len(frames)}")
-    height = frames[0].shape[0]
-    gap = np.full((height, _line_width(frames[0]) * 2, 3), 255, np.uint8)
-    panels = [part for frame in frames for part in (gap, frame)][1:]
-    size = _font_size(frames[0])
-    bar_height = round(1.8 * size)
-    bar = np.full((bar_height, sum(p.shape[1] for p in panels), 3), 255, np.uint8)
+    height, gap, size = frames[0].shape[0], 2 * _line_width(frames[0]), _font_size(frames[0])
+    top = round(1.8 * size)
+    width = sum(frame.shape[1] + gap for frame in frames) - gap
+    canvas = np.full((top + height, width, 3), 255, np.uint8)
     left = 0
     for frame, caption in zip(frames, captions, strict=True):
-        mask = render(drawable(caption, ascii(caption)), size)
+        right = left + frame.shape[1]
+        canvas[top:, left:right] = frame
         # A long caption is cut at the edge of its picture.
-        _write(bar[:, left : left + frame.shape[1]], mask, (size // 3, size // 3), _WHITE)
-        left += frame.shape[1] + gap.shape[1]
-    return cast(Frame, np.vstack([bar, np.hstack(panels)]))
+        mask = render(drawable(caption, ascii(caption)), size)
+        _write(canvas[:top, left:right], mask, (size // 3, size // 3), _WHITE)
+        left = right + gap
+    return canvas
 
 
 def _put_label(picture: Frame, texts: Sequence[str], left: int, bottom: int, color: Color) -> None:

@@ -184,7 +184,7 @@ class VideoWriter:
         if self._rgb is None:
             self._rgb = av.VideoFrame(frame.shape[1], frame.shape[0], "rgb24")
         plane = self._rgb.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(frame.shape[0], plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.shape[0], plane.line_size)
         np.copyto(rows[:, : 3 * frame.shape[1]].reshape(frame.shape), frame)
         matrix, levels = self._encoder.colours or (None, None)
         return self._reformatter.reformat(
