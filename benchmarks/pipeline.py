@@ -8,7 +8,8 @@ turns in one process on the same frames; medians over rounds. The ratio says how
 overlap with the networks. The video shows drawn street scenes in rendered rain. On CUDA the
 networks alone are timed on frames that are already on the device. For a video on its own, and for
 four at a time, the frames a second are also told without drawing and encoding, beside those of
-decoding alone, which a single thread does for each video.
+decoding alone, which a single thread does for each video, and of frames that were decoded before.
+On CUDA the detector is also timed without its CUDA graph, alone and behind a video.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import contextlib
 import json
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,8 +131,9 @@ def measure(
 
     Returns:
         Size, number of frames, ms per frame of each network (medians), frames per second of the
-        pipeline to a video, of decoding, and from one and from several videos to detections, and
-        the ratio.
+        pipeline to a video, of decoding, from one and from several videos to detections, and from
+        decoded frames to detections; of one video ms per frame by stage; and the ratio. On CUDA
+        also without the detector's graph.
     """
     with open_video(video) as reader:
         frames = [frame.image for frame in reader]
@@ -150,14 +153,19 @@ def measure(
             for part in parts:
                 detector(part)
 
+    stage_ms: dict[str, float] = {}
     functions: dict[str, Callable[[], None]] = {
         "derain": derain,
         "detect": detect,
         "pipeline": lambda: run_pipeline(video, pipeline, detector.names, batch),
         "decode": lambda: _decode(video),
-        "watch": lambda: _watch(video, pipeline, batch, streams=1),
+        "decoded": lambda: _exhaust(pipeline.run(frames, batch)),
+        "watch": lambda: stage_ms.update(_watch(video, pipeline, batch, streams=1)),
         "watch_streams": lambda: _watch(video, pipeline, batch, streams=_STREAMS),
     }
+    if on_cuda:
+        for name in ("detect", "watch"):
+            functions[f"{name}_eager"] = _without_graphs(detector, functions[name])
     with tqdm(total=(rounds + 1) * len(functions), delay=2, leave=False) as bar:
         taken = alternate(
             {k: _counted(f, bar) for k, f in functions.items()}, rounds, derainer.device
@@ -173,8 +181,11 @@ def measure(
         "detect_ms": median["detect"] * 1e3,
         "pipeline_fps": 1 / median["pipeline"],
         "decode_fps": 1 / median["decode"],
+        "decoded_fps": 1 / median["decoded"],
         "watch_fps": 1 / median["watch"],
         "watch_streams_fps": _STREAMS / median["watch_streams"],
+        **{f"watch_{stage}_ms": elapsed_ms for stage, elapsed_ms in stage_ms.items()},
+        **_eager(median),
         # Parts of one round are compared, because other load on the machine changes slowly.
         "ratio": statistics.median(
             (derain_s + detect_s) / pipeline_s
@@ -184,6 +195,24 @@ def measure(
         ),
         "ratio_of_medians": networks_s / median["pipeline"],
         "seconds": taken,
+    }
+
+
+def _without_graphs(detector: YoloDetector, function: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        detector.graphs = False
+        function()
+        detector.graphs = True
+
+    return call
+
+
+def _eager(median: dict[str, float]) -> dict[str, float]:
+    if "detect_eager" not in median:
+        return {}
+    return {
+        "detect_eager_ms": median["detect_eager"] * 1e3,
+        "watch_eager_fps": 1 / median["watch_eager"],
     }
 
 
@@ -211,27 +240,47 @@ def run_pipeline(video: Path, pipeline: Pipeline, names: dict[int, str], batch: 
 
 def _decode(video: Path) -> None:
     with open_video(video) as reader:
-        for _ in reader:
-            pass
+        _exhaust(reader)
 
 
-def _watch(video: Path, pipeline: Pipeline, batch: int, *, streams: int) -> None:
-    """Detect in a video, read by so many streams at once, without writing anything."""
+def _exhaust(items: Iterable[object]) -> None:
+    for _ in items:
+        pass
+
+
+def _watch(video: Path, pipeline: Pipeline, batch: int, *, streams: int) -> dict[str, float]:
+    """Detect in a video, read by so many streams at once, without writing anything.
+
+    Returns:
+        Mean ms per frame of each stage.
+    """
+    totals: Counter[str] = Counter()
+    count = 0
     with contextlib.ExitStack() as stack:
         sources = {str(i): stack.enter_context(open_video(video)) for i in range(streams)}
-        for _ in pipeline.run_streams(sources, batch):
-            pass
+        for _, processed in pipeline.run_streams(sources, batch):
+            if processed is not None:
+                totals.update(processed.stage_ms)  # type: ignore[arg-type]
+                count += 1
+    return {stage: total / count for stage, total in totals.items()}
 
 
 def _format(row: dict[str, Any]) -> str:
     size = f"{row['width']}x{row['height']}"
     sum_ms = row["derain_ms"] + row["detect_ms"]
     verdict = "reached" if row["ratio"] >= WANTED else "missed"
+    eager = (
+        f"; without the detector's graph {row['detect_eager_ms']:.1f} ms, "
+        f"{row['watch_eager_fps']:.1f} /s"
+        if "watch_eager_fps" in row
+        else ""
+    )
     return (
         f"{size:>10} {row['derain_ms']:6.1f} ms {row['detect_ms']:6.1f} ms {sum_ms:6.1f} ms "
         f"{row['pipeline_fps']:5.2f} /s {row['ratio']:6.3f}  {WANTED} {verdict}; decode "
         f"{row['decode_fps']:.1f} /s, to detections {row['watch_fps']:.1f} /s, "
-        f"{_STREAMS} videos {row['watch_streams_fps']:.1f} /s"
+        f"{_STREAMS} videos {row['watch_streams_fps']:.1f} /s, decoded before "
+        f"{row['decoded_fps']:.1f} /s{eager}"
     )
 
 

@@ -165,7 +165,7 @@ def plain_head(predictor: Any) -> Detect | None:
         and type(predictor).construct_result is stock.construct_result
         and type(predictor).construct_results is stock.construct_results
         and type(predictor).inference is stock.inference
-        and not (args.visualize or args.augment or args.embed)
+        and not (args.visualize or args.augment or args.embed or args.compile)
         and predictor.device.type in ("cpu", "cuda")
     )
     return head if is_plain else None
