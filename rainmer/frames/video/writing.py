@@ -179,8 +179,8 @@ class VideoWriter:
             odd_rows, odd_columns = frame.shape[0] % 2, frame.shape[1] % 2
             if odd_rows or odd_columns:
                 frame = np.pad(frame, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
-        # Into the same memory each time, by numpy: PyAV's `from_ndarray` takes new memory, and holds
-        # Python's lock while it copies.
+        # Into the same memory each time, by numpy: PyAV's `from_ndarray` takes new memory, and
+        # holds Python's lock while it copies.
         if self._rgb is None:
             self._rgb = av.VideoFrame(frame.shape[1], frame.shape[0], "rgb24")
         plane = self._rgb.planes[0]
