@@ -104,8 +104,8 @@ def test_a_recording_survives_what_happens_to_the_head_meanwhile():
 
 def test_options_that_change_between_batches_are_followed():
     yolo = make("yolo26n")
-    # 504 places, more than the head would keep
-    detector, eager = (detector_of(yolo, recorded=on, imgsz=192) for on in (True, False))
+    # 420 places, more than the head would keep
+    detector, eager = (detector_of(yolo, recorded=on, imgsz=160) for on in (True, False))
     changes = [
         {}, {"conf": 1e-4}, {"max_det": 5}, {"max_det": 310}, {"agnostic_nms": True}, {"iou": 0.3},
     ]  # fmt: skip
@@ -119,10 +119,9 @@ def test_options_that_change_between_batches_are_followed():
     assert calls(detector).count("replay") >= 14
 
 
-@pytest.mark.parametrize("task", ["segment", "obb"])
-def test_other_tasks_run_as_they_are(task):
-    detector = detector_of(make_yolo(task), recorded=True, conf=0.1)
-    eager = detector_of(make_yolo(task), recorded=False, conf=0.1)
+def test_other_tasks_run_as_they_are():
+    yolo = make_yolo("segment")
+    detector, eager = (detector_of(yolo, recorded=on, conf=0.1) for on in (True, False))
 
     for turn in range(3):
         assert_same(detector, eager, batch_of(1, SIZES[0], turn))
@@ -162,7 +161,7 @@ def test_threads_share_recordings():
 
     def work(size):
         try:
-            for _ in range(5):
+            for _ in range(3):
                 [found] = detector.detect_batch(batch_of(1, size))
                 assert table_of(found).tobytes() == table_of(expected[size][0]).tobytes()
         except BaseException as error:  # noqa: BLE001 (told below)
@@ -176,7 +175,7 @@ def test_threads_share_recordings():
     assert errors == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**16),
     images=st.integers(1, 4),
