@@ -201,7 +201,7 @@ class _FusedHalf(_Folded):
     and the odd ones after them, that is a depthwise convolution and the sum of two contiguous
     parts, each padded with zero channels to a width that suits the kernels. The first half of the
     pairs takes the fine (3x3) filters' results, the second half the coarse (5x5) ones; if their
-    number is odd, the middle pair takes one of each.
+    number is odd, the middle pair takes one of each: the coarse one moves to the fine ones.
 
     Args:
         feed_forward: The layer to fuse.
@@ -246,7 +246,10 @@ class _FusedHalf(_Folded):
             )
             for conv in (fine, coarse)
         )
-        self.fine_pairs = Filters(_take(pair_filters[:count], channels))
+        fine_channels = [*channels]
+        if self.odd:
+            fine_channels[self.part + self.middle] = count
+        self.fine_pairs = Filters(_take(pair_filters, fine_channels))
         self.coarse_pairs = Filters(_take(pair_filters[count:], channels))
 
     def forward(
@@ -259,22 +262,22 @@ class _FusedHalf(_Folded):
             given: `rows` and the rows around them that the filters reach.
             rows: Rows to compute.
             mixed: Receives the result.
-            finish: Whether to take its ReLU on the way; not for an odd number of pairs.
+            finish: Whether to add the bias and take the ReLU on the way.
         """
         part, odd, bias = self.part, self.odd, self.pairs_bias
         between = rows.grown(self.fine_pairs.margin)
         seen = between.grown(self.coarse.margin)
         first, last = (bias[:part], bias[part:]) if finish and bias is not None else (None, None)
         expanded = normed.product(seen.within(given), self.expand, self.expand_bias)
-        fine = self.fine(expanded, seen, between, relu=True)
-        self.fine_pairs.add_pairs(fine, between, rows, mixed[..., :part], bias=first, relu=finish)
-        del fine
         coarse = self.coarse(expanded, seen, between, relu=True)
-        before = self.coarse_pairs.add_pairs(
+        self.coarse_pairs.add_pairs(
             coarse, between, rows, mixed[..., part:], first=odd, bias=last, relu=finish
         )
-        if odd:
-            mixed[..., self.middle] += before[..., 0]
+        moved = coarse[..., :odd].clone()
+        del coarse
+        fine = self.fine(expanded, seen, between, relu=True)
+        fine[..., part + self.middle : part + self.middle + odd] = moved
+        self.fine_pairs.add_pairs(fine, between, rows, mixed[..., :part], bias=first, relu=finish)
         if bias is not None and not finish:
             mixed += bias
 
@@ -302,7 +305,7 @@ class _FusedFeedForward(nn.Module):
         self.norm = norm
         first, second = (_FusedHalf(feed_forward, half) for half in range(2))
         self.halves = nn.ModuleList([first, second])
-        self.width, self.odd = first.width, first.odd
+        self.width = first.width
         self.register_buffer("reduce", torch.cat((first.reduce, second.reduce)))
         del first.reduce, second.reduce
         self.reduce_bias = feed_forward.reduce.bias
@@ -310,7 +313,7 @@ class _FusedFeedForward(nn.Module):
     def forward(self, pixels: Tensor, given: Rows, rows: Rows, out: Tensor) -> None:
         """Write `rows` of the given pixels (B, h, W, C) plus the result to (B, H, W, C)."""
         normed = Normed(self.norm, pixels)
-        finish = kernels.fits(pixels) and not self.odd
+        finish = kernels.fits(pixels)
         kept = pixels[:, rows.within(given)]
         mixed = kept.new_empty(*kept.shape[:3], 2 * self.width)
         for half, part in zip(self.halves, mixed.chunk(2, dim=-1), strict=True):
