@@ -12,6 +12,7 @@ map's type, read or written once; rows around a tile and weights come from cache
 """
 
 from rainmer.kernels.dispatch import (
+    attend,
     channel_norm,
     depthwise,
     fits,
@@ -20,8 +21,11 @@ from rainmer.kernels.dispatch import (
     pair_sums,
     twins_only,
 )
+from rainmer.kernels.prompts import Prompts
 
 __all__ = [
+    "Prompts",
+    "attend",
     "channel_norm",
     "depthwise",
     "fits",

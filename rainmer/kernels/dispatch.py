@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from rainmer.errors import first_line, is_out_of_memory
+from rainmer.kernels.prompts import Prompts
 
 __all__ = [
+    "attend",
     "channel_norm",
     "depthwise",
     "fits",
@@ -124,6 +126,25 @@ def norm_linear(
         from rainmer.kernels import norm
 
         return norm.norm_linear(pixels, gain, shift, epsilon, matrix, bias)
+
+    return _choose(pixels, kernel, twin)
+
+
+def attend(
+    values: Tensor,
+    matrices: Tensor,
+    pixels: Tensor,
+    bias: Tensor | None,
+    prompts: Prompts | None,
+    *,
+    twin: Callable[[], Tensor],
+) -> Tensor:
+    """Add the products of v with each image's matrix, and the prompts' term, to the pixels."""
+
+    def kernel() -> Tensor:
+        from rainmer.kernels import attending
+
+        return attending.attend(values, matrices, pixels, bias, prompts)
 
     return _choose(pixels, kernel, twin)
 

@@ -60,9 +60,9 @@ def strip_sums(
 
     Pixels beyond the map count as zeros, and so do channels from `readable` on.
     """
-    totals = ()
+    totals: tl.tuple = ()
     for _ in tl.static_range(_STRIP):
-        totals = totals + (tl.zeros((rows.shape[0], GROUP), tl.float32),)
+        totals += (tl.zeros((rows.shape[0], GROUP), tl.float32),)
     # Masks of channels are many: where all groups are whole there are none.
     whole: tl.constexpr = readable % GROUP == 0
     present = channels < readable
@@ -78,16 +78,16 @@ def strip_sums(
             if not whole:
                 inside = inside & present[None, :]
             value = tl.load(start + c * DILATION * stride_w, mask=inside, other=0.0).to(tl.float32)
-            sums = ()
+            sums: tl.tuple = ()
             for p in tl.static_range(_STRIP):
                 if c >= p and c - p < SIDE:
                     if whole:
                         tap = tl.load(line + (c - p) * tap_stride)
                     else:
                         tap = tl.load(line + (c - p) * tap_stride, mask=present, other=0.0)
-                    sums = sums + (totals[p] + value * tap.to(tl.float32)[None, :],)
+                    sums += (totals[p] + value * tap.to(tl.float32)[None, :],)
                 else:
-                    sums = sums + (totals[p],)
+                    sums += (totals[p],)
             totals = sums
     return totals
 
@@ -221,8 +221,8 @@ def _launch(
     _filter_kernel[grid](
         pixels, taps, bias, out, height, width, wide, *pixels.stride()[:2], *out.stride()[:2],
         COUNT=count, STRIDE_W=pixels.stride(2), TAP_STRIDE=taps.stride(1), OUT_W=out.stride(2),
-        READABLE=readable, SECOND=second, SIDE=taps.shape[0], DILATION=dilation, RELU=relu, TILE_H=_ROWS,
-        TILE_W=across, GROUP=group,
+        READABLE=readable, SECOND=second, SIDE=taps.shape[0], DILATION=dilation, RELU=relu,
+        TILE_H=_ROWS, TILE_W=across, GROUP=group,
     )
     # fmt: on
     return out

@@ -35,9 +35,9 @@ def _pixels(strips: tl.tuple, DILATION: tl.constexpr):
 
     `DILATION` strips lie within each other.
     """
-    pairs = ()
+    pairs: tl.tuple = ()
     for k in tl.static_range(_STRIP // 2):
-        pairs = pairs + (tl.join(strips[2 * k], strips[2 * k + 1]),)
+        pairs += (tl.join(strips[2 * k], strips[2 * k + 1]),)
     first, second = tl.join(pairs[0], pairs[1]), tl.join(pairs[2], pairs[3])
     joined = tl.permute(tl.join(first, second), (0, 4, 3, 2, 1))  # S, 2, 2, 2, C
     count: tl.constexpr = strips[0].shape[0]
@@ -195,9 +195,7 @@ def _second_pass(
                 2, TILE_H, TILE_W, CHUNK,
             )
             # fmt: on
-            total = _multiply_add(
-                total, value, matrix + 3 * square, channels, all_channels, COUNT
-            )
+            total = _multiply_add(total, value, matrix + 3 * square, channels, all_channels, COUNT)
             line += (2 * n + 3) * (2 * n + 3) * COUNT
             source += plane
         # fmt: off

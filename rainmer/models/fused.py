@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer import kernels
+from rainmer.kernels import Prompts
 from rainmer.models.attention import SparseChannelAttention, products_and_squares
 from rainmer.models.blocks import PromptAttention, PromptTerm, TransformerBlock
 from rainmer.models.layers import (
@@ -145,14 +146,20 @@ class _StripwiseAttention(nn.Module):
 
 
 class _FusedPrompts(_Folded):
-    """`PromptTerm`, with the gates of all P prompts in one product."""
+    """`PromptTerm`, with the gates of all P prompts in one product.
+
+    Args:
+        term: The term; some of its weights are shared.
+        after: Whether the gates see the sum with the residual.
+    """
 
     gate_in: Tensor  # P * C, C
     gate_in_bias: Tensor  # P * C
     gate_out: Tensor  # P, P * C: block-diagonal
     gate_out_bias: Tensor  # P
+    offsets: Tensor  # P, C
 
-    def __init__(self, term: PromptTerm) -> None:
+    def __init__(self, term: PromptTerm, *, after: bool) -> None:
         super().__init__()
         self.attentions = [cast(PromptAttention, attention) for attention in term.attentions]
         gates = [attention.gate for attention in self.attentions]
@@ -165,32 +172,42 @@ class _FusedPrompts(_Folded):
         gate_out = torch.block_diag(*matrices)  # type: ignore[no-untyped-call]
         self._keep("gate_out", gate_out.t(), dtype)
         self._keep("gate_out_bias", torch.cat([cast(Tensor, conv.bias) for conv in last]), dtype)
+        offsets = [attention.value.bias for attention in self.attentions]
+        self._keep("offsets", torch.stack(list[Tensor](offsets)), dtype)
         self.term = term
+        self.after = after
 
-    def values(self, prompts: Tensor, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-        """Return for each prompt its value (B, 1, 1, C) and its term's weight (B, 1, 1, 1)."""
+    def of(self, prompts: Tensor, dtype: torch.dtype) -> Prompts:
+        """Return what prompts (B, P, base_dim) add to their images' pixels."""
         share = torch.ones_like(prompts[:, 0, 0])
         shares = [share] * prompts.shape[1]
         if self.term.direction is not None:
             share = self.term.chromatic_share(prompts)
             shares = [share, 1 - share]
-        return [
-            (
-                F.linear(prompt.to(dtype), attention.value.weight)[:, None, None],
-                share.to(dtype)[:, None, None, None],
-            )
-            for prompt, attention, share in zip(
-                prompts.unbind(1), self.attentions, shares, strict=True
-            )
+        values = [
+            F.linear(prompt.to(dtype), attention.value.weight)
+            for attention, prompt in zip(self.attentions, prompts.unbind(1), strict=True)
         ]
+        return Prompts(
+            self.gate_in,
+            self.gate_in_bias,
+            self.gate_out,
+            self.gate_out_bias,
+            self.offsets,
+            torch.stack(values, 1),
+            torch.stack(shares, 1).to(dtype),
+            self.after,
+        )
 
-    def forward(self, pixels: Tensor, total: Tensor, values: list[tuple[Tensor, Tensor]]) -> None:
-        """Add the term, computed from pixels (B, H, W, C), to a total of the same shape."""
-        hidden = F.gelu(F.linear(pixels, self.gate_in, self.gate_in_bias))  # B, H, W, P * C
+    def add_to(self, total: Tensor, attended: Tensor, prompts: Prompts, images: slice) -> None:
+        """Add the term of some images to a total (B, H, W, C) of residual and attention."""
+        source = total.clone() if self.after else attended
+        hidden = F.gelu(F.linear(source, self.gate_in, self.gate_in_bias))  # B, H, W, P * C
         gates = F.linear(hidden, self.gate_out, self.gate_out_bias).sigmoid_()  # B, H, W, P
-        for i, (value, share) in enumerate(values):
-            bias = self.attentions[i].value.bias
-            spread = torch.addcmul(bias, gates[..., i : i + 1], value)
+        for i, offset in enumerate(self.offsets):
+            value = prompts.values[images, i, None, None]  # B, 1, 1, C
+            share = prompts.shares[images, i, None, None, None]
+            spread = torch.addcmul(offset, gates[..., i : i + 1], value)
             total.addcmul_(F.silu(spread, inplace=True), share)
 
 
@@ -338,8 +355,10 @@ class FusedTransformerBlock(nn.Module):
         super().__init__()
         self.attention = _StripwiseAttention(block.norm1, block.attention)
         self.attention_bias = block.attention.project.bias
-        self.prompts = None if block.prompt_term is None else _FusedPrompts(block.prompt_term)
-        self.prompt_position = block.prompt_position
+        self.prompts = None
+        if block.prompt_term is not None:
+            after = block.prompt_position != "attention"
+            self.prompts = _FusedPrompts(block.prompt_term, after=after)
         self.feed_forward = _FusedFeedForward(block.norm2, block.feed_forward)
 
     @torch.no_grad()
@@ -347,22 +366,39 @@ class FusedTransformerBlock(nn.Module):
         """Map (B, C, H, W), with prompts (B or 1, P, base_dim) in the decoder, to (B, C, H, W)."""
         pixels = pixels_of(x)
         values, matrices = self.attention(pixels)
-        bias = self.attention_bias
-        steering: list[tuple[Tensor, Tensor]] = []
+        added = None
         if self.prompts is not None and prompts is not None and prompts.shape[1]:
-            steering = self.prompts.values(prompts.expand(len(x), -1, -1), x.dtype)
+            added = self.prompts.of(prompts.expand(len(x), -1, -1), x.dtype)
         restored = torch.empty_like(pixels)
         for images, rows in strips(pixels, self.feed_forward.width):
             seen = rows.grown(self.feed_forward.margin)
-            attended = _project(values[images, seen.in_image], matrices[images])
-            if bias is not None:
-                attended += bias
-            total = pixels[images, seen.in_image] + attended
-            if self.prompts is not None and steering:
-                source = attended if self.prompt_position == "attention" else total.clone()
-                self.prompts(source, total, [(v[images], s[images]) for v, s in steering])
+            part = images, seen.in_image
+            total = self._attended(values[part], matrices[images], pixels[part], added, images)
             self.feed_forward(total, seen, rows, restored[images, rows.in_image])
         return maps_of(restored)
+
+    def _attended(
+        self,
+        values: Tensor,
+        matrices: Tensor,
+        pixels: Tensor,
+        prompts: Prompts | None,
+        images: slice,
+    ) -> Tensor:
+        """Add attention and prompts to the pixels (b, h, W, C) of some of the images."""
+
+        def twin() -> Tensor:
+            attended = _project(values, matrices)
+            if self.attention_bias is not None:
+                attended += self.attention_bias
+            total = pixels + attended
+            if self.prompts is not None and prompts is not None:
+                self.prompts.add_to(total, attended, prompts, images)
+            return total
+
+        if not kernels.fits(pixels, multiplied=True):
+            return twin()
+        return kernels.attend(values, matrices, pixels, self.attention_bias, prompts, twin=twin)
 
 
 class FusedCompensator(nn.Module):

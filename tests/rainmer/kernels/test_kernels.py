@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rainmer.kernels import dispatch, twins_only
+from rainmer.kernels import Prompts, dispatch, twins_only
 from rainmer.models.blocks import TransformerBlock
 from rainmer.models.fused import FusedTransformerBlock, _norm
 from rainmer.models.layers import ChannelNorm
@@ -181,12 +181,69 @@ def test_norm_and_matrix(device, dtype, shape, outputs, centred):
 
 @on_devices
 @cases(
+    "shape number after",
+    ((1, 1, 1, 16), 0, False),
+    ((2, 1, 37, 8), 1, False),
+    ((1, 9, 7, 48), 2, True),
+    ((3, 5, 7, 33), 2, False),
+    products=True,
+)
+def test_the_end_of_an_attention(device, dtype, shape, number, after):
+    from rainmer.kernels.attending import attend
+
+    batch, count = shape[0], shape[-1]
+
+    def weights(seed, *size, scale=1.0):
+        return scale * maps(*size, device=device, dtype=dtype, seed=seed)
+
+    pixels, values = weights(0, *shape), weights(1, *shape[:3], 3 * count)[..., 2 * count :]
+    matrices = weights(2, batch, count, count, scale=1 / count).transpose(1, 2)
+    bias = weights(3, count) if after else None
+    prompts = None
+    if number:
+        prompts = Prompts(
+            weights(4, number * count, count, scale=1 / count),
+            weights(5, number * count),
+            torch.block_diag(*weights(6, number, 1, count, scale=1 / count)),
+            weights(7, number),
+            weights(8, number, count),
+            weights(9, batch, number, count),
+            weights(10, batch, number),
+            after,
+        )
+    found = attend(values, matrices, pixels, bias, prompts)
+    expected = plain_attend(values, matrices, pixels, bias, prompts)
+    assert_same_sum(found.cpu(), expected, depth=4)
+
+
+def plain_attend(values, matrices, pixels, bias, prompts):
+    attended = torch.einsum("bhwi,bio->bhwo", exact(values), exact(matrices))
+    if bias is not None:
+        attended += exact(bias)
+    total = exact(pixels) + attended
+    if prompts is None:
+        return total
+    source = total.clone() if prompts.after else attended
+    gate_in, gate_in_bias, gate_out, gate_out_bias, offsets, values, shares = map(
+        exact, prompts[:7]
+    )
+    hidden = F.gelu(F.linear(source, gate_in, gate_in_bias))
+    gates = F.linear(hidden, gate_out, gate_out_bias).sigmoid()
+    for p, offset in enumerate(offsets):
+        spread = offset + gates[..., p : p + 1] * values[:, p, None, None]
+        total += F.silu(spread) * shares[:, p, None, None, None]
+    return total
+
+
+@on_devices
+@cases(
     "shape side dilation relu",
     ((1, 1, 1, 16), 3, 1, False),
     ((2, 1, 37, 8), 5, 1, True),
     ((1, 9, 1, 384), 3, 2, True),
     ((2, 5, 7, 33), 7, 2, False),
     ((1, 9, 5, 48), 7, 1, True),
+    ((1, 3, 70, 16), 5, 2, False),
 )
 def test_filters(device, dtype, shape, side, dilation, relu):
     from rainmer.kernels.filters import depthwise
@@ -302,8 +359,8 @@ def test_the_network_is_the_same_with_kernels(device, chosen):
     found = network.fuse().to(device)(image.to(device), query.to(device)).cpu()
     assert set(chosen) >= {"depthwise", "pair_sums"}
     if INTERPRETED:  # there with products of float32 too: seven blocks, three mixtures
-        assert len(chosen) == 12 * 7 + 3
-        assert set(chosen) == {"norm_linear", "depthwise", "pair_sums", "mixture"}
+        assert len(chosen) == 13 * 7 + 3
+        assert set(chosen) == {"norm_linear", "depthwise", "pair_sums", "mixture", "attend"}
     with twins_only():
         assert_same_sum(found, network.fuse()(image, query), depth=80)
 
