@@ -13,9 +13,11 @@ map's type, read or written once; rows around a tile and weights come from cache
 
 from rainmer.kernels.dispatch import (
     attend,
+    attention_matrices,
     channel_norm,
     depthwise,
     fits,
+    fits_map,
     mixture,
     norm_linear,
     pair_sums,
@@ -26,9 +28,11 @@ from rainmer.kernels.prompts import Prompts
 __all__ = [
     "Prompts",
     "attend",
+    "attention_matrices",
     "channel_norm",
     "depthwise",
     "fits",
+    "fits_map",
     "mixture",
     "norm_linear",
     "pair_sums",

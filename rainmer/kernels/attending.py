@@ -13,6 +13,7 @@ __all__ = ["attend"]
 _LEAST_SIDE = 16  # of the matrices that Triton multiplies
 _TILE = 8192  # values of a program, twice: 128 for each of 128 threads
 _MOST_PIXELS = 128
+_NARROW = 64  # wider pixels need the registers of eight warps
 
 
 @triton.jit
@@ -130,6 +131,7 @@ def attend(
         STRIDE=values.stride(2), ROW=matrices.stride(1), COLUMN=matrices.stride(2),
         PROMPTS=0 if prompts is None else prompts.values.shape[1],
         AFTER=prompts is not None and prompts.after, PIXELS=rows, CHANNELS=channels,
+        num_warps=8 if channels > _NARROW else 4,
     )
     # fmt: on
     return out

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,9 +17,11 @@ from rainmer.kernels.prompts import Prompts
 
 __all__ = [
     "attend",
+    "attention_matrices",
     "channel_norm",
     "depthwise",
     "fits",
+    "fits_map",
     "mixture",
     "norm_linear",
     "pair_sums",
@@ -31,6 +33,8 @@ _PRODUCT_TYPES = (torch.bfloat16, torch.float16)
 """Types of kernels that multiply matrices: without TF32, products of float32 spill registers."""
 _WIDEST = 128
 """Most channels of those kernels; wider ones are bound by products, not bytes."""
+_LONGEST = 64
+"""Longest row of an attention map that fits into the registers of a program."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +62,11 @@ def fits(pixels: Tensor, *, multiplied: bool = False) -> bool:
         and not (multiplied and pixels.shape[-1] > _WIDEST)
         and not torch.compiler.is_compiling()
     )
+
+
+def fits_map(gram: Tensor, heads: int) -> bool:
+    """Whether the products of q and k (B, 2C, 2C) are few enough for a program a head."""
+    return gram.shape[-1] // 2 // heads <= _LONGEST
 
 
 @contextlib.contextmanager
@@ -147,6 +156,28 @@ def attend(
         return attending.attend(values, matrices, pixels, bias, prompts)
 
     return _choose(pixels, kernel, twin)
+
+
+def attention_matrices(
+    gram: Tensor,
+    temperature: Tensor,
+    shares: Tensor | None,
+    weight: Tensor,
+    dtype: torch.dtype,
+    *,
+    kept: Sequence[int],
+    twin: Callable[[], Tensor],
+) -> Tensor:
+    """Turn products of q and k (B, 2C, 2C) into matrices (B, C in, C out) that multiply v."""
+
+    def kernel() -> Tensor:
+        from rainmer.kernels import sparse
+
+        channels = gram.shape[-1] // 2
+        out = gram.new_empty(len(gram), channels, channels, dtype=dtype)
+        return sparse.attention_matrices(gram, temperature, shares, weight, out, kept=kept)
+
+    return _choose(gram, kernel, twin)
 
 
 def depthwise(

@@ -17,7 +17,13 @@ from torch import Tensor, nn
 
 from rainmer import kernels
 from rainmer.kernels import Prompts
-from rainmer.models.attention import SparseChannelAttention, products_and_squares
+from rainmer.models.attention import (
+    SparseChannelAttention,
+    gram_matrix,
+    products_and_squares,
+    split_gram,
+    sums_low_precision,
+)
 from rainmer.models.blocks import PromptAttention, PromptTerm, TransformerBlock
 from rainmer.models.layers import (
     NORM_EPSILON,
@@ -117,32 +123,63 @@ class _StripwiseAttention(nn.Module):
         self.filters = Filters(depthwise.weight, depthwise.bias)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return v (B, H, W, C) and the matrices (B, C, C) that multiply it."""
+        """Return v (B, H, W, C) and the matrices (B, C in, C out) that multiply it."""
         count, _, _, channels = pixels.shape
+        if kernels.fits(pixels):
+            return self._at_once(pixels)
         attention = self.attention
         width = channels // attention.heads
         values = torch.empty_like(pixels)
-        matrix = attention.qkv.weight.flatten(1)
         products = torch.zeros(count, attention.heads, width, width, device=pixels.device)
         squares = torch.zeros(count, 2 * channels, device=pixels.device)
         for images, rows in strips(pixels, 3 * channels):
-            seen = rows.grown(1)
-            normed = Normed(self.norm, pixels[images, seen.in_image])
-            qkv = normed.product(slice(None), matrix, attention.qkv.bias)
-            qkv = self.filters(qkv, seen, rows)
-            if kernels.fits(pixels):  # one strip: a view will do
-                values = qkv[..., 2 * channels :]
-            else:
-                values[images, rows.in_image] = qkv[..., 2 * channels :]
-            both = qkv[..., : 2 * channels].flatten(1, 2)  # B, HW, 2C: q and k
+            both, values[images, rows.in_image] = self._parts(pixels[images], rows)
             product, square = products_and_squares(both, attention.heads)
             products[images] += product  # B, heads, C/h, C/h
             squares[images] += square
+        return values, self.matrices(products, squares).to(pixels.dtype)
+
+    def _at_once(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Do the same without strips, for a GPU."""
+        attention, heads = self.attention, self.attention.heads
+        height = pixels.shape[1]
+        both, values = self._parts(pixels, Rows(0, height, height))
+        if not sums_low_precision(both):
+            return values, self.matrices(*products_and_squares(both, heads))
+        gram = gram_matrix(both)
+
+        def twin() -> Tensor:
+            return self.matrices(*split_gram(gram, heads)).to(pixels.dtype)
+
+        nested = attention.ties == "lowest" and list(attention.kept) == sorted(attention.kept)
+        if not (nested and kernels.fits_map(gram, heads)):
+            return values, twin()
+        return values, kernels.attention_matrices(
+            gram,
+            attention.temperature,
+            attention.rate_weights,
+            attention.project.weight,
+            pixels.dtype,
+            kept=attention.kept,
+            twin=twin,
+        )
+
+    def _parts(self, pixels: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Return q and k together (B, h W, 2C), and v (B, h, W, C), of some rows of images."""
+        attention, channels = self.attention, pixels.shape[-1]
+        seen = rows.grown(1)
+        normed = Normed(self.norm, pixels[:, seen.in_image])
+        qkv = normed.product(slice(None), attention.qkv.weight.flatten(1), attention.qkv.bias)
+        qkv = self.filters(qkv, seen, rows)
+        return qkv[..., : 2 * channels].flatten(1, 2), qkv[..., 2 * channels :]
+
+    def matrices(self, products: Tensor, squares: Tensor) -> Tensor:
+        """Return the matrices (B, C in, C out) of `products_and_squares`."""
+        attention = self.attention
         # Each (B, heads, C/h).
-        q_norm, k_norm = squares.sqrt().view(count, 2, attention.heads, width).unbind(1)
+        q_norm, k_norm = squares.sqrt().view(len(squares), 2, attention.heads, -1).unbind(1)
         maps = attention.combine_maps(attention.scale_products(products, q_norm, k_norm))
-        matrices = attention.multiply_into_projection(maps).transpose(1, 2)  # B, C in, C out
-        return values, matrices.to(pixels.dtype)
+        return attention.multiply_into_projection(maps).transpose(1, 2)
 
 
 class _FusedPrompts(_Folded):

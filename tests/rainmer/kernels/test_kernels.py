@@ -7,12 +7,14 @@ one test runs this file again in a process of its own.
 import os
 import subprocess
 import sys
+from fractions import Fraction
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from rainmer.kernels import Prompts, dispatch, twins_only
+from rainmer.models.attention import SparseChannelAttention, split_gram
 from rainmer.models.blocks import TransformerBlock
 from rainmer.models.fused import FusedTransformerBlock, _norm
 from rainmer.models.layers import ChannelNorm
@@ -233,6 +235,44 @@ def plain_attend(values, matrices, pixels, bias, prompts):
         spread = offset + gates[..., p : p + 1] * values[:, p, None, None]
         total += F.silu(spread) * shares[:, p, None, None, None]
     return total
+
+
+@on_devices
+@pytest.mark.parametrize(
+    ("channels", "heads", "rates"),
+    [
+        (16, 1, ("1/2", "2/3", "3/4", "4/5")),
+        (48, 4, ()),
+        (40, 2, ("1/2", "4/5")),
+        pytest.param(96, 2, ("1/2", "1"), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_attention_matrices(device, channels, heads, rates):
+    """Also of channels that are equal, and of one without contents."""
+    from rainmer.kernels.sparse import attention_matrices
+
+    rates = tuple(map(Fraction, rates))
+    attention = SparseChannelAttention(channels, heads, sparse_rates=rates).requires_grad_(False)
+    for i, parameter in enumerate(attention.parameters()):
+        parameter.copy_(values(*parameter.shape, seed=i))
+    both = values(3, 37, 2 * channels)
+    both[0, :, 3] = 0
+    both[1, :, 8 : 2 * channels : channels] = both[1, :, 7 : 2 * channels : channels]
+    gram = both.transpose(1, 2) @ both
+    block = FusedTransformerBlock(TransformerBlock(channels, heads, RainmerConfig()))
+    block.attention.attention = attention
+    expected = block.attention.matrices(*split_gram(gram, heads))
+    attention.to(device)
+    found = attention_matrices(
+        gram.to(device),
+        attention.temperature,
+        attention.rate_weights,
+        attention.project.weight,
+        torch.empty_like(gram[:, :channels, :channels], device=device),
+        kept=attention.kept,
+    )
+    assert_same_sum(found.cpu(), expected, depth=6)
 
 
 @on_devices
