@@ -56,17 +56,15 @@ def fits(pixels: Tensor, *, multiplied: bool = False) -> bool:
         multiplied: Whether the kernel multiplies the pixels by a matrix.
     """
     return (
-        _switch.on
-        and _on_device(pixels)
+        _goes_to_kernels(pixels)
         and pixels.dtype in (_PRODUCT_TYPES if multiplied else _TYPES)
         and not (multiplied and pixels.shape[-1] > _WIDEST)
-        and not torch.compiler.is_compiling()
     )
 
 
 def fits_map(gram: Tensor, heads: int) -> bool:
-    """Whether the products of q and k (B, 2C, 2C) are few enough for a program a head."""
-    return gram.shape[-1] // 2 // heads <= _LONGEST
+    """Whether products of q and k (B, 2C, 2C) go to the kernel: a program holds those of a head."""
+    return _goes_to_kernels(gram) and gram.shape[-1] // 2 // heads <= _LONGEST
 
 
 @contextlib.contextmanager
@@ -77,6 +75,10 @@ def twins_only() -> Iterator[None]:
         yield
     finally:
         _switch.on = before
+
+
+def _goes_to_kernels(given: Tensor) -> bool:
+    return _switch.on and _on_device(given) and not torch.compiler.is_compiling()
 
 
 def _on_device(pixels: Tensor) -> bool:

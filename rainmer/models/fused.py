@@ -141,25 +141,28 @@ class _StripwiseAttention(nn.Module):
 
     def _at_once(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Do the same without strips, for a GPU."""
-        attention, heads = self.attention, self.attention.heads
         height = pixels.shape[1]
         both, values = self._parts(pixels, Rows(0, height, height))
         if not sums_low_precision(both):
-            return values, self.matrices(*products_and_squares(both, heads))
-        gram = gram_matrix(both)
+            return values, self.matrices(*products_and_squares(both, self.attention.heads))
+        return values, self.from_gram(gram_matrix(both), pixels.dtype)
+
+    def from_gram(self, gram: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the matrices (B, C in, C out) of a `gram_matrix` of q and k (B, 2C, 2C)."""
+        attention = self.attention
 
         def twin() -> Tensor:
-            return self.matrices(*split_gram(gram, heads)).to(pixels.dtype)
+            return self.matrices(*split_gram(gram, attention.heads)).to(dtype)
 
         nested = attention.ties == "lowest" and list(attention.kept) == sorted(attention.kept)
-        if not (nested and kernels.fits_map(gram, heads)):
-            return values, twin()
-        return values, kernels.attention_matrices(
+        if not (nested and kernels.fits_map(gram, attention.heads)):
+            return twin()
+        return kernels.attention_matrices(
             gram,
             attention.temperature,
             attention.rate_weights,
             attention.project.weight,
-            pixels.dtype,
+            dtype,
             kept=attention.kept,
             twin=twin,
         )
@@ -410,11 +413,11 @@ class FusedTransformerBlock(nn.Module):
         for images, rows in strips(pixels, self.feed_forward.width):
             seen = rows.grown(self.feed_forward.margin)
             part = images, seen.in_image
-            total = self._attended(values[part], matrices[images], pixels[part], added, images)
+            total = self.attended(values[part], matrices[images], pixels[part], added, images)
             self.feed_forward(total, seen, rows, restored[images, rows.in_image])
         return maps_of(restored)
 
-    def _attended(
+    def attended(
         self,
         values: Tensor,
         matrices: Tensor,
