@@ -338,8 +338,19 @@ def test_sums_of_pairs(device, dtype, first, second, count):
 
 
 @on_devices
-@cases("shape", ((1, 1, 1, 16),), ((2, 5, 6, 24),), products=True)
+@cases("shape", ((1, 1, 1, 16),), ((2, 5, 6, 16),), products=True)
 def test_mixture(device, dtype, shape):
+    check_mixture(device, dtype, shape)
+
+
+@pytest.mark.slow
+@on_devices
+@cases("shape", ((1, 5, 19, 24),), ((1, 9, 6, 96),), products=True)
+def test_mixture_of_channels_in_parts(device, dtype, shape):
+    check_mixture(device, dtype, shape)
+
+
+def check_mixture(device, dtype, shape):
     from rainmer.kernels.mixing import TAP_ROWS, mixture
 
     count = shape[-1]
