@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from rainmer.models.attention import products_and_squares
-from rainmer.models.fused import FusedCompensator, Normed
+from rainmer.models.blocks import TransformerBlock
+from rainmer.models.fused import FusedCompensator, FusedTransformerBlock, Normed
 from rainmer.models.layers import ChannelNorm, FeatureCompensator
+from rainmer.models.rainmer_config import RainmerConfig
 from rainmer.models.strips import Filters, Rows
 
 __all__ = ["KernelCase", "kernel_cases"]
@@ -68,6 +70,16 @@ def kernel_cases(
     norm = ChannelNorm(32).to(device, dtype)
     matrix = torch.rand(96, 32, device=device).to(dtype)
     yield make("norm and product", 32, 4, lambda x: Normed(norm, x).product(whole, matrix, None))
+    block = TransformerBlock(32, 2, RainmerConfig(base_dim=64), prompted=True)
+    fused = FusedTransformerBlock(block).to(device, dtype)
+    assert fused.prompts is not None
+    prompts = fused.prompts.of(torch.rand(batch, 2, 64, device=device), dtype)
+    square = torch.rand(batch, 32, 32, device=device).to(dtype)
+    yield make("end of an attention", 32, 3, lambda x: fused.attended(x, square, x, prompts, whole))
+    gram, of_gram = torch.rand(batch, 64, 64, device=device), fused.attention.from_gram
+    yield KernelCase(
+        "attention matrices", (batch, 64, 64), gram.nbytes, lambda: of_gram(gram, dtype)
+    )
     case = make("products of q and k", 64, 1, lambda x: products_and_squares(x.flatten(1, 2), 2))
     both = torch.rand(batch, height * width, 64, device=device).to(dtype)
     yield replace(case, twin=lambda: products_and_squares(both.float(), 2))

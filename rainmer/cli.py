@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import errno
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
@@ -32,6 +33,7 @@ __all__ = [
     "progress_bar",
     "run_command",
     "set_threads",
+    "size_hw",
     "stage_options",
 ]
 
@@ -239,6 +241,14 @@ def positive_number(text: str) -> float:
 def positive_int(text: str) -> int:
     """Parse an option that must be a whole number above 0."""
     return _whole_number(text, least=1)
+
+
+def size_hw(text: str) -> tuple[int, int]:
+    """Parse an option HEIGHTxWIDTH, in pixels, into (height, width)."""
+    found = re.fullmatch(r"0*([1-9][0-9]*)x0*([1-9][0-9]*)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: expected HEIGHTxWIDTH in pixels")
+    return int(found[1]), int(found[2])
 
 
 def non_negative_int(text: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from rainmer.cli import (
     make_parser,
     parse_options,
     positive_int,
+    size_hw,
 )
 from rainmer.export.options import add_opset_option
 
@@ -118,7 +118,7 @@ def _add_shape(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        type=_size,
+        type=size_hw,
         metavar="HxW",
         help="height and width of the frames in pixels; default: 720x1280; letterboxed: of the "
         "detector's input, default: imgsz x imgsz",
@@ -132,7 +132,7 @@ def _add_shape(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--frame",
-        type=_size,
+        type=size_hw,
         metavar="HxW",
         help="letterboxed: size of the frames before, so that the grey border is not derained",
     )
@@ -197,10 +197,3 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="check configurations of DeepStream and Triton against a model: its file, then theirs",
     )
-
-
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: expected HEIGHTxWIDTH in pixels")
-    return int(found[1]), int(found[2])

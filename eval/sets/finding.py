@@ -10,7 +10,7 @@ from typing import Any
 from eval.sets.adapters import adapt
 from eval.sets.model import AdaptedSet, AdapterOptions
 from rainmer.config import read_yaml
-from rainmer.errors import ConfigError, DatasetError
+from rainmer.errors import ConfigError, DatasetError, RainmerError, first_line
 from rainmer.folders import is_file, list_folder
 from rainmer.frames.images import find_images
 
@@ -44,16 +44,21 @@ def find_set(path: Path) -> Path | AdaptedSet:
 def _file_in(folder: Path) -> Path:
     """Return the one file of a folder that describes a set: our own form comes before others."""
     names = sorted(entry.name for entry in list_folder(folder) if is_file(entry))
-    files = {folder / name: _mapping(folder / name) for name in names if name.endswith(_YAML)}
+    damaged: list[RainmerError] = []
+    files = {
+        folder / name: _mapping(folder / name, damaged) for name in names if name.endswith(_YAML)
+    }
     own = [file for file, content in files.items() if {"rainy", "rain"} & content.keys()]
     yolo = [file for file, content in files.items() if _is_yolo(content)]
-    coco = [folder / name for name in names if _is_coco(folder / name)]
+    coco = [folder / name for name in names if _is_coco(folder / name, damaged)]
     found = own or yolo or coco
     if len(found) > 1:
         listed = ", ".join(file.name for file in found[:4])
         raise ConfigError(f"{folder} holds several sets, {listed}: name one")
     if found:
         return found[0]
+    if damaged:  # it may have been meant to be the set
+        raise damaged[0]
     if not find_images(folder).files:
         raise DatasetError(f"{folder} holds neither a set nor an image")
     raise DatasetError(
@@ -62,11 +67,12 @@ def _file_in(folder: Path) -> Path:
     )
 
 
-def _mapping(file: Path) -> Mapping[str, Any]:
-    """Return the values of a YAML file; none where it holds no set."""
+def _mapping(file: Path, damaged: list[RainmerError]) -> Mapping[str, Any]:
+    """Return the values of a YAML file; none where it cannot be read, which is noted."""
     try:
         return read_yaml(file)
-    except ConfigError:
+    except ConfigError as error:
+        damaged.append(error)
         return {}
 
 
@@ -74,11 +80,13 @@ def _is_yolo(content: Mapping[str, Any]) -> bool:
     return "names" in content and bool({"val", "train"} & content.keys())
 
 
-def _is_coco(file: Path) -> bool:
+def _is_coco(file: Path, damaged: list[RainmerError]) -> bool:
+    """Return whether a file has the keys of COCO's; one that cannot be read is noted."""
     if file.suffix.lower() != ".json":
         return False
     try:
         content = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        damaged.append(DatasetError(f"{file} cannot be read as JSON: {first_line(error)}"))
         return False
     return isinstance(content, dict) and {"images", "annotations"} <= content.keys()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rainmer.cli import make_parser, parse_options, positive_int
+from rainmer.cli import make_parser, parse_options, positive_int, size_hw
 from rainmer.export.request import FORMATS, OPSETS, PRECISIONS
 
 __all__ = ["ExportOptions", "add_opset_option", "parse"]
@@ -105,14 +104,7 @@ def add_opset_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _size(text: str) -> Size | None:
-    if text == "dynamic":
-        return None
-    found = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not found or "0" in (found[1].lstrip("0") or "0", found[2].lstrip("0") or "0"):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no size: expected HEIGHTxWIDTH in pixels, or dynamic"
-        )
-    return int(found[1]), int(found[2])
+    return None if text == "dynamic" else size_hw(text)
 
 
 def _batch(text: str) -> int | None:

@@ -12,19 +12,27 @@ map's type, read or written once; rows around a tile and weights come from cache
 """
 
 from rainmer.kernels.dispatch import (
+    attend,
+    attention_matrices,
     channel_norm,
     depthwise,
     fits,
+    fits_map,
     mixture,
     norm_linear,
     pair_sums,
     twins_only,
 )
+from rainmer.kernels.prompts import Prompts
 
 __all__ = [
+    "Prompts",
+    "attend",
+    "attention_matrices",
     "channel_norm",
     "depthwise",
     "fits",
+    "fits_map",
     "mixture",
     "norm_linear",
     "pair_sums",

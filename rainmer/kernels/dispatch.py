@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from rainmer.errors import first_line, is_out_of_memory
+from rainmer.kernels.prompts import Prompts
 
 __all__ = [
+    "attend",
+    "attention_matrices",
     "channel_norm",
     "depthwise",
     "fits",
+    "fits_map",
     "mixture",
     "norm_linear",
     "pair_sums",
@@ -29,6 +33,8 @@ _PRODUCT_TYPES = (torch.bfloat16, torch.float16)
 """Types of kernels that multiply matrices: without TF32, products of float32 spill registers."""
 _WIDEST = 128
 """Most channels of those kernels; wider ones are bound by products, not bytes."""
+_LONGEST = 64
+"""Longest row of an attention map that fits into the registers of a program."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,12 +56,15 @@ def fits(pixels: Tensor, *, multiplied: bool = False) -> bool:
         multiplied: Whether the kernel multiplies the pixels by a matrix.
     """
     return (
-        _switch.on
-        and _on_device(pixels)
+        _goes_to_kernels(pixels)
         and pixels.dtype in (_PRODUCT_TYPES if multiplied else _TYPES)
         and not (multiplied and pixels.shape[-1] > _WIDEST)
-        and not torch.compiler.is_compiling()
     )
+
+
+def fits_map(gram: Tensor, heads: int) -> bool:
+    """Whether products of q and k (B, 2C, 2C) go to the kernel: a program holds those of a head."""
+    return _goes_to_kernels(gram) and gram.shape[-1] // 2 // heads <= _LONGEST
 
 
 @contextlib.contextmanager
@@ -66,6 +75,10 @@ def twins_only() -> Iterator[None]:
         yield
     finally:
         _switch.on = before
+
+
+def _goes_to_kernels(given: Tensor) -> bool:
+    return _switch.on and _on_device(given) and not torch.compiler.is_compiling()
 
 
 def _on_device(pixels: Tensor) -> bool:
@@ -126,6 +139,47 @@ def norm_linear(
         return norm.norm_linear(pixels, gain, shift, epsilon, matrix, bias)
 
     return _choose(pixels, kernel, twin)
+
+
+def attend(
+    values: Tensor,
+    matrices: Tensor,
+    pixels: Tensor,
+    bias: Tensor | None,
+    prompts: Prompts | None,
+    *,
+    twin: Callable[[], Tensor],
+) -> Tensor:
+    """Add the products of v with each image's matrix, and the prompts' term, to the pixels."""
+
+    def kernel() -> Tensor:
+        from rainmer.kernels import attending
+
+        return attending.attend(values, matrices, pixels, bias, prompts)
+
+    return _choose(pixels, kernel, twin)
+
+
+def attention_matrices(
+    gram: Tensor,
+    temperature: Tensor,
+    shares: Tensor | None,
+    weight: Tensor,
+    dtype: torch.dtype,
+    *,
+    kept: Sequence[int],
+    twin: Callable[[], Tensor],
+) -> Tensor:
+    """Turn products of q and k (B, 2C, 2C) into matrices (B, C in, C out) that multiply v."""
+
+    def kernel() -> Tensor:
+        from rainmer.kernels import sparse
+
+        channels = gram.shape[-1] // 2
+        out = gram.new_empty(len(gram), channels, channels, dtype=dtype)
+        return sparse.attention_matrices(gram, temperature, shares, weight, out, kept=kept)
+
+    return _choose(gram, kernel, twin)
 
 
 def depthwise(

@@ -1,7 +1,10 @@
 """Depthwise convolutions of channels-last maps, with what follows them.
 
-A program computes a tile of pixels times a group of channels. The rows and columns around a tile
-are read by its neighbours too; they come from the L2 cache.
+A program computes a tile of strips times a group of channels. A strip is `STRIP` columns of a row,
+as far apart as the filter's dilation: a value that a thread has loaded and converted serves all of
+the strip's results whose filters reach it, so that arithmetic, not loads and addresses, is what
+takes the time. The rows and columns around a tile are read by its neighbours too; they come from
+the L2 cache.
 """
 
 from __future__ import annotations
@@ -10,58 +13,83 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["depthwise", "filtered", "pair_sums", "place", "tile_of"]
+__all__ = ["STRIP", "depthwise", "pair_sums", "place", "strip_sums"]
 
-_TILE = 2048  # values of a tile: 16 for each of 128 threads
+STRIP = 8
+"""Columns of a strip."""
+
+_STRIP = tl.constexpr(STRIP)
+_TILE = 512  # channels of all strips of a tile: 4 for each of 128 threads
 _GROUP = 32  # channels of a tile: 64 bytes of half precision are read at once
-
-
-def tile_of(channels: int) -> tuple[int, int]:
-    """Return height and width of a tile of pixels with so many channels, powers of two."""
-    bits = (_TILE // channels).bit_length() - 1
-    return 1 << bits // 2, 1 << (bits - bits // 2)
+_ROWS = 8  # of a tile
 
 
 @triton.jit
-def place(tile: tl.tensor, across: tl.tensor, TILE_H: tl.constexpr, TILE_W: tl.constexpr):
-    """Return the rows and the columns of a tile's pixels."""
-    pixel = tl.arange(0, TILE_H * TILE_W)
-    rows = (tile // across) * TILE_H + pixel // TILE_W
-    columns = (tile % across) * TILE_W + pixel % TILE_W
-    return rows, columns
+def place(
+    tile: tl.tensor,
+    across: tl.tensor,
+    TILE_H: tl.constexpr,
+    TILE_W: tl.constexpr,
+    DILATION: tl.constexpr,
+):
+    """Return the rows and the first columns of a tile's strips."""
+    number = tl.arange(0, TILE_H * TILE_W)
+    rows = (tile // across) * TILE_H + number // TILE_W
+    strip = (tile % across) * TILE_W + number % TILE_W
+    return rows, strip // DILATION * (_STRIP * DILATION) + strip % DILATION
 
 
 @triton.jit
-def filtered(
+def strip_sums(
     x: tl.tensor,
     taps: tl.tensor,
     rows: tl.tensor,
     columns: tl.tensor,
     channels: tl.tensor,
-    count: tl.tensor,
     height: tl.tensor,
     width: tl.tensor,
     stride_h: tl.tensor,
-    stride_w: tl.tensor,
-    tap_stride: tl.tensor,
+    stride_w: tl.constexpr,
+    tap_stride: tl.constexpr,
+    readable: tl.constexpr,
+    GROUP: tl.constexpr,
     SIDE: tl.constexpr,
     DILATION: tl.constexpr,
 ):
-    """Return float32 results of an odd filter for pixels times channels, zeros beyond the map."""
-    total = tl.zeros((rows.shape[0], channels.shape[0]), tl.float32)
-    present = channels < count
+    """Return the float32 results of an odd filter, strips times channels, for each column.
+
+    Pixels beyond the map count as zeros, and so do channels from `readable` on.
+    """
+    totals: tl.tuple = ()
+    for _ in tl.static_range(_STRIP):
+        totals += (tl.zeros((rows.shape[0], GROUP), tl.float32),)
+    # Masks of channels are many: where all groups are whole there are none.
+    whole: tl.constexpr = readable % GROUP == 0
+    present = channels < readable
+    leftmost = columns - SIDE // 2 * DILATION
     for i in range(SIDE):
         y = rows + (i - SIDE // 2) * DILATION
         row_inside = (y >= 0) & (y < height)
-        line = x + y.to(tl.int64) * stride_h
-        for j in tl.static_range(SIDE):
-            column = columns + (j - SIDE // 2) * DILATION
-            inside = row_inside & (column >= 0) & (column < width)
-            address = (line + column * stride_w)[:, None] + channels[None, :]
-            value = tl.load(address, mask=inside[:, None] & present[None, :], other=0.0)
-            tap = tl.load(taps + (i * SIDE + j) * tap_stride + channels, mask=present, other=0.0)
-            total += value.to(tl.float32) * tap.to(tl.float32)[None, :]
-    return total
+        start = (x + y.to(tl.int64) * stride_h + leftmost * stride_w)[:, None] + channels[None, :]
+        line = taps + i * SIDE * tap_stride + channels
+        for c in tl.static_range(_STRIP + SIDE - 1):
+            column = leftmost + c * DILATION
+            inside = (row_inside & (column >= 0) & (column < width))[:, None]
+            if not whole:
+                inside = inside & present[None, :]
+            value = tl.load(start + c * DILATION * stride_w, mask=inside, other=0.0).to(tl.float32)
+            sums: tl.tuple = ()
+            for p in tl.static_range(_STRIP):
+                if c >= p and c - p < SIDE:
+                    if whole:
+                        tap = tl.load(line + (c - p) * tap_stride)
+                    else:
+                        tap = tl.load(line + (c - p) * tap_stride, mask=present, other=0.0)
+                    sums += (totals[p] + value * tap.to(tl.float32)[None, :],)
+                else:
+                    sums += (totals[p],)
+            totals = sums
+    return totals
 
 
 @triton.jit(do_not_specialize=["height", "width", "across"])
@@ -70,49 +98,56 @@ def _filter_kernel(
     taps: tl.tensor,
     bias: tl.tensor,
     out: tl.tensor,
-    count: tl.tensor,
     height: tl.tensor,
     width: tl.tensor,
     across: tl.tensor,
     stride_b: tl.tensor,
     stride_h: tl.tensor,
-    stride_w: tl.tensor,
-    tap_stride: tl.tensor,
     out_b: tl.tensor,
     out_h: tl.tensor,
-    out_w: tl.tensor,
-    second: tl.tensor,
+    COUNT: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    TAP_STRIDE: tl.constexpr,
+    OUT_W: tl.constexpr,
+    READABLE: tl.constexpr,
+    SECOND: tl.constexpr,
     SIDE: tl.constexpr,
     DILATION: tl.constexpr,
-    PAIRED: tl.constexpr,
     RELU: tl.constexpr,
     TILE_H: tl.constexpr,
     TILE_W: tl.constexpr,
     GROUP: tl.constexpr,
 ) -> None:
-    rows, columns = place(tl.program_id(0), across, TILE_H, TILE_W)
+    rows, columns = place(tl.program_id(0), across, TILE_H, TILE_W, DILATION)
     channels = tl.program_id(1) * GROUP + tl.arange(0, GROUP)
     image = tl.program_id(2).to(tl.int64)
     x += image * stride_b
     # fmt: off
-    total = filtered(
-        x, taps, rows, columns, channels, count, height, width, stride_h, stride_w, tap_stride,
-        SIDE, DILATION,
+    totals = strip_sums(
+        x, taps, rows, columns, channels, height, width, stride_h, STRIDE_W, TAP_STRIDE,
+        READABLE, GROUP, SIDE, DILATION,
     )
-    if PAIRED:
-        total += filtered(
-            x + second, taps + second, rows, columns, channels, count, height, width, stride_h,
-            stride_w, tap_stride, SIDE, DILATION,
+    if SECOND > 0:
+        others = strip_sums(
+            x + SECOND, taps + SECOND, rows, columns, channels, height, width, stride_h, STRIDE_W,
+            TAP_STRIDE, READABLE, GROUP, SIDE, DILATION,
         )
     # fmt: on
-    present = channels < count
+    present = channels < COUNT
     if bias is not None:
-        total += tl.load(bias + channels, mask=present, other=0.0).to(tl.float32)[None, :]
-    if RELU:
-        total = tl.where(total < 0, 0.0, total)  # keeps NaN
-    line = out + image * out_b + rows.to(tl.int64) * out_h + columns * out_w
-    inside = ((rows < height) & (columns < width))[:, None] & present[None, :]
-    tl.store(line[:, None] + channels[None, :], total.to(out.dtype.element_ty), mask=inside)
+        offset = tl.load(bias + channels, mask=present, other=0.0).to(tl.float32)[None, :]
+    line = (out + image * out_b + rows.to(tl.int64) * out_h + columns * OUT_W)[:, None]
+    for p in tl.static_range(_STRIP):
+        total = totals[p]
+        if SECOND > 0:
+            total += others[p]
+        if bias is not None:
+            total += offset
+        if RELU:
+            total = tl.where(total < 0, 0.0, total)  # keeps NaN
+        inside = ((rows < height) & (columns + p * DILATION < width))[:, None] & present[None, :]
+        address = line + p * DILATION * OUT_W + channels[None, :]
+        tl.store(address, total.to(out.dtype.element_ty), mask=inside)
 
 
 def depthwise(
@@ -175,15 +210,19 @@ def _launch(
     relu: bool,
 ) -> Tensor:
     batch, height, width, count = out.shape
-    group = _GROUP if count > _GROUP // 2 else _GROUP // 2
-    tile_h, tile_w = tile_of(group)
-    across = triton.cdiv(width, tile_w)
-    grid = (across * triton.cdiv(height, tile_h), triton.cdiv(count, group), batch)
+    group = _GROUP if count > _GROUP // 2 and count % _GROUP != _GROUP // 2 else _GROUP // 2
+    # Behind the last channels of a part of a map are others, which may be read.
+    readable = min(triton.cdiv(count, group) * group, pixels.shape[-1] - second)
+    across = _TILE // group // _ROWS  # strips
+    strips = triton.cdiv(width, STRIP * dilation) * dilation
+    wide = triton.cdiv(strips, across)
+    grid = (wide * triton.cdiv(height, _ROWS), triton.cdiv(count, group), batch)
     # fmt: off
     _filter_kernel[grid](
-        pixels, taps, bias, out, count, height, width, across, *pixels.stride()[:3], taps.stride(1),
-        *out.stride()[:3], second, SIDE=taps.shape[0], DILATION=dilation, PAIRED=second > 0,
-        RELU=relu, TILE_H=tile_h, TILE_W=tile_w, GROUP=group,
+        pixels, taps, bias, out, height, width, wide, *pixels.stride()[:2], *out.stride()[:2],
+        COUNT=count, STRIDE_W=pixels.stride(2), TAP_STRIDE=taps.stride(1), OUT_W=out.stride(2),
+        READABLE=readable, SECOND=second, SIDE=taps.shape[0], DILATION=dilation, RELU=relu,
+        TILE_H=_ROWS, TILE_W=across, GROUP=group,
     )
     # fmt: on
     return out

@@ -16,29 +16,87 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rainmer.kernels.filters import filtered, place, tile_of
+from rainmer.kernels.filters import STRIP, place, strip_sums
 
 __all__ = ["TAP_ROWS", "mixture"]
 
 TAP_ROWS = 3 * (9 + 25 + 49) + 9
 """Rows of the table of filters: first, last and dilated ones, each 3x3, 5x5, 7x7; 9 of ones."""
 
+_STRIP = tl.constexpr(STRIP)
+_ROWS = 8  # of a tile
+_TILE = 512  # channels filtered at a time of all strips of a tile: 4 for each of 128 threads
 _LEAST_SIDE = 16  # of the matrices that Triton multiplies
 
 
 @triton.jit
-def _multiplied(
+def _pixels(strips: tl.tuple, DILATION: tl.constexpr):
+    """Turn the columns of strips (S, C) into pixels (S * 8, C), row by row as they lie in a tile.
+
+    `DILATION` strips lie within each other.
+    """
+    pairs: tl.tuple = ()
+    for k in tl.static_range(_STRIP // 2):
+        pairs += (tl.join(strips[2 * k], strips[2 * k + 1]),)
+    first, second = tl.join(pairs[0], pairs[1]), tl.join(pairs[2], pairs[3])
+    joined = tl.permute(tl.join(first, second), (0, 4, 3, 2, 1))  # S, 2, 2, 2, C
+    count: tl.constexpr = strips[0].shape[0]
+    channels: tl.constexpr = strips[0].shape[1]
+    if DILATION > 1:
+        apart = tl.reshape(joined, (count // DILATION, DILATION, _STRIP, channels))
+        joined = tl.permute(apart, (0, 2, 1, 3))
+    return tl.reshape(joined, (count * _STRIP, channels))
+
+
+@triton.jit
+def _pixel_places(tile: tl.tensor, across: tl.tensor, TILE_H: tl.constexpr, TILE_W: tl.constexpr):
+    """Return the rows and columns of the pixels of a tile, in the order of `_pixels`."""
+    wide: tl.constexpr = TILE_W * _STRIP
+    number = tl.arange(0, TILE_H * wide)
+    return (tile // across) * TILE_H + number // wide, (tile % across) * wide + number % wide
+
+
+@triton.jit
+def _filtered(
+    x: tl.tensor,
+    taps: tl.tensor,
+    tile: tl.tensor,
+    across: tl.tensor,
+    channels: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    COUNT: tl.constexpr,
+    SIDE: tl.constexpr,
+    DILATION: tl.constexpr,
+    TILE_H: tl.constexpr,
+    TILE_W: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """Filter some channels of a contiguous map (H, W, COUNT) for the pixels of a tile."""
+    rows, columns = place(tile, across, TILE_H, TILE_W, DILATION)
+    # fmt: off
+    strips = strip_sums(
+        x, taps, rows, columns, channels, height, width, width * COUNT, COUNT, COUNT, COUNT, CHUNK,
+        SIDE, DILATION,
+    )
+    # fmt: on
+    return _pixels(strips, DILATION)
+
+
+@triton.jit
+def _multiply_add(
+    total: tl.tensor,
     value: tl.tensor,
     matrix: tl.tensor,
-    channels: tl.tensor,
-    count: tl.tensor,
-    DTYPE: tl.constexpr,
+    rows: tl.tensor,
+    columns: tl.tensor,
+    COUNT: tl.constexpr,
 ):
-    """Multiply pixels by a matrix (C in, C out); float32."""
-    present = channels < count
-    address = matrix + channels[:, None] * count + channels[None, :]
-    table = tl.load(address, mask=present[:, None] & present[None, :], other=0.0)
-    return tl.dot(value.to(DTYPE), table, input_precision="ieee")
+    """Add pixels times some rows and columns of a matrix (COUNT, COUNT) to a float32 total."""
+    address = matrix + rows[:, None] * COUNT + columns[None, :]
+    inside = (rows < COUNT)[:, None] & (columns < COUNT)[None, :]
+    table = tl.load(address, mask=inside, other=0.0)
+    return tl.dot(value.to(matrix.dtype.element_ty), table, total, input_precision="ieee")
 
 
 @triton.jit(do_not_specialize=["height", "width", "across"])
@@ -47,34 +105,38 @@ def _first_pass(
     taps: tl.tensor,
     inner: tl.tensor,
     hidden: tl.tensor,
-    count: tl.tensor,
     height: tl.tensor,
     width: tl.tensor,
     across: tl.tensor,
     image_size: tl.tensor,
     plane: tl.tensor,
+    COUNT: tl.constexpr,
     TILE_H: tl.constexpr,
     TILE_W: tl.constexpr,
+    CHUNK: tl.constexpr,
     CHANNELS: tl.constexpr,
 ) -> None:
-    rows, columns = place(tl.program_id(0), across, TILE_H, TILE_W)
-    channels = tl.arange(0, CHANNELS)
-    image = tl.program_id(1).to(tl.int64) * image_size
-    inside = ((rows < height) & (columns < width))[:, None] & (channels < count)[None, :]
-    at = (rows.to(tl.int64) * width + columns)[:, None] * count + channels[None, :]
+    tile, image = tl.program_id(0), tl.program_id(1).to(tl.int64) * image_size
+    rows, columns = _pixel_places(tile, across, TILE_H, TILE_W)
+    all_channels = tl.arange(0, CHANNELS)
+    inside = ((rows < height) & (columns < width))[:, None] & (all_channels < COUNT)[None, :]
+    at = (rows.to(tl.int64) * width + columns)[:, None] * COUNT + all_channels[None, :]
     out = hidden + image + at
-    dtype: tl.constexpr = hidden.dtype.element_ty
     for n in tl.static_range(3):
-        # fmt: off
-        value = filtered(
-            state + image, taps, rows, columns, channels, count, height, width, width * count,
-            count, count, 2 * n + 3, 1,
-        )
-        # fmt: on
-        value = _multiplied(value, inner + (n + 1) * count * count, channels, count, dtype)
-        value = tl.where(value < 0, 0.0, value)  # keeps NaN
-        tl.store(out, value.to(dtype), mask=inside)
-        taps += (2 * n + 3) * (2 * n + 3) * count
+        inner += COUNT * COUNT
+        total = tl.zeros((TILE_H * TILE_W * _STRIP, CHANNELS), tl.float32)
+        for start in range(0, COUNT, CHUNK):
+            channels = start + tl.arange(0, CHUNK)
+            # fmt: off
+            value = _filtered(
+                state + image, taps, tile, across, channels, height, width, COUNT, 2 * n + 3, 1,
+                TILE_H, TILE_W, CHUNK,
+            )
+            # fmt: on
+            total = _multiply_add(total, value, inner, channels, all_channels, COUNT)
+        total = tl.where(total < 0, 0.0, total)  # keeps NaN
+        tl.store(out, total.to(hidden.dtype.element_ty), mask=inside)
+        taps += (2 * n + 3) * (2 * n + 3) * COUNT
         out += plane
 
 
@@ -86,57 +148,69 @@ def _second_pass(
     hidden: tl.tensor,
     merges: tl.tensor,
     out: tl.tensor,
-    count: tl.tensor,
     height: tl.tensor,
     width: tl.tensor,
     across: tl.tensor,
     image_size: tl.tensor,
     plane: tl.tensor,
+    COUNT: tl.constexpr,
     TILE_H: tl.constexpr,
     TILE_W: tl.constexpr,
+    CHUNK: tl.constexpr,
     CHANNELS: tl.constexpr,
 ) -> None:
-    rows, columns = place(tl.program_id(0), across, TILE_H, TILE_W)
-    channels = tl.arange(0, CHANNELS)
-    image = tl.program_id(1).to(tl.int64) * image_size
-    inside = ((rows < height) & (columns < width))[:, None] & (channels < count)[None, :]
-    at = (rows.to(tl.int64) * width + columns)[:, None] * count + channels[None, :]
-    dtype: tl.constexpr = out.dtype.element_ty
-    square = count * count
+    tile, image = tl.program_id(0), tl.program_id(1).to(tl.int64) * image_size
+    rows, columns = _pixel_places(tile, across, TILE_H, TILE_W)
+    on_map = ((rows < height) & (columns < width))[:, None]
+    at = (rows.to(tl.int64) * width + columns)[:, None] * COUNT
+    all_channels = tl.arange(0, CHANNELS)
+    square: tl.constexpr = COUNT * COUNT
     merges += tl.program_id(1) * 8 * square
     state += image
-    own = tl.load(state + at, mask=inside, other=0.0)
-    value = _multiplied(own, inner, channels, count, dtype)
-    value = tl.where(value < 0, 0.0, value)
-    total = _multiplied(value, merges, channels, count, dtype)
-    source = hidden + image
-    for n in tl.static_range(3):
-        # fmt: off
-        value = filtered(
-            source, taps, rows, columns, channels, count, height, width, width * count, count,
-            count, 2 * n + 3, 1,
-        )
-        total += _multiplied(value, merges + (n + 1) * square, channels, count, dtype)
-        value = filtered(
-            state, taps + 83 * count, rows, columns, channels, count, height, width, width * count,
-            count, count, 2 * n + 3, 2,
-        )
-        # fmt: on
-        total += _multiplied(value, merges + (n + 4) * square, channels, count, dtype)
-        taps += (2 * n + 3) * (2 * n + 3) * count
-        source += plane
-    # fmt: off
-    value = filtered(
-        state, taps + 83 * count, rows, columns, channels, count, height, width, width * count,
-        count, count, 3, 1,
-    )
-    # fmt: on
     high = 3 - (rows == 0).to(tl.int32) - (rows == height - 1).to(tl.int32)
     wide = 3 - (columns == 0).to(tl.int32) - (columns == width - 1).to(tl.int32)
-    value = value / (high * wide).to(tl.float32)[:, None]
-    total += _multiplied(value, merges + 7 * square, channels, count, dtype)
-    total = tl.where(total < 0, 0.0, total) + own.to(tl.float32)
-    tl.store(out + image + at, total.to(dtype), mask=inside)
+    seen = (high * wide).to(tl.float32)[:, None]  # pixels under the average
+    total = tl.zeros((TILE_H * TILE_W * _STRIP, CHANNELS), tl.float32)
+    for start in range(0, COUNT, CHUNK):
+        channels = start + tl.arange(0, CHUNK)
+        value = tl.zeros((TILE_H * TILE_W * _STRIP, CHUNK), tl.float32)
+        for given in range(0, COUNT, CHUNK):
+            sources = given + tl.arange(0, CHUNK)
+            mask = on_map & (sources < COUNT)[None, :]
+            own = tl.load(state + at + sources[None, :], mask=mask, other=0.0)
+            value = _multiply_add(value, own, inner, sources, channels, COUNT)
+        value = tl.where(value < 0, 0.0, value)
+        total = _multiply_add(total, value, merges, channels, all_channels, COUNT)
+        source, line, matrix = hidden + image, taps, merges
+        for n in tl.static_range(3):
+            matrix += square
+            # fmt: off
+            value = _filtered(
+                source, line, tile, across, channels, height, width, COUNT, 2 * n + 3, 1,
+                TILE_H, TILE_W, CHUNK,
+            )
+            total = _multiply_add(total, value, matrix, channels, all_channels, COUNT)
+            value = _filtered(
+                state, line + 83 * COUNT, tile, across, channels, height, width, COUNT, 2 * n + 3,
+                2, TILE_H, TILE_W, CHUNK,
+            )
+            # fmt: on
+            total = _multiply_add(total, value, matrix + 3 * square, channels, all_channels, COUNT)
+            line += (2 * n + 3) * (2 * n + 3) * COUNT
+            source += plane
+        # fmt: off
+        value = _filtered(
+            state, line + 83 * COUNT, tile, across, channels, height, width, COUNT, 3, 1, TILE_H,
+            TILE_W, CHUNK,
+        )
+        # fmt: on
+        last = merges + 7 * square
+        total = _multiply_add(total, value / seen, last, channels, all_channels, COUNT)
+    inside = on_map & (all_channels < COUNT)[None, :]
+    place_of_all = at + all_channels[None, :]
+    own = tl.load(state + place_of_all, mask=inside, other=0.0).to(tl.float32)
+    total = tl.where(total < 0, 0.0, total) + own
+    tl.store(out + image + place_of_all, total.to(out.dtype.element_ty), mask=inside)
 
 
 def mixture(state: Tensor, taps: Tensor, inner: Tensor, merges: Tensor) -> Tensor:
@@ -156,12 +230,18 @@ def mixture(state: Tensor, taps: Tensor, inner: Tensor, merges: Tensor) -> Tenso
     batch, height, width, count = state.shape
     hidden = state.new_empty(3, *state.shape)
     out = state.new_empty(state.shape)
-    channels = max(_LEAST_SIDE, triton.next_power_of_2(count))
-    tile_h, tile_w = tile_of(channels)
-    across = triton.cdiv(width, tile_w)
-    grid = (across * triton.cdiv(height, tile_h), batch)
-    sizes = (count, height, width, across, height * width * count, state.numel())
-    tile = {"TILE_H": tile_h, "TILE_W": tile_w, "CHANNELS": channels}
+    chunk = 32 if count % 32 == 0 else _LEAST_SIDE
+    across = _TILE // chunk // _ROWS  # strips
+    tiles = triton.cdiv(width, across * STRIP)
+    grid = (tiles * triton.cdiv(height, _ROWS), batch)
+    sizes = (height, width, tiles, height * width * count, state.numel())
+    tile = {
+        "COUNT": count,
+        "TILE_H": _ROWS,
+        "TILE_W": across,
+        "CHUNK": chunk,
+        "CHANNELS": max(_LEAST_SIDE, triton.next_power_of_2(count)),
+    }
     _first_pass[grid](state, taps, inner, hidden, *sizes, **tile)
     last = taps[9 + 25 + 49 :]
     _second_pass[grid](state, last, inner, hidden, merges, out, *sizes, **tile)

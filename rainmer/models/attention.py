@@ -20,10 +20,12 @@ from rainmer.models.layers import (
 __all__ = [
     "SparseChannelAttention",
     "TopkTies",
+    "gram_matrix",
     "kept_entries",
     "products_and_squares",
     "sparse_cascade",
     "sparse_softmax",
+    "split_gram",
     "sums_low_precision",
 ]
 
@@ -138,8 +140,8 @@ def sums_low_precision(x: Tensor) -> bool:
 def products_and_squares(both: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """Return the inner products of q with k over the pixels, and the sums of their squares.
 
-    Half precision on CUDA is multiplied as it is and summed in float32 (`_gram`); everything else
-    is computed from float32 copies.
+    Half precision on CUDA is multiplied as it is and summed in float32 (`gram_matrix`); everything
+    else is computed from float32 copies.
 
     Args:
         both: q and k (B, HW, 2C).
@@ -148,14 +150,9 @@ def products_and_squares(both: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     Returns:
         Products (B, heads, C/h, C/h) and squares (B, 2C), float32.
     """
-    count, pixels, channels = both.shape
     if sums_low_precision(both):
-        gram = _gram(both)
-        # Every q with every k, of which those within a head are wanted: (B, h, C/h, h, C/h).
-        blocks = gram[:, : channels // 2, channels // 2 :]
-        blocks = blocks.reshape(count, heads, -1, heads, channels // 2 // heads)
-        products = blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1)
-        return products, gram.diagonal(dim1=1, dim2=2)
+        return split_gram(gram_matrix(both), heads)
+    count, pixels, _ = both.shape
     both = both.float()
     squares = (both * both).sum(1)
     # (B, HW, 2, heads, C/h) to q and k, each (B, heads, HW, C/h).
@@ -163,7 +160,17 @@ def products_and_squares(both: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     return q.transpose(-2, -1) @ k, squares
 
 
-def _gram(pixels: Tensor) -> Tensor:
+def split_gram(gram: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """Take what `products_and_squares` returns out of the `gram_matrix` of q and k."""
+    count, channels = len(gram), gram.shape[-1] // 2
+    # Every q with every k, of which those within a head are wanted: (B, h, C/h, h, C/h).
+    blocks = gram[:, :channels, channels:]
+    blocks = blocks.reshape(count, heads, -1, heads, channels // heads)
+    products = blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1)
+    return products, gram.diagonal(dim1=1, dim2=2)
+
+
+def gram_matrix(pixels: Tensor) -> Tensor:
     """Multiply each channel with each over the pixels: (B, N, D) to (B, D, D), float32.
 
     One matrix product of half precision reads q and k once and gives their products and, on the

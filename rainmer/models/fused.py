@@ -16,7 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer import kernels
-from rainmer.models.attention import SparseChannelAttention, products_and_squares
+from rainmer.kernels import Prompts
+from rainmer.models.attention import (
+    SparseChannelAttention,
+    gram_matrix,
+    products_and_squares,
+    split_gram,
+    sums_low_precision,
+)
 from rainmer.models.blocks import PromptAttention, PromptTerm, TransformerBlock
 from rainmer.models.layers import (
     NORM_EPSILON,
@@ -116,43 +123,83 @@ class _StripwiseAttention(nn.Module):
         self.filters = Filters(depthwise.weight, depthwise.bias)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return v (B, H, W, C) and the matrices (B, C, C) that multiply it."""
+        """Return v (B, H, W, C) and the matrices (B, C in, C out) that multiply it."""
         count, _, _, channels = pixels.shape
+        if kernels.fits(pixels):
+            return self._at_once(pixels)
         attention = self.attention
         width = channels // attention.heads
         values = torch.empty_like(pixels)
-        matrix = attention.qkv.weight.flatten(1)
         products = torch.zeros(count, attention.heads, width, width, device=pixels.device)
         squares = torch.zeros(count, 2 * channels, device=pixels.device)
         for images, rows in strips(pixels, 3 * channels):
-            seen = rows.grown(1)
-            normed = Normed(self.norm, pixels[images, seen.in_image])
-            qkv = normed.product(slice(None), matrix, attention.qkv.bias)
-            qkv = self.filters(qkv, seen, rows)
-            if kernels.fits(pixels):  # one strip: a view will do
-                values = qkv[..., 2 * channels :]
-            else:
-                values[images, rows.in_image] = qkv[..., 2 * channels :]
-            both = qkv[..., : 2 * channels].flatten(1, 2)  # B, HW, 2C: q and k
+            both, values[images, rows.in_image] = self._parts(pixels[images], rows)
             product, square = products_and_squares(both, attention.heads)
             products[images] += product  # B, heads, C/h, C/h
             squares[images] += square
+        return values, self.matrices(products, squares).to(pixels.dtype)
+
+    def _at_once(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Do the same without strips, for a GPU."""
+        height = pixels.shape[1]
+        both, values = self._parts(pixels, Rows(0, height, height))
+        if not sums_low_precision(both):
+            return values, self.matrices(*products_and_squares(both, self.attention.heads))
+        return values, self.from_gram(gram_matrix(both), pixels.dtype)
+
+    def from_gram(self, gram: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the matrices (B, C in, C out) of a `gram_matrix` of q and k (B, 2C, 2C)."""
+        attention = self.attention
+
+        def twin() -> Tensor:
+            return self.matrices(*split_gram(gram, attention.heads)).to(dtype)
+
+        nested = attention.ties == "lowest" and list(attention.kept) == sorted(attention.kept)
+        if not (nested and kernels.fits_map(gram, attention.heads)):
+            return twin()
+        return kernels.attention_matrices(
+            gram,
+            attention.temperature,
+            attention.rate_weights,
+            attention.project.weight,
+            dtype,
+            kept=attention.kept,
+            twin=twin,
+        )
+
+    def _parts(self, pixels: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Return q and k together (B, h W, 2C), and v (B, h, W, C), of some rows of images."""
+        attention, channels = self.attention, pixels.shape[-1]
+        seen = rows.grown(1)
+        normed = Normed(self.norm, pixels[:, seen.in_image])
+        qkv = normed.product(slice(None), attention.qkv.weight.flatten(1), attention.qkv.bias)
+        qkv = self.filters(qkv, seen, rows)
+        return qkv[..., : 2 * channels].flatten(1, 2), qkv[..., 2 * channels :]
+
+    def matrices(self, products: Tensor, squares: Tensor) -> Tensor:
+        """Return the matrices (B, C in, C out) of `products_and_squares`."""
+        attention = self.attention
         # Each (B, heads, C/h).
-        q_norm, k_norm = squares.sqrt().view(count, 2, attention.heads, width).unbind(1)
+        q_norm, k_norm = squares.sqrt().view(len(squares), 2, attention.heads, -1).unbind(1)
         maps = attention.combine_maps(attention.scale_products(products, q_norm, k_norm))
-        matrices = attention.multiply_into_projection(maps).transpose(1, 2)  # B, C in, C out
-        return values, matrices.to(pixels.dtype)
+        return attention.multiply_into_projection(maps).transpose(1, 2)
 
 
 class _FusedPrompts(_Folded):
-    """`PromptTerm`, with the gates of all P prompts in one product."""
+    """`PromptTerm`, with the gates of all P prompts in one product.
+
+    Args:
+        term: The term; some of its weights are shared.
+        after: Whether the gates see the sum with the residual.
+    """
 
     gate_in: Tensor  # P * C, C
     gate_in_bias: Tensor  # P * C
     gate_out: Tensor  # P, P * C: block-diagonal
     gate_out_bias: Tensor  # P
+    offsets: Tensor  # P, C
 
-    def __init__(self, term: PromptTerm) -> None:
+    def __init__(self, term: PromptTerm, *, after: bool) -> None:
         super().__init__()
         self.attentions = [cast(PromptAttention, attention) for attention in term.attentions]
         gates = [attention.gate for attention in self.attentions]
@@ -165,32 +212,42 @@ class _FusedPrompts(_Folded):
         gate_out = torch.block_diag(*matrices)  # type: ignore[no-untyped-call]
         self._keep("gate_out", gate_out.t(), dtype)
         self._keep("gate_out_bias", torch.cat([cast(Tensor, conv.bias) for conv in last]), dtype)
+        offsets = [attention.value.bias for attention in self.attentions]
+        self._keep("offsets", torch.stack(list[Tensor](offsets)), dtype)
         self.term = term
+        self.after = after
 
-    def values(self, prompts: Tensor, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-        """Return for each prompt its value (B, 1, 1, C) and its term's weight (B, 1, 1, 1)."""
+    def of(self, prompts: Tensor, dtype: torch.dtype) -> Prompts:
+        """Return what prompts (B, P, base_dim) add to their images' pixels."""
         share = torch.ones_like(prompts[:, 0, 0])
         shares = [share] * prompts.shape[1]
         if self.term.direction is not None:
             share = self.term.chromatic_share(prompts)
             shares = [share, 1 - share]
-        return [
-            (
-                F.linear(prompt.to(dtype), attention.value.weight)[:, None, None],
-                share.to(dtype)[:, None, None, None],
-            )
-            for prompt, attention, share in zip(
-                prompts.unbind(1), self.attentions, shares, strict=True
-            )
+        values = [
+            F.linear(prompt.to(dtype), attention.value.weight)
+            for attention, prompt in zip(self.attentions, prompts.unbind(1), strict=True)
         ]
+        return Prompts(
+            self.gate_in,
+            self.gate_in_bias,
+            self.gate_out,
+            self.gate_out_bias,
+            self.offsets,
+            torch.stack(values, 1),
+            torch.stack(shares, 1).to(dtype),
+            self.after,
+        )
 
-    def forward(self, pixels: Tensor, total: Tensor, values: list[tuple[Tensor, Tensor]]) -> None:
-        """Add the term, computed from pixels (B, H, W, C), to a total of the same shape."""
-        hidden = F.gelu(F.linear(pixels, self.gate_in, self.gate_in_bias))  # B, H, W, P * C
+    def add_to(self, total: Tensor, attended: Tensor, prompts: Prompts, images: slice) -> None:
+        """Add the term of some images to a total (B, H, W, C) of residual and attention."""
+        source = total.clone() if self.after else attended
+        hidden = F.gelu(F.linear(source, self.gate_in, self.gate_in_bias))  # B, H, W, P * C
         gates = F.linear(hidden, self.gate_out, self.gate_out_bias).sigmoid_()  # B, H, W, P
-        for i, (value, share) in enumerate(values):
-            bias = self.attentions[i].value.bias
-            spread = torch.addcmul(bias, gates[..., i : i + 1], value)
+        for i, offset in enumerate(self.offsets):
+            value = prompts.values[images, i, None, None]  # B, 1, 1, C
+            share = prompts.shares[images, i, None, None, None]
+            spread = torch.addcmul(offset, gates[..., i : i + 1], value)
             total.addcmul_(F.silu(spread, inplace=True), share)
 
 
@@ -201,7 +258,7 @@ class _FusedHalf(_Folded):
     and the odd ones after them, that is a depthwise convolution and the sum of two contiguous
     parts, each padded with zero channels to a width that suits the kernels. The first half of the
     pairs takes the fine (3x3) filters' results, the second half the coarse (5x5) ones; if their
-    number is odd, the middle pair takes one of each.
+    number is odd, the middle pair takes one of each: the coarse one moves to the fine ones.
 
     Args:
         feed_forward: The layer to fuse.
@@ -246,7 +303,10 @@ class _FusedHalf(_Folded):
             )
             for conv in (fine, coarse)
         )
-        self.fine_pairs = Filters(_take(pair_filters[:count], channels))
+        fine_channels = [*channels]
+        if self.odd:
+            fine_channels[self.part + self.middle] = count
+        self.fine_pairs = Filters(_take(pair_filters, fine_channels))
         self.coarse_pairs = Filters(_take(pair_filters[count:], channels))
 
     def forward(
@@ -259,22 +319,22 @@ class _FusedHalf(_Folded):
             given: `rows` and the rows around them that the filters reach.
             rows: Rows to compute.
             mixed: Receives the result.
-            finish: Whether to take its ReLU on the way; not for an odd number of pairs.
+            finish: Whether to add the bias and take the ReLU on the way.
         """
         part, odd, bias = self.part, self.odd, self.pairs_bias
         between = rows.grown(self.fine_pairs.margin)
         seen = between.grown(self.coarse.margin)
         first, last = (bias[:part], bias[part:]) if finish and bias is not None else (None, None)
         expanded = normed.product(seen.within(given), self.expand, self.expand_bias)
-        fine = self.fine(expanded, seen, between, relu=True)
-        self.fine_pairs.add_pairs(fine, between, rows, mixed[..., :part], bias=first, relu=finish)
-        del fine
         coarse = self.coarse(expanded, seen, between, relu=True)
-        before = self.coarse_pairs.add_pairs(
+        self.coarse_pairs.add_pairs(
             coarse, between, rows, mixed[..., part:], first=odd, bias=last, relu=finish
         )
-        if odd:
-            mixed[..., self.middle] += before[..., 0]
+        moved = coarse[..., :odd].clone()
+        del coarse
+        fine = self.fine(expanded, seen, between, relu=True)
+        fine[..., part + self.middle : part + self.middle + odd] = moved
+        self.fine_pairs.add_pairs(fine, between, rows, mixed[..., :part], bias=first, relu=finish)
         if bias is not None and not finish:
             mixed += bias
 
@@ -302,7 +362,7 @@ class _FusedFeedForward(nn.Module):
         self.norm = norm
         first, second = (_FusedHalf(feed_forward, half) for half in range(2))
         self.halves = nn.ModuleList([first, second])
-        self.width, self.odd = first.width, first.odd
+        self.width = first.width
         self.register_buffer("reduce", torch.cat((first.reduce, second.reduce)))
         del first.reduce, second.reduce
         self.reduce_bias = feed_forward.reduce.bias
@@ -310,7 +370,7 @@ class _FusedFeedForward(nn.Module):
     def forward(self, pixels: Tensor, given: Rows, rows: Rows, out: Tensor) -> None:
         """Write `rows` of the given pixels (B, h, W, C) plus the result to (B, H, W, C)."""
         normed = Normed(self.norm, pixels)
-        finish = kernels.fits(pixels) and not self.odd
+        finish = kernels.fits(pixels)
         kept = pixels[:, rows.within(given)]
         mixed = kept.new_empty(*kept.shape[:3], 2 * self.width)
         for half, part in zip(self.halves, mixed.chunk(2, dim=-1), strict=True):
@@ -335,8 +395,10 @@ class FusedTransformerBlock(nn.Module):
         super().__init__()
         self.attention = _StripwiseAttention(block.norm1, block.attention)
         self.attention_bias = block.attention.project.bias
-        self.prompts = None if block.prompt_term is None else _FusedPrompts(block.prompt_term)
-        self.prompt_position = block.prompt_position
+        self.prompts = None
+        if block.prompt_term is not None:
+            after = block.prompt_position != "attention"
+            self.prompts = _FusedPrompts(block.prompt_term, after=after)
         self.feed_forward = _FusedFeedForward(block.norm2, block.feed_forward)
 
     @torch.no_grad()
@@ -344,22 +406,39 @@ class FusedTransformerBlock(nn.Module):
         """Map (B, C, H, W), with prompts (B or 1, P, base_dim) in the decoder, to (B, C, H, W)."""
         pixels = pixels_of(x)
         values, matrices = self.attention(pixels)
-        bias = self.attention_bias
-        steering: list[tuple[Tensor, Tensor]] = []
+        added = None
         if self.prompts is not None and prompts is not None and prompts.shape[1]:
-            steering = self.prompts.values(prompts.expand(len(x), -1, -1), x.dtype)
+            added = self.prompts.of(prompts.expand(len(x), -1, -1), x.dtype)
         restored = torch.empty_like(pixels)
         for images, rows in strips(pixels, self.feed_forward.width):
             seen = rows.grown(self.feed_forward.margin)
-            attended = _project(values[images, seen.in_image], matrices[images])
-            if bias is not None:
-                attended += bias
-            total = pixels[images, seen.in_image] + attended
-            if self.prompts is not None and steering:
-                source = attended if self.prompt_position == "attention" else total.clone()
-                self.prompts(source, total, [(v[images], s[images]) for v, s in steering])
+            part = images, seen.in_image
+            total = self.attended(values[part], matrices[images], pixels[part], added, images)
             self.feed_forward(total, seen, rows, restored[images, rows.in_image])
         return maps_of(restored)
+
+    def attended(
+        self,
+        values: Tensor,
+        matrices: Tensor,
+        pixels: Tensor,
+        prompts: Prompts | None,
+        images: slice,
+    ) -> Tensor:
+        """Add attention and prompts to the pixels (b, h, W, C) of some of the images."""
+
+        def twin() -> Tensor:
+            attended = _project(values, matrices)
+            if self.attention_bias is not None:
+                attended += self.attention_bias
+            total = pixels + attended
+            if self.prompts is not None and prompts is not None:
+                self.prompts.add_to(total, attended, prompts, images)
+            return total
+
+        if not kernels.fits(pixels, multiplied=True):
+            return twin()
+        return kernels.attend(values, matrices, pixels, self.attention_bias, prompts, twin=twin)
 
 
 class FusedCompensator(nn.Module):

@@ -148,7 +148,7 @@ class Filters(nn.Module):
         first: int = 0,
         bias: Tensor | None = None,
         relu: bool = False,
-    ) -> Tensor:
+    ) -> None:
         """Filter 2N channels, and add the N channels of the second half to those of the first.
 
         Args:
@@ -159,9 +159,6 @@ class Filters(nn.Module):
             first: Channels before those that are added.
             bias: Added to the sums (D,).
             relu: Whether to replace negative sums by zeros.
-
-        Returns:
-            The filtered channels before `first`.
         """
         second, count = pixels.shape[-1] // 2, out.shape[-1]
 
@@ -173,24 +170,14 @@ class Filters(nn.Module):
                 out.add_(bias)
             if relu:
                 out.relu_()
-            return filtered[..., :first]
+            return out
 
-        if not kernels.fits(pixels):
-            return twin()
-        kernels.pair_sums(
-            pixels, self.taps, bias, out, first=first, second=second, relu=relu, twin=twin
-        )
-        before, weight = pixels[..., :first], self.weight[:first]
-        if not first:
-            return before
-        return kernels.depthwise(
-            before,
-            self.taps[..., :first],
-            None,
-            dilation=1,
-            relu=False,
-            twin=lambda: filter_rows(before, given, wanted, weight),
-        )
+        if kernels.fits(pixels):
+            kernels.pair_sums(
+                pixels, self.taps, bias, out, first=first, second=second, relu=relu, twin=twin
+            )
+        else:
+            twin()
 
 
 def _add_into(target: Tensor, a: Tensor, b: Tensor) -> None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from eval.sets import load_set
-from rainmer.errors import ConfigError, DatasetError
+from rainmer.errors import ConfigError, DatasetError, RainmerError
 from tests.eval.trees import NAMES, write_tree
 
 
@@ -56,3 +56,20 @@ def test_folders_that_hold_no_set_say_what_to_do(tmp_path):
         (tmp_path / f"{name}.yaml").write_text("{name: x, rainy: rainy, annotations: labels}")
     with pytest.raises(ConfigError, match=r"several sets, a\.yaml, b\.yaml: name one"):
         load_set(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("data.yaml", "val: images\nnames: [a, b\n", r"data\.yaml is not valid YAML"),
+        ("instances.json", '{"images": [', r"instances\.json cannot be read as JSON"),
+    ],
+)
+def test_a_damaged_file_is_named_where_there_is_no_other_set(tmp_path, name, text, problem):
+    write_tree(tmp_path, clean=False).unlink()
+    (tmp_path / "instances.json").rename(tmp_path / "kept")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RainmerError, match=problem):
+        load_set(tmp_path)
+    (tmp_path / "kept").rename(tmp_path / "boxes.json")
+    assert load_set(tmp_path).samples
