@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rainmer.models.attention import products_and_squares
 from rainmer.models.blocks import TransformerBlock
-from rainmer.models.fused import FusedCompensator, FusedTransformerBlock, Normed
+from rainmer.models.folding import Normed
+from rainmer.models.fused import FusedCompensator, FusedTransformerBlock
 from rainmer.models.layers import ChannelNorm, FeatureCompensator
 from rainmer.models.rainmer_config import RainmerConfig
 from rainmer.models.strips import Filters, Rows

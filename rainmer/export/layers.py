@@ -17,10 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer.models.attention import SparseChannelAttention
-from rainmer.models.fused import (
-    FusedCompensator,
-    FusedTransformerBlock,
-)
+from rainmer.models.fused import FusedCompensator, FusedTransformerBlock
 from rainmer.models.layers import NORM_EPSILON, ChannelNorm, float32_at_least
 from rainmer.models.network import Network
 from rainmer.models.strips import Filters
@@ -285,7 +282,7 @@ class _Prompts(nn.Module):
         super().__init__()
         self.gate_in = _Pointwise(fused.gate_in, fused.gate_in_bias)
         self.gate_out = _Pointwise(fused.gate_out, fused.gate_out_bias)
-        self.values, self.term = fused.values, fused.term
+        self.terms, self.term = fused.terms, fused.term
         self.biases = nn.ParameterList(
             nn.Parameter(attention.value.bias[:, None, None].clone(), False)
             for attention in fused.attentions
@@ -295,9 +292,9 @@ class _Prompts(nn.Module):
         """Map (B, C, H, W) and prompts (B, P, base_dim) to the sum of the terms (B, C, H, W)."""
         gates = self.gate_out(F.gelu(self.gate_in(x))).sigmoid()  # B, P, H, W
         total: Tensor | None = None
-        for i, (value, share) in enumerate(self.values(prompts, x.dtype)):
-            spread = gates[:, i : i + 1] * value.transpose(1, 3) + self.biases[i]
-            term = F.silu(spread) * share
+        for i, (value, share) in enumerate(self.terms(prompts, x.dtype)):
+            spread = gates[:, i : i + 1] * value[:, :, None, None] + self.biases[i]
+            term = F.silu(spread) * share[:, None, None, None]
             total = term if total is None else total + term
         return cast(Tensor, total)
 

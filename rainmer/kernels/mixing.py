@@ -140,6 +140,54 @@ def _first_pass(
         out += plane
 
 
+@triton.jit
+def _filter_sums(
+    total: tl.tensor,
+    state: tl.tensor,
+    source: tl.tensor,
+    taps: tl.tensor,
+    merges: tl.tensor,
+    seen: tl.tensor,
+    tile: tl.tensor,
+    across: tl.tensor,
+    channels: tl.tensor,
+    all_channels: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    plane: tl.tensor,
+    COUNT: tl.constexpr,
+    TILE_H: tl.constexpr,
+    TILE_W: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """Add what the filters of some channels give to a total: last, dilated, and the average."""
+    square: tl.constexpr = COUNT * COUNT
+    last = merges + 7 * square
+    for n in tl.static_range(3):
+        merges += square
+        # fmt: off
+        value = _filtered(
+            source, taps, tile, across, channels, height, width, COUNT, 2 * n + 3, 1, TILE_H,
+            TILE_W, CHUNK,
+        )
+        total = _multiply_add(total, value, merges, channels, all_channels, COUNT)
+        value = _filtered(
+            state, taps + 83 * COUNT, tile, across, channels, height, width, COUNT, 2 * n + 3, 2,
+            TILE_H, TILE_W, CHUNK,
+        )
+        # fmt: on
+        total = _multiply_add(total, value, merges + 3 * square, channels, all_channels, COUNT)
+        taps += (2 * n + 3) * (2 * n + 3) * COUNT
+        source += plane
+    # fmt: off
+    value = _filtered(
+        state, taps + 83 * COUNT, tile, across, channels, height, width, COUNT, 3, 1, TILE_H,
+        TILE_W, CHUNK,
+    )
+    # fmt: on
+    return _multiply_add(total, value / seen, last, channels, all_channels, COUNT)
+
+
 @triton.jit(do_not_specialize=["height", "width", "across"])
 def _second_pass(
     state: tl.tensor,
@@ -164,8 +212,7 @@ def _second_pass(
     on_map = ((rows < height) & (columns < width))[:, None]
     at = (rows.to(tl.int64) * width + columns)[:, None] * COUNT
     all_channels = tl.arange(0, CHANNELS)
-    square: tl.constexpr = COUNT * COUNT
-    merges += tl.program_id(1) * 8 * square
+    merges += tl.program_id(1) * 8 * COUNT * COUNT
     state += image
     high = 3 - (rows == 0).to(tl.int32) - (rows == height - 1).to(tl.int32)
     wide = 3 - (columns == 0).to(tl.int32) - (columns == width - 1).to(tl.int32)
@@ -181,36 +228,17 @@ def _second_pass(
             value = _multiply_add(value, own, inner, sources, channels, COUNT)
         value = tl.where(value < 0, 0.0, value)
         total = _multiply_add(total, value, merges, channels, all_channels, COUNT)
-        source, line, matrix = hidden + image, taps, merges
-        for n in tl.static_range(3):
-            matrix += square
-            # fmt: off
-            value = _filtered(
-                source, line, tile, across, channels, height, width, COUNT, 2 * n + 3, 1,
-                TILE_H, TILE_W, CHUNK,
-            )
-            total = _multiply_add(total, value, matrix, channels, all_channels, COUNT)
-            value = _filtered(
-                state, line + 83 * COUNT, tile, across, channels, height, width, COUNT, 2 * n + 3,
-                2, TILE_H, TILE_W, CHUNK,
-            )
-            # fmt: on
-            total = _multiply_add(total, value, matrix + 3 * square, channels, all_channels, COUNT)
-            line += (2 * n + 3) * (2 * n + 3) * COUNT
-            source += plane
         # fmt: off
-        value = _filtered(
-            state, line + 83 * COUNT, tile, across, channels, height, width, COUNT, 3, 1, TILE_H,
-            TILE_W, CHUNK,
+        total = _filter_sums(
+            total, state, hidden + image, taps, merges, seen, tile, across, channels, all_channels,
+            height, width, plane, COUNT, TILE_H, TILE_W, CHUNK,
         )
         # fmt: on
-        last = merges + 7 * square
-        total = _multiply_add(total, value / seen, last, channels, all_channels, COUNT)
+    at += all_channels[None, :]
     inside = on_map & (all_channels < COUNT)[None, :]
-    place_of_all = at + all_channels[None, :]
-    own = tl.load(state + place_of_all, mask=inside, other=0.0).to(tl.float32)
+    own = tl.load(state + at, mask=inside, other=0.0).to(tl.float32)
     total = tl.where(total < 0, 0.0, total) + own
-    tl.store(out + image + place_of_all, total.to(out.dtype.element_ty), mask=inside)
+    tl.store(out + image + at, total.to(out.dtype.element_ty), mask=inside)
 
 
 def mixture(state: Tensor, taps: Tensor, inner: Tensor, merges: Tensor) -> Tensor:

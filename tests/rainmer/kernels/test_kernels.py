@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from rainmer.kernels import Prompts, dispatch, twins_only
 from rainmer.models.attention import SparseChannelAttention, split_gram
 from rainmer.models.blocks import TransformerBlock
-from rainmer.models.fused import FusedTransformerBlock, _norm
+from rainmer.models.folding import norm_of
+from rainmer.models.fused import FusedTransformerBlock
 from rainmer.models.layers import ChannelNorm
 from rainmer.models.rainmer_config import RainmerConfig
 from tests.numerics import assert_same_sum
@@ -388,10 +389,10 @@ def test_the_norm_of_wide_maps_and_of_float32(device, chosen):
     norm = ChannelNorm(8).requires_grad_(False).to(device)
     torch.nn.init.uniform_(norm.weight)
     x = values(2, 3, 5, 8).to(device)
-    found = _norm(norm, x)
+    found = norm_of(norm, x)
     assert chosen == ["channel_norm"]
     with twins_only():
-        assert_same_sum(found.cpu(), _norm(norm, x).cpu())
+        assert_same_sum(found.cpu(), norm_of(norm, x).cpu())
 
 
 @pytest.mark.slow
@@ -478,7 +479,7 @@ def test_a_kernel_that_fails_is_left_out_with_one_warning(monkeypatch, caplog):
     norm = ChannelNorm(8).requires_grad_(False)
     x = values(1, 2, 3, 8)
     for _ in range(2):
-        assert torch.equal(_norm(norm, x).permute(0, 3, 1, 2), norm(x.permute(0, 3, 1, 2)))
+        assert torch.equal(norm_of(norm, x).permute(0, 3, 1, 2), norm(x.permute(0, 3, 1, 2)))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "going on without" in caplog.text
 
