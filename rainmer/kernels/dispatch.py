@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from rainmer.errors import first_line, is_out_of_memory
 
 __all__ = [
     "channel_norm",
+    "choose",
     "depthwise",
     "fits",
     "mixture",
@@ -29,6 +31,8 @@ _PRODUCT_TYPES = (torch.bfloat16, torch.float16)
 """Types of kernels that multiply matrices: without TF32, products of float32 spill registers."""
 _WIDEST = 128
 """Most channels of those kernels; wider ones are bound by products, not bytes."""
+
+_Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ def _on_device(pixels: Tensor) -> bool:
     return pixels.is_cuda
 
 
-def _choose(pixels: Tensor, kernel: Callable[[], Tensor], twin: Callable[[], Tensor]) -> Tensor:
+def choose(pixels: Tensor, kernel: Callable[[], _Result], twin: Callable[[], _Result]) -> _Result:
     """Run the kernel, or the twin: for good once a kernel has failed, with one warning."""
     if not _switch.on:
         return twin()
@@ -105,7 +109,7 @@ def channel_norm(
 
         return norm.channel_norm(pixels, gain, shift, epsilon)
 
-    return _choose(pixels, kernel, twin)
+    return choose(pixels, kernel, twin)
 
 
 def norm_linear(
@@ -125,7 +129,7 @@ def norm_linear(
 
         return norm.norm_linear(pixels, gain, shift, epsilon, matrix, bias)
 
-    return _choose(pixels, kernel, twin)
+    return choose(pixels, kernel, twin)
 
 
 def depthwise(
@@ -144,7 +148,7 @@ def depthwise(
 
         return filters.depthwise(pixels, taps, bias, dilation=dilation, relu=relu)
 
-    return _choose(pixels, kernel, twin)
+    return choose(pixels, kernel, twin)
 
 
 def pair_sums(
@@ -165,7 +169,7 @@ def pair_sums(
 
         return filters.pair_sums(pixels, taps, bias, out, first=first, second=second, relu=relu)
 
-    return _choose(pixels, kernel, twin)
+    return choose(pixels, kernel, twin)
 
 
 def mixture(
@@ -183,4 +187,4 @@ def mixture(
 
         return mixing.mixture(state, taps, inner, merges)
 
-    return _choose(state, kernel, twin)
+    return choose(state, kernel, twin)

@@ -262,14 +262,14 @@ def plain_mixture(state, taps, inner, merges):
 def chosen(monkeypatch):
     """Sends every map to the kernels and lists which ran; twins would hide a failure."""
     names = []
-    choose = dispatch._choose
+    choose = dispatch.choose
 
     def count(pixels, kernel, twin):
         names.append(kernel.__qualname__.split(".")[0])
         return choose(pixels, kernel, twin)
 
     monkeypatch.setattr(dispatch, "_on_device", lambda pixels: True)
-    monkeypatch.setattr(dispatch, "_choose", count)
+    monkeypatch.setattr(dispatch, "choose", count)
     monkeypatch.setattr(dispatch, "_PRODUCT_TYPES", dispatch._TYPES if INTERPRETED else ())
     yield names
     assert dispatch._switch.on
@@ -381,5 +381,5 @@ def test_memory_that_runs_out_is_no_failure_of_a_kernel(monkeypatch):
 
     monkeypatch.setattr(dispatch, "_switch", dispatch._Switch())
     with pytest.raises(torch.OutOfMemoryError):
-        dispatch._choose(values(1, 1, 1, 1), run_out, lambda: None)
+        dispatch.choose(values(1, 1, 1, 1), run_out, lambda: None)
     assert dispatch._switch.on
