@@ -56,9 +56,13 @@ def cases(names, *rows, products=False):
 @pytest.mark.skipif(INTERPRETED, reason="this is the process of its own")
 @pytest.mark.parametrize("marked", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
 def test_in_the_interpreter(marked):
+    run_in_the_interpreter(__file__, marked)
+
+
+def run_in_the_interpreter(tests, marked):
     pytest.importorskip("triton")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", marked]
-    command.append(__file__)
+    command.append(tests)
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
@@ -87,14 +91,14 @@ def test_they_compile_for_a_gpu_that_is_not_here(capability):
         assert compile_for(capability, kernel, constants)
 
 
-def compile_for(capability, kernel, constants):
-    """Return the machine code of a kernel for bfloat16 maps."""
+def compile_for(capability, kernel, constants, **more):
+    """Return the machine code of a kernel for bfloat16 maps; `more` types of arguments by name."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     maps = {"x", "taps", "bias", "out", "gain", "shift", "matrix", "state", "inner"}
-    kinds = dict.fromkeys(maps | {"hidden", "merges"}, "*bf16") | {"epsilon": "fp32"}
+    kinds = dict.fromkeys(maps | {"hidden", "merges"}, "*bf16") | {"epsilon": "fp32"} | more
     source = ASTSource(
         fn=kernel,
         signature={
