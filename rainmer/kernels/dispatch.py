@@ -17,7 +17,6 @@ from rainmer.errors import first_line, is_out_of_memory
 
 __all__ = [
     "channel_norm",
-    "choose",
     "depthwise",
     "fits",
     "mixture",
@@ -76,7 +75,7 @@ def _on_device(pixels: Tensor) -> bool:
     return pixels.is_cuda
 
 
-def choose(pixels: Tensor, kernel: Callable[[], _Result], twin: Callable[[], _Result]) -> _Result:
+def _choose(pixels: Tensor, kernel: Callable[[], _Result], twin: Callable[[], _Result]) -> _Result:
     """Run the kernel, or the twin: for good once a kernel has failed, with one warning."""
     if not _switch.on:
         return twin()
@@ -109,7 +108,7 @@ def channel_norm(
 
         return norm.channel_norm(pixels, gain, shift, epsilon)
 
-    return choose(pixels, kernel, twin)
+    return _choose(pixels, kernel, twin)
 
 
 def norm_linear(
@@ -129,7 +128,7 @@ def norm_linear(
 
         return norm.norm_linear(pixels, gain, shift, epsilon, matrix, bias)
 
-    return choose(pixels, kernel, twin)
+    return _choose(pixels, kernel, twin)
 
 
 def depthwise(
@@ -148,7 +147,7 @@ def depthwise(
 
         return filters.depthwise(pixels, taps, bias, dilation=dilation, relu=relu)
 
-    return choose(pixels, kernel, twin)
+    return _choose(pixels, kernel, twin)
 
 
 def pair_sums(
@@ -169,7 +168,7 @@ def pair_sums(
 
         return filters.pair_sums(pixels, taps, bias, out, first=first, second=second, relu=relu)
 
-    return choose(pixels, kernel, twin)
+    return _choose(pixels, kernel, twin)
 
 
 def mixture(
@@ -187,4 +186,4 @@ def mixture(
 
         return mixing.mixture(state, taps, inner, merges)
 
-    return choose(state, kernel, twin)
+    return _choose(state, kernel, twin)

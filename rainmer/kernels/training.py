@@ -27,6 +27,10 @@ _ROWS = torch.contiguous_format
 class _Operation(Protocol):
     """What is computed, with its options; inputs are the maps, then the parameters."""
 
+    @property
+    def relu(self) -> bool:
+        """Whether the results went through a ReLU, so that their gradients need them."""
+
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the results by kernels."""
 
@@ -51,7 +55,7 @@ class _Kernels(torch.autograd.Function):
         """Compute the results and keep what the gradients need."""
         results = operation.run(inputs)
         ctx.operation, ctx.count = operation, len(inputs)
-        ctx.save_for_backward(*inputs, *results)
+        ctx.save_for_backward(*inputs, *(results if operation.relu else ()))
         return results
 
     @staticmethod
@@ -64,7 +68,7 @@ class _Kernels(torch.autograd.Function):
         operation: _Operation = ctx.operation
         saved: tuple[Tensor, ...] = ctx.saved_tensors
         inputs, results = saved[: ctx.count], saved[ctx.count :]
-        found = dispatch.choose(
+        found = dispatch._choose(
             grads[0],
             lambda: operation.gradients(inputs, results, [_side_by_side(grad) for grad in grads]),
             lambda: _gradients_of_twin(operation, inputs, grads),
@@ -73,7 +77,7 @@ class _Kernels(torch.autograd.Function):
 
 
 def _apply(operation: _Operation, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return dispatch.choose(
+    return dispatch._choose(
         inputs[0],
         lambda: cast("tuple[Tensor, ...]", _Kernels.apply(operation, *inputs)),
         lambda: operation.twin(inputs),
@@ -98,6 +102,7 @@ class ChannelNorms:
     """Norm over the channels; inputs: pixels, gain (C,), and shift (C,) if they are centred."""
 
     epsilon: float
+    relu: bool = False
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """See `_Operation`."""
@@ -157,12 +162,13 @@ class Filters:
         pixels = _side_by_side(inputs[0])
         out = torch.empty_like(pixels, memory_format=_ROWS)
         taps_found, biases_found = [], []
-        each = zip(self._each(inputs), results, grads, strict=True)
+        passed = results if self.relu else [None] * len(grads)
+        each = zip(self._each(inputs), passed, grads, strict=True)
         for i, ((taps, bias, dilation), result, grad) in enumerate(each):
             masked, taps_grad, bias_grad = gradients.tap_gradients(
                 pixels,
                 grad,
-                result if self.relu else None,
+                result,
                 side=taps.shape[0],
                 dilation=dilation,
                 bias=bias is not None,
@@ -209,6 +215,8 @@ class PairSums:
     Inputs: two maps (B, H, W, 2 N); filters (k, k, 2 N) of each result, the first N for its half of
     the first map; and biases (N,) of each result if there are any.
     """
+
+    relu: bool = True
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """See `_Operation`."""

@@ -182,6 +182,10 @@ def with_random_weights(module, device):
     return module.to(device)
 
 
+def slow_if(slow, case):
+    return pytest.param(case, marks=pytest.mark.slow if slow else ())
+
+
 LAYERS = {  # with channels, and operations by kernels
     "norm": (lambda: ChannelNorm(8, bias=False), 8, 1),
     "feed-forward": (lambda: MixedScaleFeedForward(8, 2.0), 8, 2),
@@ -193,15 +197,7 @@ LAYERS = {  # with channels, and operations by kernels
 
 
 @on_devices
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(
-            kind, marks=pytest.mark.slow if kind in ("feed-forward", "compensator") else ()
-        )
-        for kind in LAYERS
-    ],
-)
+@pytest.mark.parametrize("kind", [slow_if(k in ("feed-forward", "compensator"), k) for k in LAYERS])
 def test_layers_are_the_same_with_kernels(device, chosen, kind):
     make, channels, count = LAYERS[kind]
     layer = with_random_weights(make(), device)

@@ -266,14 +266,14 @@ def plain_mixture(state, taps, inner, merges):
 def chosen(monkeypatch):
     """Sends every map to the kernels and lists which ran; twins would hide a failure."""
     names = []
-    choose = dispatch.choose
+    choose = dispatch._choose
 
     def count(pixels, kernel, twin):
         names.append(kernel.__qualname__.split(".")[0])
         return choose(pixels, kernel, twin)
 
     monkeypatch.setattr(dispatch, "_on_device", lambda pixels: True)
-    monkeypatch.setattr(dispatch, "choose", count)
+    monkeypatch.setattr(dispatch, "_choose", count)
     monkeypatch.setattr(dispatch, "_PRODUCT_TYPES", dispatch._TYPES if INTERPRETED else ())
     yield names
     assert dispatch._switch.on
@@ -385,5 +385,5 @@ def test_memory_that_runs_out_is_no_failure_of_a_kernel(monkeypatch):
 
     monkeypatch.setattr(dispatch, "_switch", dispatch._Switch())
     with pytest.raises(torch.OutOfMemoryError):
-        dispatch.choose(values(1, 1, 1, 1), run_out, lambda: None)
+        dispatch._choose(values(1, 1, 1, 1), run_out, lambda: None)
     assert dispatch._switch.on
