@@ -14,14 +14,50 @@ from torch import Tensor
 
 __all__ = ["norm_gradients", "spread", "tap_gradients"]
 
-_TILE = 2048  # values of a tile: 16 for each of 128 threads
+_STRIP = tl.constexpr(8)  # columns of a strip
+_ACROSS = 2  # strips of a row of a tile
+_TILE = 512  # channels of all strips of a tile: 4 for each of 128 threads
+_NORM_TILE = 2048  # values that a program normalises at once: 16 for each of 128 threads
 _GROUP = 32  # channels of a tile: 64 bytes of half precision are read at once
-_PRODUCTS = 4096  # of taps, pixels and channels that a program adds up at once
 _PROGRAMS = 2048  # that keep a large GPU busy and leave few partial sums
-_NORM_PROGRAMS = 1024
 
 
-@triton.jit(do_not_specialize=["height", "width", "across"])
+@triton.jit
+def _strips(
+    tile: tl.tensor,
+    across: tl.tensor,
+    dilation: tl.tensor,
+    TILE_H: tl.constexpr,
+    TILE_W: tl.constexpr,
+):
+    """Return the rows of a tile's strips and their first columns.
+
+    The columns of a strip are as far apart as those that a filter sees, so that a value that was
+    loaded and converted serves all of them.
+    """
+    number = tl.arange(0, TILE_H * TILE_W)
+    rows = (tile // across) * TILE_H + number // TILE_W
+    strip = (tile % across) * TILE_W + number % TILE_W
+    return rows, strip // dilation * (_STRIP * dilation) + strip % dilation
+
+
+@triton.jit
+def _column(
+    line: tl.tensor,
+    column: tl.tensor,
+    inside: tl.tensor,
+    width: tl.tensor,
+    stride: tl.tensor,
+    channels: tl.tensor,
+    present: tl.tensor,
+):
+    """Return a pixel of each row, float32, zeros beyond the map."""
+    inside = (inside & (column >= 0) & (column < width))[:, None] & present[None, :]
+    at = (line + column * stride)[:, None] + channels[None, :]
+    return tl.load(at, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit(do_not_specialize=["height", "width", "across", "dilation", "parts", "added"])
 def _spread_kernel(
     grad: tl.tensor,
     taps: tl.tensor,
@@ -38,41 +74,48 @@ def _spread_kernel(
     out_h: tl.tensor,
     out_w: tl.tensor,
     second: tl.tensor,
+    dilation: tl.tensor,
+    parts: tl.tensor,
+    added: tl.tensor,
     SIDE: tl.constexpr,
-    DILATION: tl.constexpr,
-    PARTS: tl.constexpr,
-    ADDED: tl.constexpr,
     TILE_H: tl.constexpr,
     TILE_W: tl.constexpr,
     GROUP: tl.constexpr,
 ) -> None:
-    pixel = tl.arange(0, TILE_H * TILE_W)
-    rows = (tl.program_id(0) // across) * TILE_H + pixel // TILE_W
-    columns = (tl.program_id(0) % across) * TILE_W + pixel % TILE_W
+    rows, columns = _strips(tl.program_id(0), across, dilation, TILE_H, TILE_W)
     channels = tl.program_id(1) * GROUP + tl.arange(0, GROUP)
     present = channels < count
-    image = (tl.program_id(2) // PARTS).to(tl.int64)
-    part = (tl.program_id(2) % PARTS) * second
-    grad += image * grad_b
-    taps += part
-    total = tl.zeros((TILE_H * TILE_W, GROUP), tl.float32)
+    image = (tl.program_id(2) // parts).to(tl.int64)
+    part = (tl.program_id(2) % parts) * second
+    leftmost = columns - SIDE // 2 * dilation
+    totals: tl.tuple = ()
+    for _ in tl.static_range(_STRIP):
+        totals += (tl.zeros((TILE_H * TILE_W, GROUP), tl.float32),)
     for i in range(SIDE):
-        y = rows - (i - SIDE // 2) * DILATION
+        y = rows + (i - SIDE // 2) * dilation
         row_inside = (y >= 0) & (y < height)
-        line = grad + y.to(tl.int64) * grad_h
-        for j in tl.static_range(SIDE):
-            column = columns - (j - SIDE // 2) * DILATION
-            inside = row_inside & (column >= 0) & (column < width)
-            address = (line + column * grad_w)[:, None] + channels[None, :]
-            value = tl.load(address, mask=inside[:, None] & present[None, :], other=0.0)
-            tap = tl.load(taps + (i * SIDE + j) * tap_stride + channels, mask=present, other=0.0)
-            total += value.to(tl.float32) * tap.to(tl.float32)[None, :]
-    line = out + part + image * out_b + rows.to(tl.int64) * out_h + columns * out_w
-    inside = ((rows < height) & (columns < width))[:, None] & present[None, :]
-    address = line[:, None] + channels[None, :]
-    if ADDED:
-        total += tl.load(address, mask=inside, other=0.0).to(tl.float32)
-    tl.store(address, total.to(out.dtype.element_ty), mask=inside)
+        line = grad + image * grad_b + y.to(tl.int64) * grad_h
+        own: tl.tuple = ()
+        for j in tl.static_range(SIDE):  # the filter, turned by half a circle
+            at = taps + part + (SIDE * SIDE - 1 - i * SIDE - j) * tap_stride + channels
+            own += (tl.load(at, mask=present, other=0.0).to(tl.float32)[None, :],)
+        for c in tl.static_range(_STRIP + SIDE - 1):
+            column = leftmost + c * dilation
+            value = _column(line, column, row_inside, width, grad_w, channels, present)
+            sums: tl.tuple = ()
+            for p in tl.static_range(_STRIP):
+                if c >= p and c - p < SIDE:
+                    sums += (totals[p] + value * own[c - p],)
+                else:
+                    sums += (totals[p],)
+            totals = sums
+    line = out + part + image * out_b + rows.to(tl.int64) * out_h
+    for p in tl.static_range(_STRIP):
+        column = columns + p * dilation
+        inside = ((rows < height) & (column < width))[:, None] & present[None, :]
+        at = (line + column * out_w)[:, None] + channels[None, :]
+        before = tl.load(at, mask=inside & (added > 0), other=0.0).to(tl.float32)
+        tl.store(at, (totals[p] + before).to(out.dtype.element_ty), mask=inside)
 
 
 def spread(
@@ -92,47 +135,29 @@ def spread(
         added: Whether to add to what `out` holds.
     """
     batch, height, width, count = grad.shape
-    group = _group(count)
-    bits = (_TILE // group).bit_length() - 1
-    tile_h, tile_w = 1 << bits // 2, 1 << (bits - bits // 2)
-    across = triton.cdiv(width, tile_w)
+    group, across = _tiles(width, count, dilation)
     parts = 2 if second else 1
+    tile_h = _TILE // group // _ACROSS
     grid = (across * triton.cdiv(height, tile_h), triton.cdiv(count, group), batch * parts)
     # fmt: off
     _spread_kernel[grid](
         grad, taps, out, count, height, width, across, *grad.stride()[:3], taps.stride(1),
-        *out.stride()[:3], second, SIDE=taps.shape[0], DILATION=dilation, PARTS=parts, ADDED=added,
-        TILE_H=tile_h, TILE_W=tile_w, GROUP=group,
+        *out.stride()[:3], second, dilation, parts, int(added), SIDE=taps.shape[0], TILE_H=tile_h,
+        TILE_W=_ACROSS, GROUP=group,
     )
     # fmt: on
 
 
-@triton.jit
-def _after_relu(grad: tl.tensor, result: tl.tensor, inside: tl.tensor):
-    """Return gradients where the ReLU let the result pass, which it does with NaN."""
-    passed = tl.load(result, mask=inside, other=0.0)
-    return tl.where(passed <= 0, 0.0, grad).to(grad.dtype)
-
-
-@triton.jit
-def _pixels(address: tl.tensor, inside: tl.tensor, channels: tl.tensor, present: tl.tensor):
-    """Return the channels of pixels seen by taps, float32, zeros beyond the map."""
-    mask = inside[:, :, None] & present[None, None, :]
-    return tl.load(address[:, :, None] + channels[None, None, :], mask=mask, other=0.0).to(
-        tl.float32
-    )
-
-
-@triton.jit(do_not_specialize=["height", "width", "lines", "chunks"])
+@triton.jit(do_not_specialize=["height", "width", "across", "tiles", "lines", "chunks", "dilation"])
 def _taps_kernel(
     x: tl.tensor,
     grad: tl.tensor,
-    result: tl.tensor,
-    masked: tl.tensor,
     partial: tl.tensor,
     count: tl.tensor,
     height: tl.tensor,
     width: tl.tensor,
+    across: tl.tensor,
+    tiles: tl.tensor,
     lines: tl.tensor,
     chunks: tl.tensor,
     x_b: tl.tensor,
@@ -143,11 +168,10 @@ def _taps_kernel(
     grad_w: tl.tensor,
     partial_stride: tl.tensor,
     second: tl.tensor,
+    dilation: tl.tensor,
     SIDE: tl.constexpr,
-    DILATION: tl.constexpr,
-    BIAS: tl.constexpr,
-    TAPS: tl.constexpr,
-    PIXELS: tl.constexpr,
+    TILE_H: tl.constexpr,
+    TILE_W: tl.constexpr,
     GROUP: tl.constexpr,
 ) -> None:
     chunk = tl.program_id(0).to(tl.int64)
@@ -156,88 +180,71 @@ def _taps_kernel(
     channels = tl.program_id(1) * GROUP + tl.arange(0, GROUP)
     present = channels < count
     part = tl.program_id(2) * second
-    tap = tl.arange(0, TAPS)
-    right = (tap % SIDE - SIDE // 2) * DILATION
-    x += image * x_b + part
-    total = tl.zeros((TAPS, PIXELS, GROUP), tl.float32)
-    for row in range(first, tl.minimum(first + lines, height)):
-        y = row + (tap // SIDE - SIDE // 2) * DILATION
-        row_inside = (tap < SIDE * SIDE) & (y >= 0) & (y < height)
-        line = x + y.to(tl.int64) * x_h
-        base = tl.zeros((PIXELS,), tl.int64) + row
-        for start in range(0, width, PIXELS):
-            column = start + tl.arange(0, PIXELS)
-            inside = (column < width)[:, None] & present[None, :]
-            at = (image * grad_b + base * grad_h + column * grad_w)[:, None] + channels[None, :]
-            value = tl.load(grad + at, mask=inside, other=0.0)
-            if result is not None:
-                value = _after_relu(value, result + at, inside)
-                at = ((image * height + base) * width + column)[:, None] * count + channels[None, :]
-                tl.store(masked + at, value, mask=inside & (part == 0))
-            seen = column[None, :] + right[:, None]  # TAPS, PIXELS
-            there = row_inside[:, None] & (seen >= 0) & (seen < width)
-            pixel = _pixels(line[:, None] + seen * x_w, there, channels, present)
-            if BIAS:  # is the tap of a pixel that is 1
-                pixel = tl.where((tap == SIDE * SIDE)[:, None, None], 1.0, pixel)
-            total += pixel * value.to(tl.float32)[None, :, :]
-    sums = tl.sum(total, 1)  # TAPS, GROUP
-    tap_inside = tap < SIDE * SIDE + BIAS
-    at = (chunk * (SIDE * SIDE + BIAS) + tap)[:, None] * partial_stride + channels[None, :]
-    tl.store(partial + part + at, sums, mask=tap_inside[:, None] & present[None, :])
+    for i in range(SIDE):  # each reads the same pixels, from a cache after the first
+        sums: tl.tuple = ()
+        for _ in tl.static_range(SIDE):
+            sums += (tl.zeros((TILE_H * TILE_W, GROUP), tl.float32),)
+        for tile in range(first, tl.minimum(first + lines, tiles)):
+            rows, columns = _strips(tile, across, dilation, TILE_H, TILE_W)
+            line = grad + image * grad_b + rows.to(tl.int64) * grad_h
+            inside = rows < height
+            grads: tl.tuple = ()
+            for p in tl.static_range(_STRIP):
+                column = columns + p * dilation
+                value = _column(line, column, inside, width, grad_w, channels, present)
+                grads += (value,)
+            y = rows + (i - SIDE // 2) * dilation
+            line = x + image * x_b + part + y.to(tl.int64) * x_h
+            inside = (y >= 0) & (y < height)
+            for c in tl.static_range(_STRIP + SIDE - 1):
+                column = columns + (c - SIDE // 2) * dilation
+                value = _column(line, column, inside, width, x_w, channels, present)
+                found: tl.tuple = ()
+                for j in tl.static_range(SIDE):
+                    if c >= j and c - j < _STRIP:
+                        found += (sums[j] + value * grads[c - j],)
+                    else:
+                        found += (sums[j],)
+                sums = found
+        for j in tl.static_range(SIDE):
+            at = ((chunk * SIDE + i) * SIDE + j) * partial_stride + part + channels
+            tl.store(partial + at, tl.sum(sums[j], 0), mask=present)
 
 
 def tap_gradients(
-    pixels: Tensor,
-    grad: Tensor,
-    result: Tensor | None,
-    *,
-    side: int,
-    dilation: int = 1,
-    second: int = 0,
-    bias: bool = False,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the gradient after the ReLU, that of the filters, and that of the biases.
+    pixels: Tensor, grad: Tensor, *, side: int, dilation: int = 1, second: int = 0
+) -> Tensor:
+    """Return the gradient of the filters.
 
-    Bytes: 2 maps (pixels, gradient), with a ReLU 4 (its result read, the masked gradient written),
-    and a thirtieth of one for partial sums. torch: 2, and 3 for the ReLU, 1 for the biases. For
-    two parts of D channels that share D results: 5 D with the ReLU, of 9 D.
+    Bytes: 2 maps (pixels, gradient), and a sixtieth of a map for each tap: partial sums. torch: the
+    same 2. Caches are read once for each row of taps.
 
     Args:
         pixels: What was filtered (B, H, W, C); only the channels must lie side by side.
         grad: Gradient of the results (B, H, W, D), likewise.
-        result: The results, if they went through a ReLU; best in memory as the gradient is.
         side: Side k of the filters.
         dilation: Dilation of the filters.
         second: First channel of the second part, which has the same results; 0: there is one part.
-        bias: Whether there are biases.
 
     Returns:
-        (B, H, W, D), (k, k, C) and (D,), the last two float32.
+        (k, k, C), float32.
     """
     batch, height, width, count = grad.shape
+    group, across = _tiles(width, count, dilation)
     parts = 2 if second else 1
-    group = _group(count)
-    taps = triton.next_power_of_2(side * side + bias)
-    together = max(1, _PRODUCTS // (taps * group))  # pixels
-    groups = triton.cdiv(count, group) * parts
-    lines = max(1, batch * height * groups // _PROGRAMS)
-    chunks = triton.cdiv(height, lines)
-    rows = side * side + bias
-    partial = grad.new_empty(batch * chunks, rows, count * parts, dtype=torch.float32)
-    masked = grad
-    if result is not None:
-        if grad.stride() != result.stride():
-            grad, result = grad.contiguous(), result.contiguous()
-        masked = grad.new_empty(grad.shape)
+    tile_h = _TILE // group // _ACROSS
+    tiles = across * triton.cdiv(height, tile_h)
+    lines = max(1, batch * tiles * triton.cdiv(count, group) * parts // _PROGRAMS)
+    chunks = triton.cdiv(tiles, lines)
+    partial = grad.new_empty(batch * chunks, side * side, count * parts, dtype=torch.float32)
     # fmt: off
     _taps_kernel[(batch * chunks, triton.cdiv(count, group), parts)](
-        pixels, grad, result, masked, partial, count, height, width, lines, chunks,
-        *pixels.stride()[:3], *grad.stride()[:3], partial.stride(1), second,
-        SIDE=side, DILATION=dilation, BIAS=bias, TAPS=taps, PIXELS=together, GROUP=group,
+        pixels, grad, partial, count, height, width, across, tiles, lines, chunks,
+        *pixels.stride()[:3], *grad.stride()[:3], partial.stride(1), second, dilation, SIDE=side,
+        TILE_H=tile_h, TILE_W=_ACROSS, GROUP=group,
     )
     # fmt: on
-    sums = partial.sum(0)
-    return masked, sums[: side * side].view(side, side, -1), sums[-1, :count] if bias else None
+    return partial.sum(0).view(side, side, -1)
 
 
 @triton.jit(do_not_specialize=["pixels", "blocks"])
@@ -308,10 +315,10 @@ def norm_gradients(
     out = torch.empty_like(pixels)
     count = pixels.shape[-1]
     channels = triton.next_power_of_2(count)
-    rows = max(1, _TILE // channels)
+    rows = max(1, _NORM_TILE // channels)
     number = pixels.numel() // count
     blocks = triton.cdiv(number, rows)
-    programs = min(blocks, _NORM_PROGRAMS)
+    programs = min(blocks, _PROGRAMS)
     partial = pixels.new_empty(programs, 2, count, dtype=torch.float32)
     # fmt: off
     _norm_kernel[(programs,)](
@@ -323,5 +330,9 @@ def norm_gradients(
     return out, gains, shifts
 
 
-def _group(count: int) -> int:
-    return _GROUP if count > _GROUP // 2 else _GROUP // 2
+def _tiles(width: int, count: int, dilation: int) -> tuple[int, int]:
+    """Return how many channels a tile has, and how many tiles lie across a map."""
+    half = _GROUP // 2
+    group = half if count <= half or count % _GROUP == half else _GROUP
+    strips = triton.cdiv(width, _STRIP.value * dilation) * dilation
+    return group, triton.cdiv(strips, _ACROSS)

@@ -161,21 +161,17 @@ class Filters:
 
         pixels = _side_by_side(inputs[0])
         out = torch.empty_like(pixels, memory_format=_ROWS)
+        if self.relu:
+            grads = [_after_relu(*both) for both in zip(grads, results, strict=True)]
         taps_found, biases_found = [], []
-        passed = results if self.relu else [None] * len(grads)
-        each = zip(self._each(inputs), passed, grads, strict=True)
-        for i, ((taps, bias, dilation), result, grad) in enumerate(each):
-            masked, taps_grad, bias_grad = gradients.tap_gradients(
-                pixels,
-                grad,
-                result,
-                side=taps.shape[0],
-                dilation=dilation,
-                bias=bias is not None,
+        for i, ((taps, bias, dilation), grad) in enumerate(
+            zip(self._each(inputs), grads, strict=True)
+        ):
+            gradients.spread(grad, taps, out, dilation=dilation, added=i > 0)
+            taps_found.append(
+                gradients.tap_gradients(pixels, grad, side=taps.shape[0], dilation=dilation)
             )
-            gradients.spread(masked, taps, out, dilation=dilation, added=i > 0)
-            taps_found.append(taps_grad)
-            biases_found += [] if bias_grad is None else [bias_grad]
+            biases_found += [] if bias is None else [_summed(grad)]
         return out, *taps_found, *biases_found
 
     def twin(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -191,6 +187,16 @@ class Filters:
         taps = inputs[1 : 1 + count]
         biases: Sequence[Tensor | None] = inputs[1 + count :] or [None] * count
         return list(zip(taps, biases, self.dilations, strict=True))
+
+
+def _after_relu(grad: Tensor, result: Tensor) -> Tensor:
+    """Return the gradient before a ReLU."""
+    passed: Tensor = torch.ops.aten.threshold_backward(grad, result, 0)
+    return _side_by_side(passed)
+
+
+def _summed(grad: Tensor) -> Tensor:
+    return grad.sum((0, 1, 2), dtype=torch.float32)
 
 
 class _Quarter(NamedTuple):
@@ -237,23 +243,14 @@ class PairSums:
         from rainmer.kernels import gradients
 
         maps = [torch.empty_like(pixels, memory_format=_ROWS) for pixels in inputs[:2]]
-        taps_found, biases_found = [], []
-        for pixels, taps, bias, source, part, sums in _quarters(inputs):
-            second = taps.shape[-1] // 2
-            masked, taps_grad, bias_grad = gradients.tap_gradients(
-                pixels,
-                grads[0][..., sums],
-                results[0][..., sums],
-                side=taps.shape[0],
-                second=second,
-                bias=bias is not None,
-            )
-            into = maps[source][..., part]
-            gradients.spread(masked, taps, into, second=second, added=False)
-            taps_found.append(taps_grad)
-            biases_found += [] if bias_grad is None else [bias_grad]
-        pairs = [torch.cat(taps_found[i : i + 2], -1) for i in (0, 2)]
-        biases = [torch.cat(biases_found[i : i + 2]) for i in (0, 2) if biases_found]
+        grad = _after_relu(grads[0], results[0])
+        found = []
+        for pixels, taps, _, source, part, sums in _quarters(inputs):
+            second, own = taps.shape[-1] // 2, grad[..., sums]
+            gradients.spread(own, taps, maps[source][..., part], second=second, added=False)
+            found.append(gradients.tap_gradients(pixels, own, side=taps.shape[0], second=second))
+        pairs = [torch.cat(found[i : i + 2], -1) for i in (0, 2)]
+        biases = _summed(grad).chunk(2) if len(inputs) > 4 else ()
         return *maps, *pairs, *biases
 
     def twin(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

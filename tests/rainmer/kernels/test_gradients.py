@@ -3,6 +3,7 @@
 As in `test_kernels`, natively on a GPU, and here in Triton's interpreter, in a process of its own.
 """
 
+import contextlib
 import subprocess
 from pathlib import Path
 
@@ -52,17 +53,12 @@ def test_they_compile_for_a_gpu_that_is_not_here(side, tmp_path):
     triton = pytest.importorskip("triton")
     from rainmer.kernels import gradients
 
-    types = dict.fromkeys(("grad", "result", "masked"), "*bf16")
-    types |= dict.fromkeys(("taps", "gain", "partial"), "*fp32")
-    filters = {"SIDE": side, "DILATION": 2, "GROUP": 32}
-    tile = {"TILE_H": 8, "TILE_W": 8}
-    taps = {3: 16, 5: 32, 7: 64}[side]
-    together = {"TAPS": taps, "PIXELS": 4096 // 32 // taps}
+    types = {"grad": "*bf16"} | dict.fromkeys(("taps", "gain", "partial"), "*fp32")
+    filters = {"SIDE": side, "GROUP": 32, "TILE_H": 8, "TILE_W": 2}
     norm = {"PIXELS": 2048 // 2 ** (side + 1), "CHANNELS": 2 ** (side + 1)}
     for kernel, constants in (
-        (gradients._spread_kernel, {**filters, **tile, "PARTS": 2, "ADDED": True}),
-        (gradients._taps_kernel, {**filters, **together, "BIAS": side == 3}),
-        (gradients._taps_kernel, {**filters, **together, "BIAS": False, "result": None}),
+        (gradients._spread_kernel, filters),
+        (gradients._taps_kernel, filters),
         (gradients._norm_kernel, {**norm, "CENTRED": True}),
         (gradients._norm_kernel, {**norm, "CENTRED": False}),
     ):
@@ -107,11 +103,9 @@ def test_norm(device, dtype, shape, centred):
 @on_devices
 @cases(
     "shape sides dilations biased",
-    ((1, 1, 1, 16), (3,), (1,), False),
-    ((3, 1, 37, 8), (5,), (1,), True),
-    ((1, 9, 1, 40), (3, 7), (2, 1), False),
-    ((1, 5, 7, 33), (7,), (2,), True),
-    ((1, 4, 3, 384), (1,), (1,), False),
+    ((1, 1, 3, 384), (1,), (1,), False),
+    ((1, 4, 1, 33), (3,), (2,), False),
+    ((2, 3, 9, 8), (5,), (1,), True),
 )
 def test_filters(device, dtype, shape, sides, dilations, biased):
     x = maps(*shape, device=device, dtype=dtype)
@@ -120,28 +114,50 @@ def test_filters(device, dtype, shape, sides, dilations, biased):
     assert_same_gradients(training.Filters(dilations, relu=biased), x, *taps, *biases, depth=4)
 
 
+@pytest.mark.slow
 @on_devices
-@cases("width biased", (8, False), (40, True))
+@cases(
+    "shape sides dilations biased",
+    ((3, 1, 37, 8), (5,), (1,), True),
+    ((1, 19, 1, 40), (3, 7), (2, 1), False),
+    ((2, 5, 7, 33), (7,), (2,), True),
+    ((1, 4, 35, 48), (3, 5), (1, 2), True),
+    ((1, 17, 3, 16), (3,), (3,), False),
+)
+def test_more_filters(device, dtype, shape, sides, dilations, biased):
+    test_filters(device, dtype, shape, sides, dilations, biased)
+
+
+@on_devices
+@cases("width biased", (8, True))
 def test_sums_of_pairs(device, dtype, width, biased):
-    first, second = (
-        maps(1, 3, 4, 2 * width, device=device, dtype="float32", seed=i) for i in (0, 1)
-    )
+    first, second = (maps(1, 2, 3, 2 * width, device=device, dtype=dtype, seed=i) for i in (0, 1))
     taps = [values(side, side, 2 * width, seed=2).to(device) for side in (3, 5)]
     biases = [values(width, seed=i).to(device) for i in (3, 4)] if biased else []
     assert_same_gradients(training.PairSums(), first, second, *taps, *biases, depth=4)
 
 
+@pytest.mark.slow
+@on_devices
+@cases("width biased", (8, False), (80, True))
+def test_more_sums_of_pairs(device, dtype, width, biased):
+    test_sums_of_pairs(device, dtype, width, biased)
+
+
 @on_devices
 def test_the_relu_lets_what_torch_does_pass(device):
-    from rainmer.kernels.gradients import tap_gradients
-
-    result = torch.tensor([-1.0, -0.0, 0.0, 1e-30, 2.0, torch.nan], device=device)
-    result = result.view(1, 2, 3, 1).expand(1, 2, 3, 8)  # in other memory order than its gradient
-    grad = torch.ones(1, 2, 3, 8, device=device)
-    masked, _, summed = tap_gradients(grad, grad, result, side=3, bias=True)
-    expected = torch.ops.aten.threshold_backward(grad, result, 0)
-    assert torch.equal(masked, expected)
-    assert torch.equal(summed, expected.sum((0, 1, 2)))
+    """Zeros, and NaN."""
+    x = torch.tensor([-1.0, -0.0, 0.0, 1e-30, 2.0, torch.nan], device=device)
+    x = x.view(1, 1, 6, 1).repeat(1, 1, 1, 8).requires_grad_()
+    one, bias = torch.ones(1, 1, 8, device=device), torch.zeros(8, device=device).requires_grad_()
+    for way in (contextlib.nullcontext, twins_only):
+        with way():
+            (result,) = training.filters(x, [one], [bias], relu=True)
+        grads = torch.autograd.grad(result.sum(), [x, bias])
+        assert result[0, 0, :, 0].tolist()[:5] == [0.0, 0.0, 0.0, pytest.approx(1e-30), 2.0]
+        assert result[0, 0, 5].isnan().all()
+        assert grads[0][0, 0, :, 0].tolist() == [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+        assert grads[1].tolist() == [3.0] * 8
 
 
 @on_devices
@@ -197,7 +213,7 @@ LAYERS = {  # with channels, and operations by kernels
 
 
 @on_devices
-@pytest.mark.parametrize("kind", [slow_if(k in ("feed-forward", "compensator"), k) for k in LAYERS])
+@pytest.mark.parametrize("kind", [slow_if(k != "norm", k) for k in LAYERS])
 def test_layers_are_the_same_with_kernels(device, chosen, kind):
     make, channels, count = LAYERS[kind]
     layer = with_random_weights(make(), device)
