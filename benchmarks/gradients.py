@@ -42,8 +42,8 @@ def gradient_cases(
         moved = int(maps * x.numel() * x.element_size())
         return KernelCase(f"{name}, with gradients", (batch, side, side, channels), moved, call)
 
-    yield make("feed-forward", 16, 126, MixedScaleFeedForward(16, 2.0))
-    yield make("mixture", 16, 160, FeatureCompensator(16, 1))
+    yield make("feed-forward", 16, 154, MixedScaleFeedForward(16, 2.0))
+    yield make("mixture", 16, 179, FeatureCompensator(16, 1))
     yield make("filter 3x3", 96, 6, depthwise_conv(96, 3))
     yield make("filter 5x5", 64, 6, depthwise_conv(64, 5))
     yield make("filter 7x7, dilated", 16, 6, depthwise_conv(16, 7, dilation=2))

@@ -91,14 +91,14 @@ def test_they_compile_for_a_gpu_that_is_not_here(capability):
         assert compile_for(capability, kernel, constants)
 
 
-def compile_for(capability, kernel, constants, **more):
-    """Return the machine code of a kernel for bfloat16 maps; `more` types of arguments by name."""
+def compile_for(capability, kernel, constants):
+    """Return the machine code of a kernel for bfloat16 maps."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     maps = {"x", "taps", "bias", "out", "gain", "shift", "matrix", "state", "inner"}
-    kinds = dict.fromkeys(maps | {"hidden", "merges"}, "*bf16") | {"epsilon": "fp32"} | more
+    kinds = dict.fromkeys(maps | {"hidden", "merges"}, "*bf16") | {"epsilon": "fp32"}
     source = ASTSource(
         fn=kernel,
         signature={
