@@ -282,7 +282,7 @@ RUN = {
     # Without sparse rates: rounding would decide on entries of the attention.
     "model": {**TINY, "dim": 4, "sparse_rates": []},
     "data": {"query": 16, "negatives": 1},
-    "stages": [{"steps": 4, "crop": 16, "batch": 2}],
+    "stages": [{"steps": 4, "crop": 16, "batch": 1}],
     "archive": 4,
     "optimiser": {"lr": 0.001},
     "graphs": False,
@@ -291,9 +291,9 @@ RUN = {
 
 def small_batch(number):
     whole = batch(number)
-    queries = [images[..., :16, :16] for images in (whole.query, whole.query_clean)]
-    blurred = whole.blurred[:, :1, :, :16, :16]
-    return Batch(whole.rainy[:2], whole.clean[:2], *queries, blurred)
+    queries = [images[:1, :, :16, :16] for images in (whole.query, whole.query_clean)]
+    blurred = whole.blurred[:1, :1, :, :16, :16]
+    return Batch(whole.rainy[:1], whole.clean[:1], *queries, blurred)
 
 
 def steps(device="cpu", count=1, **changes):
