@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rainmer import kernels
 from rainmer.kernels import training as trained
+from rainmer.kernels.products import linear
 
 __all__ = [
     "channel_conv",
@@ -37,16 +38,13 @@ def channel_conv(channels_in: int, channels_out: int, *, bias: bool) -> nn.Conv2
 
 
 class _ChannelConv(nn.Conv2d):
-    """A 1x1 convolution, where there are kernels a product of matrices (cuBLAS in place of cuDNN).
-
-    Bytes: C + D read and written by either, and twice as many by the gradients.
-    """
+    """A 1x1 convolution, where there are kernels a product of matrices."""
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = pixels_for_kernels(x)
         if pixels is None:
             return super().forward(x)
-        return maps_of(F.linear(pixels, self.weight.flatten(1), self.bias))
+        return maps_of(linear(pixels, self.weight.flatten(1), self.bias))
 
 
 def depthwise_conv(

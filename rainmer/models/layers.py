@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rainmer import kernels
 from rainmer.kernels import training as trained
+from rainmer.kernels.products import linear
 from rainmer.models.convolutions import (
     channel_conv,
     conv3x3,
@@ -177,7 +178,7 @@ class MixedScaleFeedForward(nn.Module):
         pairs = (self.pair3, self.pair5)
         bias = self.expand.bias
         matrix = _apart(self.expand.weight.flatten(1))
-        expanded = F.linear(pixels, matrix, None if bias is None else _apart(bias))
+        expanded = linear(pixels, matrix, None if bias is None else _apart(bias))
         fine, coarse = trained.filters(
             expanded,
             [_apart_taps(conv.weight) for conv in convs],
@@ -190,7 +191,7 @@ class MixedScaleFeedForward(nn.Module):
             [_apart_taps(conv.weight) for conv in pairs],
             [conv.bias for conv in pairs if conv.bias is not None],
         )
-        return maps_of(F.linear(mixed, self.reduce.weight.flatten(1), self.reduce.bias))
+        return maps_of(linear(mixed, self.reduce.weight.flatten(1), self.reduce.bias))
 
 
 def _apart(values: Tensor) -> Tensor:
@@ -291,15 +292,13 @@ class CompensatorStep(nn.Module):
         dilated = cast("list[Dilated]", list(self.operations[len(_SEPARABLE_KERNELS) : -1]))
         filtered = trained.filters(
             pixels,
-            [taps_of(s.depthwise1.weight) for s in wide]
-            + [taps_of(d.depthwise.weight) for d in dilated],
+            [taps_of(o.depthwise1.weight) for o in wide]
+            + [taps_of(o.depthwise.weight) for o in dilated],
             dilations=[1] * len(wide) + [int(o.depthwise.dilation[0]) for o in dilated],
         )
-        branches = [
-            F.linear(pixels, _matrix(point.pointwise1) * _factors(point.depthwise1)).relu_()
-        ]
+        branches = [linear(pixels, _matrix(point.pointwise1) * _factors(point.depthwise1)).relu_()]
         for separable, part in zip(wide, filtered[: len(wide)], strict=True):
-            hidden = F.linear(part, _matrix(separable.pointwise1)).relu_()
+            hidden = linear(part, _matrix(separable.pointwise1)).relu_()
             branches += trained.filters(hidden, [taps_of(separable.depthwise2.weight)])
         branches += filtered[len(wide) :]
         branches.append(self.operations[-1](maps_of(pixels)).permute(0, 2, 3, 1))

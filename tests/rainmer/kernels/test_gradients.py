@@ -12,9 +12,11 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 import torch
+import torch.nn.functional as F
 
 from rainmer.config import from_mapping
 from rainmer.kernels import dispatch, training, twins_only
+from rainmer.kernels.products import linear
 from rainmer.models import attention as attention_module
 from rainmer.models.blocks import TransformerBlock
 from rainmer.models.layers import ChannelNorm, FeatureCompensator, MixedScaleFeedForward
@@ -37,6 +39,12 @@ from tests.rainmer.train.conftest import TINY
 from tests.rainmer.train.test_deferred import batch
 
 __all__ = ["chosen", "no_tf32"]  # fixtures
+
+only_here = pytest.mark.skipif(INTERPRETED, reason="has nothing to interpret")
+on_a_gpu = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the process of its own")
@@ -199,6 +207,31 @@ def test_parts_of_maps_and_spread_gradients(device):
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_a_gpu)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 8), (2, 33, 64, 12), (1, 17, 61, 40)], ids=str)
+@only_here
+def test_products_have_gradients_in_float32(device, dtype, shape):
+    wide = maps(*shape[:3], shape[3] + 5, device=device, dtype=dtype)
+    pixels = wide[..., : shape[3]].detach().requires_grad_()  # rows that lie apart
+    matrix, bias = values(24, shape[3], seed=1).to(device), values(24, seed=2).to(device)
+    inputs = [pixels, matrix.requires_grad_(), bias.requires_grad_()]
+    result = linear(*inputs)
+    assert result.dtype == pixels.dtype
+    grad = maps(*shape[:3], 30, device=device, dtype=dtype, seed=3)[..., 4:28]
+    found = torch.autograd.grad(result, inputs, grad)
+    rounded = [tensor.detach().to(pixels.dtype).cpu().double() for tensor in inputs]
+    wanted = [tensor.requires_grad_() for tensor in rounded]
+    expected = F.linear(*wanted)
+    for one, other in zip(
+        (result, *found),
+        (expected, *torch.autograd.grad(expected, wanted, grad.cpu().double())),
+        strict=True,
+    ):
+        assert_same_sum(one.cpu(), other, depth=4)
+    assert [tensor.dtype for tensor in found] == [tensor.dtype for tensor in inputs]
+
+
 def gradients_of(module, *inputs):
     """Return a module's result and all its gradients."""
     own = [tensor.clone().requires_grad_() for tensor in inputs]
@@ -321,9 +354,6 @@ def test_a_step_is_the_same_with_kernels(device, chosen):
     assert_same_sum(by_kernels, by_twins, depth=100)
 
 
-only_here = pytest.mark.skipif(INTERPRETED, reason="has nothing to interpret")
-
-
 @pytest.fixture
 def by_torch(monkeypatch, chosen):
     """Operations as on a GPU, each computed by its twin: what lies around the kernels is tested."""
@@ -385,7 +415,7 @@ def test_products_of_q_and_k_have_a_gradient_in_half_precision(by_torch, monkeyp
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@on_a_gpu[1]
 def test_gradients_in_bfloat16_are_as_exact_with_kernels():
     block = with_random_weights(TransformerBlock(16, 2, RainmerConfig()), "cpu")
     x = values(2, 16, 40, 56)
@@ -400,7 +430,7 @@ def test_gradients_in_bfloat16_are_as_exact_with_kernels():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@on_a_gpu[1]
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_recorded_steps_have_kernels(precision):
     by_graph, _ = steps("cuda", 6, graphs=True, precision=precision)
