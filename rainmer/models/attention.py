@@ -184,8 +184,8 @@ def _gram(pixels: Tensor) -> Tensor:
 class _Gram(torch.autograd.Function):
     """`_gram` with the derivative that torch lacks: a product in the type of q and k.
 
-    Bytes of the gradient: 2 maps (q and k read, their gradient written). By float32 copies: 20 (of
-    the 10 maps of half the size: two products, each reading and writing float32, and conversions).
+    Bytes of the gradient: 2 maps (q and k read, their gradient written). By float32 copies: about
+    20 (two products, the norms, the sum of these, conversions).
     """
 
     @staticmethod
