@@ -29,6 +29,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.gradients import gradient_cases
 from benchmarks.kernels import kernel_cases
 from benchmarks.measuring import PUBLISHED, alternate, build, gemm_rate, read_rate, synchronize
 from rainmer import Derainer, kernels, models
@@ -259,6 +260,7 @@ def _training(bench: Bench) -> None:
                         ),
                         loaded_crops_per_s=loaded,
                         graphs=own.graphs.replays > 0,
+                        kernels=own.config.kernels,
                     )
 
 
@@ -319,7 +321,9 @@ def _triton(bench: Bench) -> None:
     def repeated(call: Callable[[], object]) -> Callable[[], object]:
         return lambda: [call() for _ in range(repeats)]
 
-    for case in kernel_cases(bench.device, bench.sizes_hw[0], dtype):
+    cases = kernel_cases(bench.device, bench.sizes_hw[0], dtype)
+    crops = (128, 64) if bench.on_gpu else (2, 8)
+    for case in itertools.chain(cases, gradient_cases(bench.device, *crops, dtype)):
         with torch.inference_mode():
             first_ms = bench.first_ms(case.call)  # compiles
             us = 1e3 * bench.time_ms(repeated(case.call)) / repeats

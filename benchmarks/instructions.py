@@ -32,7 +32,7 @@ from rainmer.errors import RainmerError
 from rainmer.files import write_text
 from rainmer.kernels import dispatch
 
-__all__ = ["Code", "Launch", "compile_only", "count_instructions"]
+__all__ = ["Code", "Launch", "compile_only", "count_instructions", "registers_and_spilled"]
 
 _WARP = 32
 _LEAST_FMAS = 8  # in a loop over the rows of a filter
@@ -130,18 +130,28 @@ def compile_only(capability: int = 90) -> Iterator[list[Launch]]:
         yield launches
 
 
-def count_instructions(launch: Launch) -> Code:
-    """Take the machine code of a kernel apart, with a tool that comes with Triton."""
+def registers_and_spilled(launch: Launch) -> tuple[int, int]:
+    """Return the registers of a thread, and the bytes that do not fit into them."""
+    found = _USAGE.search(_taken_apart(launch, "-res-usage"))
+    assert found
+    return int(found[1]), int(found[2])
+
+
+def _taken_apart(launch: Launch, flag: str) -> str:
+    """Return what a tool that comes with Triton tells of a kernel."""
     import triton
 
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(launch.kernel.asm["cubin"])
-        code, usage = (
-            subprocess.run([tool, flag, file], capture_output=True, text=True, check=True).stdout
-            for flag in ("-sass", "-res-usage")
-        )
+        done = subprocess.run([tool, flag, file], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def count_instructions(launch: Launch) -> Code:
+    """Count what a thread of a kernel executes in its machine code."""
+    code = _taken_apart(launch, "-sass")
     lines = [(int(place, 16), text) for place, text in _LINE.findall(code)]
     loops = sorted(
         (int(branch[1], 16), place)
@@ -156,10 +166,8 @@ def count_instructions(launch: Launch) -> Code:
             if loop[0] <= place <= loop[1]:
                 times *= sides.get(loop, launch.rounds)
         executed[re.split(r"[ .]", text)[0]] += times
-    found = _USAGE.search(usage)
-    assert found
     instructions = executed.total() - executed["NOP"]
-    return Code(instructions, executed["FFMA"], int(found[1]), int(found[2]))
+    return Code(instructions, executed["FFMA"], *registers_and_spilled(launch))
 
 
 def _filter_loops(

@@ -201,11 +201,14 @@ def fed_trainer(
 
 
 def ways_to_step(trainer: Trainer) -> list[Trainer]:
-    """Return a trainer, and one that does not record its steps if this one does."""
-    if not trainer.graphs.active:
-        return [trainer]
-    config = dataclasses.replace(trainer.config, graphs=False)
-    return [trainer, Trainer(copy.deepcopy(trainer.network), config)]
+    """Return a trainer, on a GPU one without kernels, and one that does not record its steps."""
+    changes = [{"kernels": False}] if trainer.device.type == "cuda" else []
+    if trainer.graphs.active:
+        changes.append({"graphs": False})
+    return [trainer] + [
+        Trainer(copy.deepcopy(trainer.network), dataclasses.replace(trainer.config, **change))
+        for change in changes
+    ]
 
 
 def crops_per_s(

@@ -1,9 +1,9 @@
 """Triton kernels for channels-last maps on CUDA, each with a PyTorch twin.
 
-`dispatch` chooses between the two and is all that other code calls. Triton comes with the CUDA
-builds of torch on Linux; it is imported when the first CUDA tensor arrives. Kernels are for
-inference (they have no derivatives), take bfloat16, float16 and, where they multiply no matrices,
-float32, and compute in float32.
+`dispatch` chooses between the two and is all that other code calls for inference; `training` has
+those that torch can differentiate, with their own kernels for the gradients. Triton comes with the
+CUDA builds of torch on Linux; it is imported when the first CUDA tensor arrives. Kernels take
+bfloat16, float16 and, where they multiply no matrices, float32, and compute in float32.
 Their launch parameters depend on shapes only: nothing is tuned at run time, nothing waits for the
 device, so CUDA graphs can capture them once a first call has compiled them.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ _WIDEST = 128
 """Most channels of those kernels; wider ones are bound by products, not bytes."""
 _LONGEST = 64
 """Longest row of an attention map that fits into the registers of a program."""
+
+_Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +88,7 @@ def _on_device(pixels: Tensor) -> bool:
     return pixels.is_cuda
 
 
-def _choose(pixels: Tensor, kernel: Callable[[], Tensor], twin: Callable[[], Tensor]) -> Tensor:
+def _choose(pixels: Tensor, kernel: Callable[[], _Result], twin: Callable[[], _Result]) -> _Result:
     """Run the kernel, or the twin: for good once a kernel has failed, with one warning."""
     if not _switch.on:
         return twin()

@@ -9,11 +9,13 @@ the L2 cache.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["STRIP", "depthwise", "pair_sums", "place", "strip_sums"]
+__all__ = ["STRIP", "Tiling", "depthwise", "pair_sums", "place", "strip_sums", "tiling"]
 
 STRIP = 8
 """Columns of a strip."""
@@ -28,15 +30,15 @@ _ROWS = 8  # of a tile
 def place(
     tile: tl.tensor,
     across: tl.tensor,
+    dilation: tl.tensor,
     TILE_H: tl.constexpr,
     TILE_W: tl.constexpr,
-    DILATION: tl.constexpr,
 ):
     """Return the rows and the first columns of a tile's strips."""
     number = tl.arange(0, TILE_H * TILE_W)
     rows = (tile // across) * TILE_H + number // TILE_W
     strip = (tile % across) * TILE_W + number % TILE_W
-    return rows, strip // DILATION * (_STRIP * DILATION) + strip % DILATION
+    return rows, strip // dilation * (_STRIP * dilation) + strip % dilation
 
 
 @triton.jit
@@ -49,39 +51,41 @@ def strip_sums(
     height: tl.tensor,
     width: tl.tensor,
     stride_h: tl.tensor,
-    stride_w: tl.constexpr,
-    tap_stride: tl.constexpr,
-    readable: tl.constexpr,
+    stride_w: tl.tensor,
+    tap_stride: tl.tensor,
+    count: tl.tensor,
+    dilation: tl.tensor,
+    WHOLE: tl.constexpr,
     GROUP: tl.constexpr,
     SIDE: tl.constexpr,
-    DILATION: tl.constexpr,
 ):
     """Return the float32 results of an odd filter, strips times channels, for each column.
 
-    Pixels beyond the map count as zeros, and so do channels from `readable` on.
+    Pixels beyond the map count as zeros, and so do channels from `count` on. Strides that are
+    constants become parts of the addresses. With a stride of taps below 0, from the last tap on,
+    the filter is turned by half a circle. Where all groups of channels are `WHOLE`, they have no
+    masks.
     """
     totals: tl.tuple = ()
     for _ in tl.static_range(_STRIP):
         totals += (tl.zeros((rows.shape[0], GROUP), tl.float32),)
-    # Masks of channels are many: where all groups are whole there are none.
-    whole: tl.constexpr = readable % GROUP == 0
-    present = channels < readable
-    leftmost = columns - SIDE // 2 * DILATION
+    present = channels < count
+    leftmost = columns - SIDE // 2 * dilation
     for i in range(SIDE):
-        y = rows + (i - SIDE // 2) * DILATION
+        y = rows + (i - SIDE // 2) * dilation
         row_inside = (y >= 0) & (y < height)
         start = (x + y.to(tl.int64) * stride_h + leftmost * stride_w)[:, None] + channels[None, :]
         line = taps + i * SIDE * tap_stride + channels
         for c in tl.static_range(_STRIP + SIDE - 1):
-            column = leftmost + c * DILATION
+            column = leftmost + c * dilation
             inside = (row_inside & (column >= 0) & (column < width))[:, None]
-            if not whole:
+            if not WHOLE:
                 inside = inside & present[None, :]
-            value = tl.load(start + c * DILATION * stride_w, mask=inside, other=0.0).to(tl.float32)
+            value = tl.load(start + c * dilation * stride_w, mask=inside, other=0.0).to(tl.float32)
             sums: tl.tuple = ()
             for p in tl.static_range(_STRIP):
                 if c >= p and c - p < SIDE:
-                    if whole:
+                    if WHOLE:
                         tap = tl.load(line + (c - p) * tap_stride)
                     else:
                         tap = tl.load(line + (c - p) * tap_stride, mask=present, other=0.0)
@@ -118,19 +122,19 @@ def _filter_kernel(
     TILE_W: tl.constexpr,
     GROUP: tl.constexpr,
 ) -> None:
-    rows, columns = place(tl.program_id(0), across, TILE_H, TILE_W, DILATION)
+    rows, columns = place(tl.program_id(0), across, DILATION, TILE_H, TILE_W)
     channels = tl.program_id(1) * GROUP + tl.arange(0, GROUP)
     image = tl.program_id(2).to(tl.int64)
     x += image * stride_b
     # fmt: off
     totals = strip_sums(
-        x, taps, rows, columns, channels, height, width, stride_h, STRIDE_W, TAP_STRIDE,
-        READABLE, GROUP, SIDE, DILATION,
+        x, taps, rows, columns, channels, height, width, stride_h, STRIDE_W, TAP_STRIDE, READABLE,
+        DILATION, READABLE % GROUP == 0, GROUP, SIDE,
     )
     if SECOND > 0:
         others = strip_sums(
             x + SECOND, taps + SECOND, rows, columns, channels, height, width, stride_h, STRIDE_W,
-            TAP_STRIDE, READABLE, GROUP, SIDE, DILATION,
+            TAP_STRIDE, READABLE, DILATION, READABLE % GROUP == 0, GROUP, SIDE,
         )
     # fmt: on
     present = channels < COUNT
@@ -148,6 +152,36 @@ def _filter_kernel(
         inside = ((rows < height) & (columns + p * DILATION < width))[:, None] & present[None, :]
         address = line + p * DILATION * OUT_W + channels[None, :]
         tl.store(address, total.to(out.dtype.element_ty), mask=inside)
+
+
+class Tiling(NamedTuple):
+    """How a map is cut into tiles.
+
+    Attributes:
+        rows: Rows of a tile.
+        strips: Strips in a row of a tile.
+        group: Channels of a tile.
+        across: Tiles side by side.
+        tiles: Tiles of an image.
+        groups: Groups of channels.
+    """
+
+    rows: int
+    strips: int
+    group: int
+    across: int
+    tiles: int
+    groups: int
+
+
+def tiling(height: int, width: int, count: int, dilation: int) -> Tiling:
+    """Return the tiles of maps of a size and `count` channels."""
+    half = _GROUP // 2
+    group = half if count <= half or count % _GROUP == half else _GROUP
+    strips = _TILE // group // _ROWS
+    across = triton.cdiv(triton.cdiv(width, STRIP * dilation) * dilation, strips)
+    tiles = across * triton.cdiv(height, _ROWS)
+    return Tiling(_ROWS, strips, group, across, tiles, triton.cdiv(count, group))
 
 
 def depthwise(
@@ -210,19 +244,15 @@ def _launch(
     relu: bool,
 ) -> Tensor:
     batch, height, width, count = out.shape
-    group = _GROUP if count > _GROUP // 2 and count % _GROUP != _GROUP // 2 else _GROUP // 2
+    tile = tiling(height, width, count, dilation)
     # Behind the last channels of a part of a map are others, which may be read.
-    readable = min(triton.cdiv(count, group) * group, pixels.shape[-1] - second)
-    across = _TILE // group // _ROWS  # strips
-    strips = triton.cdiv(width, STRIP * dilation) * dilation
-    wide = triton.cdiv(strips, across)
-    grid = (wide * triton.cdiv(height, _ROWS), triton.cdiv(count, group), batch)
+    readable = min(tile.groups * tile.group, pixels.shape[-1] - second)
     # fmt: off
-    _filter_kernel[grid](
-        pixels, taps, bias, out, height, width, wide, *pixels.stride()[:2], *out.stride()[:2],
-        COUNT=count, STRIDE_W=pixels.stride(2), TAP_STRIDE=taps.stride(1), OUT_W=out.stride(2),
-        READABLE=readable, SECOND=second, SIDE=taps.shape[0], DILATION=dilation, RELU=relu,
-        TILE_H=_ROWS, TILE_W=across, GROUP=group,
+    _filter_kernel[tile.tiles, tile.groups, batch](
+        pixels, taps, bias, out, height, width, tile.across, *pixels.stride()[:2],
+        *out.stride()[:2], COUNT=count, STRIDE_W=pixels.stride(2), TAP_STRIDE=taps.stride(1),
+        OUT_W=out.stride(2), READABLE=readable, SECOND=second, SIDE=taps.shape[0],
+        DILATION=dilation, RELU=relu, TILE_H=tile.rows, TILE_W=tile.strips, GROUP=tile.group,
     )
     # fmt: on
     return out

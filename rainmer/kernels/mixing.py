@@ -73,11 +73,11 @@ def _filtered(
     CHUNK: tl.constexpr,
 ):
     """Filter some channels of a contiguous map (H, W, COUNT) for the pixels of a tile."""
-    rows, columns = place(tile, across, TILE_H, TILE_W, DILATION)
+    rows, columns = place(tile, across, DILATION, TILE_H, TILE_W)
     # fmt: off
     strips = strip_sums(
-        x, taps, rows, columns, channels, height, width, width * COUNT, COUNT, COUNT, COUNT, CHUNK,
-        SIDE, DILATION,
+        x, taps, rows, columns, channels, height, width, width * COUNT, COUNT, COUNT, COUNT,
+        DILATION, COUNT % CHUNK == 0, CHUNK, SIDE,
     )
     # fmt: on
     return _pixels(strips, DILATION)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from rainmer import kernels
 from rainmer.models.layers import (
     autocast_off,
     channel_conv,
@@ -93,11 +95,12 @@ class SparseChannelAttention(nn.Module):
     def similarities(self, both: Tensor) -> Tensor:
         """Return the scaled cosines of q and k (together B, 2C, H, W): (B, heads, C/h, C/h).
 
-        Float32, or float64 for float64. Where gradients are needed, q and k are copied to float32:
-        products of half precision with float32 results have no derivative in torch.
+        Float32, or float64 for float64. Where gradients are needed without kernels, q and k are
+        copied to float32.
         """
         batch, channels, height, width = both.shape
-        if sums_low_precision(both) and not (torch.is_grad_enabled() and both.requires_grad):
+        trained = torch.is_grad_enabled() and both.requires_grad
+        if sums_low_precision(both) and (kernels.fits(both) or not trained):
             pixels = both.permute(0, 2, 3, 1).flatten(1, 2)  # B, HW, 2C
             products, squares = products_and_squares(pixels, self.heads)
             norms = squares.sqrt().view(batch, 2, self.heads, -1)
@@ -151,7 +154,8 @@ def products_and_squares(both: Tensor, heads: int) -> tuple[Tensor, Tensor]:
         Products (B, heads, C/h, C/h) and squares (B, 2C), float32.
     """
     if sums_low_precision(both):
-        return split_gram(gram_matrix(both), heads)
+        gram = cast(Tensor, _Gram.apply(both)) if both.requires_grad else gram_matrix(both)
+        return split_gram(gram, heads)
     count, pixels, _ = both.shape
     both = both.float()
     squares = (both * both).sum(1)
@@ -183,6 +187,33 @@ def gram_matrix(pixels: Tensor) -> Tensor:
     parts = next(n for n in range(most, 0, -1) if count % n == 0)
     cut = pixels.view(batch, parts, -1, width).flatten(0, 1)  # B * parts, N / parts, D
     return _multiply(cut.transpose(1, 2), cut).view(batch, parts, width, width).sum(1)
+
+
+class _Gram(torch.autograd.Function):
+    """`gram_matrix` with the derivative that torch lacks: a product in the type of q and k.
+
+    Bytes of the gradient: 2 maps (q and k read, their gradient written). By float32 copies: about
+    20 (two products, the norms, the sum of these, conversions).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 (torch's, to be given attributes)
+        pixels: Tensor,
+    ) -> Tensor:
+        """Return the products; see `gram_matrix`."""
+        ctx.save_for_backward(pixels)
+        return gram_matrix(pixels)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,  # noqa: ANN401 (see above)
+        grad: Tensor,
+    ) -> Tensor:
+        """Return the gradient of the pixels (B, N, D)."""
+        (pixels,) = ctx.saved_tensors
+        return cast(Tensor, pixels @ (grad + grad.transpose(1, 2)).to(pixels.dtype))
 
 
 def _multiply(a: Tensor, b: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ _FREE_KEYS = (
     "data.threads",
     "data.processes",
     "graphs",
+    "kernels",
     "save_every",
     "keep_every",
     "log_every",

@@ -173,6 +173,7 @@ class TrainConfig:
         compile: Compile the network (`torch.compile`).
         graphs: Record steps as CUDA graphs; "auto": on a GPU, unless there are several processes,
             `compile`, `checkpointing`, or a loss that is not the run's own.
+        kernels: Train with the Triton kernels on a GPU; false: with torch's operators.
         checkpointing: Recompute activations in the backward pass: less memory, a third slower.
         ema: Factor of the moving average of the weights, which is validated and saved; 0: none.
         save_every: Optimiser steps between two checkpoints.
@@ -200,6 +201,7 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     graphs: bool | Literal["auto"] = "auto"
+    kernels: bool = True
     checkpointing: bool = False
     ema: float = 0.0
     save_every: int = 5000

@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rainmer import models
+from rainmer import kernels, models
 from rainmer.errors import ConfigError
 from rainmer.frames.arrays import unit_range
 from rainmer.train.average import MovingAverage
@@ -348,7 +348,8 @@ class Trainer:
         rainy, clean, query, query_clean, blurred = map(unit_range, inputs[:5])
         rainy = rainy.contiguous(memory_format=torch.channels_last)
         contrast = self._contrast(query, query_clean, blurred, inputs) if self.views else None
-        with self._local_gradients(not synchronise):
+        chosen = contextlib.nullcontext() if self.config.kernels else kernels.twins_only()
+        with self._local_gradients(not synchronise), chosen:
             with self._autocast():
                 output = (
                     self._runner(rainy, clean)

@@ -59,9 +59,13 @@ def cases(names, *rows, products=False):
 @pytest.mark.skipif(INTERPRETED, reason="this is the process of its own")
 @pytest.mark.parametrize("marked", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
 def test_in_the_interpreter(marked):
+    run_in_the_interpreter(__file__, marked)
+
+
+def run_in_the_interpreter(tests, marked):
     pytest.importorskip("triton")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", marked]
-    command.append(__file__)
+    command.append(tests)
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
