@@ -27,7 +27,7 @@ def additive_streaks(
     width_px: Tensor,
     keys: Tensor,
     size_hw: tuple[int, int],
-    frame_width: int,
+    frame_width: Tensor,
 ) -> Streaks:
     """Scatter streaks over a batch of frames.
 
@@ -38,11 +38,11 @@ def additive_streaks(
         width_px: Their mean width in pixels, in frames up to 640 pixels wide (B,).
         keys: Random keys (B,).
         size_hw: (height, width) in pixels.
-        frame_width: Width of whole frames in pixels; streaks grow with it.
+        frame_width: Width of whole frames in pixels (B,), float64; streaks grow with it.
     """
     height, width = size_hw
-    length = frame_width * length
-    thick = max(1.0, frame_width / 640) * width_px
+    length = frame_width.float() * length
+    thick = (frame_width / 640).clamp_min(1.0).float() * width_px
     margin = length  # streaks reach into the frame from outside
     area = (height + 2 * margin) * (width + 2 * margin)
     counts = (density * area / (length * thick)).long()

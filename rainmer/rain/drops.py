@@ -45,7 +45,7 @@ class Air(NamedTuple):
     """Focal length in longer sides of the frame."""
     focus_m: Tensor
     aperture_m: Tensor
-    min_opacity: float
+    min_opacity: Tensor | float
 
 
 class Streaks(NamedTuple):
@@ -93,21 +93,24 @@ def sample_streaks(
     keys: Tensor,
     size_hw: tuple[int, int],
     *,
-    frame_width: int | None = None,
+    frame_width: Tensor | int | None = None,
     time_s: Tensor,
 ) -> Streaks:
     """Sample the visible streaks of falling drops for a batch of views.
 
     Args:
         air: Rain and camera of each image.
-        keys: Random keys of the images (B,); see `image_keys`.
+        keys: Random keys of the images (B,); see `image_key`.
         size_hw: (height, width) of the images in pixels.
-        frame_width: Longer side of the whole frames in pixels if the images are crops of them.
+        frame_width: Longer side of the whole frames in pixels if the images are crops of them, of
+            all or of each (B,).
         time_s: Time of each exposure (B,); drops are where they have moved to by then.
     """
     height, width = size_hw
-    frame = float(frame_width or max(size_hw))
-    focal_px = air.focal * frame
+    # In double precision, so that what is derived from it rounds once.
+    frame = torch.zeros_like(air.focal, dtype=torch.float64)
+    frame = frame + (max(size_hw) if frame_width is None else frame_width)
+    focal_px = air.focal * frame.float()
     longest = _LONGEST * frame
     faintest = _faintest(air, frame)
     classes = _size_classes(air, faintest, (height + longest, width + longest), focal_px)
@@ -130,7 +133,7 @@ def sample_streaks(
     x1 = width / 2 + focal * (x + velocity[0] * exposure) / end_z
     y1 = height / 2 + focal * (y + velocity[1] * exposure) / end_z
     length = torch.hypot(x1 - x0, y1 - y0)
-    cut = (longest / length.clamp_min(1e-6)).clamp_max(1.0)
+    cut = (length.clamp_min(1e-6).reciprocal() * longest.float()[image]).clamp_max(1.0)
     x1, y1 = x0 + (x1 - x0) * cut, y0 + (y1 - y0) * cut
     drop_px = focal * diameter_mm * 1e-3 / z
     streaks = Streaks(
@@ -175,15 +178,15 @@ class _SizeClasses(NamedTuple):
     box_z: Tensor
 
 
-def _faintest(air: Air, frame_width: float) -> Tensor:
+def _faintest(air: Air, frame_width: Tensor) -> Tensor:
     """Return the smallest opacity drawn (B,), raised where there would be too many streaks.
 
     It depends on the whole frame, so that a crop shows the same rain as its frame.
     """
-    opacity = torch.full_like(air.focal, air.min_opacity)
+    opacity = torch.zeros_like(air.focal) + air.min_opacity
     extent_hw = ((0.75 + _LONGEST) * frame_width, (1.0 + _LONGEST) * frame_width)
     for _ in range(_ROUNDS):
-        classes = _size_classes(air, opacity, extent_hw, air.focal * frame_width)
+        classes = _size_classes(air, opacity, extent_hw, air.focal * frame_width.float())
         surplus = classes.expected.sum(dim=1) / _MOST_DROPS
         # The volume of a box goes with the cube of how far drops are seen, unless that is cut.
         opacity = opacity * surplus.clamp_min(1.0) ** (1.0 / 3.0)
@@ -191,7 +194,7 @@ def _faintest(air: Air, frame_width: float) -> Tensor:
 
 
 def _size_classes(
-    air: Air, min_opacity: Tensor, extent_hw: tuple[float, float], focal_px: Tensor
+    air: Air, min_opacity: Tensor, extent_hw: tuple[Tensor, Tensor], focal_px: Tensor
 ) -> _SizeClasses:
     """Return the visible distance of each size class, and the mean number of drops within it."""
     device = air.rate_mm_h.device
@@ -209,7 +212,7 @@ def _size_classes(
     farthest = opacity * focal * REFERENCE_WIDTH * diameter_m / min_opacity[:, None]
     box_z = (farthest.clamp_max(_FARTHEST_M) - _NEAREST_M).clamp_min(0.0)
     across = (box_z + _NEAREST_M) / focal_px[:, None]
-    box_y, box_x = across * extent_hw[0], across * extent_hw[1]
+    box_y, box_x = (across * extent.float()[:, None] for extent in extent_hw)
     expected = number_density(middle, rate) * step * box_x * box_y * box_z
     return _SizeClasses(
         edges[:-1].expand_as(expected), step.expand_as(expected), expected, box_x, box_y, box_z

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["expand", "image_keys", "normal", "rough_normal", "uniform"]
+__all__ = ["expand", "image_key", "normal", "rough_normal", "uniform"]
 
 _MASK = 0xFFFFFFFF
 _BYTES_DEVIATION = math.sqrt(4 * (256**2 - 1) / 12)  # of the sum of four uniform bytes
 
 
-def image_keys(seed: int, names: Sequence[str], device: torch.device | str = "cpu") -> Tensor:
-    """Return one 32-bit key per image (B,), int64, from the seed and the images' names."""
-    digests = [hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in names]
-    return torch.tensor([int.from_bytes(d[:4], "big") for d in digests], device=device)
+def image_key(seed: int, name: str) -> int:
+    """Return the 32-bit key of an image, from the seed and the image's name."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:4], "big")
 
 
 def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
