@@ -104,10 +104,9 @@ def _stick(
     shares = [height * width / (_FRAME_ASPECT * frame**2) for frame in frame_widths]
     share = torch.tensor(shares, device=keys.device)
     image, index = expand((glass.drops * share + uniform(keys, 0, _STREAM)).long())
-    key = keys[image]
 
     def drawn(stream: int) -> Tensor:
-        return uniform(key, index, _STREAM + stream)
+        return uniform(keys, index, _STREAM + stream, image)
 
     # Small drops are many, large ones few.
     diameter_m = 1e-3 * glass.largest_mm[image] * (_SMALLEST + (1.0 - _SMALLEST) * drawn(1) ** 4)
