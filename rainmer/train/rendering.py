@@ -58,6 +58,8 @@ def render_ahead(
     Raises:
         RainmerError: The memory of the device is too small.
     """
+    if device == torch.device("cuda"):  # without a number it would be another thread's own
+        device = torch.device("cuda", torch.cuda.current_device())
     stop = threading.Event()
     made = _made(_groups(recipes, windows, stop), shape, device)
     if not (device.type == "cuda" if ahead is None else ahead):
