@@ -45,8 +45,8 @@ class Values:
         self._configs = list(configs)
         rows = torch.tensor([_limits(config) for config in configs])  # (B, 2, F)
         self._low, self._spread = rows.permute(1, 2, 0).contiguous().to(keys.device).unbind()
-        streams = torch.tensor(_STREAMS, device=keys.device)[:, None]
-        self._drawn = self._low + self._spread * uniform(keys, 0, streams)  # all at once (F, B)
+        self._streams = torch.tensor(_STREAMS, device=keys.device)[:, None]
+        self._shares: dict[int, Tensor] = {}  # by index, of all fields at once (F, B)
         self._rows: Tensor | None = None
 
     @property
@@ -57,9 +57,9 @@ class Values:
     def __call__(self, name: str, index: int = 0) -> Tensor:
         """Return the values of a field (B,); other indices are other values of it."""
         row = _ROWS[name]
-        if name not in _OVER_LOGARITHM and index == 0:
-            return self._drawn[row]
-        share = uniform(self.keys, index, _STREAMS[row])
+        if index not in self._shares:
+            self._shares[index] = uniform(self.keys, index, self._streams)
+        share = self._shares[index][row]
         if name in _OVER_LOGARITHM:
             return self._low[row] * self._spread[row] ** share
         return self._low[row] + self._spread[row] * share
@@ -79,8 +79,9 @@ class Values:
         some.frame_widths = [self.frame_widths[row] for row in rows]
         for part in ("keys", "times", "frame_width"):
             setattr(some, part, getattr(self, part)[some._rows])
-        for part in ("_low", "_spread", "_drawn"):
+        for part in ("_low", "_spread"):
             setattr(some, part, getattr(self, part)[:, some._rows])
+        some._shares = {index: share[:, some._rows] for index, share in self._shares.items()}
         return some
 
     def of(self, whole: Tensor) -> Tensor:
