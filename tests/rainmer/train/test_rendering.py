@@ -32,6 +32,7 @@ from tests.rainmer.train.conftest import picture
 from tests.rainmer.train.test_run import losses, run
 
 CPU = torch.device("cpu")
+CLASSES = ("car", "person")
 SHAPE = SampleShape(16, crops=3, query=24, negatives=2, classes=2)
 KINDS = {
     "day-heavy": RainChoice(),
@@ -56,14 +57,20 @@ def mixture(tmp_path, photos, pairs):
         rows = np.linspace(50.0, 3.0, 48, dtype=np.float32)
         (tmp_path / "depth").mkdir(exist_ok=True)
         write_depth(tmp_path / "depth" / f"{i}.png", np.repeat(rows[:, None], 56, 1))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "0.txt").write_text("0 0.3 0.4 0.4 0.5\n1 0.7 0.6 0.3 0.4\n")
     shared = {"rain": KINDS, "window": 40, "frame_width": (300.0, 900.0), "scale": (0.8, 1.4)}
     plain = RenderedConfig(images=str(photos), reuse=2, **shared)
     mapped = RenderedConfig(
-        images=str(tmp_path / "mapped"), depth=str(tmp_path / "depth"), **shared
+        images=str(tmp_path / "mapped"),
+        depth=str(tmp_path / "depth"),
+        annotations=str(tmp_path / "labels"),
+        names=CLASSES,
+        **shared,
     )
     sources = [
         RenderedSource("photos", plain),
-        RenderedSource("mapped", mapped),
+        RenderedSource("mapped", mapped, classes=CLASSES),
         PairedSource("pairs", PairsConfig(root=str(pairs))),
     ]
     return Mixture(sources, seed=1)
@@ -100,6 +107,7 @@ def test_a_device_makes_the_samples_of_the_loader(mixture, options):
     batches, own = read(mixture, renders_on=CPU, **options)
     assert own == failures
     assert list(failures) == ["image 6 of photos"]
+    assert any(len(batch.boxes.boxes) for batch in batches)
     assert_same_samples(batches, expected)
 
 
