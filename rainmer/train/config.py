@@ -49,7 +49,7 @@ class DataConfig:
         rendering: Where rain is rendered and samples are cut out of frames: "loader", by those
             threads or processes, or "device", where the network is. Samples are the same, on a GPU
             up to rounding.
-        rendering_ahead: With "device" about how many windows are rendered at a time.
+        rendering_ahead: With "device" about how many windows a GPU renders at a time.
         max_unreadable: Share of samples that may be unreadable before the run stops.
     """
 

@@ -90,7 +90,7 @@ class Loader:
         world: Number of processes that share every batch.
         max_unreadable: Share of samples that may be unreadable.
         renders_on: The device that renders rain and cuts samples; None: loading does it.
-        windows: About how many windows that device renders at a time.
+        windows: About how many windows it renders at a time, if it is a GPU.
     """
 
     def __init__(

@@ -3,7 +3,8 @@
 A call of the renderer takes a GPU about as long for a hundred windows as for one, since it is bound
 by launching some thousand operators. So the windows of several batches are put together, those of
 one size and one structure of rain in one call, and crops, queries and blurred pictures are cut out
-there. On CUDA that is done on a thread and a stream of its own, ahead of the training.
+there. On CUDA that is done on a thread and a stream of its own, ahead of the training. On a CPU,
+which would gain nothing, each batch is rendered by itself.
 """
 
 from __future__ import annotations
@@ -45,33 +46,32 @@ def render_ahead(
 ) -> Generator[Batch, None, None]:
     """Make batches out of recipes, on the device and in order.
 
-    The first batch is made alone, then two at a time, four, and so on, so that it does not wait.
-
     Args:
         recipes: Those of each batch; in pinned memory, if the device is a GPU.
         shape: Sizes of the samples.
         device: Where batches are made.
-        windows: About how many are put together.
-        ahead: Whether a thread makes the next ones meanwhile; None: on CUDA, where the batches are
-            complete when they come, for any stream.
+        windows: About how many a thread puts together. The first batch is made alone, then two at a
+            time, four, and so on, so that it does not wait.
+        ahead: Whether a thread makes them, for any stream complete when they come; None: on CUDA.
+            Otherwise each is made when it is asked for.
 
     Raises:
         RainmerError: The memory of the device is too small.
     """
     if device == torch.device("cuda"):  # without a number it would be another thread's own
         device = torch.device("cuda", torch.cuda.current_device())
-    stop = threading.Event()
-    made = _made(_groups(recipes, windows, stop), shape, device)
     if not (device.type == "cuda" if ahead is None else ahead):
-        yield from itertools.chain.from_iterable(made)
+        for batch in recipes:
+            yield from render_batches([batch], shape, device)
         return
-    waiting = prefetch(made, 1)
+    stop = threading.Event()
+    waiting = prefetch(_made(_groups(recipes, windows, stop), shape, device), 1)
     try:
-        for batch in itertools.chain.from_iterable(waiting):
+        for made in itertools.chain.from_iterable(waiting):
             if device.type == "cuda":  # its memory is kept until what uses it there is done
-                for tensor in batch[:5]:
+                for tensor in made[:5]:
                     tensor.record_stream(torch.cuda.current_stream(device))
-            yield batch
+            yield made
     finally:
         stop.set()
         waiting.close()

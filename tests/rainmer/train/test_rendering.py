@@ -99,7 +99,7 @@ def assert_same_samples(batches, expected):
 
 @pytest.mark.parametrize(
     "options",
-    [{"threads": 0}, {"threads": 2, "windows": 1}, {"processes": 1}],
+    [{"threads": 0}, {"threads": 2}, {"processes": 1}],
     ids=["alone", "threads", "processes"],
 )
 def test_a_device_makes_the_samples_of_the_loader(mixture, options):
