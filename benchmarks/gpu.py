@@ -227,7 +227,13 @@ def _equality(bench: Bench) -> None:
 
 def _training(bench: Bench) -> None:
     """Time steps on prepared batches, and count crops that are rendered while training."""
-    from benchmarks.training import fed, rainy_scenes, small_trainer, ways_to_step
+    from benchmarks.training import (
+        RENDERINGS,
+        fed,
+        rainy_scenes,
+        small_trainer,
+        ways_to_step,
+    )
 
     shapes = ((128, 32, 4), (256, 32, 1)) if bench.on_gpu else ((32, 2, 2),)
     with tempfile.TemporaryDirectory() as folder:
@@ -241,7 +247,7 @@ def _training(bench: Bench) -> None:
             stage = Stage(steps=10_000, crop=crop, batch=frames, crops_per_frame=crops)
             trainer = small_trainer(stage, bench.device)
             ways = ways_to_step(trainer)
-            for rendering in ("loader", "device"):
+            for rendering in RENDERINGS:
                 with fed(trainer, mixture, rendering) as batches:
                     # How a step is launched makes no difference to what renders: the first way.
                     _feed(bench, ways if rendering == "loader" else ways[:1], batches, rendering)

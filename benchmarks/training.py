@@ -9,7 +9,8 @@ encoder also encodes positives and negatives, with the same blocks. Medians over
 python -m benchmarks.training --feed 0 1 2 --seconds 20
 
 counts instead the crops that loading gives in a second, rain rendered, with so many processes (0: a
-thread for each CPU but one), and those that a training of `rainmer-s` takes from them.
+thread for each CPU but one), and those that a training of `rainmer-s` takes from them;
+`--rendering loader device` compares who renders.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from rainmer.train.mixture import Batch, Mixture
 from rainmer.train.sources import RainChoice, RenderedConfig, RenderedSource
 from rainmer.train.step import Trainer
 
-_RENDERINGS = ("loader", "device")
+RENDERINGS = ("loader", "device")
 _QUERY = 128
 _NEGATIVES = 4
 
@@ -87,6 +88,13 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--device", default=None)
     parser.add_argument(
         "--feed", type=non_negative_int, nargs="+", metavar="N", help="loading processes to try"
+    )
+    parser.add_argument(
+        "--rendering",
+        nargs="+",
+        choices=RENDERINGS,
+        default=["loader"],
+        help="who does, for --feed",
     )
     parser.add_argument("--seconds", type=positive_int, default=20, help="of each rate of --feed")
     parser.add_argument("--out", type=Path, metavar="JSON")

@@ -84,7 +84,7 @@ def test_batches_rendered_ahead_are_complete_for_every_stream(photos):
                 copies = [tensor.to("cpu", non_blocking=True) for tensor in batch[:5]]
             stream.synchronize()
             for own, wanted in zip(copies, other[:5], strict=True):
-                assert ((own.int() - wanted.int()).abs() > 1).float().mean() < 2e-3
+                assert ((own.int() - wanted.int()).abs() > 1).float().mean() < 2e-2
 
 
 def test_a_step_waits_for_nothing_and_skips_on_the_device(run_mapping, monkeypatch):
