@@ -110,7 +110,6 @@ class RainRenderer:
         Raises:
             ImageError: A shape does not fit.
         """
-        _check(clean, len(names), depth_m)
         width = frame_width or max(clean.shape[-2:])
         rain = [Rain(self.config, image_key(self.seed, name), width) for name in names]
         return render_mixed(clean, rain, depth_m=depth_m, time_s=time_s)
@@ -121,7 +120,7 @@ def render_mixed(
     clean: Tensor,
     rain: Sequence[Rain],
     *,
-    depth_m: Tensor | None = None,
+    depth_m: Tensor | Sequence[Tensor | None] | None = None,
     time_s: float | Tensor = 0.0,
 ) -> Rendering:
     """Render rain of several kinds into a batch: each image gets what it would get alone.
@@ -129,13 +128,15 @@ def render_mixed(
     Args:
         clean: (B, 3, H, W), floating point, RGB, 0..1.
         rain: The rain of each image; the kinds are of one structure (`RainConfig.structure`).
-        depth_m: Depth of the scenes (B, 1, H, W) in metres; None: guessed as configured.
+        depth_m: Depth of the scenes (B, 1, H, W) in metres, or a map (1, H, W) of each; None:
+            guessed as configured.
         time_s: Time of the exposure in a video, a scalar or (B,); drops move with it.
 
     Raises:
         ImageError: A shape does not fit, there is no image, or the kinds differ in structure.
     """
-    _check(clean, len(rain), depth_m)
+    maps = [None] * len(rain) if depth_m is None else list(depth_m)
+    _check(clean, len(rain), maps)
     if len({own.config.structure for own in rain}) != 1:
         raise ImageError("expected one or more kinds of rain of one structure for a batch")
     keys = torch.tensor([own.key for own in rain], device=clean.device)
@@ -148,16 +149,12 @@ def render_mixed(
         return _render_layers(clean, values)
     if style == "additive":
         return _render_additive(clean, values)
-    return _render_physical(clean, depth_m, values)
+    return _render_physical(clean, maps, values)
 
 
-def _render_physical(clean: Tensor, depth_m: Tensor | None, values: Values) -> Rendering:
+def _render_physical(clean: Tensor, maps: Sequence[Tensor | None], values: Values) -> Rendering:
     size_hw = clean.shape[-2], clean.shape[-1]
-    ground = Ground(values("horizon"), values("camera_height_m"), values.focal_px)
-    if depth_m is not None:
-        ground = fit_ground(depth_m, ground)
-    else:
-        depth_m = _guess_depth(values, size_hw)
+    depth_m, ground = _place(maps, values, size_hw)
     scene, clean = _scene(clean, depth_m, values)
     wet = values.having("wet_road")
     if wet is not None:
@@ -240,6 +237,26 @@ def _air(values: Values) -> Air:
         aperture_m=values("aperture_mm") * 1e-3,
         min_opacity=values("min_opacity"),
     )
+
+
+def _place(
+    maps: Sequence[Tensor | None], values: Values, size_hw: tuple[int, int]
+) -> tuple[Tensor, Ground]:
+    """Return the depth (B, 1, H, W) and the ground of maps, guessed where there is no map."""
+    ground = Ground(values("horizon"), values("camera_height_m"), values.focal_px)
+    given = [depth_m for depth_m in maps if depth_m is not None]
+    if not given:
+        return _guess_depth(values, size_hw), ground
+    depth_m = torch.stack(given)
+    if len(given) == len(maps):
+        return depth_m, fit_ground(depth_m, ground)
+    rows = [row for row, own in enumerate(maps) if own is not None]
+    index = torch.tensor(rows, device=depth_m.device)
+    fitted = fit_ground(depth_m, Ground(*(part[index] for part in ground)))
+    ground = Ground(
+        *(whole.index_copy(0, index, part) for whole, part in zip(ground, fitted, strict=True))
+    )
+    return _guess_depth(values, size_hw).index_copy(0, index, depth_m), ground
 
 
 def _guess_depth(values: Values, size_hw: tuple[int, int]) -> Tensor:
@@ -356,7 +373,7 @@ def _tint(keys: Tensor) -> Tensor:
     return 1.0 - _TINT * uniform(keys[:, None], channel, zlib.crc32(b"tint"))[:, :, None, None]
 
 
-def _check(clean: Tensor, names: int, depth_m: Tensor | None) -> None:
+def _check(clean: Tensor, names: int, maps: Sequence[Tensor | None]) -> None:
     if clean.ndim != 4 or clean.shape[1] != 3 or not clean.is_floating_point():
         raise ImageError(
             "expected frames (B, 3, H, W) of floating point, but got "
@@ -364,6 +381,9 @@ def _check(clean: Tensor, names: int, depth_m: Tensor | None) -> None:
         )
     if names != len(clean):
         raise ImageError(f"expected {len(clean)} names of images, but got {names}")
-    expected = (len(clean), 1, *clean.shape[-2:])
-    if depth_m is not None and depth_m.shape != expected:
-        raise ImageError(f"expected depth {expected}, but got {tuple(depth_m.shape)}")
+    if len(maps) != len(clean):
+        raise ImageError(f"expected {len(clean)} depth maps, but got {len(maps)}")
+    expected = (1, *clean.shape[-2:])
+    for depth_m in maps:
+        if depth_m is not None and depth_m.shape != expected:
+            raise ImageError(f"expected depth maps {expected}, but got {tuple(depth_m.shape)}")

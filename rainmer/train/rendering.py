@@ -14,7 +14,7 @@ import itertools
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -23,15 +23,15 @@ from rainmer.background import prefetch
 from rainmer.errors import RainmerError, is_out_of_memory
 from rainmer.frames.arrays import quantize, unit_range
 from rainmer.frames.resize import resize_bilinear
-from rainmer.rain import Rain, render_mixed
+from rainmer.rain import render_mixed
 from rainmer.train.mixture import BLUR_TAPS, Batch
 from rainmer.train.recipes import Blur, Recipe, Recipes, SampleShape, Window
 
 __all__ = ["render_ahead", "render_batches"]
 
-# Pixels of a call: of 512 windows of 288 pixels it takes six at least. The renderer holds up to 540
-# bytes a pixel on top of them, 4.5 GB; on a CPU less memory is faster.
-_MOST_PIXELS, _MOST_PIXELS_OF_CPUS = 1 << 23, 1 << 20
+# Pixels of a call, 202 windows of 288 pixels. The renderer holds 50 to 270 bytes a pixel, so up to
+# 4.5 GB; for additive streaks 540, so half as many come at a time. On a CPU less memory is faster.
+_MOST_PIXELS, _MOST_PIXELS_OF_CPUS = 1 << 24, 1 << 20
 _MOST_BYTES = 1 << 30  # of recipes that wait
 _ONE = 1 << 8  # weights of a blur are whole numbers of 1/256
 
@@ -165,17 +165,15 @@ def _render_batches(
 
 
 def _chunks(samples: Sequence[Recipe], device: torch.device) -> Iterator[list[int]]:
-    """Yield the numbers of samples that are rendered together.
-
-    They have one size and one structure of rain; a depth map has each of them or none.
-    """
-    alike: dict[Hashable, list[int]] = defaultdict(list)
+    """Yield the numbers of samples of one size and structure of rain, rendered together."""
+    alike: dict[tuple[tuple[int, int], tuple[str, ...]], list[int]] = defaultdict(list)
     for number, sample in enumerate(samples):
-        rain = None if sample.rain is None else (sample.rain.config.structure, sample.mapped)
-        alike[sample.size_hw, rain].append(number)
-    pixels = _MOST_PIXELS if device.type == "cuda" else _MOST_PIXELS_OF_CPUS
-    for numbers in alike.values():
-        length = max(1, pixels // math.prod(samples[numbers[0]].size_hw))
+        structure = ("none",) if sample.rain is None else sample.rain.config.structure
+        alike[sample.size_hw, structure].append(number)
+    most = _MOST_PIXELS if device.type == "cuda" else _MOST_PIXELS_OF_CPUS
+    for (size_hw, (style, *_)), numbers in alike.items():
+        pixels = most // 2 if style == "additive" else most
+        length = max(1, pixels // math.prod(size_hw))
         for start in range(0, len(numbers), length):
             yield numbers[start : start + length]
 
@@ -185,18 +183,11 @@ def _frames(samples: Sequence[Recipe], windows: Sequence[Window]) -> tuple[Tenso
     clean = torch.stack([window.clean for window in windows]).permute(0, 3, 1, 2)
     rain = [sample.rain for sample in samples if sample.rain is not None]
     if rain:
-        return _rendered(clean, rain, [window.depth_m for window in windows])
+        maps = [None if w.depth_m is None else w.depth_m[None] for w in windows]
+        rendering = render_mixed(unit_range(clean), rain, depth_m=maps)
+        return quantize(rendering.rainy), quantize(rendering.clean)
     read = [window.clean if window.rainy is None else window.rainy for window in windows]
     return torch.stack(read).permute(0, 3, 1, 2), clean
-
-
-def _rendered(
-    clean: Tensor, rain: Sequence[Rain], depths_m: Sequence[Tensor | None]
-) -> tuple[Tensor, Tensor]:
-    mapped = [depth_m for depth_m in depths_m if depth_m is not None]
-    depth_m = torch.stack(mapped)[:, None] if mapped else None
-    rendering = render_mixed(unit_range(clean), rain, depth_m=depth_m)
-    return quantize(rendering.rainy), quantize(rendering.clean)
 
 
 def _cut(

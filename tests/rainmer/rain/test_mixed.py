@@ -32,8 +32,9 @@ def frames(count):
     return picture.contiguous(memory_format=torch.channels_last)
 
 
-def depths(count):
-    return torch.linspace(60.0, 4.0, SIZE[0])[None, None, :, None].repeat(count, 1, 1, SIZE[1])
+def depths():
+    """A depth map (1, 1, H, W)."""
+    return torch.linspace(60.0, 4.0, SIZE[0])[None, None, :, None].repeat(1, 1, 1, SIZE[1])
 
 
 def kinds(structure):
@@ -55,8 +56,8 @@ def test_each_image_gets_what_it_would_get_alone(structure, data):
         st.lists(st.tuples(kinds(structure), st.integers(300, 900)), min_size=2, max_size=4)
     )
     count = len(chosen)
-    mapped = data.draw(st.booleans()) and structure.startswith("physical")
-    depth_m = depths(count) if mapped else None
+    mapped = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    depth_m = [depths()[0] if own else None for own in mapped]
     seeds = range(5, 5 + count)
     rain = [
         Rain(config, image_key(seed, "a"), width)
@@ -67,7 +68,7 @@ def test_each_image_gets_what_it_would_get_alone(structure, data):
         alone = RainRenderer(config, seed=seeds[i])(
             frames(count)[i : i + 1],
             ["a"],
-            depth_m=None if depth_m is None else depth_m[:1],
+            depth_m=depths() if mapped[i] else None,
             frame_width=width,
         )
         for field in ("rainy", "clean", "alpha", "transmission", "drops"):

@@ -181,10 +181,7 @@ def test_windows_of_a_size_and_a_structure_are_rendered_in_one_call(mixture):
     groups = list(rendering._chunks(samples, CPU))
     assert sorted(number for group in groups for number in group) == list(range(len(samples)))
     kinds = [
-        {
-            (s.size_hw, s.rain and s.rain.config.structure, s.mapped)
-            for s in map(samples.__getitem__, group)
-        }
+        {(s.size_hw, s.rain and s.rain.config.structure) for s in map(samples.__getitem__, group)}
         for group in groups
     ]
     assert all(len(kind) == 1 for kind in kinds)
