@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -228,44 +228,56 @@ def _equality(bench: Bench) -> None:
 
 def _training(bench: Bench) -> None:
     """Time steps on prepared batches, and count crops that are rendered while training."""
-    from benchmarks.training import crops_per_s, fed_trainer, rainy_scenes, ways_to_step
+    from benchmarks.training import (
+        RENDERINGS,
+        fed,
+        rainy_scenes,
+        small_trainer,
+        ways_to_step,
+    )
 
     shapes = ((128, 32, 4), (256, 32, 1)) if bench.on_gpu else ((32, 2, 2),)
-    seconds = 6.0 if bench.on_gpu else 0.2
     with tempfile.TemporaryDirectory() as folder:
         scenes = (
             {"scenes": 16, "window": 288}
             if bench.on_gpu
             else {"scenes": 2, "window": 64, "size_hw": (96, 128)}
         )
-        source = rainy_scenes(Path(folder), images=bench.images, **scenes)
+        mixture = Mixture([rainy_scenes(Path(folder), images=bench.images, **scenes)], seed=0)
         for crop, frames, crops in shapes:
             stage = Stage(steps=10_000, crop=crop, batch=frames, crops_per_frame=crops)
-            with fed_trainer(Mixture([source], seed=0), stage, bench.device) as (trainer, batches):
-                kept = [next(batches)]
-                loaded = crops_per_s(batches, lambda batch: None, seconds, bench.device)
-                for own in ways_to_step(trainer):
-                    step = functools.partial(own.step, kept)
-                    first_ms = bench.first_ms(step)
-                    for _ in range(own.graphs.steps_before):
-                        step()
-                    bench.record(
-                        "training",
-                        crop=crop,
-                        crops=len(kept[0].rainy),
-                        first_ms=first_ms,
-                        step_ms=bench.time_ms(step, _SLOW_ROUNDS),
-                        fed_crops_per_s=crops_per_s(
-                            batches, _step_with(own), seconds, bench.device
-                        ),
-                        loaded_crops_per_s=loaded,
-                        graphs=own.graphs.replays > 0,
-                        kernels=own.config.kernels,
-                    )
+            trainer = small_trainer(stage, bench.device)
+            ways = ways_to_step(trainer)
+            for rendering in RENDERINGS:
+                with fed(trainer, mixture, rendering) as batches:
+                    # How a step is launched makes no difference to what renders: the first way.
+                    _feed(bench, ways if rendering == "loader" else ways[:1], batches, rendering)
 
 
-def _step_with(trainer: Trainer) -> Callable[[Batch], object]:
-    return lambda batch: trainer.step([batch])
+def _feed(bench: Bench, ways: Sequence[Trainer], batches: Iterator[Batch], rendering: str) -> None:
+    """Record the rates of batches alone and of each way to step with them."""
+    from benchmarks.training import crops_per_s, pass_by, step_with
+
+    seconds = 6.0 if bench.on_gpu else 0.2
+    kept = [next(batches)]
+    loaded = crops_per_s(batches, pass_by, seconds, bench.device)
+    for trainer in ways:
+        step = functools.partial(trainer.step, kept)
+        first_ms = bench.first_ms(step)
+        for _ in range(trainer.graphs.steps_before):
+            step()
+        bench.record(
+            "training",
+            crop=kept[0].rainy.shape[-1],
+            crops=len(kept[0].rainy),
+            rendering=rendering,
+            first_ms=first_ms,
+            step_ms=bench.time_ms(step, _SLOW_ROUNDS),
+            fed_crops_per_s=crops_per_s(batches, step_with(trainer), seconds, bench.device),
+            loaded_crops_per_s=loaded,
+            graphs=trainer.graphs.replays > 0,
+            kernels=trainer.config.kernels,
+        )
 
 
 def _pipeline(bench: Bench) -> None:

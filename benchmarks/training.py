@@ -9,7 +9,8 @@ encoder also encodes positives and negatives, with the same blocks. Medians over
 python -m benchmarks.training --feed 0 1 2 --seconds 20
 
 counts instead the crops that loading gives in a second, rain rendered, with so many processes (0: a
-thread for each CPU but one), and those that a training of `rainmer-s` takes from them.
+thread for each CPU but one), and those that a training of `rainmer-s` takes from them;
+`--rendering loader device` compares who renders.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,6 +46,7 @@ from rainmer.train.mixture import Batch, Mixture
 from rainmer.train.sources import RainChoice, RenderedConfig, RenderedSource
 from rainmer.train.step import Trainer
 
+RENDERINGS = ("loader", "device")
 _QUERY = 128
 _NEGATIVES = 4
 
@@ -86,6 +89,13 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--feed", type=non_negative_int, nargs="+", metavar="N", help="loading processes to try"
     )
+    parser.add_argument(
+        "--rendering",
+        nargs="+",
+        choices=RENDERINGS,
+        default=["loader"],
+        help="who does, for --feed",
+    )
     parser.add_argument("--seconds", type=positive_int, default=20, help="of each rate of --feed")
     parser.add_argument("--out", type=Path, metavar="JSON")
     return parser.parse_args()
@@ -124,18 +134,19 @@ def _compare_feeds(options: argparse.Namespace, device: torch.device) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         mixture = Mixture([rainy_scenes(Path(folder), scenes=8, window=options.crop * 2)], seed=0)
-        for count in options.feed:
-            stage = Stage(steps=10_000, crop=options.crop, batch=options.batch, crops_per_frame=4)
-            with fed_trainer(mixture, stage, device, count) as (trainer, batches):
-                loaded = crops_per_s(batches, lambda batch: None, options.seconds, device)
-                trained = crops_per_s(
-                    batches,
-                    lambda batch: trainer.step([batch]),
-                    options.seconds,
-                    device,
-                )
-            rows.append({"processes": count, "loaded": loaded, "trained": trained})
-            print(f"{count} processes: {loaded} crops/s loaded, {trained} trained", flush=True)
+        stage = Stage(steps=10_000, crop=options.crop, batch=options.batch, crops_per_frame=4)
+        for count, rendering in itertools.product(options.feed, options.rendering):
+            trainer = small_trainer(stage, device, processes=count, rendering=rendering)
+            rates = {}
+            with fed(trainer, mixture) as batches:
+                for name, use in (("loaded", pass_by), ("trained", step_with(trainer))):
+                    rates[name] = crops_per_s(batches, use, options.seconds, device)
+            rows.append({"processes": count, "rendering": rendering, **rates})
+            print(
+                f"{count} processes, {rendering} renders: {rates['loaded']} crops/s loaded, "
+                f"{rates['trained']} trained",
+                flush=True,
+            )
     if options.out:
         facts = {"crop": options.crop, "batch": options.batch, "crops_per_frame": 4}
         result = {"environment": describe_environment(device), **facts, "rows": rows}
@@ -158,46 +169,66 @@ def rainy_scenes(
                 folder / f"{i}.png", draw_scene(i, night=bool(i % 2), size_hw=size_hw).image
             )
     rain = {name: RainChoice() for name in ("day-heavy", "night-heavy", "streaks", "none")}
-    return RenderedSource("photos", RenderedConfig(images=str(images), rain=rain, window=window))
+    config = RenderedConfig(images=str(images), rain=rain, window=window, frame_width=(400, 900))
+    return RenderedSource("photos", config)
 
 
-@contextlib.contextmanager
-def fed_trainer(
-    mixture: Mixture, stage: Stage, device: torch.device, processes: int | None = None
-) -> Iterator[tuple[Trainer, Iterator[Batch]]]:
-    """Give a training of `rainmer-s` and its batches, loaded ahead.
+def small_trainer(stage: Stage, device: torch.device, **data: Any) -> Trainer:  # noqa: ANN401 (fields of DataConfig)
+    """Return a training of `rainmer-s`.
 
     Args:
-        mixture: The samples.
-        stage: Their sizes.
+        stage: Sizes of its samples.
         device: In bfloat16 on a GPU.
-        processes: Loading processes; 0: threads; None: as a training chooses.
+        data: Changes of how samples are loaded.
     """
     network = models.load(DEFAULT_DERAINER).to(device).train()
     network.to(memory_format=torch.channels_last)
-    data = DataConfig(negatives=1, processes="auto" if processes is None else processes)
     config = TrainConfig(
         name="benchmark",
         variant="chralpha",
-        data=data,
+        data=DataConfig(negatives=1, threads=max(1, usable_cpus() - 1), **data),
         stages=(stage,),
         precision="fp32" if device.type == "cpu" else "bf16",
         graphs="auto",
         optimiser=OptimiserConfig(lr=1e-6, warmup=0),
     )
-    trainer = Trainer(network, config)
+    return Trainer(network, config)
+
+
+@contextlib.contextmanager
+def fed(
+    trainer: Trainer, mixture: Mixture, rendering: str | None = None
+) -> Iterator[Iterator[Batch]]:
+    """Fill a training's archives, and give it batches that are loaded ahead.
+
+    Args:
+        trainer: Its configuration says how.
+        mixture: The samples.
+        rendering: Who renders rain; None: as configured.
+    """
+    (stage,), data, device = trainer.config.stages, trainer.config.data, trainer.device
     loader = Loader(
         mixture,
-        threads=max(1, usable_cpus() - 1),
+        threads=data.threads,
         processes=loader_processes(data, device),
         pin=device.type == "cuda",
+        renders_on=device if (rendering or data.rendering) == "device" else None,
+        windows=data.rendering_ahead,
     )
-    starts = itertools.count(0, stage.batch)
-    numbers = (range(start, start + stage.batch) for start in starts)
+    numbers = (range(start, start + stage.batch) for start in itertools.count(0, stage.batch))
     shape = sample_shape(stage, data.query, data.negatives)
     with contextlib.closing(loader), contextlib.closing(loader.batches(numbers, shape)) as batches:
         trainer.fill_archives([next(batches) for _ in range(1 + data.negatives)])
-        yield trainer, batches
+        yield batches
+
+
+def pass_by(batch: Batch) -> None:
+    """Use a batch for nothing."""
+
+
+def step_with(trainer: Trainer) -> Callable[[Batch], object]:
+    """Return what trains on a batch."""
+    return lambda batch: trainer.step([batch])
 
 
 def ways_to_step(trainer: Trainer) -> list[Trainer]:

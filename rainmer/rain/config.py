@@ -11,7 +11,7 @@ from typing import Any, Literal
 from rainmer.config import from_mapping, nearest
 from rainmer.errors import ConfigError
 
-__all__ = ["MAX_RATE_MM_H", "PRESETS", "RainConfig", "Range", "rain_config"]
+__all__ = ["MAX_RATE_MM_H", "PRESETS", "RANGES", "RainConfig", "Range", "rain_config"]
 
 Range = float | tuple[float, float]
 """A number, or (smallest, largest): each image then gets a uniform random value between them."""
@@ -64,6 +64,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "layer_floor": (0.0, 1.0),
     "layer_screen": (0.0, 1.0),
 }
+RANGES = tuple(_LIMITS)
+"""The fields that are numbers, of which each image may have its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +198,13 @@ class RainConfig:
                 raise ConfigError(
                     f"rain.{name}: {getattr(self, name)!r} is not within {least:g}..{most:g}"
                 )
+
+    @property
+    def structure(self) -> tuple[str, ...]:
+        """What must be equal in kinds of rain that are rendered together; fields may differ."""
+        if self.style != "physical":
+            return (self.style,)
+        return (self.style, self.light, self.relight, self.depth, self.target_veil)
 
     def limits(self, name: str) -> tuple[float, float]:
         """Return the smallest and largest value of a field; equal if it is a single number."""

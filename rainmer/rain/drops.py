@@ -45,7 +45,7 @@ class Air(NamedTuple):
     """Focal length in longer sides of the frame."""
     focus_m: Tensor
     aperture_m: Tensor
-    min_opacity: float
+    min_opacity: Tensor | float
 
 
 class Streaks(NamedTuple):
@@ -93,36 +93,38 @@ def sample_streaks(
     keys: Tensor,
     size_hw: tuple[int, int],
     *,
-    frame_width: int | None = None,
+    frame_width: Tensor | int | None = None,
     time_s: Tensor,
 ) -> Streaks:
     """Sample the visible streaks of falling drops for a batch of views.
 
     Args:
         air: Rain and camera of each image.
-        keys: Random keys of the images (B,); see `image_keys`.
+        keys: Random keys of the images (B,); see `image_key`.
         size_hw: (height, width) of the images in pixels.
-        frame_width: Longer side of the whole frames in pixels if the images are crops of them.
+        frame_width: Longer side of the whole frames in pixels if the images are crops of them, of
+            all or of each (B,).
         time_s: Time of each exposure (B,); drops are where they have moved to by then.
     """
     height, width = size_hw
-    frame = float(frame_width or max(size_hw))
-    focal_px = air.focal * frame
+    # In double precision, so that what is derived from it rounds once.
+    frame = torch.zeros_like(air.focal, dtype=torch.float64)
+    frame = frame + (max(size_hw) if frame_width is None else frame_width)
+    focal_px = air.focal * frame.float()
     longest = _LONGEST * frame
     faintest = _faintest(air, frame)
     classes = _size_classes(air, faintest, (height + longest, width + longest), focal_px)
     image, index, chosen = _choose(classes.expected, keys)
-    key = keys[image]
     drops = _SizeClasses(*(values[image, chosen] for values in classes))  # each tensor (N,)
-    diameter_mm = drops.least_mm + drops.step_mm * uniform(key, index, 1)
+    diameter_mm = drops.least_mm + drops.step_mm * uniform(keys, index, 1, image)
     speed = fall_speed(diameter_mm)
     velocity = (
-        air.wind_m_s[image] + _TURBULENCE * speed * normal(key, index, 2),
+        air.wind_m_s[image] + _TURBULENCE * speed * normal(keys, index, 2, image),
         speed,
         -air.camera_m_s[image],
     )
     box = (drops.box_x, drops.box_y, drops.box_z)
-    x, y, z = _positions(key, index, velocity, box, time_s[image])
+    x, y, z = _positions(keys, image, index, velocity, box, time_s[image])
     focal = focal_px[image]
     exposure = air.exposure_s[image]
     end_z = (z + velocity[2] * exposure).clamp_min(0.5 * _NEAREST_M)
@@ -130,37 +132,31 @@ def sample_streaks(
     x1 = width / 2 + focal * (x + velocity[0] * exposure) / end_z
     y1 = height / 2 + focal * (y + velocity[1] * exposure) / end_z
     length = torch.hypot(x1 - x0, y1 - y0)
-    cut = (longest / length.clamp_min(1e-6)).clamp_max(1.0)
+    cut = (length.clamp_min(1e-6).reciprocal() * longest.float()[image]).clamp_max(1.0)
     x1, y1 = x0 + (x1 - x0) * cut, y0 + (y1 - y0) * cut
     drop_px = focal * diameter_mm * 1e-3 / z
-    streaks = Streaks(
-        image=image,
-        x0=x0,
-        y0=y0,
-        x1=x1,
-        y1=y1,
-        width=drop_px,
-        blur=air.aperture_m[image] * focal * (1.0 / z - 1.0 / air.focus_m[image]).abs(),
-        opacity=drop_px / (drop_px + length),
-        depth_m=z,
-        brightness=0.6 + 0.8 * uniform(key, index, 8),
-        waves=1.0 + 2.0 * uniform(key, index, 9),
-        phase=uniform(key, index, 10),
-    )
-    return _in_view(streaks, size_hw)
+    blur_px = air.aperture_m[image] * focal * (1.0 / z - 1.0 / air.focus_m[image]).abs()
+    opacity = drop_px / (drop_px + length)
+    seen = _in_view((x0, x1), (y0, y1), drop_px + blur_px + 2.0, size_hw)
+    image, index = image[seen], index[seen]
+    shapes = [part[seen] for part in (x0, y0, x1, y1, drop_px, blur_px, opacity, z)]
+    brightness = 0.6 + 0.8 * uniform(keys, index, 8, image)
+    waves = 1.0 + 2.0 * uniform(keys, index, 9, image)
+    return Streaks._make([image, *shapes, brightness, waves, uniform(keys, index, 10, image)])
 
 
-def _in_view(streaks: Streaks, size_hw: tuple[int, int]) -> Streaks:
-    """Return the streaks that reach into an image of this (height, width)."""
+def _in_view(
+    x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], margin: Tensor, size_hw: tuple[int, int]
+) -> Tensor:
+    """Return the indices of streaks that reach into an image of this (height, width)."""
     height, width = size_hw
-    margin = streaks.width + streaks.blur + 2.0
     inside = (
-        (torch.maximum(streaks.x0, streaks.x1) > -margin)
-        & (torch.minimum(streaks.x0, streaks.x1) < width + margin)
-        & (torch.maximum(streaks.y0, streaks.y1) > -margin)
-        & (torch.minimum(streaks.y0, streaks.y1) < height + margin)
-    ).nonzero()[:, 0]
-    return Streaks(*(values[inside] for values in streaks))
+        (torch.maximum(*x) > -margin)
+        & (torch.minimum(*x) < width + margin)
+        & (torch.maximum(*y) > -margin)
+        & (torch.minimum(*y) < height + margin)
+    )
+    return inside.nonzero()[:, 0]
 
 
 class _SizeClasses(NamedTuple):
@@ -175,15 +171,15 @@ class _SizeClasses(NamedTuple):
     box_z: Tensor
 
 
-def _faintest(air: Air, frame_width: float) -> Tensor:
+def _faintest(air: Air, frame_width: Tensor) -> Tensor:
     """Return the smallest opacity drawn (B,), raised where there would be too many streaks.
 
     It depends on the whole frame, so that a crop shows the same rain as its frame.
     """
-    opacity = torch.full_like(air.focal, air.min_opacity)
+    opacity = torch.zeros_like(air.focal) + air.min_opacity
     extent_hw = ((0.75 + _LONGEST) * frame_width, (1.0 + _LONGEST) * frame_width)
     for _ in range(_ROUNDS):
-        classes = _size_classes(air, opacity, extent_hw, air.focal * frame_width)
+        classes = _size_classes(air, opacity, extent_hw, air.focal * frame_width.float())
         surplus = classes.expected.sum(dim=1) / _MOST_DROPS
         # The volume of a box goes with the cube of how far drops are seen, unless that is cut.
         opacity = opacity * surplus.clamp_min(1.0) ** (1.0 / 3.0)
@@ -191,7 +187,7 @@ def _faintest(air: Air, frame_width: float) -> Tensor:
 
 
 def _size_classes(
-    air: Air, min_opacity: Tensor, extent_hw: tuple[float, float], focal_px: Tensor
+    air: Air, min_opacity: Tensor, extent_hw: tuple[Tensor, Tensor], focal_px: Tensor
 ) -> _SizeClasses:
     """Return the visible distance of each size class, and the mean number of drops within it."""
     device = air.rate_mm_h.device
@@ -209,7 +205,7 @@ def _size_classes(
     farthest = opacity * focal * REFERENCE_WIDTH * diameter_m / min_opacity[:, None]
     box_z = (farthest.clamp_max(_FARTHEST_M) - _NEAREST_M).clamp_min(0.0)
     across = (box_z + _NEAREST_M) / focal_px[:, None]
-    box_y, box_x = across * extent_hw[0], across * extent_hw[1]
+    box_y, box_x = (across * extent.float()[:, None] for extent in extent_hw)
     expected = number_density(middle, rate) * step * box_x * box_y * box_z
     return _SizeClasses(
         edges[:-1].expand_as(expected), step.expand_as(expected), expected, box_x, box_y, box_z
@@ -225,23 +221,24 @@ def _choose(expected: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     image, index = expand(counts)
     # One sorted list for the whole batch: the distribution of image b lies between b and b + 1.
     steps = (cumulative / total.clamp_min(1e-12)[:, None]).clamp_max(1.0) + images[:, None]
-    places = uniform(keys[image], index, 11).double() + image
+    places = uniform(keys, index, 11, image).double() + image
     chosen = torch.searchsorted(steps.flatten(), places, right=True) - image * expected.shape[1]
     return image, index, chosen.clamp(0, expected.shape[1] - 1)
 
 
 def _positions(
-    key: Tensor,
+    keys: Tensor,
+    image: Tensor,
     index: Tensor,
     velocity: tuple[Tensor, Tensor, Tensor],
     box: tuple[Tensor, Tensor, Tensor],
     time_s: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the positions of drops. One that leaves its box re-enters at another lateral place."""
-    y = uniform(key, index, 5) + velocity[1] * time_s / box[1]
-    z = uniform(key, index, 6) + velocity[2] * time_s / box[2]
+    y = uniform(keys, index, 5, image) + velocity[1] * time_s / box[1]
+    z = uniform(keys, index, 6, image) + velocity[2] * time_s / box[2]
     rounds = (y.floor() + 7919 * z.floor()).long()
-    x = uniform(key, index + (rounds << 20), 4) + velocity[0] * time_s / box[0]
+    x = uniform(keys, index + (rounds << 20), 4, image) + velocity[0] * time_s / box[0]
     return (
         (x - x.floor() - 0.5) * box[0],
         (y - y.floor() - 0.5) * box[1],

@@ -28,14 +28,16 @@ Draw = Callable[[str, int], Tensor]
 """Values (B,) of a field of `RainConfig` for a numbered layer."""
 
 
-def noise_layers(draw: Draw, keys: Tensor, size_hw: tuple[int, int], *, frame_width: int) -> Tensor:
+def noise_layers(
+    draw: Draw, keys: Tensor, size_hw: tuple[int, int], *, frame_width: Tensor
+) -> Tensor:
     """Draw streaks as sums of motion-blurred noise.
 
     Args:
         draw: Returns the density, strength, length, width and slant of each layer.
         keys: Random keys (B,).
         size_hw: (height, width) in pixels.
-        frame_width: Width of whole frames in pixels; streaks grow with it.
+        frame_width: Width of whole frames in pixels (B,), float64; streaks grow with it.
 
     Returns:
         Light of the streaks (B, 1, H, W), 0 or more, to be added to frames of 0..1.
@@ -51,31 +53,34 @@ def noise_layers(draw: Draw, keys: Tensor, size_hw: tuple[int, int], *, frame_wi
 
 
 def _layer(
-    draw: Draw, keys: Tensor, layer: int, size_hw: tuple[int, int], frame_width: int
+    draw: Draw, keys: Tensor, layer: int, size_hw: tuple[int, int], frame_width: Tensor
 ) -> Tensor:
     """Return one layer (B, H, W), 0 on its floor and 1 where its bright streaks are."""
     seeds = _seeds(draw("layer_density", layer), keys, layer, size_hw)
-    scale = max(1.0, frame_width / 640)
+    scale = (frame_width / 640).clamp_min(1.0).float()
     kernel = _streak(
-        (draw("layer_length", layer) * frame_width).clamp_min(2.0),
+        (draw("layer_length", layer) * frame_width.float()).clamp_min(2.0),
         draw("layer_width_px", layer) * scale,
         torch.deg2rad(draw("layer_slant_deg", layer)),
         size_hw,
     )
-    # One at a time: transforms of a batch round differently from those of a single image, and an
-    # image must not depend on its batch.
-    blurred = torch.stack([_blur(*pair) for pair in zip(seeds, kernel, strict=True)])
+    if seeds.is_cuda:
+        blurred = _blur(seeds, kernel)
+    else:
+        # One at a time: transforms of a batch round differently from those of a single image, and
+        # an image must not depend on its batch.
+        blurred = torch.stack([_blur(*pair) for pair in zip(seeds, kernel, strict=True)])
     floor, peak = (_quantile(blurred, share)[:, None, None] for share in (_FLOOR, _PEAK))
     return ((blurred - floor) / (peak - floor).clamp_min(1e-6)).clamp(0.0, _BRIGHTEST)
 
 
 def _blur(seeds: Tensor, kernel: Tensor) -> Tensor:
-    """Convolve (H, W) with a kernel around pixel (0, 0), by Fourier transforms.
+    """Convolve (..., H, W) with kernels around pixel (0, 0), by Fourier transforms.
 
     The frame wraps around: noise has no edge.
     """
     product = torch.fft.rfft2(seeds) * torch.fft.rfft2(kernel)
-    blurred: Tensor = torch.fft.irfft2(product, s=seeds.shape)
+    blurred: Tensor = torch.fft.irfft2(product, s=seeds.shape[-2:])
     return blurred.clamp_min(0.0)
 
 

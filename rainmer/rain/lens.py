@@ -83,10 +83,9 @@ def _drops(
 ) -> GlassDrops:
     height, width = size_hw
     image, index = expand(count.round().long())
-    key = keys[image]
 
     def drawn(stream: int) -> Tensor:
-        return uniform(key, index, _STREAM + stream)
+        return uniform(keys, index, _STREAM + stream, image)
 
     # Small drops are many, large ones few.
     size = _LEAST_RADIUS + (1.0 - _LEAST_RADIUS) * drawn(0) ** 3
@@ -99,7 +98,7 @@ def _drops(
     running = runs.nonzero()[:, 0].repeat_interleave(_TRAIL)
     step = torch.arange(_TRAIL, device=keys.device).repeat(len(running) // _TRAIL)
     above = (step + 1.6) * 1.5 * radius[running]
-    jitter = uniform(key[running], step + index[running] * _TRAIL, _STREAM + 7)
+    jitter = uniform(keys, step + index[running] * _TRAIL, _STREAM + 7, image[running])
     small = radius[running] * (0.5 - 0.045 * step) * (0.6 + 0.6 * jitter)
     trails = GlassDrops(
         image=image[running],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +12,7 @@ __all__ = [
     "LUMA",
     "airlight",
     "blur",
+    "blur_each",
     "lamp_light",
     "lamp_share",
     "luminance",
@@ -64,6 +67,18 @@ def blur(image: Tensor, radius: int) -> Tensor:
     if shrink == 1:
         return small
     return F.interpolate(small, (height, width), mode="bilinear", align_corners=False)
+
+
+def blur_each(image: Tensor, radii: Sequence[int]) -> Tensor:
+    """Blur each image of a batch by a radius of its own; see `blur`."""
+    if len(set(radii)) == 1:
+        return blur(image, radii[0])
+    blurred = torch.empty_like(image)
+    for radius in set(radii):
+        rows = torch.tensor([i for i, own in enumerate(radii) if own == radius])
+        rows = rows.to(image.device)
+        blurred[rows] = blur(image[rows], radius)
+    return blurred
 
 
 def airlight(linear: Tensor) -> Tensor:

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["expand", "image_keys", "normal", "rough_normal", "uniform"]
+__all__ = ["expand", "image_key", "normal", "rough_normal", "uniform"]
 
 _MASK = 0xFFFFFFFF
 _BYTES_DEVIATION = math.sqrt(4 * (256**2 - 1) / 12)  # of the sum of four uniform bytes
 
 
-def image_keys(seed: int, names: Sequence[str], device: torch.device | str = "cpu") -> Tensor:
-    """Return one 32-bit key per image (B,), int64, from the seed and the images' names."""
-    digests = [hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in names]
-    return torch.tensor([int.from_bytes(d[:4], "big") for d in digests], device=device)
+def image_key(seed: int, name: str) -> int:
+    """Return the 32-bit key of an image, from the seed and the image's name."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:4], "big")
 
 
 def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,21 +36,27 @@ def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
     return owner, torch.arange(len(owner), device=counts.device) - starts[owner]
 
 
-def uniform(keys: Tensor, index: Tensor | int, stream: Tensor | int) -> Tensor:
+def uniform(
+    keys: Tensor, index: Tensor | int, stream: Tensor | int, owner: Tensor | None = None
+) -> Tensor:
     """Return float32 numbers of [0, 1), multiples of 2^-24.
 
     Args:
         keys: int64, 32-bit values, any shape.
         index: Which number, broadcast to `keys`.
         stream: What the number is for; streams are independent.
+        owner: Whose key each number belongs to, as `expand` gives it; None: one for each key.
     """
-    return (_mix(index + _mix(stream + _mix(keys))) >> 8).float() * 2.0**-24
+    seeds = _mix(stream + _mix(keys))
+    if owner is not None:
+        seeds = seeds[owner]
+    return (_mix(index + seeds) >> 8).float() * 2.0**-24
 
 
-def normal(keys: Tensor, index: Tensor | int, stream: int) -> Tensor:
+def normal(keys: Tensor, index: Tensor | int, stream: int, owner: Tensor | None = None) -> Tensor:
     """Return standard normal float32 numbers (Box and Muller); uses `stream` and `stream + 1`."""
-    radius = (-2.0 * torch.log1p(-uniform(keys, index, stream))).sqrt()
-    return radius * torch.cos(2.0 * math.pi * uniform(keys, index, stream + 1))
+    radius = (-2.0 * torch.log1p(-uniform(keys, index, stream, owner))).sqrt()
+    return radius * torch.cos(2.0 * math.pi * uniform(keys, index, stream + 1, owner))
 
 
 def rough_normal(keys: Tensor, index: Tensor | int, stream: int) -> Tensor:

@@ -18,16 +18,16 @@ from rainmer.rain.layers import noise_layers
 from rainmer.rain.lens import wet_lens
 from rainmer.rain.light import airlight, blur, lamp_light, lamp_share, to_linear, to_srgb
 from rainmer.rain.night import Night, add_noise, is_day, relight
-from rainmer.rain.randomness import image_keys, uniform
+from rainmer.rain.randomness import image_key, uniform
 from rainmer.rain.road import wet_road
 from rainmer.rain.spray import spray_clouds
 from rainmer.rain.streaks import StreakMaps, draw_streaks
+from rainmer.rain.values import Values
 from rainmer.rain.windscreen import Windscreen, wet_windscreen
 
-__all__ = ["RainRenderer", "Rendering"]
+__all__ = ["Rain", "RainRenderer", "Rendering", "render_mixed"]
 
 _TINT = 0.25  # largest tint of additive streaks: cameras are not neutral
-_OVER_LOGARITHM = frozenset({"layer_density", "layer_strength", "layer_length"})
 # How much brighter than a camera's white lamps are: seen tiny in drops, and mirrored by roads.
 _REFRACTED, _MIRRORED = 60.0, 5.0
 _LOCAL_LIGHT = 0.35  # share of the light of a drop that comes from the scene right behind it
@@ -53,6 +53,20 @@ class Rendering(NamedTuple):
     drops: Tensor
 
 
+class Rain(NamedTuple):
+    """The rain of one image of a batch.
+
+    Attributes:
+        config: The kind of rain.
+        key: Random key of the image; see `image_key`.
+        frame_width: Longer side in pixels of the frame that the image is a part of.
+    """
+
+    config: RainConfig
+    key: int
+    frame_width: int
+
+
 class RainRenderer:
     """Renders rain into clean frames in linear light; deterministic for a seed and a name.
 
@@ -75,7 +89,6 @@ class RainRenderer:
         self.config = config
         self.seed = seed
 
-    @torch.no_grad()
     def __call__(
         self,
         clean: Tensor,
@@ -97,158 +110,207 @@ class RainRenderer:
         Raises:
             ImageError: A shape does not fit.
         """
-        _check(clean, names, depth_m)
-        keys = image_keys(self.seed, names, clean.device)
-        size_hw = clean.shape[-2], clean.shape[-1]
-        width = frame_width or max(size_hw)
-        values = _Draw(self.config, keys, width)
-        times = torch.as_tensor(time_s, dtype=torch.float32, device=clean.device).expand(len(clean))
-        if self.config.style == "additive":
-            return _render_additive(clean, values, _at(keys, times))
-        if self.config.style == "layers":
-            return _render_layers(clean, self.config, _at(keys, times), width)
-        ground = Ground(values("horizon"), values("camera_height_m"), values.focal_px)
-        if depth_m is not None:
-            ground = fit_ground(depth_m, ground)
+        width = frame_width or max(clean.shape[-2:])
+        rain = [Rain(self.config, image_key(self.seed, name), width) for name in names]
+        return render_mixed(clean, rain, depth_m=depth_m, time_s=time_s)
+
+
+@torch.no_grad()
+def render_mixed(
+    clean: Tensor,
+    rain: Sequence[Rain],
+    *,
+    depth_m: Tensor | Sequence[Tensor | None] | None = None,
+    time_s: float | Tensor = 0.0,
+) -> Rendering:
+    """Render rain of several kinds into a batch: each image gets what it would get alone.
+
+    Args:
+        clean: (B, 3, H, W), floating point, RGB, 0..1.
+        rain: The rain of each image; the kinds are of one structure (`RainConfig.structure`).
+        depth_m: Depth of the scenes (B, 1, H, W) in metres, or a map (1, H, W) of each; None:
+            guessed as configured.
+        time_s: Time of the exposure in a video, a scalar or (B,); drops move with it.
+
+    Raises:
+        ImageError: A shape does not fit, there is no image, or the kinds differ in structure.
+    """
+    maps = [None] * len(rain) if depth_m is None else list(depth_m)
+    _check(clean, len(rain), maps)
+    if len({own.config.structure for own in rain}) != 1:
+        raise ImageError("expected one or more kinds of rain of one structure for a batch")
+    keys = torch.tensor([own.key for own in rain], device=clean.device)
+    times = torch.as_tensor(time_s, dtype=torch.float32, device=clean.device).expand(len(clean))
+    style = rain[0].config.style
+    if style == "layers":  # all of which changes with every frame
+        keys = _at(keys, times)
+    values = Values([own.config for own in rain], keys, [own.frame_width for own in rain], times)
+    if style == "layers":
+        return _render_layers(clean, values)
+    if style == "additive":
+        return _render_additive(clean, values)
+    return _render_physical(clean, maps, values)
+
+
+def _render_physical(clean: Tensor, maps: Sequence[Tensor | None], values: Values) -> Rendering:
+    size_hw = clean.shape[-2], clean.shape[-1]
+    depth_m, ground = _place(maps, values, size_hw)
+    scene, clean = _scene(clean, depth_m, values)
+    wet = values.having("wet_road")
+    if wet is not None:
+        dry, road = wet.of(scene), Ground(*map(wet.of, ground))
+        mirrored = _glaring(dry, wet, _MIRRORED)
+        shining = wet_road(dry, mirrored, wet.of(depth_m), wet("wet_road"), road)
+        scene = wet.put(scene, shining)
+    maps = draw_streaks(
+        sample_streaks(
+            _air(values),
+            values.keys,
+            size_hw,
+            frame_width=values.frame_width,
+            time_s=values.times,
+        ),
+        len(clean),
+        size_hw,
+        depth_m,
+    )
+    extinction = extinction_per_m(values.map("rate_mm_h")) + 1e-3 * values.map("mist_per_km")
+    thickness = extinction * depth_m
+    spray = values.having("spray_per_km")
+    if spray is not None:
+        plane = Ground(*map(spray.of, ground))
+        clouds = spray_clouds(
+            plane, spray.of(depth_m), spray.keys, spray.times, frame_widths=spray.frame_widths
+        )
+        thicker = spray.of(thickness) + 1e-3 * spray.map("spray_per_km") * clouds
+        thickness = spray.put(thickness, thicker)
+    transmission = torch.exp(-thickness)
+    veil, streak_light = _light(scene, maps, values)
+    veiled = scene * transmission + (1.0 - transmission) * values.map("veil_light") * veil
+    rainy = veiled + maps.opacity * (streak_light - veiled)
+    rainy, alpha, drops = _through_glass(rainy, maps.opacity, values)
+    target = to_srgb(veiled) if values.kind.target_veil == "keep" else clean
+    return Rendering(to_srgb(rainy), target, alpha, transmission, values("rate_mm_h"), drops)
+
+
+def _through_glass(rainy: Tensor, alpha: Tensor, values: Values) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the picture through drops on windscreen and lens, and what rain and drops cover.
+
+    The lens is nearer: its drops show those on the windscreen.
+    """
+    drops = torch.zeros_like(alpha)
+    for field in ("windscreen_drops", "lens_drops"):
+        wet = values.having(field)
+        if wet is None:
+            continue
+        behind = wet.of(rainy)
+        if field == "lens_drops":
+            sizes_px = wet("lens_drop_size") * wet.frame_width.float()
+            seen, cover = wet_lens(behind, wet(field), sizes_px, wet.keys, wet.times)
         else:
-            depth_m = self._guess_depth(values, size_hw)
-        scene, clean = self._scene(clean, depth_m, values, keys, times)
-        if self.config.limits("wet_road")[1] > 0:
-            mirrored = self._glaring(scene, _MIRRORED)
-            scene = wet_road(scene, mirrored, depth_m, values("wet_road"), ground)
-        maps = draw_streaks(
-            sample_streaks(self._air(values), keys, size_hw, frame_width=width, time_s=times),
-            len(clean),
-            size_hw,
-            depth_m,
+            lit, glass = _glaring(behind, wet, _REFRACTED), _windscreen(wet)
+            seen, cover = wet_windscreen(
+                behind, lit, glass, wet.keys, frame_widths=wet.frame_widths
+            )
+        rainy = wet.put(rainy, seen)
+        alpha, drops = (
+            wet.put(share, 1.0 - (1.0 - wet.of(share)) * (1.0 - cover)) for share in (alpha, drops)
         )
-        extinction = extinction_per_m(values.map("rate_mm_h")) + 1e-3 * values.map("mist_per_km")
-        thickness = extinction * depth_m
-        if self.config.limits("spray_per_km")[1] > 0:
-            clouds = spray_clouds(ground, depth_m, keys, times, frame_width=width)
-            thickness = thickness + 1e-3 * values.map("spray_per_km") * clouds
-        transmission = torch.exp(-thickness)
-        veil, streak_light = self._light(scene, maps, values)
-        veiled = scene * transmission + (1.0 - transmission) * values.map("veil_light") * veil
-        rainy = veiled + maps.opacity * (streak_light - veiled)
-        rainy, alpha, drops = self._through_glass(rainy, maps.opacity, values, keys, times)
-        target = to_srgb(veiled) if self.config.target_veil == "keep" else clean
-        return Rendering(to_srgb(rainy), target, alpha, transmission, values("rate_mm_h"), drops)
-
-    def _through_glass(
-        self, rainy: Tensor, alpha: Tensor, values: _Draw, keys: Tensor, times: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the picture through drops on windscreen and lens, and what rain and drops cover.
-
-        The lens is nearer: its drops show those on the windscreen.
-        """
-        width, drops = values.frame_width, torch.zeros_like(alpha)
-        if self.config.limits("windscreen_drops")[1] > 0:
-            lit, glass = self._glaring(rainy, _REFRACTED), _windscreen(values)
-            rainy, cover = wet_windscreen(rainy, lit, glass, keys, frame_width=width)
-            alpha, drops = (1.0 - (1.0 - share) * (1.0 - cover) for share in (alpha, drops))
-        if self.config.limits("lens_drops")[1] > 0:
-            sizes_px = values("lens_drop_size") * width
-            rainy, cover = wet_lens(rainy, values("lens_drops"), sizes_px, keys, times)
-            alpha, drops = (1.0 - (1.0 - share) * (1.0 - cover) for share in (alpha, drops))
-        return rainy, alpha, drops
-
-    def _glaring(self, linear: Tensor, factor: float) -> Tensor:
-        """Return a picture with lamps by night brighter than a camera's white by a factor."""
-        if self.config.light == "day":
-            return linear
-        return linear * (1.0 + factor * lamp_share(linear))
-
-    def _air(self, values: _Draw) -> Air:
-        return Air(
-            rate_mm_h=values("rate_mm_h"),
-            wind_m_s=values("wind_m_s"),
-            camera_m_s=values("camera_m_s"),
-            exposure_s=values("exposure_ms") * 1e-3,
-            focal=values("focal"),
-            focus_m=values("focus_m"),
-            aperture_m=values("aperture_mm") * 1e-3,
-            min_opacity=self.config.min_opacity,
-        )
-
-    def _guess_depth(self, values: _Draw, size_hw: tuple[int, int]) -> Tensor:
-        if self.config.depth == "constant":
-            return constant_depth(size_hw, values("depth_m"))
-        return ground_depth(
-            size_hw,
-            horizon=values("horizon"),
-            camera_height_m=values("camera_height_m"),
-            focal_px=values.focal_px,
-            far_m=values("far_m"),
-        )
-
-    def _scene(
-        self, clean: Tensor, depth_m: Tensor, values: _Draw, keys: Tensor, times: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the dry scene in linear light, and as the picture that is the target."""
-        linear = to_linear(clean)
-        if self.config.light == "day" or self.config.relight == "never":
-            return linear, clean
-        by_day = torch.ones(len(clean), dtype=torch.bool, device=clean.device)
-        if self.config.relight == "auto":
-            by_day = is_day(clean)
-        night = Night(
-            level=values("night_luminance") / 255.0,
-            lamps=values("lamps").round(),
-            headlights=values("headlights"),
-            horizon=values("horizon"),
-            camera_height_m=values("camera_height_m"),
-            focal_px=values.focal_px,
-        )
-        relit = relight(linear, depth_m, night, keys)
-        relit = add_noise(relit, values("noise"), _at(keys, times))
-        choice = by_day[:, None, None, None]
-        return torch.where(choice, relit, linear), torch.where(choice, to_srgb(relit), clean)
-
-    def _light(self, scene: Tensor, maps: StreakMaps, values: _Draw) -> tuple[Tensor, Tensor]:
-        """Return the light of the veil and of streaks, (B, 3, H, W) or (B, 3, 1, 1).
-
-        By day the sky lights both. By night lamps light what is near and in front of them, and the
-        vehicle's headlights light near drops.
-        """
-        brightness = maps.brightness * values.map("brightness")
-        local = blur(scene.clamp_max(1.0), max(1, scene.shape[-1] // 8))
-        if self.config.light == "day":
-            sky = airlight(scene)
-            return sky, brightness * ((1.0 - _LOCAL_LIGHT) * sky + _LOCAL_LIGHT * local)
-        lamps = lamp_light(scene)
-        headlights = maps.nearness * _beam(scene) * values.map("headlights")
-        streaks = (local + lamps) * brightness + headlights * values.map("brightness")
-        return local + values.map("glow") * lamps, streaks
+    return rainy, alpha, drops
 
 
-class _Draw:
-    """The values of a configuration's fields for each image of a batch."""
-
-    def __init__(self, config: RainConfig, keys: Tensor, frame_width: int) -> None:
-        self.frame_width = frame_width
-        self._config = config
-        self._keys = keys
-
-    @property
-    def focal_px(self) -> Tensor:
-        """Focal length in pixels (B,)."""
-        return self("focal") * self.frame_width
-
-    def __call__(self, name: str, index: int = 0) -> Tensor:
-        """Return the values of a field (B,); other indices are other values of it."""
-        low, high = self._config.limits(name)
-        share = uniform(self._keys, index, zlib.crc32(name.encode()))
-        if name in _OVER_LOGARITHM:
-            return low * (high / low) ** share
-        return low + (high - low) * share
-
-    def map(self, name: str) -> Tensor:
-        """Return the values of a field as (B, 1, 1, 1)."""
-        return self(name)[:, None, None, None]
+def _glaring(linear: Tensor, values: Values, factor: float) -> Tensor:
+    """Return a picture with lamps by night brighter than a camera's white by a factor."""
+    if values.kind.light == "day":
+        return linear
+    return linear * (1.0 + factor * lamp_share(linear))
 
 
-def _windscreen(values: _Draw) -> Windscreen:
+def _air(values: Values) -> Air:
+    return Air(
+        rate_mm_h=values("rate_mm_h"),
+        wind_m_s=values("wind_m_s"),
+        camera_m_s=values("camera_m_s"),
+        exposure_s=values("exposure_ms") * 1e-3,
+        focal=values("focal"),
+        focus_m=values("focus_m"),
+        aperture_m=values("aperture_mm") * 1e-3,
+        min_opacity=values("min_opacity"),
+    )
+
+
+def _place(
+    maps: Sequence[Tensor | None], values: Values, size_hw: tuple[int, int]
+) -> tuple[Tensor, Ground]:
+    """Return the depth (B, 1, H, W) and the ground of maps, guessed where there is no map."""
+    ground = Ground(values("horizon"), values("camera_height_m"), values.focal_px)
+    given = [depth_m for depth_m in maps if depth_m is not None]
+    if not given:
+        return _guess_depth(values, size_hw), ground
+    depth_m = torch.stack(given)
+    if len(given) == len(maps):
+        return depth_m, fit_ground(depth_m, ground)
+    rows = [row for row, own in enumerate(maps) if own is not None]
+    index = torch.tensor(rows, device=depth_m.device)
+    fitted = fit_ground(depth_m, Ground(*(part[index] for part in ground)))
+    ground = Ground(
+        *(whole.index_copy(0, index, part) for whole, part in zip(ground, fitted, strict=True))
+    )
+    return _guess_depth(values, size_hw).index_copy(0, index, depth_m), ground
+
+
+def _guess_depth(values: Values, size_hw: tuple[int, int]) -> Tensor:
+    if values.kind.depth == "constant":
+        return constant_depth(size_hw, values("depth_m"))
+    return ground_depth(
+        size_hw,
+        horizon=values("horizon"),
+        camera_height_m=values("camera_height_m"),
+        focal_px=values.focal_px,
+        far_m=values("far_m"),
+    )
+
+
+def _scene(clean: Tensor, depth_m: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+    """Return the dry scene in linear light, and as the picture that is the target."""
+    linear = to_linear(clean)
+    if values.kind.light == "day" or values.kind.relight == "never":
+        return linear, clean
+    by_day = torch.ones(len(clean), dtype=torch.bool, device=clean.device)
+    if values.kind.relight == "auto":
+        by_day = is_day(clean)
+    night = Night(
+        level=values("night_luminance") / 255.0,
+        lamps=values("lamps").round(),
+        headlights=values("headlights"),
+        horizon=values("horizon"),
+        camera_height_m=values("camera_height_m"),
+        focal_px=values.focal_px,
+    )
+    relit = relight(linear, depth_m, night, values.keys)
+    relit = add_noise(relit, values("noise"), _at(values.keys, values.times))
+    choice = by_day[:, None, None, None]
+    return torch.where(choice, relit, linear), torch.where(choice, to_srgb(relit), clean)
+
+
+def _light(scene: Tensor, maps: StreakMaps, values: Values) -> tuple[Tensor, Tensor]:
+    """Return the light of the veil and of streaks, (B, 3, H, W) or (B, 3, 1, 1).
+
+    By day the sky lights both. By night lamps light what is near and in front of them, and the
+    vehicle's headlights light near drops.
+    """
+    brightness = maps.brightness * values.map("brightness")
+    local = blur(scene.clamp_max(1.0), max(1, scene.shape[-1] // 8))
+    if values.kind.light == "day":
+        sky = airlight(scene)
+        return sky, brightness * ((1.0 - _LOCAL_LIGHT) * sky + _LOCAL_LIGHT * local)
+    lamps = lamp_light(scene)
+    headlights = maps.nearness * _beam(scene) * values.map("headlights")
+    streaks = (local + lamps) * brightness + headlights * values.map("brightness")
+    return local + values.map("glow") * lamps, streaks
+
+
+def _windscreen(values: Values) -> Windscreen:
     distance, focal_px = values("windscreen_m"), values.focal_px
     defocus = (1.0 / distance - 1.0 / values("focus_m")).abs()
     return Windscreen(
@@ -274,8 +336,8 @@ def _at(keys: Tensor, times: Tensor) -> Tensor:
     return keys + (times * 1e4).round().long()
 
 
-def _render_additive(clean: Tensor, values: _Draw, keys: Tensor) -> Rendering:
-    size_hw = clean.shape[-2], clean.shape[-1]
+def _render_additive(clean: Tensor, values: Values) -> Rendering:
+    size_hw, keys = (clean.shape[-2], clean.shape[-1]), _at(values.keys, values.times)
     streaks = additive_streaks(
         density=values("additive_density"),
         strength=values("additive_strength"),
@@ -291,11 +353,12 @@ def _render_additive(clean: Tensor, values: _Draw, keys: Tensor) -> Rendering:
     return Rendering(rainy, clean, maps.opacity, none + 1.0, values("rate_mm_h"), none)
 
 
-def _render_layers(clean: Tensor, config: RainConfig, keys: Tensor, frame_width: int) -> Rendering:
-    draw = _Draw(config, keys, frame_width)
-    streaks = noise_layers(draw, keys, (clean.shape[-2], clean.shape[-1]), frame_width=frame_width)
+def _render_layers(clean: Tensor, values: Values) -> Rendering:
+    size_hw = clean.shape[-2], clean.shape[-1]
+    keys = values.keys
+    streaks = noise_layers(values, keys, size_hw, frame_width=values.frame_width)
     streaks = streaks * _tint(keys)
-    screened = uniform(keys, 0, zlib.crc32(b"layer_screen")) < config.layer_screen
+    screened = uniform(keys, 0, zlib.crc32(b"layer_screen")) < values("layer_screen")
     light = torch.where(screened[:, None, None, None], streaks * (1.0 - clean), streaks)
     rainy = (clean + light).clamp(0.0, 1.0)
     alpha = streaks.amax(1, keepdim=True).clamp_max(1.0)
@@ -310,14 +373,17 @@ def _tint(keys: Tensor) -> Tensor:
     return 1.0 - _TINT * uniform(keys[:, None], channel, zlib.crc32(b"tint"))[:, :, None, None]
 
 
-def _check(clean: Tensor, names: Sequence[str], depth_m: Tensor | None) -> None:
+def _check(clean: Tensor, names: int, maps: Sequence[Tensor | None]) -> None:
     if clean.ndim != 4 or clean.shape[1] != 3 or not clean.is_floating_point():
         raise ImageError(
             "expected frames (B, 3, H, W) of floating point, but got "
             f"{tuple(clean.shape)} of {clean.dtype}"
         )
-    if len(names) != len(clean):
-        raise ImageError(f"expected {len(clean)} names of images, but got {len(names)}")
-    expected = (len(clean), 1, *clean.shape[-2:])
-    if depth_m is not None and depth_m.shape != expected:
-        raise ImageError(f"expected depth {expected}, but got {tuple(depth_m.shape)}")
+    if names != len(clean):
+        raise ImageError(f"expected {len(clean)} names of images, but got {names}")
+    if len(maps) != len(clean):
+        raise ImageError(f"expected {len(clean)} depth maps, but got {len(maps)}")
+    expected = (1, *clean.shape[-2:])
+    for depth_m in maps:
+        if depth_m is not None and depth_m.shape != expected:
+            raise ImageError(f"expected depth maps {expected}, but got {tuple(depth_m.shape)}")

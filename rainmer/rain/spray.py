@@ -8,6 +8,8 @@ come plumes behind vehicles that the frame may not show, and both are broken up 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +36,7 @@ _CHANGES_PER_S = 2.0
 
 
 def spray_clouds(
-    ground: Ground, depth_m: Tensor, keys: Tensor, time_s: Tensor, *, frame_width: int
+    ground: Ground, depth_m: Tensor, keys: Tensor, time_s: Tensor, *, frame_widths: Sequence[int]
 ) -> Tensor:
     """Return how much spray is in front of a scene, in metres of the thickest (B, 1, H, W).
 
@@ -43,10 +45,10 @@ def spray_clouds(
         depth_m: Depth of the scene (B, 1, H, W).
         keys: Random keys (B,).
         time_s: Time of the exposure (B,); clouds change slowly.
-        frame_width: Longer side of the whole frame in pixels.
+        frame_widths: Longer side of each whole frame in pixels.
     """
     size_hw = depth_m.shape[-2], depth_m.shape[-1]
-    noise = _turbulence(keys, time_s, size_hw, frame_width)
+    noise = _turbulence(keys, time_s, size_hw, frame_widths)
     ahead = _layer(ground, depth_m) - _layer(ground, depth_m.clamp_max(_OWN_M))
     clouds = ahead.clamp_min(0.0) + _plumes(ground, depth_m, keys)
     return clouds * torch.exp(_RUGGED * noise)
@@ -90,20 +92,34 @@ def _plumes(ground: Ground, depth_m: Tensor, keys: Tensor) -> Tensor:
     return _PLUME_M * total
 
 
-def _turbulence(keys: Tensor, time_s: Tensor, size_hw: tuple[int, int], frame_width: int) -> Tensor:
+def _turbulence(
+    keys: Tensor, time_s: Tensor, size_hw: tuple[int, int], frame_widths: Sequence[int]
+) -> Tensor:
     """Return a few octaves of smooth noise (B, 1, H, W), about -0.5..0.5."""
     total = torch.zeros(len(keys), 1, *size_hw, device=keys.device)
     for octave in range(_OCTAVES):
         cells = _CELLS * 2**octave
-        down = max(1, math.ceil(_FLATTENED * cells * size_hw[0] / frame_width))
-        across = max(1, math.ceil(cells * size_hw[1] / frame_width))
-        places = torch.arange(down * across, device=keys.device).view(1, 1, down, across)
+        grids = defaultdict(list)  # frames of several widths have grids of several sizes
+        for row, frame in enumerate(frame_widths):
+            down = max(1, math.ceil(_FLATTENED * cells * size_hw[0] / frame))
+            across = max(1, math.ceil(cells * size_hw[1] / frame))
+            grids[down, across].append(row)
         steps = _CHANGES_PER_S * time_s * 2**octave
-        later = _map(steps - steps.floor())
-        first = _map(steps.floor().long() * down * across) + places
-        stream = _STREAM + 10 + octave
-        now = uniform(_map(keys), first, stream)
-        grid = now + later * (uniform(_map(keys), first + down * across, stream) - now)
-        smooth = F.interpolate(grid - 0.5, size_hw, mode="bicubic", align_corners=False)
-        total = total + 0.5 ** (octave + 1) * smooth
+        for grid_hw, own in grids.items():
+            rows = torch.tensor(own, device=keys.device)
+            smooth = _noise(keys[rows], steps[rows], grid_hw, size_hw, _STREAM + 10 + octave)
+            total.index_add_(0, rows, smooth, alpha=0.5 ** (octave + 1))
     return total
+
+
+def _noise(
+    keys: Tensor, steps: Tensor, grid_hw: tuple[int, int], size_hw: tuple[int, int], stream: int
+) -> Tensor:
+    """Return noise of a grid's random values (B, 1, H, W), -0.5..0.5, between two steps of time."""
+    down, across = grid_hw
+    places = torch.arange(down * across, device=keys.device).view(1, 1, down, across)
+    later = _map(steps - steps.floor())
+    first = _map(steps.floor().long() * down * across) + places
+    now = uniform(_map(keys), first, stream)
+    grid = now + later * (uniform(_map(keys), first + down * across, stream) - now)
+    return F.interpolate(grid - 0.5, size_hw, mode="bicubic", align_corners=False)

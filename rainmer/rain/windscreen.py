@@ -8,6 +8,7 @@ they are steeper at their lower edge, and a raked windscreen shows them wider th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rainmer.rain.lens import GlassDrops, inside_drop, topmost
-from rainmer.rain.light import blur
+from rainmer.rain.light import blur_each
 from rainmer.rain.randomness import expand, uniform
 
 __all__ = ["Windscreen", "wet_windscreen"]
@@ -46,7 +47,12 @@ class Windscreen(NamedTuple):
 
 
 def wet_windscreen(
-    linear: Tensor, scene: Tensor, glass: Windscreen, keys: Tensor, *, frame_width: int
+    linear: Tensor,
+    scene: Tensor,
+    glass: Windscreen,
+    keys: Tensor,
+    *,
+    frame_widths: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """Put drops on the windscreen in front of a picture.
 
@@ -55,13 +61,13 @@ def wet_windscreen(
         scene: What drops refract (B, 3, H, W), linear light; lamps may exceed 1.
         glass: The drops of each image.
         keys: Random keys (B,).
-        frame_width: Longer side of the whole frame in pixels; crops show their share of the drops.
+        frame_widths: Longer side of each whole frame in pixels; crops show their share of drops.
 
     Returns:
         The picture through the wet glass, and how much of each pixel drops cover (B, 1, H, W).
     """
     batch, (height, width) = len(linear), linear.shape[-2:]
-    drops, contact, radius = _stick(glass, keys, (height, width), frame_width)
+    drops, contact, radius = _stick(glass, keys, (height, width), frame_widths)
     top = topmost(drops, batch, (height, width))
     pixel = (top > 0).nonzero()[:, 0]
     drop = top[pixel] % max(1, len(contact))
@@ -83,7 +89,7 @@ def wet_windscreen(
     look_x[pixel] = (drops.x[drop] - away * dx) / width * 2.0 - 1.0
     look_y[pixel] = (drops.y[drop] - away * dy) / height * 2.0 - 1.0
     grid = torch.stack([look_x, look_y], dim=-1).view(batch, height, width, 2)
-    unfocused = blur(scene, max(1, frame_width // _UNFOCUSED))
+    unfocused = blur_each(scene, [max(1, frame // _UNFOCUSED) for frame in frame_widths])
     seen = F.grid_sample(unfocused, grid, padding_mode="border", align_corners=False)
     shape = (batch, 1, height, width)
     cover = cover.view(shape)
@@ -91,16 +97,16 @@ def wet_windscreen(
 
 
 def _stick(
-    glass: Windscreen, keys: Tensor, size_hw: tuple[int, int], frame_width: int
+    glass: Windscreen, keys: Tensor, size_hw: tuple[int, int], frame_widths: Sequence[int]
 ) -> tuple[GlassDrops, Tensor, Tensor]:
     """Return drops as wide as they appear out of focus, their contact angles and true radii."""
     height, width = size_hw
-    share = height * width / (_FRAME_ASPECT * frame_width**2)
+    shares = [height * width / (_FRAME_ASPECT * frame**2) for frame in frame_widths]
+    share = torch.tensor(shares, device=keys.device)
     image, index = expand((glass.drops * share + uniform(keys, 0, _STREAM)).long())
-    key = keys[image]
 
     def drawn(stream: int) -> Tensor:
-        return uniform(key, index, _STREAM + stream)
+        return uniform(keys, index, _STREAM + stream, image)
 
     # Small drops are many, large ones few.
     diameter_m = 1e-3 * glass.largest_mm[image] * (_SMALLEST + (1.0 - _SMALLEST) * drawn(1) ** 4)

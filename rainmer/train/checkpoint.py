@@ -24,6 +24,7 @@ _VERSION = 1
 _FREE_KEYS = (
     "data.threads",
     "data.processes",
+    "data.rendering",  # and data.rendering_ahead
     "graphs",
     "kernels",
     "save_every",

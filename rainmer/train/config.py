@@ -46,6 +46,10 @@ class DataConfig:
         threads: Threads that load and render ahead.
         processes: Processes that do it in their place; 0: threads do; "auto": on a GPU as many as
             CPUs are left, otherwise 0. Samples depend on neither number.
+        rendering: Where rain is rendered and samples are cut out of frames: "loader", by those
+            threads or processes, or "device", where the network is. Samples are the same, on a GPU
+            up to rounding.
+        rendering_ahead: With "device" about how many windows a GPU renders at a time.
         max_unreadable: Share of samples that may be unreadable before the run stops.
     """
 
@@ -55,9 +59,15 @@ class DataConfig:
     negatives: int = 4
     threads: int = 2
     processes: int | Literal["auto"] = "auto"
+    rendering: Literal["loader", "device"] = "loader"
+    rendering_ahead: int = 512
     max_unreadable: float = 0.01
 
     def __post_init__(self) -> None:
+        if self.rendering_ahead < 1:
+            raise ConfigError(
+                f"data.rendering_ahead is {self.rendering_ahead}, but must be above 0"
+            )
         for name in ("threads", "processes"):
             value = getattr(self, name)
             if value != "auto" and value < 0:

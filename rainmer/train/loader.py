@@ -17,7 +17,7 @@ import signal
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,8 @@ from rainmer.device import usable_cpus
 from rainmer.errors import DatasetError, ImageError, RainmerError
 from rainmer.train.config import DataConfig, Stage
 from rainmer.train.mixture import Batch, Mixture, Sample, SampleShape
+from rainmer.train.recipes import Recipes
+from rainmer.train.rendering import render_ahead
 
 __all__ = ["Loader", "loader_processes", "sample_shape"]
 
@@ -67,9 +69,12 @@ def loader_processes(config: DataConfig, device: torch.device) -> int:
 
 
 class _Read(NamedTuple):
-    """A batch or a part, and the errors by unreadable image; no batch after too many errors."""
+    """A batch or a part, and the errors by unreadable image; no batch after too many errors.
 
-    batch: Batch | None
+    Where a device renders, recipes take the place of batches.
+    """
+
+    batch: Batch | Recipes | None
     failures: dict[str, str]
 
 
@@ -84,6 +89,8 @@ class Loader:
         rank: Rank of this process.
         world: Number of processes that share every batch.
         max_unreadable: Share of samples that may be unreadable.
+        renders_on: The device that renders rain and cuts samples; None: loading does it.
+        windows: About how many windows it renders at a time, if it is a GPU.
     """
 
     def __init__(
@@ -96,6 +103,8 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         max_unreadable: float = 0.01,
+        renders_on: torch.device | None = None,
+        windows: int = 512,
     ) -> None:
         self.mixture = mixture
         self.failures: dict[str, str] = {}
@@ -104,9 +113,11 @@ class Loader:
         self._images = sum(map(len, mixture.sources))
         self._max_unreadable = max_unreadable
         self._most = max(_LEAST_FAILURES, max_unreadable * self._images)
+        self._renders_on, self._windows = renders_on, windows
+        self._load = partial(_read_sample, mixture, most=self._most, rendered=renders_on is None)
         self._pool = self._workers = None
         if processes:
-            self._workers = _Processes(_Parts(mixture, self._most), processes)
+            self._workers = _Processes(_Parts(mixture, self._load), processes)
         elif threads:
             self._pool = ThreadPoolExecutor(threads, initializer=_one_thread)
 
@@ -120,9 +131,15 @@ class Loader:
             RainmerError: A loading process has died.
         """
         items = ((self._own(batch), shape) for batch in numbers)
-        return self._checked(self._read(items) if self._workers is None else self._workers(items))
+        reads = self._read(items) if self._workers is None else self._workers(items)
+        if self._renders_on is None:
+            return self._checked(reads, Batch.join)
+        recipes = self._checked(reads, Recipes.join)
+        return render_ahead(recipes, shape, self._renders_on, self._windows)
 
-    def _checked(self, reads: Iterator[Sequence[_Read]]) -> Generator[Batch, None, None]:
+    def _checked(
+        self, reads: Iterator[Sequence[_Read]], join: Callable[..., Kept]
+    ) -> Generator[Kept, None, None]:
         for parts in reads:
             batches = []
             for read in parts:
@@ -131,7 +148,7 @@ class Loader:
                 if read.batch is None:
                     raise DatasetError(f"{_ATTEMPTS} images in a row cannot be read")
                 batches.append(read.batch)
-            yield Batch.join(batches, pin=self._pin)
+            yield join(batches, pin=self._pin)
 
     def close(self) -> None:
         """Stop the threads or processes."""
@@ -145,7 +162,7 @@ class Loader:
         return batch[self._rank * share : (self._rank + 1) * share]
 
     def _read(self, items: Iterator[tuple[range, SampleShape]]) -> Iterator[Sequence[_Read]]:
-        load = partial(_read_sample, self.mixture, most=self._most)
+        load = self._load
         waiting: deque[list[Future[_ReadSample]]] = deque()
         for batch, shape in items:
             if self._pool is None:
@@ -174,17 +191,20 @@ class Loader:
 
 
 class _ReadSample(NamedTuple):
-    sample: Sample | None
+    sample: Sample | Recipes | None
     failures: dict[str, str]
 
 
-def _read_sample(mixture: Mixture, number: int, shape: SampleShape, *, most: float) -> _ReadSample:
+def _read_sample(
+    mixture: Mixture, number: int, shape: SampleShape, *, most: float, rendered: bool
+) -> _ReadSample:
     """Load a sample, or a replacement if it is unreadable; give up after too many failures."""
+    load = mixture.sample if rendered else mixture.recipe
     failures: dict[str, str] = {}
     for attempt in range(_ATTEMPTS):
         chosen = number + attempt * _RESERVE
         try:
-            return _ReadSample(mixture.sample(chosen, shape), failures)
+            return _ReadSample(load(chosen, shape), failures)
         except ImageError as error:
             failures[mixture.describe(chosen)] = str(error)
         if len(failures) > most:
@@ -194,13 +214,17 @@ def _read_sample(mixture: Mixture, number: int, shape: SampleShape, *, most: flo
 
 def _joined(samples: Iterable[_ReadSample]) -> _Read:
     failures: dict[str, str] = {}
-    read = []
+    read: list[Sample] = []
+    recipes: list[Recipes] = []
     for sample, own in samples:
         failures.update(own)
         if sample is None:
             return _Read(None, failures)
-        read.append(sample)
-    return _Read(Batch.of(read), failures)
+        if isinstance(sample, Sample):
+            read.append(sample)
+        else:
+            recipes.append(sample)
+    return _Read(Batch.of(read) if read else Recipes.join(recipes), failures)
 
 
 def _one_thread() -> None:
@@ -211,8 +235,8 @@ def _one_thread() -> None:
 class _Parts(Dataset[Any]):
     """Reads parts of batches in a loading process, by their sample numbers and shape."""
 
-    def __init__(self, mixture: Mixture, most: float) -> None:
-        self.mixture, self._most = mixture, most
+    def __init__(self, mixture: Mixture, load: Callable[..., _ReadSample]) -> None:
+        self.mixture, self._load = mixture, load
         self.turn = torch.zeros((), dtype=torch.int64)
         self.turn.share_memory_()  # type: ignore[no-untyped-call]
         """Which reading is wanted: processes leave what they load for an earlier one."""
@@ -224,7 +248,7 @@ class _Parts(Dataset[Any]):
             for number in numbers:
                 if self.turn.item() != turn:
                     return None
-                samples.append(_read_sample(self.mixture, number, shape, most=self._most))
+                samples.append(self._load(number, shape))
             return _joined(samples)
         except RainmerError as error:  # raised again where the batch is used, in one line
             return error

@@ -22,13 +22,14 @@ from torch import Tensor
 from rainmer.errors import DatasetError, ImageError
 from rainmer.frames.arrays import Frame
 from rainmer.train.boxes import CropBoxes, FrameBoxes, join_boxes
+from rainmer.train.recipes import Cuts, Recipes, SampleShape, draw_cuts, joined
 from rainmer.train.sources import FramePair, Source
 
-__all__ = ["Batch", "Draw", "Mixture", "Sample", "SampleShape", "make_sample"]
+__all__ = ["BLUR_TAPS", "Batch", "Draw", "Mixture", "Sample", "SampleShape", "make_sample"]
 
 _BLOCK = 1000  # draws in which every source occurs in proportion to its weight
-_BLUR_KERNEL = (11, 11)
-_BLUR_SIGMA = (0.5, 2.0)
+BLUR_TAPS = 11
+"""Side of the kernel of blurred pictures in pixels."""
 
 
 class Draw(NamedTuple):
@@ -37,24 +38,6 @@ class Draw(NamedTuple):
     source: int
     image: int
     visit: int
-
-
-class SampleShape(NamedTuple):
-    """Sizes of a sample.
-
-    Attributes:
-        crop: Side of the crops in pixels.
-        crops: Number of crops per frame.
-        query: Side of the query in pixels.
-        negatives: Number of blurred clean crops.
-        classes: Number of classes whose boxes come with the crops; 0: no boxes.
-    """
-
-    crop: int
-    crops: int = 1
-    query: int = 128
-    negatives: int = 0
-    classes: int = 0
 
 
 class Sample(NamedTuple):
@@ -116,8 +99,8 @@ class Batch(NamedTuple):
             return parts[0]
         boxes = [part.boxes for part in parts if part.boxes is not None]
         images = zip(*(part[:5] for part in parts), strict=True)
-        joined = [_joined(tensors, pin=pin) for tensors in images]
-        return cls._make([*joined, CropBoxes.join(boxes) if boxes else None])
+        whole = [joined(tensors, pin=pin) for tensors in images]
+        return cls._make([*whole, CropBoxes.join(boxes) if boxes else None])
 
 
 class Mixture:
@@ -176,6 +159,18 @@ class Mixture:
         except ImageError as error:
             raise ImageError(f"{self.describe(number)}: {error}") from error
 
+    def recipe(self, number: int, shape: SampleShape) -> Recipes:
+        """Load what sample `number` is made of; see `sample`."""
+        source, image, visit = self.draw(number)
+        plan = self.sources[source].plan(image, visit)
+        try:
+            chance = random.Random(f"{self.seed}/sample/{number}")
+            cuts = draw_cuts((plan.clean.shape[0], plan.clean.shape[1]), shape, chance)
+        except ImageError as error:
+            raise ImageError(f"{self.describe(number)}: {error}") from error
+        boxes = _crop_boxes(plan.boxes, shape, cuts)
+        return Recipes.of(plan, cuts, join_boxes(boxes) if boxes else None)
+
     def describe(self, number: int) -> str:
         """Name the image of sample `number`."""
         source, image, _ = self.draw(number)
@@ -210,19 +205,11 @@ def make_sample(pair: FramePair, shape: SampleShape, chance: random.Random) -> S
     Raises:
         ImageError: The frames are smaller than a crop.
     """
-    height, width = pair.rainy.shape[:2]
-    if min(height, width) < shape.crop:
-        raise ImageError(f"{width}x{height} pixels are too few for crops of {shape.crop}")
-    corners = [
-        (chance.randint(0, height - shape.crop), chance.randint(0, width - shape.crop))
-        for _ in range(shape.crops)
-    ]
-    blurred = _blurred(pair.clean, corners[0], shape, chance)
-    turns = [chance.randint(0, 3) for _ in corners]
+    cuts = draw_cuts((pair.rainy.shape[0], pair.rainy.shape[1]), shape, chance)
     rainy, clean = (
         [
             _turn(frame[top : top + shape.crop, left : left + shape.crop], turn)
-            for (top, left), turn in zip(corners, turns, strict=True)
+            for (top, left), turn in zip(cuts.corners, cuts.turns, strict=True)
         ]
         for frame in (pair.rainy, pair.clean)
     )
@@ -230,43 +217,45 @@ def make_sample(pair: FramePair, shape: SampleShape, chance: random.Random) -> S
         cv2.resize(frame, (shape.query, shape.query), interpolation=cv2.INTER_LINEAR)
         for frame in (pair.rainy, pair.clean)
     )
-    boxes = pair.boxes or FrameBoxes.unknown(shape.classes)
     return Sample(
         _stack(rainy, shape.crop),
         _stack(clean, shape.crop),
         _stack([query], shape.query)[0],
         _stack([query_clean], shape.query)[0],
-        _stack(blurred, shape.query),
-        tuple(
-            boxes.crop(corner, shape.crop, turn)
-            for corner, turn in zip(corners, turns, strict=True)
-        )
-        if shape.classes
-        else (),
+        _stack(_blurred(pair.clean, cuts, shape.query), shape.query),
+        _crop_boxes(pair.boxes, shape, cuts),
     )
 
 
-def _blurred(
-    clean: Frame, corner: tuple[int, int], shape: SampleShape, chance: random.Random
-) -> list[Frame]:
-    """Blur the clean picture around a crop in several ways."""
-    if not shape.negatives:
+def _crop_boxes(boxes: FrameBoxes | None, shape: SampleShape, cuts: Cuts) -> tuple[FrameBoxes, ...]:
+    """Return the objects in each crop, if the shape has classes."""
+    if not shape.classes:
+        return ()
+    boxes = boxes or FrameBoxes.unknown(shape.classes)
+    return tuple(
+        boxes.crop(corner, shape.crop, turn)
+        for corner, turn in zip(cuts.corners, cuts.turns, strict=True)
+    )
+
+
+def _blurred(clean: Frame, cuts: Cuts, side: int) -> list[Frame]:
+    """Blur the clean picture around the first crop in several ways."""
+    if not cuts.blurs:
         return []
-    side = shape.query
     rows, columns = (
         slice(start := max(0, min(place, length - side)), start + side)
-        for place, length in zip(corner, clean.shape[:2], strict=True)
+        for place, length in zip(cuts.corners[0], clean.shape[:2], strict=True)
     )
     picture = np.ascontiguousarray(clean[rows, columns])
     if picture.shape[:2] != (side, side):
         picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
     blurred = []
-    for _ in range(shape.negatives):
-        sigma = chance.uniform(*_BLUR_SIGMA)
-        image = cv2.GaussianBlur(picture, _BLUR_KERNEL, sigma)
-        for axis in (1, 0):
-            if chance.random() < 0.5:
-                image = np.flip(image, axis)
+    for blur in cuts.blurs:
+        image = cv2.GaussianBlur(picture, (BLUR_TAPS, BLUR_TAPS), blur.sigma)
+        if blur.across:
+            image = np.flip(image, 1)
+        if blur.down:
+            image = np.flip(image, 0)
         blurred.append(image)
     return blurred
 
@@ -276,11 +265,6 @@ def _turn(crop: Frame, turn: int) -> Frame:
     if turn in (1, 2):
         return np.flip(crop, turn - 1)
     return crop
-
-
-def _joined(tensors: Sequence[Tensor], *, pin: bool) -> Tensor:
-    joined = tensors[0].new_empty(sum(map(len, tensors)), *tensors[0].shape[1:], pin_memory=pin)
-    return torch.cat(list(tensors), out=joined)
 
 
 def _stack(images: Sequence[Frame], side: int) -> Tensor:

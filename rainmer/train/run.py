@@ -142,6 +142,8 @@ class _Run:
             rank=self.rank,
             world=_world(),
             max_unreadable=config.data.max_unreadable,
+            renders_on=device if config.data.rendering == "device" else None,
+            windows=config.data.rendering_ahead,
         )
         try:
             # Processes render while the device starts.

@@ -28,14 +28,16 @@ from rainmer.errors import ConfigError, DatasetError, ImageError
 from rainmer.files import atomic_write, fits_pattern
 from rainmer.frames.arrays import Frame, quantize, to_batch
 from rainmer.frames.images import list_images, read_image
-from rainmer.rain import RainRenderer, rain_config
+from rainmer.rain import Rain, RainConfig, rain_config, render_mixed
 from rainmer.rain.config import Range
+from rainmer.rain.randomness import image_key
 from rainmer.train.boxes import FrameBoxes, read_frame_boxes
 
 __all__ = [
     "FramePair",
     "PairedSource",
     "PairsConfig",
+    "Plan",
     "RainChoice",
     "RenderedConfig",
     "RenderedSource",
@@ -58,6 +60,38 @@ class FramePair(NamedTuple):
     rainy: Frame
     clean: Frame
     boxes: FrameBoxes | None = None
+
+
+class Plan(NamedTuple):
+    """A pair of frames of which rain may still have to be rendered.
+
+    Attributes:
+        clean: Clean frame (H, W, 3), uint8, RGB.
+        rainy: The rainy frame if it was read; None: it is rendered, or the same as the clean one.
+        rain: What is rendered; None: nothing.
+        depth_m: Depth of the frame (H, W) in metres, float32; None: guessed as configured.
+        boxes: Its objects.
+    """
+
+    clean: Frame
+    rainy: Frame | None = None
+    rain: Rain | None = None
+    depth_m: npt.NDArray[np.float32] | None = None
+    boxes: FrameBoxes | None = None
+
+    def rendered(self) -> FramePair:
+        """Render."""
+        if self.rain is None:
+            return FramePair(
+                self.clean if self.rainy is None else self.rainy, self.clean, self.boxes
+            )
+        depth_m = None if self.depth_m is None else torch.from_numpy(self.depth_m)[None, None]
+        rendered = render_mixed(to_batch([self.clean]), [self.rain], depth_m=depth_m)
+        rainy, target = (
+            quantize(image)[0].permute(1, 2, 0).contiguous().numpy()
+            for image in (rendered.rainy, rendered.clean)
+        )
+        return FramePair(rainy, target, self.boxes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +186,11 @@ class Source(abc.ABC):
             ImageError: It cannot be read, or its frames differ in size.
         """
 
+    def plan(self, index: int, visit: int) -> Plan:
+        """Load a pair without rendering rain; see `load`."""
+        pair = self.load(index, visit)
+        return Plan(pair.clean, pair.rainy, boxes=pair.boxes)
+
     def share(self, folder: Path) -> None:  # noqa: B027 (most sources compute nothing to share)
         """Keep what is computed for several visits in a folder, for several processes."""
 
@@ -229,7 +268,7 @@ class RenderedSource(Source):
         self._config = config
         self._seed = seed
         self._keep(_find_photos(name, config, classes))
-        self._choices, self._weights = _renderers(name, config.rain, seed)
+        self._choices, self._weights = _kinds(name, config.rain)
         self._folder: Path | None = None
 
     def _keep(self, photos: Sequence[_Photo]) -> None:
@@ -293,26 +332,24 @@ class RenderedSource(Source):
             (folder / f"{index}-{rendering - 1}.npz").unlink()
         return pair
 
+    def plan(self, index: int, visit: int) -> Plan:
+        """Read a photo and draw its rain. Raises ImageError."""
+        return self._plan(index, visit // self._config.reuse)
+
     def _render(self, index: int, rendering: int) -> FramePair:
+        return self._plan(index, rendering).rendered()
+
+    def _plan(self, index: int, rendering: int) -> Plan:
         chance = random.Random(f"{self._seed}/{self.name}/{index}/{rendering}")
         photo = self._photos[index]
         depth = None if photo.depth is None else read_depth(photo.depth)
         clean, depth, boxes = self._window(read_image(photo.path), depth, photo.boxes, chance)
-        (renderer,) = chance.choices(self._choices, self._weights)
-        frame_width = round(_draw(self._config.frame_width, chance))
-        if renderer is None:
-            return FramePair(clean, clean, boxes)
-        rendered = renderer(
-            to_batch([clean]),
-            [f"{index}/{rendering}"],
-            depth_m=None if depth is None else torch.from_numpy(depth)[None, None],
-            frame_width=frame_width,
-        )
-        rainy, target = (
-            quantize(image)[0].permute(1, 2, 0).contiguous().numpy()
-            for image in (rendered.rainy, rendered.clean)
-        )
-        return FramePair(rainy, target, boxes)
+        (config,) = chance.choices(self._choices, self._weights)
+        frame_width = round(_draw(self._config.frame_width, chance)) or max(clean.shape[:2])
+        if config is None:
+            return Plan(clean, boxes=boxes)
+        rain = Rain(config, image_key(self._seed, f"{index}/{rendering}"), frame_width)
+        return Plan(clean, None, rain, depth, boxes)
 
     def _window(
         self,
@@ -416,24 +453,23 @@ def _find_photos(name: str, config: RenderedConfig, classes: Sequence[str]) -> l
     return list(map(_Photo, images, places, depths, boxes))
 
 
-def _renderers(
-    name: str, rain: Mapping[str, RainChoice], seed: int
-) -> tuple[list[RainRenderer | None], list[float]]:
-    renderers: list[RainRenderer | None] = []
+def _kinds(
+    name: str, rain: Mapping[str, RainChoice]
+) -> tuple[list[RainConfig | None], list[float]]:
+    kinds: list[RainConfig | None] = []
     for kind, choice in rain.items():
         preset = choice.preset or kind
         if preset == DRY:
-            renderers.append(None)
+            kinds.append(None)
             continue
         try:
-            config = rain_config(preset, **choice.changes)
+            kinds.append(rain_config(preset, **choice.changes))
         except ConfigError as error:
             raise ConfigError(f"data.rendered.{name}.rain.{kind}: {error}") from error
-        renderers.append(RainRenderer(config, seed=seed))
     weights = [choice.weight for choice in rain.values()]
-    if not renderers or min(weights) < 0 or not sum(weights):
+    if not kinds or min(weights) < 0 or not sum(weights):
         raise ConfigError(f"data.rendered.{name}.rain: name at least one kind of weight above 0")
-    return renderers, weights
+    return kinds, weights
 
 
 def _draw(limits: Range, chance: random.Random) -> float:

@@ -15,7 +15,7 @@ from rainmer.rain.drops import (
     number_density,
     sample_streaks,
 )
-from rainmer.rain.randomness import expand, image_keys, normal, rough_normal, uniform
+from rainmer.rain.randomness import expand, image_key, normal, rough_normal, uniform
 from rainmer.rain.streaks import draw_streaks
 
 
@@ -34,7 +34,7 @@ def air(batch=1, **changes):
 
 
 def streaks_of(air_, seed=0, size_hw=(120, 160), frame_width=160, time_s=0.0):
-    keys = image_keys(seed, [str(i) for i in range(len(air_.focal))])
+    keys = torch.tensor([image_key(seed, str(i)) for i in range(len(air_.focal))])
     times = torch.full((len(keys),), time_s)
     return sample_streaks(air_, keys, size_hw, frame_width=frame_width, time_s=times)
 
@@ -173,19 +173,23 @@ def test_brightness_and_nearness_are_means_of_the_streaks():
 
 def test_numbers_are_even_and_independent_of_streams_and_keys():
     index = torch.arange(20_000)
-    key = image_keys(0, ["a"])
+    key = torch.tensor([image_key(0, "a")])
     values = uniform(key, index, 1)
     assert values.min() >= 0
     assert values.max() < 1
     assert values.mean() == pytest.approx(0.5, abs=0.01)
     assert values.var() == pytest.approx(1 / 12, abs=0.003)
-    for other in (uniform(key, index, 2), uniform(image_keys(0, ["b"]), index, 1), values.roll(1)):
+    for other in (
+        uniform(key, index, 2),
+        uniform(torch.tensor([image_key(0, "b")]), index, 1),
+        values.roll(1),
+    ):
         assert abs(torch.corrcoef(torch.stack([values, other]))[0, 1]) < 0.03
 
 
 @pytest.mark.parametrize("kind", [normal, rough_normal])
 def test_normal_numbers(kind):
-    values = kind(image_keys(0, ["a"]), torch.arange(20_000), 5)
+    values = kind(torch.tensor([image_key(0, "a")]), torch.arange(20_000), 5)
     assert values.mean() == pytest.approx(0, abs=0.03)
     assert values.std() == pytest.approx(1, abs=0.03)
 

@@ -8,7 +8,7 @@ import torch
 from rainmer.errors import ConfigError
 from rainmer.rain import RainRenderer, rain_config
 from rainmer.rain.layers import _seeds, _streak
-from rainmer.rain.randomness import image_keys
+from rainmer.rain.randomness import image_key
 
 
 def render(clean, names, **changes):
@@ -22,7 +22,7 @@ def grey():
 
 def test_a_share_of_the_pixels_seeds_streaks():
     density = torch.tensor([0.02, 0.3])
-    seeds = _seeds(density, image_keys(0, ["a", "b"]), 0, (200, 200))
+    seeds = _seeds(density, torch.tensor([image_key(0, name) for name in "ab"]), 0, (200, 200))
     assert seeds.min() >= 0
     assert seeds.max() <= 1
     # The standard error of a share of 40,000 pixels is below 0.0023.

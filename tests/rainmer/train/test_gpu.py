@@ -1,11 +1,16 @@
 """Training on a CUDA device."""
 
+import contextlib
+
 import pytest
 import torch
 
 from rainmer.config import from_mapping
 from rainmer.train import step as step_module
 from rainmer.train.config import TrainConfig
+from rainmer.train.loader import Loader
+from rainmer.train.mixture import Mixture, SampleShape
+from rainmer.train.sources import RainChoice, RenderedConfig, RenderedSource
 from rainmer.train.step import PendingResult, Trainer
 from tests.rainmer.train.test_deferred import batch
 from tests.rainmer.train.test_graphs import bright, large
@@ -43,6 +48,43 @@ def test_processes_feed_the_device_the_same_samples(tmp_path, run_mapping):
     run(run_mapping, tmp_path / "processes", device="cuda")
     expected = losses(tmp_path / "threads")
     assert losses(tmp_path / "processes") == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_the_device_renders_its_samples(tmp_path, run_mapping, photos, processes):
+    run_mapping["data"]["rendered"] = {
+        "photos": {
+            "images": str(photos),
+            "rain": {name: {} for name in ("day", "night", "streaks", "layers", "none")},
+            "window": 40,
+            "frame_width": [400, 900],
+        }
+    }
+    run(run_mapping, tmp_path / "loader", device="cuda")
+    run_mapping["data"].update(rendering="device", rendering_ahead=6, processes=processes)
+    for _ in range(2):
+        run(run_mapping, tmp_path / "device", device="cuda", max_steps=3)
+    assert losses(tmp_path / "device") == pytest.approx(losses(tmp_path / "loader"), rel=2e-2)
+
+
+def test_batches_rendered_ahead_are_complete_for_every_stream(photos):
+    """Each is compared on a stream that has waited for nothing, while more are made."""
+    rain = {"day": RainChoice(), "layers": RainChoice()}
+    config = RenderedConfig(images=str(photos), rain=rain, window=40)
+    mixture = Mixture([RenderedSource("photos", config)], seed=0)
+    shape = SampleShape(16, crops=2, query=32, negatives=2)
+    numbers = [range(4 * i, 4 * i + 4) for i in range(24)]
+    expected = list(Loader(mixture, threads=0).batches(numbers, shape))
+    device = torch.device("cuda")
+    loader = Loader(mixture, threads=2, pin=True, renders_on=device, windows=16)
+    with contextlib.closing(loader):
+        for batch, other in zip(loader.batches(numbers, shape), expected, strict=True):
+            stream = torch.cuda.Stream()
+            with torch.cuda.stream(stream):
+                copies = [tensor.to("cpu", non_blocking=True) for tensor in batch[:5]]
+            stream.synchronize()
+            for own, wanted in zip(copies, other[:5], strict=True):
+                assert ((own.int() - wanted.int()).abs() > 1).float().mean() < 2e-2
 
 
 def test_a_step_waits_for_nothing_and_skips_on_the_device(run_mapping, monkeypatch):

@@ -114,12 +114,14 @@ def test_threads_do_not_change_what_is_trained(tmp_path, run_mapping):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path, config_file, run_mapping):
+@pytest.mark.parametrize("rendering", ["loader", "device"])
+def test_two_processes_train_as_one(tmp_path, config_file, run_mapping, rendering):
     run(run_mapping, tmp_path / "one")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29631"]
     common = ["-m", "rainmer.train", "--config", str(config_file), "--quiet", "--device", "cpu"]
     command = [sys.executable, *launcher, *common, "--out", str(tmp_path / "two")]
+    command.append(f"data.rendering={rendering}")
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
