@@ -23,7 +23,11 @@ from tests.detection.conftest import make_frame, make_yolo, table_of
 from tests.rainmer.stage.recording import Tape
 
 SIZES = [(60, 90), (48, 100), (96, 64)]
-MODELS = ["embedded", "yolov8n", "yolo26n", "yolov10n"]
+MODELS = [
+    "embedded",
+    "yolo26n",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolov8n", "yolov10n")),
+]
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -102,6 +106,7 @@ def test_a_recording_survives_what_happens_to_the_head_meanwhile():
     assert calls(detector)[-1] == "replay"
 
 
+@pytest.mark.slow
 def test_options_that_change_between_batches_are_followed():
     yolo = make("yolo26n")
     # 420 places, more than the head would keep

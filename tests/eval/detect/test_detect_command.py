@@ -290,6 +290,7 @@ def test_the_clean_row_equals_stock_val(shared_data, tmp_path):
     assert own_map == pytest.approx(stock_map, abs=0.02)
 
 
+@pytest.mark.slow
 def test_where_to_derain_is_compared(tmp_path, detector, capsys):
     file = write_tree(tmp_path / "set", images=4)
     out = tmp_path / "run"
@@ -359,6 +360,7 @@ def test_errors_by_kind_and_unions_are_rows(tmp_path, detector):
     assert 'id="where"' not in (out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_gates_say_which_share_they_derained_also_from_the_cache(tmp_path, detector, capsys):
     file = write_tree(tmp_path / "set", images=4)
     fixed = ["--no-control", "--derain", "gate:0:median", "gate:1:median", "median"]

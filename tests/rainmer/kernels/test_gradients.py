@@ -1,6 +1,6 @@
 """The kernels of training against the derivatives of their twins.
 
-As in `test_kernels`, natively on a GPU, and here in Triton's interpreter, in a process of its own.
+As in `test_kernels`, natively on a GPU, and here in Triton's interpreter, in the process of that.
 """
 
 import contextlib
@@ -29,7 +29,6 @@ from tests.rainmer.kernels.test_kernels import (
     maps,
     no_tf32,
     on_devices,
-    run_in_the_interpreter,
     values,
 )
 from tests.rainmer.train.conftest import TINY
@@ -42,12 +41,6 @@ on_a_gpu = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-
-
-@pytest.mark.skipif(INTERPRETED, reason="this is the process of its own")
-@pytest.mark.parametrize("marked", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
-def test_gradients_in_the_interpreter(marked):
-    run_in_the_interpreter(__file__, marked)
 
 
 @pytest.mark.slow
@@ -130,6 +123,7 @@ def test_more_filters(device, dtype, shape, sides, dilations, biased):
     test_filters(device, dtype, shape, sides, dilations, biased)
 
 
+@pytest.mark.slow
 @on_devices
 @cases("width biased", (8, True))
 def test_sums_of_pairs(device, dtype, width, biased):

@@ -197,6 +197,7 @@ def test_a_visit_is_rendered_as_its_rendering(photos):
     assert np.array_equal(plans[1].rendered().rainy, source.load(0, 1).rainy)
 
 
+@pytest.mark.slow
 def test_a_run_may_change_where_it_renders(tmp_path, run_mapping, photos):
     run_mapping["data"]["rendered"] = {
         "photos": {"images": str(photos), "rain": {"day": {}, "night": {}}, "window": 40}
