@@ -427,8 +427,16 @@ def test_slow_camera_does_not_delay_a_fast_one():
     assert order[first:last].count("fast") > 10
 
 
+@pytest.fixture
+def interruptible():
+    """Processes that a shell starts in the background ignore interruptions."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("answers", [True, False])
-def test_interruption_ends_a_run_that_waits(answers):
+def test_interruption_ends_a_run_that_waits(answers, interruptible):
     def plan(_):
         yield from pictures(0, 2 if answers else 0)
         yield 60.0
