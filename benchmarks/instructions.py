@@ -67,14 +67,15 @@ class Launch:
     @property
     def sides(self) -> tuple[int, ...]:
         """Sides of the filters that it runs; none if it is not bound by arithmetic."""
-        if self.name == "_filter_kernel":
-            return (self.constants["SIDE"],) * (2 if self.constants["SECOND"] else 1)
+        if self.name in ("_filter_kernel", "_spread_kernel"):
+            return (self.constants["SIDE"],) * (2 if self.constants.get("SECOND") else 1)
         return _SIDES.get(self.name, ())
 
     @property
     def rounds(self) -> int:
         """How often it goes through its filters, each time for other channels."""
-        return -(-self.constants["COUNT"] // self.constants.get("CHUNK", self.constants["COUNT"]))
+        chunk = self.constants.get("CHUNK")
+        return -(-self.constants["COUNT"] // chunk) if chunk else 1
 
 
 @dataclass(frozen=True)
