@@ -331,6 +331,7 @@ def test_results_of_others_have_no_network_resolution(tmp_path, detector):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_errors_by_kind_and_unions_are_rows(tmp_path, detector):
     file = write_tree(tmp_path / "set", images=4)
     out = tmp_path / "run"
