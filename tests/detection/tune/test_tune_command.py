@@ -101,6 +101,7 @@ def test_labelled_photos_bring_the_detectors_own_loss(tmp_path, config, labels):
         run(config, tmp_path / "other", "detector.boxes=0.1", *labels)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_with_the_same_losses(tmp_path, config):
     whole = run(config, tmp_path / "whole")
     run(config, tmp_path / "parts", "--max-steps", "2")

@@ -162,6 +162,7 @@ def test_help_shows_an_example(capsys):
     assert "python -m eval.detect --derain prenet:" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_one_line_and_keeps_what_is_there(tmp_path, detector):
     """The kernel refuses to let any file grow over the limit, as a full disk does."""
     file = write_tree(tmp_path / "set")
@@ -212,6 +213,7 @@ def test_strips_show_the_images_that_changed(tmp_path):
         np.testing.assert_array_equal(clean.frame, scene(seed)[0])
 
 
+@pytest.mark.slow
 def test_quiet_runs_stay_quiet(tmp_path, detector, capsys):
     level = logging.getLogger().level
     main(arguments(write_tree(tmp_path / "set", images=2), detector, tmp_path / "run", "--derain"))

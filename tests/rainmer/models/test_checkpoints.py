@@ -320,6 +320,7 @@ def test_what_was_taken_is_logged_once(tmp_path, caplog):
     ]
 
 
+@pytest.mark.slow
 def test_files_of_a_full_disk_do_not_replace_good_ones(tmp_path):
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -67,6 +67,7 @@ def test_every_option(options):
     assert difference(model.fuse()(image), model(image)) < ROUNDING
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)
 @given(
     height=st.integers(17, 70),

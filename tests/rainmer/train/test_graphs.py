@@ -76,6 +76,7 @@ def test_recorded_steps_are_those_of_before(config, losses_of_bright_crops_break
     assert_same(recorded, plain)
 
 
+@pytest.mark.slow
 def test_recorded_steps_go_on_from_a_checkpoint(config):
     recorded, whole = trainer(config, StepStandIn()), trainer(config)
     for i in range(2):

@@ -405,6 +405,7 @@ def session_of(leader):
     return True
 
 
+@pytest.mark.slow
 def test_an_interruption_saves_the_step_and_the_run_goes_on(tmp_path, config_file, run_mapping):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "rainmer.train", "--config", str(config_file), "--quiet",
