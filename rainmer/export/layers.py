@@ -284,8 +284,7 @@ class _Prompts(nn.Module):
         self.gate_out = _Pointwise(fused.gate_out, fused.gate_out_bias)
         self.terms, self.term = fused.terms, fused.term
         self.biases = nn.ParameterList(
-            nn.Parameter(attention.value.bias[:, None, None].clone(), False)
-            for attention in fused.attentions
+            nn.Parameter(offset[:, None, None].clone(), False) for offset in fused.offsets
         )
 
     def forward(self, x: Tensor, prompts: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["linear"]
+__all__ = ["linear", "over_pixels"]
 
 _TILE = 128  # a matrix product computes such a square of its result at a time
 _BLOCKS = 256  # squares that keep a large GPU busy
-_LEAST_PIXELS = 512  # of a part: below it the partial results weigh more than the pixels
+_LEAST_PIXELS = 512  # of a part, for the gradient of a matrix
 
 
 def linear(pixels: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -67,22 +67,36 @@ class _Linear(torch.autograd.Function):
         summed = None if bias_type is None else grad.sum((0, 1, 2), dtype=torch.float32)
         return (
             grad @ matrix,
-            _over_pixels(grad.flatten(0, 2), pixels.flatten(0, 2)).to(matrix_type),
+            over_pixels(grad.flatten(0, 2)[None], pixels.flatten(0, 2)[None], least=_LEAST_PIXELS)[
+                0
+            ].to(matrix_type),
             None if summed is None else summed.to(bias_type),
         )
 
 
-def _over_pixels(grad: Tensor, pixels: Tensor) -> Tensor:
-    """Multiply (N, D) with (N, C) over the pixels: (D, C), float32."""
-    tiles = -(-grad.shape[1] // _TILE) * -(-pixels.shape[1] // _TILE)
-    most = max(1, min(len(grad) // _LEAST_PIXELS, _BLOCKS // tiles))
-    parts = next(n for n in range(most, 0, -1) if len(grad) % n == 0)
-    rows = grad.reshape(parts, -1, grad.shape[1])
-    return _multiply(rows.transpose(1, 2), pixels.reshape(parts, -1, pixels.shape[1])).sum(0)
+def over_pixels(a: Tensor, b: Tensor, *, least: int) -> Tensor:
+    """Multiply (B, N, D) with (B, N, C) over the pixels: (B, D, C), float32.
+
+    The pixels are cut into parts, for otherwise a GPU would work on B small results only; the parts
+    are views where the pixels lie side by side, and are summed in float32.
+
+    Args:
+        a: (B, N, D).
+        b: (B, N, C).
+        least: Fewest pixels of a part: below it the partial results weigh more than the pixels.
+    """
+    batch, count, rows = a.shape
+    columns = b.shape[2]
+    tiles = batch * -(-rows // _TILE) * -(-columns // _TILE)
+    most = max(1, min(count // least, _BLOCKS // tiles))
+    parts = next(n for n in range(most, 0, -1) if count % n == 0)
+    cut_a, cut_b = (part.reshape(batch * parts, -1, part.shape[2]) for part in (a, b))
+    found = _multiply(cut_a.transpose(1, 2), cut_b)
+    return found.view(batch, parts, rows, columns).sum(1)
 
 
 def _multiply(a: Tensor, b: Tensor) -> Tensor:
     """Multiply batches of matrices with sums and results in float32."""
-    if a.dtype == torch.float32 or not a.is_cuda:
+    if a.dtype == torch.float32 or a.device.type == "cpu":  # no float32 results of others there
         return torch.bmm(a.float(), b.float())
     return torch.bmm(a, b, out_dtype=torch.float32)

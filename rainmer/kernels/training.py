@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from rainmer.kernels import dispatch
 
-__all__ = ["ChannelNorms", "Filters", "PairSums", "channel_norm", "filters", "pair_sums"]
+__all__ = ["ChannelNorms", "Filters", "PairSums", "channel_norm", "filters", "normed", "pair_sums"]
 
 _ROWS = torch.contiguous_format
 
@@ -123,14 +123,8 @@ class ChannelNorms:
 
     def twin(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """See `_Operation`."""
-        exact = [t.to(torch.promote_types(t.dtype, torch.float32)) for t in inputs]
-        pixels, gain, *shift = exact
-        if shift:
-            normed = F.layer_norm(pixels, gain.shape, gain, shift[0], self.epsilon)
-        else:
-            variance = pixels.var(-1, correction=0, keepdim=True)
-            normed = pixels * torch.rsqrt(variance + self.epsilon) * gain
-        return (normed.to(inputs[0].dtype),)
+        pixels, gain, *shift = inputs
+        return (normed(pixels, gain, shift[0] if shift else None, self.epsilon),)
 
 
 @dataclass(frozen=True)
@@ -296,6 +290,18 @@ def _filtered(pixels: Tensor, taps: Tensor, bias: Tensor | None, dilation: int) 
         groups=count,
     )
     return out.permute(0, 2, 3, 1)
+
+
+def normed(pixels: Tensor, gain: Tensor, shift: Tensor | None, epsilon: float) -> Tensor:
+    """Normalise the channels of each pixel by torch, in float32 or float64."""
+    exact = pixels.to(torch.promote_types(pixels.dtype, torch.float32))
+    gain = gain.to(exact.dtype)
+    if shift is not None:
+        found = F.layer_norm(exact, gain.shape, gain, shift.to(exact.dtype), epsilon)
+    else:
+        variance = exact.var(-1, correction=0, keepdim=True)
+        found = exact * torch.rsqrt(variance + epsilon) * gain
+    return found.to(pixels.dtype)
 
 
 def channel_norm(pixels: Tensor, gain: Tensor, shift: Tensor | None, epsilon: float) -> Tensor:

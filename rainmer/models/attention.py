@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from rainmer import kernels
+from rainmer.kernels.products import over_pixels
 from rainmer.models.layers import (
     autocast_off,
     channel_conv,
@@ -23,6 +24,7 @@ __all__ = [
     "SparseChannelAttention",
     "TopkTies",
     "gram_matrix",
+    "is_nested",
     "kept_entries",
     "products_and_squares",
     "sparse_cascade",
@@ -35,9 +37,7 @@ TopkTies = Literal["lowest", "native"]
 """Which of equal attention entries are kept: the lowest indices, or what `torch.topk` picks."""
 
 _COSINE_EPSILON = 1e-12
-_GRAM_TILE = 128  # a matrix product on a GPU computes such a square of its result at a time
-_GRAM_BLOCKS = 256  # squares that keep a large GPU busy
-_LEAST_PIXELS = 256  # of a part: below it the partial results weigh more than the pixels
+_LEAST_PIXELS = 256  # of a part of q and k
 
 
 class SparseChannelAttention(nn.Module):
@@ -178,15 +178,9 @@ def gram_matrix(pixels: Tensor) -> Tensor:
     """Multiply each channel with each over the pixels: (B, N, D) to (B, D, D), float32.
 
     One matrix product of half precision reads q and k once and gives their products and, on the
-    diagonal, their squares. It is cut into parts of the pixels, for otherwise a GPU would work on
-    B small results only; the parts are views and are summed in float32.
+    diagonal, their squares.
     """
-    batch, count, width = pixels.shape
-    tiles = batch * (-(-width // _GRAM_TILE)) ** 2
-    most = max(1, min(count // _LEAST_PIXELS, _GRAM_BLOCKS // tiles))
-    parts = next(n for n in range(most, 0, -1) if count % n == 0)
-    cut = pixels.view(batch, parts, -1, width).flatten(0, 1)  # B * parts, N / parts, D
-    return _multiply(cut.transpose(1, 2), cut).view(batch, parts, width, width).sum(1)
+    return over_pixels(pixels, pixels, least=_LEAST_PIXELS)
 
 
 class _Gram(torch.autograd.Function):
@@ -216,11 +210,6 @@ class _Gram(torch.autograd.Function):
         return cast(Tensor, pixels @ (grad + grad.transpose(1, 2)).to(pixels.dtype))
 
 
-def _multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply batches of matrices in half precision, with sums and results in float32."""
-    return torch.bmm(a, b, out_dtype=torch.float32)
-
-
 def kept_entries(row_length: int, rate: Fraction) -> int:
     """Return how many entries of a row a rate keeps: rate * length, rounded down exactly."""
     return row_length * rate.numerator // rate.denominator
@@ -242,7 +231,7 @@ def sparse_cascade(logits: Tensor, counts: Sequence[int], *, ties: TopkTies) -> 
         The map of each round, with the shape of the logits.
     """
     maps = [sparse_softmax(logits, counts[0], ties=ties)]
-    nested = ties == "lowest" and list(counts) == sorted(counts)
+    nested = is_nested(counts, ties)
     if nested and len(counts) > 1:
         above_zero = maps[0].detach() > 0
         # Rank of each zero: after all entries above zero, in the order of the zeros' indices.
@@ -254,6 +243,11 @@ def sparse_cascade(logits: Tensor, counts: Sequence[int], *, ties: TopkTies) -> 
         else:
             maps.append(sparse_softmax(maps[-1], count, ties=ties))
     return maps
+
+
+def is_nested(counts: Sequence[int], ties: TopkTies) -> bool:
+    """Whether each round of `sparse_cascade` keeps what the one before has kept."""
+    return ties == "lowest" and list(counts) == sorted(counts)
 
 
 def sparse_softmax(scores: Tensor, count: int, *, ties: TopkTies) -> Tensor:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rainmer import kernels
+from rainmer.models.convolutions import maps_of
 from rainmer.models.layers import NORM_EPSILON, ChannelNorm
-from rainmer.models.strips import maps_of
 
 __all__ = ["Folded", "Normed", "matrix_of", "norm_of", "pointwise", "project"]
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rainmer import kernels
 from rainmer.kernels import Prompts
 from rainmer.models.blocks import TransformerBlock
+from rainmer.models.convolutions import maps_of
 from rainmer.models.folding import Folded, Normed, matrix_of, pointwise, project
 from rainmer.models.fused_attention import FusedAttention, FusedPrompts
 from rainmer.models.layers import (
@@ -29,7 +30,7 @@ from rainmer.models.layers import (
     Separable,
     global_average,
 )
-from rainmer.models.strips import Filters, Rows, maps_of, pixels_of, strips
+from rainmer.models.strips import Filters, Rows, pixels_of, strips
 
 __all__ = ["FusedCompensator", "FusedTransformerBlock"]
 

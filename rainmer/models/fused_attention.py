@@ -13,6 +13,7 @@ from rainmer.kernels import Prompts
 from rainmer.models.attention import (
     SparseChannelAttention,
     gram_matrix,
+    is_nested,
     products_and_squares,
     split_gram,
     sums_low_precision,
@@ -72,7 +73,7 @@ class FusedAttention(nn.Module):
         def twin() -> Tensor:
             return self.matrices(*split_gram(gram, attention.heads)).to(dtype)
 
-        nested = attention.ties == "lowest" and list(attention.kept) == sorted(attention.kept)
+        nested = is_nested(attention.kept, attention.ties)
         if not (nested and kernels.fits_map(gram, attention.heads)):
             return twin()
         return kernels.attention_matrices(

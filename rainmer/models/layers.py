@@ -122,18 +122,8 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W); the result is in channels-last memory order."""
-        if kernels.fits(x):
-            rows = x.permute(0, 2, 3, 1)
-            return maps_of(trained.channel_norm(rows, self.weight, self.bias, NORM_EPSILON))
-        pixels = float32_at_least(x.permute(0, 2, 3, 1))  # B, H, W, C
-        weight = self.weight.to(pixels.dtype)
-        if self.bias is not None:
-            bias = self.bias.to(pixels.dtype)
-            normed = F.layer_norm(pixels, weight.shape, weight, bias, NORM_EPSILON)
-        else:
-            variance = pixels.var(-1, correction=0, keepdim=True)
-            normed = pixels * torch.rsqrt(variance + NORM_EPSILON) * weight
-        return normed.to(x.dtype).permute(0, 3, 1, 2)  # B, C, H, W
+        norm = trained.channel_norm if kernels.fits(x) else trained.normed
+        return maps_of(norm(x.permute(0, 2, 3, 1), self.weight, self.bias, NORM_EPSILON))
 
 
 class MixedScaleFeedForward(nn.Module):

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from rainmer import kernels
-from rainmer.models.layers import depthwise
+from rainmer.models.convolutions import depthwise, maps_of
 
-__all__ = ["Filters", "Rows", "filter_rows", "maps_of", "pixels_of", "strips"]
+__all__ = ["Filters", "Rows", "filter_rows", "pixels_of", "strips"]
 
 _STRIP_BYTES = 4 << 20
 """Size of the widest map of a strip on a CPU."""
@@ -67,11 +67,6 @@ def strips(pixels: Tensor, channels: int) -> Iterator[tuple[slice, Rows]]:
 def pixels_of(maps: Tensor) -> Tensor:
     """Turn (B, C, H, W) into contiguous (B, H, W, C); channels-last maps are not copied."""
     return maps.permute(0, 2, 3, 1).contiguous()
-
-
-def maps_of(pixels: Tensor) -> Tensor:
-    """View (B, H, W, C) as (B, C, H, W)."""
-    return pixels.permute(0, 3, 1, 2)
 
 
 def filter_rows(

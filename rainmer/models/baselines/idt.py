@@ -22,9 +22,10 @@ from rainmer.config import check_integer
 from rainmer.errors import ConfigError, ImageError, WeightsError
 from rainmer.frames.tiling import merge_tiles, pad_to_least, split_tiles
 from rainmer.models.checkpoints import bare_weights
+from rainmer.models.convolutions import maps_of
 from rainmer.models.layers import conv3x3, depthwise_conv
 from rainmer.models.network import RenamedNetwork, rename
-from rainmer.models.strips import maps_of, pixels_of
+from rainmer.models.strips import pixels_of
 
 __all__ = ["IDT", "IDTConfig"]
 

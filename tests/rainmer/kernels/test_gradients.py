@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from rainmer.config import from_mapping
-from rainmer.kernels import dispatch, training, twins_only
+from rainmer.kernels import dispatch, products, training, twins_only
 from rainmer.kernels.products import linear
 from rainmer.models import attention as attention_module
 from rainmer.models.blocks import TransformerBlock
@@ -371,7 +371,7 @@ def test_products_of_q_and_k_have_a_gradient_in_half_precision(by_torch, monkeyp
     grad = values(2, 2, 4, 4, seed=1)
     (expected,) = torch.autograd.grad(attention.similarities(both), both, grad)
     monkeypatch.setattr(attention_module, "sums_low_precision", lambda x: True)
-    monkeypatch.setattr(attention_module, "_multiply", lambda a, b: a.float() @ b.float())
+    monkeypatch.setattr(products, "_multiply", lambda a, b: a.float() @ b.float())
     logits = attention.similarities(both)
     assert logits.grad_fn is not None
     (found,) = torch.autograd.grad(logits, both, grad)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.overrides import TorchFunctionMode
 
+from rainmer.kernels import products
 from rainmer.models import attention as attention_module
 from rainmer.models.attention import (
     SparseChannelAttention,
@@ -157,7 +158,7 @@ def low_precision_products(monkeypatch):
         return a.float() @ b.float()
 
     monkeypatch.setattr(attention_module, "sums_low_precision", lambda x: x.dtype != torch.float32)
-    monkeypatch.setattr(attention_module, "_multiply", multiply)
+    monkeypatch.setattr(products, "_multiply", multiply)
     return calls
 
 
